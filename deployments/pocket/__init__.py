@@ -1,0 +1,1 @@
+"""The embedded ladder: three small language models made by this project, and the recipe that made them."""

@@ -1,0 +1,88 @@
+"""Training text: endless, seeded, cut into batches of like length; never a held-out prompt."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+
+from deployments.pocket import tasks, tokenizer
+
+POOL = 6_000  # samples drawn, sorted by length and cut into batches at once
+# Rare facts are rare in training too, and sums with many digits need more showing than short ones.
+FACT_LEVELS = (8, 5, 3, 2, 1.4)
+SUM_LEVELS = (1, 1, 2, 3, 4)
+OTHER_LEVELS = (1, 1, 1.2, 1.4, 1.6)
+KIND_WEIGHTS = {"add": 2.0, "subtract": 2.0, "sort": 1.3, "largest": 1.3, "fact": 1.5, "spell": 0.6, "upper": 0.7}
+MIX = {"single": 0.80, "composite": 0.10, "chain": 0.10}
+
+
+def drawn_for_training(rng: random.Random) -> tuple[str, int]:
+    kinds = list(tasks.SINGLES)
+    kind = rng.choices(kinds, [KIND_WEIGHTS.get(k, 1.0) for k in kinds])[0]
+    weights = {"fact": FACT_LEVELS, "add": SUM_LEVELS, "subtract": SUM_LEVELS}.get(kind, OTHER_LEVELS)
+    return kind, rng.choices(tasks.LEVELS, weights)[0]
+
+
+def training_task(rng: random.Random) -> tasks.Task:
+    """Draw until the prompt is not a held-out one."""
+    shape = rng.choices(list(MIX), list(MIX.values()))[0]
+    while True:
+        task = tasks.chain(rng) if shape == "chain" else getattr(tasks, shape)(rng, drawn_for_training)
+        if not tasks.held_out(task.prompt):
+            return task
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    ids: torch.Tensor
+    """shape (samples, length), int64, padded on the right"""
+    answer: torch.Tensor
+    """the same shape, bool: True where the token belongs to the answer or ends it, which is what the loss counts"""
+
+
+class Encoder:
+    def __init__(self) -> None:
+        self.tokenizer: Tokenizer = tokenizer.build()
+        self.pad, self.user, self.assistant, self.end = (self.tokenizer.token_to_id(t) for t in tokenizer.SPECIAL)
+
+    def rows(self, drawn: list[tasks.Task]) -> list[tuple[list[int], int]]:
+        """Each task as (ids, length of the prompt part)."""
+        prompts = self.tokenizer.encode_batch([t.prompt for t in drawn])
+        answers = self.tokenizer.encode_batch([t.answer for t in drawn])
+        return [
+            ([self.user, *p.ids, self.end, self.assistant, *a.ids, self.end], len(p.ids) + 3)
+            for p, a in zip(prompts, answers, strict=True)
+        ]
+
+    def pad_up(self, rows: list[tuple[list[int], int]]) -> Batch:
+        length = max(len(ids) for ids, _ in rows)
+        ids = torch.full((len(rows), length), self.pad)
+        answer = torch.zeros((len(rows), length), dtype=torch.bool)
+        for i, (row, prompt) in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            answer[i, prompt : len(row)] = True
+        return Batch(ids, answer)
+
+
+def cut(rows: list[tuple[list[int], int]], tokens: int, rng: random.Random) -> list[list[tuple[list[int], int]]]:
+    """Batches of at most `tokens` tokens with padding, each of rows of like length, in random order."""
+    batches: list[list[tuple[list[int], int]]] = [[]]
+    for row in sorted(rows, key=lambda r: (len(r[0]), rng.random())):
+        if batches[-1] and (len(batches[-1]) + 1) * len(row[0]) > tokens:
+            batches.append([])
+        batches[-1].append(row)
+    rng.shuffle(batches)
+    return batches
+
+
+def batches(seed: int, tokens: int, start_pool: int = 0) -> Iterator[tuple[int, Batch]]:
+    """Endless (pool number, batch); the same for the same seed, and can be taken up again at any pool."""
+    encoder, pool = Encoder(), start_pool
+    while True:
+        rng = random.Random(f"train/{seed}/{pool}")
+        rows = encoder.rows([training_task(rng) for _ in range(POOL)])
+        for rows_of_batch in cut(rows, tokens, rng):
+            yield pool, encoder.pad_up(rows_of_batch)
+        pool += 1

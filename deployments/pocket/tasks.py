@@ -1,0 +1,204 @@
+"""The family of short text tasks the pocket models are made for, with graded difficulty and checked answers.
+
+A *single* task has a kind (add, reverse, sort, ...) and a difficulty from 1 to 5 that is visible in its text: digits,
+letters, items, or how rare a fact is. A *composite* lists three to eight unrelated singles. A *chain* computes step
+by step, each step from the result of the one before. Answers are graded by exact match.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from deployments.pocket.facts import CAPITALS, SYMBOLS
+
+Kind = Literal["single", "composite", "chain"]
+LEVELS = range(1, 6)
+HELD_OUT_SHARE = 8  # one prompt in eight, by hash, is never trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    prompt: str
+    answer: str
+    kind: str
+    """`composite`, `chain`, or the name of a single kind."""
+    difficulty: int
+    """1 (easiest) to 5 for singles; the number of parts or steps for composites and chains."""
+
+
+def held_out(prompt: str) -> bool:
+    """True for the one prompt in eight that training must never see; decided by the text alone, so it needs no list."""
+    return hashlib.sha256(prompt.encode()).digest()[0] % HELD_OUT_SHARE == 0
+
+
+def a_word(rng: random.Random, letters: int) -> str:
+    """A pronounceable made-up word: made up, so that it can only be worked on, not remembered."""
+    start = rng.random() < 0.7
+    return "".join(rng.choice("bcdfghklmnprstvwz" if (i % 2 == 0) == start else "aeiou") for i in range(letters))
+
+
+def a_number(rng: random.Random, digits: int) -> int:
+    return rng.randrange(0 if digits == 1 else 10 ** (digits - 1), 10**digits)
+
+
+def listed(items: list[str], last: str = "and") -> str:
+    return ", ".join(items[:-1]) + f" {last} {items[-1]}"
+
+
+def say(rng: random.Random, templates: list[str], **slots: object) -> str:
+    return rng.choice(templates).format(**slots)
+
+
+ADD_DIGITS = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (3, 2), 5: (3, 3)}
+WORD_LETTERS = {1: (3, 3), 2: (4, 5), 3: (6, 7), 4: (8, 9), 5: (10, 11)}
+ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh"]
+
+ADD = ["What is {a} plus {b}?", "Add {a} and {b}.", "Work out {a} + {b}.", "What is the sum of {a} and {b}?", "Calculate {a} + {b}."]
+SUBTRACT = ["What is {a} minus {b}?", "Take {b} away from {a}.", "Work out {a} - {b}.", "Subtract {b} from {a}.", "Calculate {a} - {b}."]
+REVERSE = ["Reverse the word {w}.", "Write {w} backwards.", "Spell {w} backwards.", "What is {w} written in reverse?"]
+SPELL = ["Spell the word {w}.", "Spell out {w} letter by letter.", "How do you spell {w}?", "Write the letters of {w} one by one."]
+UPPER = ["Write {w} in capital letters.", "Put the word {w} in capitals.", "What is {w} in upper case?", "Change {w} to upper case."]
+COUNT = ["How many letters are in the word {w}?", "Count the letters of {w}.", "How long is the word {w}?", "What is the number of letters in {w}?"]
+LETTER = ["What is the {n} letter of {w}?", "Which letter is {n} in the word {w}?", "Give the {n} letter of the word {w}.", "Name the {n} letter in {w}."]
+SORT = ["Sort {x} from smallest to largest.", "Put {x} in order.", "Order these numbers: {x}.", "Write {x} in ascending order."]
+LARGEST = ["Which is the largest: {x}?", "What is the biggest number of {x}?", "Find the largest of {x}.", "Which number is greatest: {x}?"]
+SMALLEST = ["Which is the smallest: {x}?", "What is the lowest number of {x}?", "Find the smallest of {x}.", "Which number is least: {x}?"]
+CAPITAL = ["What is the capital of {s}?", "Name the capital of {s}.", "Which city is the capital of {s}?", "{s} has which capital?",
+           "Tell me the capital of {s}.", "What city is the capital of {s}?", "The capital of {s} is what city?", "Give the capital of {s}."]  # fmt: skip
+SYMBOL = ["What is the chemical symbol for {s}?", "Name the symbol of {s}.", "Which symbol stands for {s}?", "Give the chemical symbol of {s}.",
+          "Tell me the symbol for {s}.", "What symbol does {s} have?", "The chemical symbol of {s} is what?", "What is the symbol of {s}?"]  # fmt: skip
+POLITE = ["", "", "", "Please answer: ", "Quick question: ", "Tell me: ", "Help me: "]
+
+
+def add(rng: random.Random, level: int) -> tuple[str, str]:
+    a, b = (a_number(rng, digits) for digits in ADD_DIGITS[level])
+    if rng.random() < 0.5:
+        a, b = b, a
+    return say(rng, ADD, a=a, b=b), str(a + b)
+
+
+def subtract(rng: random.Random, level: int) -> tuple[str, str]:
+    b, a = sorted(a_number(rng, digits) for digits in ADD_DIGITS[level])
+    return say(rng, SUBTRACT, a=a, b=b), str(a - b)
+
+
+def some_word(rng: random.Random, level: int) -> str:
+    return a_word(rng, rng.randint(*WORD_LETTERS[level]))
+
+
+def reverse(rng: random.Random, level: int) -> tuple[str, str]:
+    word = some_word(rng, level)
+    return say(rng, REVERSE, w=word), word[::-1]
+
+
+def spell(rng: random.Random, level: int) -> tuple[str, str]:
+    word = some_word(rng, level)
+    return say(rng, SPELL, w=word), "-".join(word)
+
+
+def upper(rng: random.Random, level: int) -> tuple[str, str]:
+    word = some_word(rng, level)
+    return say(rng, UPPER, w=word), word.upper()
+
+
+def count(rng: random.Random, level: int) -> tuple[str, str]:
+    word = some_word(rng, level)
+    return say(rng, COUNT, w=word), str(len(word))
+
+
+def letter(rng: random.Random, level: int) -> tuple[str, str]:
+    word = some_word(rng, level)
+    place = rng.randrange(len(word))
+    return say(rng, LETTER, w=word, n=ORDINALS[place]), word[place]
+
+
+def numbers(rng: random.Random, level: int) -> list[int]:
+    return rng.sample(range(1, 100), level + 1)
+
+
+def sort(rng: random.Random, level: int) -> tuple[str, str]:
+    items = numbers(rng, level)
+    return say(rng, SORT, x=listed([str(i) for i in items])), ", ".join(str(i) for i in sorted(items))
+
+
+def largest(rng: random.Random, level: int) -> tuple[str, str]:
+    items, up = numbers(rng, level), rng.random() < 0.5
+    shown = listed([str(i) for i in items], "or")
+    return say(rng, LARGEST if up else SMALLEST, x=shown), str(max(items) if up else min(items))
+
+
+def fact(rng: random.Random, level: int) -> tuple[str, str]:
+    table, templates = rng.choice([(CAPITALS, CAPITAL), (SYMBOLS, SYMBOL)])
+    subjects = list(table)
+    band = len(subjects) / 5
+    subject = rng.choice(subjects[round(band * (level - 1)) : round(band * level)])
+    return say(rng, templates, s=subject), table[subject]
+
+
+SINGLES: dict[str, Callable[[random.Random, int], tuple[str, str]]] = {
+    "add": add, "subtract": subtract, "reverse": reverse, "spell": spell, "upper": upper,
+    "count": count, "letter": letter, "sort": sort, "largest": largest, "fact": fact,
+}  # fmt: skip
+
+
+Draw = Callable[[random.Random], tuple[str, int]]  # -> kind of single, level
+
+
+def evenly(rng: random.Random) -> tuple[str, int]:
+    return rng.choice(list(SINGLES)), rng.choice(LEVELS)
+
+
+def single(rng: random.Random, draw: Draw = evenly) -> Task:
+    kind, level = draw(rng)
+    prompt, answer = SINGLES[kind](rng, level)
+    return Task(rng.choice(POLITE) + prompt, answer, kind, level)
+
+
+INTRO = ["Do each of these:", "Answer all of these:", "Here are some tasks:", "Please do all of the following:"]
+
+
+def composite(rng: random.Random, draw: Draw = evenly) -> Task:
+    """Three to eight unrelated singles, numbered; the answer is numbered alike."""
+    drawn = [draw(rng) for _ in range(rng.randint(3, 8))]
+    done = [SINGLES[kind](rng, level) for kind, level in drawn]
+    asked = "".join(f"\n{i}. {prompt}" for i, (prompt, _) in enumerate(done, 1))
+    answer = "\n".join(f"{i}. {answer}" for i, (_, answer) in enumerate(done, 1))
+    return Task(rng.choice(INTRO) + asked, answer, "composite", len(done))
+
+
+def one_step(rng: random.Random, value: int) -> tuple[str, int]:
+    n = rng.randint(1, 9)
+    ways = [(f"Add {n}.", value + n)]
+    if value > n:
+        ways.append((f"Subtract {n}.", value - n))
+    if value < 50:
+        ways.append(("Double it.", value * 2))
+    return rng.choice(ways)
+
+
+def chain(rng: random.Random) -> Task:
+    """Two to six steps of arithmetic, each on the result of the one before; the answer lists every result."""
+    value, text, results = rng.randint(1, 20), [], []
+    start = rng.choice([f"Start with {value}.", f"Begin with {value}.", f"Take the number {value}."])
+    count = rng.randint(2, 6)
+    for _ in range(count):
+        step, value = one_step(rng, value)
+        text.append(step)
+        results.append(str(value))
+    ask = rng.choice(["Give the result of every step.", "Write the result after each step."])
+    return Task(" ".join([start, *text, ask]), ", ".join(results), "chain", count)
+
+
+KINDS: dict[Kind, Callable[[random.Random], Task]] = {"single": single, "composite": composite, "chain": chain}
+
+
+def fresh(kind: Kind, n: int, seed: int) -> list[Task]:
+    """`n` different tasks that no training ever saw, the same for the same seed."""
+    rng, found = random.Random(f"{seed}/{kind}"), {}
+    while len(found) < n:
+        task = KINDS[kind](rng)
+        if held_out(task.prompt):
+            found[task.prompt] = task
+    return list(found.values())
