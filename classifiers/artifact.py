@@ -1,0 +1,149 @@
+"""A trained classifier on disk: a folder of model.skops and manifest.json that proves where it fits.
+
+model.skops holds plain arrays, numbers and texts only, so it loads with an empty trust list. Its bytes depend on
+its content alone: members are stored in order, with a fixed date, and named by position rather than by address.
+"""
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import skops.io
+from numpy.typing import NDArray
+
+from classifiers.base import Classifier, sigmoid
+from classifiers.choose import Rule
+from classifiers.errors import BadArtifact
+from classifiers.ngrams import tokenize
+from classifiers.registry import rebuild
+from classifiers.text import clip
+
+Floats = NDArray[np.float64]
+FORMAT = 1
+MODEL, MANIFEST = "model.skops", "manifest.json"
+TRUSTED: list[str] = []  # nothing beyond what skops trusts by itself; never read from the file
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded artefact. `predict_one` is the path of a request; `rules` are the targets behind `auto`."""
+
+    model: Classifier
+    manifest: dict[str, Any]
+    tiers: list[str]  # cheapest first
+    costs: Floats  # (n_tiers,) mean cost of a request in training, the top tier's = 1
+    rules: dict[str, Rule] = field(default_factory=dict)
+
+    def predict(self, prompts: Sequence[str]) -> Floats:
+        """(n, n_tiers) chances in [0, 1]."""
+        return self.model.predict_proba(prompts)
+
+    def predict_one(self, prompt: str) -> Floats:
+        """(n_tiers,) chances in [0, 1] of one prompt."""
+        return np.asarray(sigmoid(self.model.logits(tokenize([clip(prompt)])))[0])
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """The bare value of each named rule."""
+        return {name: rule.value for name, rule in self.rules.items()}
+
+
+def _canonical(data: bytes) -> bytes:
+    """The same skops file with addresses replaced by positions and dates by a constant."""
+    source = zipfile.ZipFile(io.BytesIO(data))
+    schema = source.read("schema.json").decode()
+    order: dict[str, str] = {}
+    for found in re.findall(r'"__id__": (\d+)|"(\d+)\.np[yz]"', schema):
+        order.setdefault(found[0] or found[1], str(len(order)))
+    schema = re.sub(r'("__id__": )(\d+)', lambda m: m[1] + order[m[2]], schema)
+    schema = re.sub(r'"(\d+)(\.np[yz])"', lambda m: f'"{order[m[1]]}{m[2]}"', schema)
+    members = {
+        f"{order[Path(n).stem]}{Path(n).suffix}": source.read(n)
+        for n in source.namelist()
+        if n != "schema.json"
+    }
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
+        for name, content in sorted({**members, "schema.json": schema.encode()}.items()):
+            target.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED, 6)
+    return out.getvalue()
+
+
+def save(folder: str | Path, model: Classifier, manifest: Mapping[str, Any]) -> None:
+    """Write the artefact; an artefact already there is replaced only once the new one is complete.
+
+    manifest: "tiers" (names, cheapest first), "costs" and "rules" are needed; anything else is kept.
+    """
+    folder = Path(folder)
+    data = _canonical(skops.io.dumps(model.state()))
+    full = {
+        **manifest,
+        "format": FORMAT,
+        "scikit_learn": sklearn.__version__,
+        "model_sha256": hashlib.sha256(data).hexdigest(),
+    }
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    (fresh / MODEL).write_bytes(data)
+    (fresh / MANIFEST).write_text(manifest_text(full), "utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    fresh.rename(folder)
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """The manifest as it is written: sorted, so the same content gives the same bytes."""
+    return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest, checked for format and scikit-learn version."""
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BadArtifact(f"{folder}: no {MANIFEST} there; make an artefact with `stepdown train`") from None
+    except ValueError as error:
+        raise BadArtifact(f"{path}: not JSON ({error})") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise BadArtifact(f"{path}: format {found!r}, this version reads {FORMAT}; train again")
+    trained, here = str(manifest.get("scikit_learn")), sklearn.__version__
+    if trained.split(".")[:2] != here.split(".")[:2]:
+        raise BadArtifact(f"{path}: trained with scikit-learn {trained}, here is {here}; train again")
+    return manifest
+
+
+def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
+    """Read an artefact; refuse another format, version, hash, or (when `tiers` is given) another ladder."""
+    manifest = read_manifest(folder)
+    if tiers is not None and list(tiers) != manifest["tiers"]:
+        raise BadArtifact(
+            f"{folder}: trained for tiers {manifest['tiers']}, asked for {list(tiers)}; train again"
+        )
+    path = Path(folder) / MODEL
+    if not path.exists():
+        raise BadArtifact(f"{folder}: no {MODEL} there; train again")
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != manifest["model_sha256"]:
+        raise BadArtifact(
+            f"{path}: sha256 is {found}, the manifest says {manifest['model_sha256']}; train again"
+        )
+    return Artifact(
+        model=rebuild(skops.io.loads(data, trusted=TRUSTED)),
+        manifest=manifest,
+        tiers=list(manifest["tiers"]),
+        costs=np.array(manifest["costs"], dtype=np.float64),
+        rules={name: Rule.from_dict(rule) for name, rule in manifest["rules"].items()},
+    )

@@ -1,0 +1,104 @@
+"""What every classifier is: texts in, one calibrated chance per tier out; and how its state becomes plain arrays.
+
+The contract is scikit-learn's: `__init__` only stores, `fit` returns self, what is learned ends in `_`,
+`get_params` lists the constructor's arguments. What differs: y has one column per tier, graded in [0, 1], NaN where
+a tier was not run.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from classifiers.errors import BadTraining, NotTrained
+from classifiers.ngrams import Tokens, tokenize
+from classifiers.text import clip
+
+Floats = NDArray[np.float64]
+CHUNK = 64  # texts tokenised together: large enough to spread numpy's call cost, small enough for the cache
+
+
+def logit(p: Floats) -> Floats:
+    """log(p / (1 - p)), with p kept off 0 and 1 by 1e-6."""
+    p = np.clip(p, 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def sigmoid(z: Floats) -> Floats:
+    """1 / (1 + exp(-z)) without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
+
+
+def check_training(texts: Sequence[str], y: Floats) -> None:
+    """Refuse rows that cannot teach: no rows, scores outside [0, 1], a tier without any score."""
+    if y.ndim != 2 or len(texts) != len(y) or not len(texts):
+        raise BadTraining(
+            f"{len(texts)} texts and scores of shape {y.shape}: expected one row of scores a text"
+        )
+    known = ~np.isnan(y)
+    if not known.any(axis=0).all():
+        raise BadTraining(
+            f"tier {int(np.argmin(known.any(axis=0)))} (counting from 0) has no score in any row"
+        )
+    if not ((y[known] >= 0) & (y[known] <= 1)).all():
+        raise BadTraining(f"scores go from {np.nanmin(y)} to {np.nanmax(y)}: expected [0, 1]")
+
+
+class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Base of all classifiers. A subclass writes `_fit` and `_logits`; the rest is here.
+
+    Learned state is attributes ending in `_` that hold arrays, numbers, texts, or other classifiers.
+    """
+
+    prior_: Floats  # (n_tiers,) mean score of each tier in training
+
+    def fit(self, texts: Sequence[str], y: Floats, sample_weight: Floats | None = None) -> Self:
+        """texts: n strings. y: (n, n_tiers) in [0, 1] or NaN. sample_weight: (n,), all ones if not given."""
+        y = np.asarray(y, dtype=np.float64)
+        check_training(texts, y)
+        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        known = ~np.isnan(y) * weight[:, None]
+        self.prior_ = (known * np.nan_to_num(y)).sum(0) / np.maximum(known.sum(0), 1e-12)
+        self._fit([clip(text) for text in texts], y, weight)
+        return self
+
+    def predict_proba(self, texts: Sequence[str]) -> Floats:
+        """(n, n_tiers): the chance that each tier's answer is good, tiers in the order of training."""
+        if not hasattr(self, "prior_"):
+            raise NotTrained(f"{type(self).__name__} was not fitted; call fit(texts, y) first")
+        clipped = [clip(text) for text in texts]
+        parts = [sigmoid(self.logits(tokenize(clipped[i : i + CHUNK]))) for i in range(0, len(texts), CHUNK)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.prior_)))
+
+    def logits(self, tokens: Tokens) -> Floats:
+        """(n, n_tiers) the log-odds for texts already cut into tokens."""
+        raise NotImplementedError
+
+    def _fit(self, texts: list[str], y: Floats, weight: Floats) -> None:
+        raise NotImplementedError
+
+    def explain(self, text: str, k: int = 8) -> list[tuple[str, Floats]]:
+        """The k things in the text that moved the log-odds most: (name, (n_tiers,) contribution)."""
+        return []
+
+    def state(self) -> dict[str, Any]:
+        """Parameters and learned attributes as plain values and arrays; `restore` takes it back."""
+        learned = {
+            key: value.state() if isinstance(value, Classifier) else value
+            for key, value in sorted(vars(self).items())
+            if key.endswith("_") and not key.startswith("_")
+        }
+        return {"class": type(self).__name__, "params": self.get_params(deep=False), "learned": learned}
+
+    def restore(self, learned: dict[str, Any]) -> Self:
+        """Put back what `state` gave under "learned"."""
+        for key, value in learned.items():
+            setattr(self, key, value)
+        return self
+
+
+def tokens_of(texts: Sequence[str]) -> list[Tokens]:
+    """The texts cut into tokens, CHUNK at a time."""
+    return [tokenize(texts[i : i + CHUNK]) for i in range(0, len(texts), CHUNK)]

@@ -1,0 +1,87 @@
+"""From chances and costs to a tier: pure functions, for one request or many.
+
+A rule is one of
+  chance    the cheapest tier with p >= value; where none reaches it, the tier with the highest p
+  relative  the cheapest tier with p >= value * (highest p of all tiers)
+  utility   the tier with the highest p - value * cost, cost as a share of the top tier's
+  tier      always tier number `value` (0 is the cheapest): the router switched off
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.errors import ClassifierError
+
+Floats = NDArray[np.float64]
+Kind = Literal["chance", "relative", "utility", "tier"]
+Reason = Literal["good enough", "best we have", "worth its cost", "fixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How to choose; and what choosing so is expected to give, both relative to always taking the top tier."""
+
+    kind: Kind
+    value: float
+    expected_cost: float = math.nan
+    expected_quality: float = math.nan
+    quality_bound: float = math.nan  # lower confidence bound on expected_quality
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; NaN (not known) becomes None."""
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Rule":
+        """What to_dict gave."""
+        return cls(**{key: math.nan if value is None else value for key, value in data.items()})
+
+    def describe(self, tiers: Sequence[str]) -> str:
+        """One line for people."""
+        what = f"always {tiers[int(self.value)]}" if self.kind == "tier" else f"{self.kind} {self.value:.4g}"
+        if math.isnan(self.expected_quality):
+            return what
+        return (
+            f"{what}; quality {self.expected_quality:.3f} (at least {self.quality_bound:.3f}) at cost "
+            f"{self.expected_cost:.3f} of always {tiers[-1]}"
+        )
+
+
+def explicit(target: float) -> Rule:
+    """The rule behind `auto:0.97`: the cheapest tier with at least that chance of being good enough."""
+    if not 0 <= target <= 1:
+        raise ClassifierError(f"target {target}: expected a chance between 0 and 1")
+    return Rule("chance", target)
+
+
+def _first_reaching(p: Floats, bar: Floats) -> NDArray[np.int64]:
+    """Index of the first tier at or above `bar` (n, 1); of the best tier where none is."""
+    good = p >= bar
+    return np.where(good.any(axis=1), good.argmax(axis=1), p.argmax(axis=1))
+
+
+def choose_many(p: Floats, cost: Floats, rule: Rule) -> NDArray[np.int64]:
+    """(n,) the tier of each request. p: (n, n_tiers); cost: (n_tiers,) or (n, n_tiers), the top tier's mean = 1."""
+    if rule.kind == "tier":
+        return np.full(len(p), int(rule.value))
+    if rule.kind == "utility":
+        return np.asarray((p - rule.value * cost).argmax(axis=1))
+    if rule.kind == "relative":
+        return _first_reaching(p, rule.value * p.max(axis=1, keepdims=True))
+    return _first_reaching(p, np.full((len(p), 1), rule.value))
+
+
+def choose(p: Floats, cost: Floats, rule: Rule) -> tuple[int, Reason]:
+    """The tier of one request and why. p, cost: (n_tiers,), cheapest first."""
+    tier = int(choose_many(p[None, :], cost, rule)[0])
+    if rule.kind == "tier":
+        return tier, "fixed"
+    if rule.kind == "utility":
+        return tier, "worth its cost"
+    bar = rule.value * (float(p.max()) if rule.kind == "relative" else 1.0)
+    return tier, "good enough" if p[tier] >= bar else "best we have"

@@ -1,0 +1,34 @@
+"""Every classifier by name. A new one is a file and a line here; the contract test runs over this dict."""
+
+from collections.abc import Callable
+from typing import Any
+
+from classifiers.base import Classifier
+from classifiers.errors import BadArtifact
+from classifiers.length import LengthRule
+from classifiers.linear import HandLinear, NgramHandLinear, NgramLinear
+from classifiers.sufficiency import Sufficiency
+
+CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
+    "length": LengthRule,
+    "ngrams": NgramLinear,
+    "hand": HandLinear,
+    "linear": NgramHandLinear,
+}
+DEFAULT = "linear"
+
+# Classes an artefact may hold, by name: those above and their parts. Never read from a file.
+PARTS: dict[str, type[Classifier]] = {
+    c.__name__: c for c in (LengthRule, NgramLinear, HandLinear, NgramHandLinear, Sufficiency)
+}
+
+
+def rebuild(state: dict[str, Any]) -> Classifier:
+    """The classifier that `Classifier.state` described, parts first."""
+    if state.get("class") not in PARTS:
+        raise BadArtifact(f"unknown classifier {state.get('class')!r}; this version knows {sorted(PARTS)}")
+    learned = {
+        key: rebuild(value) if isinstance(value, dict) and "class" in value else value
+        for key, value in state["learned"].items()
+    }
+    return PARTS[state["class"]](**state["params"]).restore(learned)

@@ -1,0 +1,97 @@
+"""The classifier that is shipped: any of CLASSIFIERS, calibrated per tier on predictions it made for unseen rows."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from classifiers.base import Classifier, Floats, check_training, logit, sigmoid
+from classifiers.ngrams import Tokens
+from classifiers.text import clip
+
+PRIOR_ROWS = 20.0  # calibration is pulled towards "as it is" as if by this many rows
+
+
+def folds_of(groups: Sequence[str], n_folds: int) -> NDArray[np.int64]:
+    """(n,) the fold of each row; rows of one group share it, and it does not depend on the other rows."""
+    return np.array([zlib.crc32(str(group).encode("utf-8", "replace")) % n_folds for group in groups])
+
+
+def cross_fit(
+    make: Callable[[], Classifier],
+    texts: Sequence[str],
+    y: Floats,
+    weight: Floats,
+    fold: NDArray[np.int64],
+    progress: Callable[[str], None] = lambda message: None,
+) -> Floats:
+    """(n, n_tiers) log-odds of each row by a classifier that did not see its fold."""
+    found = np.zeros(y.shape)
+    for k in np.unique(fold):
+        out = fold == k
+        rows = np.flatnonzero(~out)
+        model = make().fit([texts[i] for i in rows], y[rows], weight[rows])
+        found[out] = logit(model.predict_proba([texts[i] for i in np.flatnonzero(out)]))
+        progress(f"part {int(k) + 1} of {len(np.unique(fold))}")
+    return found
+
+
+def platt(z: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
+    """Slope and offset that turn log-odds z (n,) into calibrated ones; near (1, 0) when rows are few."""
+    known = ~np.isnan(y)
+    z, y, weight = z[known], y[known], weight[known]
+
+    def loss(ab: Floats) -> float:
+        p = np.clip(sigmoid(ab[0] * z + ab[1]), 1e-9, 1 - 1e-9)
+        fit = -(weight * (y * np.log(p) + (1 - y) * np.log1p(-p))).sum()
+        return float(fit + PRIOR_ROWS * ((ab[0] - 1) ** 2 + ab[1] ** 2) / 8)
+
+    a, b = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.0, 5.0), (-10, 10)]).x
+    return float(a), float(b)
+
+
+class Sufficiency(Classifier):
+    """A calibrated classifier. After `fit`, `unseen` holds the chances it gives to rows it did not learn from."""
+
+    inner_: Classifier
+    slope_: Floats  # (n_tiers,)
+    offset_: Floats  # (n_tiers,)
+    unseen: Floats  # (n, n_tiers); not saved
+
+    def __init__(self, name: str = "linear", n_folds: int = 5) -> None:
+        self.name = name
+        self.n_folds = n_folds
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        y: Floats,
+        sample_weight: Floats | None = None,
+        groups: Sequence[str] | None = None,
+        progress: Callable[[str], None] = lambda message: None,
+    ) -> Self:
+        """As Classifier.fit; rows of one group are never on both sides of the cross-fitting."""
+        from classifiers.registry import CLASSIFIERS  # late: the registry lists this class as a part
+
+        y = np.asarray(y, dtype=np.float64)
+        check_training(texts, y)
+        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        texts = [clip(text) for text in texts]
+        make = CLASSIFIERS[self.name]
+        z = cross_fit(make, texts, y, weight, folds_of(groups or texts, self.n_folds), progress)
+        pairs = [platt(z[:, k], y[:, k], weight) for k in range(y.shape[1])]
+        self.slope_, self.offset_ = (np.array(side) for side in zip(*pairs, strict=True))
+        self.unseen = sigmoid(z * self.slope_ + self.offset_)
+        self.inner_ = make().fit(texts, y, weight)
+        self.prior_ = self.inner_.prior_
+        progress("all rows")
+        return self
+
+    def logits(self, tokens: Tokens) -> Floats:
+        return self.inner_.logits(tokens) * self.slope_ + self.offset_
+
+    def explain(self, text: str, k: int = 8) -> list[tuple[str, Floats]]:
+        return self.inner_.explain(text, k)

@@ -1,0 +1,57 @@
+"""From a chat request to the one string a classifier sees: the same function in training and in serving."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Characters kept of each part. The last user message decides what is asked, so it gets most of the room; a task
+# is usually stated at its head and the question put at its tail. 6,000 characters hold 99.9 % of our benchmark
+# prompts whole, and bound the time of a decision on 100,000 characters.
+USER_HEAD, USER_TAIL = 4000, 1500
+SYSTEM_HEAD = 600
+HISTORY_TAIL = 600
+
+
+def clip(text: str, head: int = USER_HEAD, tail: int = USER_TAIL) -> str:
+    """Keep the first `head` and the last `tail` characters; a short text is returned as it is."""
+    if len(text) <= head + tail:
+        return text
+    return f"{text[:head]}\n{text[-tail:]}" if tail else text[:head]
+
+
+def content_text(content: Any) -> str:
+    """The text of an OpenAI `content`: a string, a list of parts, or nothing (a tool call)."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def _last_user(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Position of the last user message; without one, of the last message."""
+    users = [i for i, message in enumerate(messages) if message.get("role") == "user"]
+    return users[-1] if users else len(messages) - 1
+
+
+def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text that stands for a chat request: the last user message, then clipped system text and history.
+
+    A request of one user message gives exactly that message (clipped), so tables of plain prompts and live chats
+    train the same features. Roles are not marked: n-grams of "user" would only be noise.
+    """
+    if not messages:
+        return ""
+    asked = _last_user(messages)
+    system = [content_text(m.get("content")) for m in messages if m.get("role") in ("system", "developer")]
+    history = [
+        content_text(m.get("content"))
+        for i, m in enumerate(messages)
+        if i != asked and m.get("role") not in ("system", "developer")
+    ]
+    parts = [
+        clip(content_text(messages[asked].get("content"))),
+        clip("\n".join(system), SYSTEM_HEAD, 0),
+        "\n".join(history)[-HISTORY_TAIL:],
+    ]
+    return "\n\n".join(part for part in parts if part)

@@ -1,0 +1,195 @@
+"""Run prompts through every tier of a running ladder and grade the answers: what `stepdown label` does.
+
+Each call's result is appended to a journal beside the output at once, so a killed run goes on where it stopped; the
+output itself appears only when all is done.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from router.errors import BadInput
+from router.grading import Grader
+from router.tables import read_jsonl
+
+Row = dict[str, Any]
+Price = tuple[float, float]  # USD per million input and output tokens
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Where the tiers are and how to ask them. prices: tier -> USD per million input and output tokens."""
+
+    url: str
+    api_key: str
+    tiers: list[str]
+    prices: Mapping[str, Price]
+    max_tokens: int = 256
+    concurrency: int = 16
+    per_second: float = 0.0  # 0: no limit
+    timeout_s: float = 120.0
+
+
+def read_prompts(path: Path) -> list[Row]:
+    """Rows with `id` and `messages` (or `prompt`), each id once."""
+    rows, seen = [], set()
+    for line, row in read_jsonl(path):
+        name = str(row.get("id", line))
+        if name in seen:
+            raise BadInput(f"{path}: line {line}: id {name!r} again; ids must differ")
+        seen.add(name)
+        if "messages" not in row and not isinstance(row.get("prompt"), str):
+            raise BadInput(f"{path}: line {line}: no `messages` or `prompt`")
+        rows.append({**row, "id": name})
+    if not rows:
+        raise BadInput(f"{path}: no prompts")
+    return rows
+
+
+def messages_of(row: Row) -> list[Row]:
+    """The chat messages of a row; a plain prompt is one user message."""
+    return list(row.get("messages") or [{"role": "user", "content": row["prompt"]}])
+
+
+def logprob_stats(choice: Mapping[str, Any]) -> Row:
+    """Mean, least, and 10th-percentile log-probability of the answer's tokens; empty where the tier gave none."""
+    content = (choice.get("logprobs") or {}).get("content") or []
+    values = sorted(float(token["logprob"]) for token in content if token.get("logprob") is not None)
+    if not values:
+        return {}
+    return {
+        "mean_logprob": sum(values) / len(values),
+        "min_logprob": values[0],
+        "p10_logprob": values[len(values) // 10],
+        "logprob_tokens": len(values),
+    }
+
+
+def outcome_of(reply: Mapping[str, Any], price: Price, latency_s: float) -> Row:
+    """What is kept of one reply, before grading."""
+    choice = reply["choices"][0]
+    usage = reply.get("usage") or {}
+    given, made = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    return {
+        "answer": choice["message"].get("content") or "",
+        "finish_reason": choice.get("finish_reason"),
+        "input_tokens": given,
+        "output_tokens": made,
+        "cost_usd": (given * price[0] + made * price[1]) / 1e6,
+        "latency_s": round(latency_s, 4),
+        **logprob_stats(choice),
+    }
+
+
+class Asker:
+    """Sends chat requests, at most `concurrency` at once and `per_second` a second, retrying what is busy."""
+
+    def __init__(self, client: Any, ladder: Ladder) -> None:
+        self.client = client
+        self.ladder = ladder
+        self.slots = asyncio.Semaphore(ladder.concurrency)
+        self.next_start = 0.0
+
+    async def _wait_turn(self) -> None:
+        if self.ladder.per_second:
+            now = time.monotonic()
+            start = max(now, self.next_start)
+            self.next_start = start + 1 / self.ladder.per_second
+            await asyncio.sleep(start - now)
+
+    async def ask(self, tier: str, messages: list[Row], max_tokens: int) -> Row:
+        """The reply of one tier, as JSON."""
+        body = {
+            "model": tier,
+            "messages": messages,
+            "temperature": 0,
+            "max_tokens": max_tokens,
+            "logprobs": True,
+        }
+        async with self.slots:
+            for attempt in range(6):
+                await self._wait_turn()
+                reply = await self.client.post("/v1/chat/completions", json=body)
+                if reply.status_code not in (429, 500, 502, 503, 504):
+                    break
+                await asyncio.sleep(min(float(reply.headers.get("retry-after", 2**attempt / 4)), 10))
+        if reply.status_code != 200:
+            raise BadInput(f"tier {tier!r} answered HTTP {reply.status_code}: {reply.text[:200]}")
+        return dict(reply.json())
+
+
+def read_journal(path: Path) -> dict[tuple[str, str], Row]:
+    """(id, tier) -> outcome of what an earlier run finished; a last line cut short by a kill is dropped."""
+    done: dict[tuple[str, str], Row] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        done[entry["id"], entry["tier"]] = entry["outcome"]
+    return done
+
+
+async def _run(
+    rows: Sequence[Row], todo: Sequence[tuple[int, str]], ladder: Ladder
+) -> AsyncIterator[tuple[int, str, Row]]:
+    """Yield (row, tier, outcome) as the answers come."""
+    import httpx
+
+    headers = {"authorization": f"Bearer {ladder.api_key}"}
+    async with httpx.AsyncClient(base_url=ladder.url, headers=headers, timeout=ladder.timeout_s) as client:
+        asker = Asker(client, ladder)
+
+        async def one(i: int, tier: str) -> tuple[int, str, Row]:
+            start = time.monotonic()
+            reply = await asker.ask(tier, messages_of(rows[i]), ladder.max_tokens)
+            return i, tier, outcome_of(reply, ladder.prices[tier], time.monotonic() - start)
+
+        tasks = [asyncio.create_task(one(i, tier)) for i, tier in todo]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def label(
+    rows: Sequence[Row], ladder: Ladder, grader: Grader, output: Path, progress: Callable[[int, int], None]
+) -> int:
+    """Label every row by every tier and write `output`; returns how many answers came from the journal."""
+    journal = output.with_name(output.name + ".journal")
+    known = read_journal(journal)
+    todo = [
+        (i, tier) for i, row in enumerate(rows) for tier in ladder.tiers if (row["id"], tier) not in known
+    ]
+    total = len(rows) * len(ladder.tiers)
+    reused = total - len(todo)
+    with journal.open("a", encoding="utf-8") as file:
+        file.write("\n")  # ends a line that a kill cut short
+        async for i, tier, outcome in _run(rows, todo, ladder):
+            outcome["score"] = grader(outcome["answer"], rows[i].get("answer"), rows[i])
+            known[rows[i]["id"], tier] = outcome
+            file.write(json.dumps({"id": rows[i]["id"], "tier": tier, "outcome": outcome}) + "\n")
+            file.flush()
+            progress(len(known), total)
+    write_outcomes(output, rows, ladder.tiers, known)
+    journal.unlink()
+    return reused
+
+
+def write_outcomes(
+    output: Path, rows: Sequence[Row], tiers: Sequence[str], known: Mapping[tuple[str, str], Row]
+) -> None:
+    """The finished table, in the prompts' order, complete or not at all."""
+    fresh = output.with_name(output.name + ".new")
+    with fresh.open("w", encoding="utf-8") as file:
+        for row in rows:
+            outcomes = {tier: known[row["id"], tier] for tier in tiers}
+            file.write(json.dumps({**row, "outcomes": outcomes}, ensure_ascii=False) + "\n")
+    os.replace(fresh, output)

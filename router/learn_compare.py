@@ -1,0 +1,96 @@
+"""An artefact beside the baselines and beside another artefact, as plain data and as a table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers import Artifact
+from router import evaluation as ev
+from router.learn_measures import baselines, complete, measure, single_tiers
+from router.outcomes import Outcomes
+
+Floats = NDArray[np.float64]
+SHOWN = (
+    "apgr",
+    "cpt50",
+    "cpt80",
+    "cpt95",
+    "aiq",
+    "recovered",
+    "arena",
+    "cost_at_95",
+    "cost_at_98",
+    "cost_at_99",
+    "cost_at_100",
+)
+
+
+def _numbers(measures: Mapping[str, Floats]) -> dict[str, Any]:
+    """Each measure as [value, low, high], NaN as None."""
+    found = {}
+    for name, values in measures.items():
+        e = ev.estimate(values)
+        found[name] = [None if np.isnan(v) else round(float(v), 5) for v in (e.value, e.low, e.high)]
+    return found
+
+
+def compare(
+    artifact: Artifact, table: Outcomes, train: Outcomes | None, other: Artifact | None, seed: int = 0
+) -> dict[str, Any]:
+    """Everything `stepdown evaluate` prints. train: rows for the learned baselines; without it, the table itself
+    lends its other half (five-fold) so that kNN and the length rule are always there."""
+    table = complete(table)
+    ours = measure(artifact.predict(list(table.texts)), table, seed)
+    found: dict[str, Any] = {
+        "rows": len(table),
+        "tiers": table.tiers,
+        "router": _numbers(ours),
+        "baselines": {},
+    }
+    for name, p in baselines(table, complete(train) if train else None, seed).items():
+        found["baselines"][name] = _numbers(measure(p, table, seed))
+    found["baselines"]["oracle"] = _numbers(measure(table.scores, table, seed))
+    found["single"] = _singles(table, seed)
+    if other is not None:
+        theirs = measure(other.predict(list(table.texts)), table, seed)
+        found["difference"] = _numbers({name: ours[name] - theirs[name] for name in ours})
+    return found
+
+
+def _singles(table: Outcomes, seed: int) -> dict[str, Any]:
+    """Quality and relative cost of always taking one tier."""
+    f = single_tiers(table, ev.draws(len(table), 200, seed))
+    return {
+        tier: _numbers({"quality": f.quality[:, k], "cost": f.cost[:, k]})
+        for k, tier in enumerate(table.tiers)
+    }
+
+
+def _cell(value: list[float | None] | None) -> str:
+    if value is None or value[0] is None:
+        return "-"
+    low, high = value[1], value[2]
+    return f"{value[0]:.3f}" if low is None or high is None else f"{value[0]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def compare_text(found: Mapping[str, Any]) -> str:
+    """The same for people: measures down, routers across."""
+    columns = {"router": found["router"], **found["baselines"]}
+    if "difference" in found:
+        columns["minus other"] = found["difference"]
+    width = 23
+    lines = [f"{found['rows']} rows, tiers {', '.join(found['tiers'])}; 95 % bootstrap intervals", ""]
+    lines.append(" " * 14 + "".join(f"{name:{width}}" for name in columns))
+    names = [*SHOWN, *(name for name in found["router"] if "[" in name)]
+    lines += [
+        f"{name:14}" + "".join(f"{_cell(column.get(name)):{width}}" for column in columns.values())
+        for name in names
+    ]
+    lines += ["", "always one tier:"]
+    lines += [
+        f"  {tier:12} quality {_cell(v['quality'])}  cost {_cell(v['cost'])}"
+        for tier, v in found["single"].items()
+    ]
+    return "\n".join(lines)

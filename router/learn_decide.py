@@ -1,0 +1,82 @@
+"""Decisions for tables of prompts, their explanation, and the card of an artefact."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classifiers import Artifact, Rule, choose, choose_many
+from router.tables import Table, text_of
+
+
+def decide_table(artifact: Artifact, table: Table, rule: Rule, path: Path) -> list[dict[str, Any]]:
+    """One line a row: id, p, tier, reason."""
+    texts = text_of(table, path)
+    p = artifact.predict(texts)
+    chosen = choose_many(p, artifact.costs, rule)
+    ids = table.get("id", table["_line"])
+    return [
+        {
+            "id": name,
+            "p": [round(float(v), 6) for v in row],
+            "tier": artifact.tiers[k],
+            "reason": choose(row, artifact.costs, rule)[1],
+        }
+        for name, row, k in zip(ids, p, chosen, strict=True)
+    ]
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """JSONL, complete or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    os.replace(fresh, path)
+
+
+def explain_one(artifact: Artifact, prompt: str, rule: Rule) -> dict[str, Any]:
+    """The decision on one prompt with what moved it: contributions are log-odds by tier."""
+    p = artifact.predict_one(prompt)
+    tier, reason = choose(p, artifact.costs, rule)
+    moved = artifact.model.explain(prompt, 12)
+    return {
+        "p": [round(float(v), 6) for v in p],
+        "tier": artifact.tiers[tier],
+        "reason": reason,
+        "rule": rule.to_dict(),
+        "moved": [
+            {"what": name, "log_odds": [round(float(v), 4) for v in np.atleast_1d(by)]} for name, by in moved
+        ],
+    }
+
+
+def explain_text(found: Mapping[str, Any], tiers: list[str]) -> str:
+    """The same for people."""
+    chances = "  ".join(f"{tier} {p:.3f}" for tier, p in zip(tiers, found["p"], strict=True))
+    lines = [
+        f"{found['tier']}: {found['reason']}",
+        f"chance of a good answer: {chances}",
+        "moved most (log-odds):",
+    ]
+    for item in found["moved"]:
+        lines.append(
+            f"  {item['what']:32} "
+            + "  ".join(f"{tier} {v:+.2f}" for tier, v in zip(tiers, item["log_odds"], strict=True))
+        )
+    return "\n".join(lines)
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """A manifest for people."""
+    lines = [
+        f"classifier {manifest.get('classifier')} for tiers {', '.join(manifest['tiers'])}",
+        f"trained on {manifest.get('rows')} rows, data sha256 {str(manifest.get('data_sha256'))[:16]}",
+        "cost of a request, top tier = 1: " + "  ".join(f"{c:.4g}" for c in manifest["costs"]),
+    ]
+    for name, rule in manifest["rules"].items():
+        lines.append(f"auto:{name}  {Rule.from_dict(rule).describe(manifest['tiers'])}")
+    return "\n".join(lines)

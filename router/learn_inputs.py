@@ -1,0 +1,133 @@
+"""What the learning commands share: reading several files, parsing --costs, naming what was mistyped."""
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from classifiers import CLASSIFIERS, DEFAULT, Artifact, BadArtifact, Rule, load
+from classifiers.artifact import MANIFEST, manifest_text, read_manifest
+from router.errors import BadInput
+from router.outcomes import Outcomes, join, parse_tiers, read_outcomes
+
+
+def known_classifier(name: str | None) -> str:
+    """The name itself, or the default; anything else is refused with the nearest name."""
+    if name is None:
+        return DEFAULT
+    if name not in CLASSIFIERS:
+        close = difflib.get_close_matches(name, CLASSIFIERS, n=1)
+        raise BadInput(
+            f"--classifier {name!r}: {f'did you mean {close[0]!r}? ' if close else ''}known: {', '.join(CLASSIFIERS)}"
+        )
+    return name
+
+
+def parse_costs(text: str | None) -> dict[str, float]:
+    """`small=0.001,large=0.02` -> USD a request by tier."""
+    if not text:
+        return {}
+    try:
+        return {k.strip(): float(v) for k, _, v in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        raise BadInput(
+            f"--costs {text!r}: expected TIER=USD,TIER=USD, for example small=0.001,large=0.02"
+        ) from None
+
+
+def read_all(paths: Sequence[Path], tiers: str, costs: Mapping[str, float] | None = None) -> Outcomes:
+    """All files as one table."""
+    return join([read_outcomes(path, parse_tiers(tiers), costs) for path in paths])
+
+
+def training_rows(table: Outcomes) -> Outcomes:
+    """Without the rows marked as test."""
+    rows = table.take(table.splits != "test")
+    if not len(rows):
+        raise BadInput("every row is marked split=test; nothing is left to train on")
+    return rows
+
+
+def _price(text: str) -> tuple[float, float]:
+    """`0.1` or `0.1:0.3`: USD per million input and output tokens."""
+    first, _, second = text.partition(":")
+    return float(first), float(second or first)
+
+
+def parse_prices(text: str) -> dict[str, tuple[float, float]]:
+    """`small=0.1,large=0.5:1.5` -> USD per million (input, output) tokens by tier."""
+    try:
+        return {k.strip(): _price(v) for k, _, v in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        raise BadInput(
+            f"--prices {text!r}: expected TIER=USD or TIER=USD:USD, for example small=0.1,large=3:9"
+        ) from None
+
+
+def ladder_of(
+    tiers: str | None, config: Path | None, prices: str | None
+) -> tuple[list[str], dict[str, tuple[float, float]]]:
+    """Tier names, cheapest first, and their prices: from the options, else from the configuration."""
+    found = _config_prices(config) if config else {}
+    found |= parse_prices(prices) if prices else {}
+    names = [name.strip() for name in tiers.split(",")] if tiers else list(found)
+    if not names:
+        raise BadInput("give --config, or --tiers and --prices")
+    for name in names:
+        if name not in found:
+            raise BadInput(
+                f"no price of tier {name!r}; give --prices {name}=USD (per million tokens), or --config"
+            )
+    return names, {name: found[name] for name in names}
+
+
+def _config_prices(config: Path) -> dict[str, tuple[float, float]]:
+    from router.config import load_config
+
+    return {tier.name: (tier.usd_per_1m_input, tier.usd_per_1m_output) for tier in load_config(config).tiers}
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere; call it with (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def open_artefact(path: Path) -> Artifact:
+    """Load it; what is wrong with it is the caller's bad input."""
+    try:
+        return load(path)
+    except BadArtifact as error:
+        raise BadInput(str(error)) from None
+
+
+def measured_rows(
+    paths: Sequence[Path], tiers: str | None, of: Sequence[str], split: str | None, costs: str | None
+) -> Outcomes:
+    """Rows to measure an artefact with tiers `of` on."""
+    names = parse_tiers(tiers) if tiers else {tier: tier for tier in of}
+    if list(names) != list(of):
+        raise BadInput(f"--tiers names {list(names)}, the artefact was trained for {list(of)}")
+    table = join([read_outcomes(path, names, parse_costs(costs)) for path in paths])
+    if split is not None:
+        found = sorted(set(table.splits.tolist()))
+        table = table.take(table.splits == split)
+        if not len(table):
+            raise BadInput(f"no row has split {split!r}; the table has {found}")
+    return table
+
+
+def rewrite_rule(folder: Path, name: str, rule: Rule) -> None:
+    """Replace one named rule in an artefact's manifest; the model stays as it is."""
+    manifest = read_manifest(folder)
+    manifest["rules"][name] = rule.to_dict()
+    fresh = folder / (MANIFEST + ".new")
+    fresh.write_text(manifest_text(manifest), "utf-8")
+    os.replace(fresh, folder / MANIFEST)

@@ -1,0 +1,132 @@
+"""All measures of one router on one table, and the baselines it must be shown beside."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers import CLASSIFIERS
+from router import evaluation as ev
+from router.errors import BadInput
+from router.outcomes import Outcomes
+
+Floats = NDArray[np.float64]
+N_DRAWS = 300
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Mean cost (as a share of always taking the top tier) and quality of a policy, by bootstrap draw."""
+
+    cost: Floats  # (n_draws, n_points)
+    quality: Floats
+
+
+def complete(outcomes: Outcomes) -> Outcomes:
+    """The rows where every tier has a score and a cost: only there can policies be compared."""
+    whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
+    if whole.sum() < 10:
+        raise BadInput(
+            f"only {whole.sum()} rows have a score and a cost of every tier; 10 are needed to evaluate"
+        )
+    return outcomes.take(whole)
+
+
+def frontier(choice: NDArray[np.int64], outcomes: Outcomes, weights: Floats) -> Frontier:
+    """Each row of `choice` (n_points, n) as one point."""
+    cost, quality = ev.points(choice, outcomes.scores, outcomes.costs, weights)
+    top = weights @ outcomes.costs[:, -1] / weights.sum(axis=1)
+    return Frontier(cost / top[:, None], quality)
+
+
+def single_tiers(outcomes: Outcomes, weights: Floats) -> Frontier:
+    """Always the same tier: one point a tier. Its hull is what mixing them at random gives."""
+    n, k = outcomes.scores.shape
+    return frontier(np.repeat(np.arange(k)[:, None], n, axis=1), outcomes, weights)
+
+
+def router_frontier(p: Floats, outcomes: Outcomes, weights: Floats) -> Frontier:
+    """The router at every price of cost."""
+    choice, _ = ev.sweep(p, outcomes.relative_costs())
+    return frontier(choice, outcomes, weights)
+
+
+def oracle_frontier(outcomes: Outcomes, weights: Floats) -> Frontier:
+    """Who knows every score beforehand."""
+    choice, _ = ev.sweep(outcomes.scores, outcomes.costs / outcomes.costs[:, -1].mean())
+    return frontier(choice, outcomes, weights)
+
+
+def _rows(f: Frontier, function: Callable[[int, Floats, Floats], float]) -> Floats:
+    return np.array([function(i, c, q) for i, (c, q) in enumerate(zip(f.cost, f.quality, strict=True))])
+
+
+def measure(p: Floats, outcomes: Outcomes, seed: int = 0, n_draws: int = N_DRAWS) -> dict[str, Floats]:
+    """Every measure by name, each (n_draws + 1,): the estimate first. Rows must be complete.
+
+    With more than two tiers PGR, APGR and CPT compare the cheapest with the top tier.
+    """
+    weights = ev.draws(len(outcomes), n_draws, seed)
+    return {
+        **_gap_measures(p, outcomes, weights),
+        **_money_measures(p, outcomes, weights),
+        **_chance(p, outcomes, weights),
+    }
+
+
+def _gap_measures(p: Floats, outcomes: Outcomes, weights: Floats) -> dict[str, Floats]:
+    gain, small, large = p[:, -1] - p[:, 0], outcomes.scores[:, 0], outcomes.scores[:, -1]
+    found = {"apgr": ev.apgr(gain, small, large, weights)}
+    for share in ev.SHARES:
+        found[f"cpt{share * 100:.0f}"] = ev.cpt(gain, small, large, weights, share)
+    return found
+
+
+def _money_measures(p: Floats, outcomes: Outcomes, weights: Floats) -> dict[str, Floats]:
+    singles = single_tiers(outcomes, weights)
+    ours, best = router_frontier(p, outcomes, weights), oracle_frontier(outcomes, weights)
+    low, high = singles.cost.min(axis=1), singles.cost.max(axis=1)
+    area = {
+        name: _rows(f, lambda i, c, q: ev.aiq(c, q, low[i], high[i]))
+        for name, f in (("ours", ours), ("mix", singles), ("oracle", best))
+    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {
+            "aiq": area["ours"],
+            "recovered": (area["ours"] - area["mix"]) / (area["oracle"] - area["mix"]),
+        }
+    for share in ev.QUALITIES:
+        top = singles.quality[:, -1]
+        found[f"cost_at_{share * 100:.0f}"] = _rows(
+            ours, lambda i, c, q, s=share: ev.cost_at(c, q, s * top[i])
+        )  # type: ignore[misc]
+    usd = ours.cost * (weights @ outcomes.costs[:, -1] / weights.sum(axis=1))[:, None]
+    found["arena"] = ev.arena(ours.quality, usd).max(axis=1)
+    return found
+
+
+def _chance(p: Floats, outcomes: Outcomes, weights: Floats) -> dict[str, Floats]:
+    """AUC, ECE and Brier score of each tier's chance, and of the cheapest under the bare name."""
+    found: dict[str, Floats] = {}
+    for k, tier in enumerate(outcomes.tiers):
+        for name, function in (("auc", ev.auc), ("ece", ev.ece), ("brier", ev.brier)):
+            found[f"{name}[{tier}]"] = function(p[:, k], outcomes.scores[:, k], weights)
+    return found
+
+
+def baselines(test: Outcomes, train: Outcomes | None, seed: int = 0) -> dict[str, Floats]:
+    """p of each baseline on the test rows. random: no knowledge; the learned ones need training rows."""
+    n, k = test.scores.shape
+    random = np.random.default_rng(seed).random(n)
+    found = {
+        "random": np.stack(
+            [0.5 * np.ones(n) if j == 0 else 0.5 + random * j / k / 2 for j in range(k)], axis=1
+        )
+    }
+    if train is not None:
+        for name in ("length", "neighbours"):
+            if name in CLASSIFIERS:
+                model = CLASSIFIERS[name]().fit(list(train.texts), train.scores, train.weights)
+                found[name] = model.predict_proba(list(test.texts))
+    return found

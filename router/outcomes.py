@@ -1,0 +1,182 @@
+"""Outcome tables: which tier answered which prompt how well, at what cost. Read, checked, joined, split.
+
+Two layouts. Parquet: one row a prompt, columns `prompt` (or `messages`), `score|NAME` and `cost|NAME`, further `id`,
+`task`, `subtask`, `split`, `weight`, `stem_sha256` where there are any. JSONL (what `stepdown label` writes): the same
+names, or `"outcomes": {NAME: {"score": .., "cost_usd": ..}}`. A missing score means: that tier was not run.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.errors import BadInput
+from router.tables import read_table, text_of
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Prompts with what each tier made of them; every array has one row a prompt.
+
+    scores: (n, n_tiers) in [0, 1], NaN where not run. costs: (n, n_tiers) in USD, NaN where unknown.
+    weights: (n,). groups: near-duplicates share one, and are never parted between training and test.
+    """
+
+    tiers: list[str]
+    ids: NDArray[np.str_]
+    texts: NDArray[np.object_]
+    scores: Floats
+    costs: Floats
+    weights: Floats
+    tasks: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    groups: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[Any]) -> "Outcomes":
+        """The rows given by a mask or by positions."""
+        parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "tiers"}
+        return Outcomes(tiers=self.tiers, **parts)
+
+    def relative_costs(self) -> Floats:
+        """(n_tiers,) mean cost of a request, the top tier's = 1."""
+        mean = np.nanmean(self.costs, axis=0)
+        return np.asarray(mean / mean[-1])
+
+
+def join(tables: Sequence[Outcomes]) -> Outcomes:
+    """One table of several that have the same tiers."""
+    parts = {
+        f.name: np.concatenate([getattr(t, f.name) for t in tables])
+        for f in fields(Outcomes)
+        if f.name != "tiers"
+    }
+    return Outcomes(tiers=tables[0].tiers, **parts)
+
+
+def parse_tiers(text: str) -> dict[str, str]:
+    """`small=NAME,large=NAME` or `small,large`: tier -> name of its column, cheapest first."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    tiers = {tier.strip(): (name or tier).strip() for tier, _, name in pairs}
+    if len(tiers) < 2 or len(tiers) != len(pairs):
+        raise BadInput(
+            f"--tiers {text!r}: expected two or more different tiers, cheapest first: small=NAME,large=NAME"
+        )
+    return tiers
+
+
+def read_outcomes(
+    path: str | Path, tiers: Mapping[str, str], costs: Mapping[str, float] | None = None
+) -> Outcomes:
+    """Read one file. tiers: tier -> column name. costs: tier -> USD a request, where the file has none."""
+    table = read_table(path)
+    names = score_names(table)
+    for tier, name in tiers.items():
+        if name not in names:
+            raise BadInput(f"{path}: no scores of {name!r} (tier {tier!r}); {_nearest(name, names)}")
+    scores = np.stack([_scores(table, name, path) for name in tiers.values()], axis=1)
+    money = np.stack([_costs(table, tier, name, costs, path) for tier, name in tiers.items()], axis=1)
+    outcomes = _assemble(table, list(tiers), scores, money, path)
+    outcomes = outcomes.take(~np.isnan(scores).all(axis=1))
+    for k, tier in enumerate(tiers):
+        if np.isnan(outcomes.scores[:, k]).all() if len(outcomes) else True:
+            raise BadInput(f"{path}: tier {tier!r} has no score in any row")
+        if np.isnan(outcomes.costs[:, k]).all():
+            raise BadInput(f"{path}: tier {tier!r} has no cost in any row; give --costs {tier}=USD,…")
+    return outcomes
+
+
+def score_names(table: Mapping[str, list[Any]]) -> list[str]:
+    """Names of all tiers or models that the table has scores of."""
+    return [column.removeprefix("score|") for column in table if column.startswith("score|")]
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return (
+        f"did you mean {close[0]!r}?"
+        if close
+        else f"the file has {', '.join(names) or 'no score|NAME column'}"
+    )
+
+
+def _numbers(table: Mapping[str, list[Any]], column: str, path: str | Path) -> Floats:
+    """(n,) the column as floats, NaN where empty."""
+    try:
+        return np.array([np.nan if v is None else float(v) for v in table[column]], dtype=np.float64)
+    except (TypeError, ValueError):
+        line, bad = next(
+            (i, v) for i, v in enumerate(table[column], 1) if not isinstance(v, int | float | None)
+        )
+        raise BadInput(f"{path}: row {line}: {column} is {bad!r}, expected a number") from None
+
+
+def _scores(table: Mapping[str, list[Any]], name: str, path: str | Path) -> Floats:
+    scores = _numbers(table, f"score|{name}", path)
+    wrong = np.flatnonzero((scores < 0) | (scores > 1))
+    if len(wrong):
+        raise BadInput(
+            f"{path}: row {wrong[0] + 1}: score of {name} is {scores[wrong[0]]:g}, expected 0 to 1"
+        )
+    return scores
+
+
+def _costs(
+    table: Mapping[str, list[Any]], tier: str, name: str, given: Mapping[str, float] | None, path: str | Path
+) -> Floats:
+    """Costs from the file, or the one given for the tier; an unknown price is an error, not a default."""
+    if given and tier in given:
+        return np.full(len(table["_line"]), given[tier])
+    if f"cost|{name}" not in table:
+        raise BadInput(
+            f"{path}: no cost|{name} for tier {tier!r}; add the column or give --costs {tier}=USD,…"
+        )
+    costs = _numbers(table, f"cost|{name}", path)
+    wrong = np.flatnonzero((costs < 0) | np.isinf(costs))
+    if len(wrong):
+        raise BadInput(
+            f"{path}: row {wrong[0] + 1}: cost of {name} is {costs[wrong[0]]:g}, expected USD, 0 or more"
+        )
+    return costs
+
+
+def _strings(table: Mapping[str, list[Any]], column: str, default: Sequence[str]) -> NDArray[np.str_]:
+    found = table.get(column)
+    return np.array(
+        [d if v is None else str(v) for v, d in zip(found or default, default, strict=True)], dtype=str
+    )
+
+
+def _ids(table: Mapping[str, list[Any]], path: str | Path) -> NDArray[np.str_]:
+    ids = _strings(table, "id", [str(line) for line in table["_line"]])
+    _, first, count = np.unique(ids, return_index=True, return_counts=True)
+    if (count > 1).any():
+        again = str(ids[first[count > 1][0]])
+        rows = np.flatnonzero(ids == again)[:2] + 1
+        raise BadInput(f"{path}: row {rows[1]}: id {again!r} again, first in row {rows[0]}; ids must differ")
+    return ids
+
+
+def _assemble(
+    table: Mapping[str, list[Any]], tiers: list[str], scores: Floats, costs: Floats, path: str | Path
+) -> Outcomes:
+    n = len(scores)
+    ids = _ids(table, path)
+    weights = _numbers(table, "weight", path) if "weight" in table else np.ones(n)
+    if not (weights >= 0).all():
+        row = int(np.flatnonzero(~(weights >= 0))[0])
+        raise BadInput(f"{path}: row {row + 1}: weight is {weights[row]:g}, expected 0 or more")
+    task = "task" if "task" in table else "kind"
+    return Outcomes(
+        tiers=tiers, ids=ids, texts=np.array([*text_of(table, path), None], dtype=object)[:-1], scores=scores,
+        costs=costs, weights=weights, tasks=_strings(table, task, [""] * n), splits=_strings(table, "split", [""] * n),
+        groups=_strings(table, "stem_sha256", list(ids)),
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+"""Fit, calibrate, choose targets, write the artefact: what `stepdown train` does."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers import CLASSIFIERS, DEFAULT, Rule, Sufficiency
+from router.calibration import named_rules
+from router.errors import BadInput
+from router.learn_measures import complete
+from router.outcomes import Outcomes
+
+Floats = NDArray[np.float64]
+FEWEST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted classifier, its manifest, and its chances for the training rows as if it had not seen them."""
+
+    model: Sufficiency
+    manifest: dict[str, Any]
+    unseen: Floats  # (n, n_tiers)
+
+
+def check_teaches(outcomes: Outcomes) -> None:
+    """Refuse tables nothing can be learned from, in one line."""
+    n = len(outcomes)
+    if n < FEWEST_ROWS:
+        raise BadInput(
+            f"{n} rows with a score; at least {FEWEST_ROWS} are needed to train, 200 to 500 to be useful"
+        )
+    spread = np.nanmax(outcomes.scores, axis=0) - np.nanmin(outcomes.scores, axis=0)
+    if not (spread > 0).any():
+        raise BadInput(
+            "one class only: every tier has the same score in all rows, so there is nothing to learn"
+        )
+
+
+def data_hash(outcomes: Outcomes) -> str:
+    """SHA-256 over texts, scores and costs, in order."""
+    digest = hashlib.sha256(repr(outcomes.tiers).encode())
+    for text in outcomes.texts:
+        digest.update(text.encode("utf-8", "replace") + b"\0")
+    for array in (outcomes.scores, outcomes.costs, outcomes.weights):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def train(
+    outcomes: Outcomes, name: str = DEFAULT, progress: Callable[[str], None] = lambda message: None
+) -> Trained:
+    """Fit a classifier of CLASSIFIERS on all rows, calibrated and given targets on cross-fitted predictions."""
+    check_teaches(outcomes)
+    model = Sufficiency(name)
+    model.fit(list(outcomes.texts), outcomes.scores, outcomes.weights, list(outcomes.groups), progress)
+    whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
+    rules = named_rules(model.unseen[whole], complete(outcomes))
+    return Trained(model, _manifest(outcomes, name, rules), model.unseen)
+
+
+def _manifest(outcomes: Outcomes, name: str, rules: dict[str, Rule]) -> dict[str, Any]:
+    return {
+        "tiers": outcomes.tiers,
+        "costs": outcomes.relative_costs().tolist(),
+        "rules": {key: rule.to_dict() for key, rule in rules.items()},
+        "classifier": name,
+        "rows": len(outcomes),
+        "data_sha256": data_hash(outcomes),
+    }
+
+
+def names() -> list[str]:
+    """The classifiers that can be trained."""
+    return list(CLASSIFIERS)
