@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from classifiers.base import Classifier, sigmoid
 from classifiers.choose import Rule
 from classifiers.errors import BadArtifact
-from classifiers.ngrams import tokenize
 from classifiers.registry import rebuild
-from classifiers.text import clip
+from classifiers.view import View
 
 Floats = NDArray[np.float64]
 FORMAT = 1
@@ -49,7 +48,7 @@ class Artifact:
 
     def predict_one(self, prompt: str) -> Floats:
         """(n_tiers,) chances in [0, 1] of one prompt."""
-        return np.asarray(sigmoid(self.model.logits(tokenize([clip(prompt)])))[0])
+        return np.asarray(sigmoid(self.model.logits(View([prompt])))[0])
 
     @property
     def targets(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""What every classifier is: texts in, one calibrated chance per tier out; and how its state becomes plain arrays.
+"""What every classifier is: texts in, one chance per tier out; and how its state becomes plain arrays.
 
 The contract is scikit-learn's: `__init__` only stores, `fit` returns self, what is learned ends in `_`,
-`get_params` lists the constructor's arguments. What differs: y has one column per tier, graded in [0, 1], NaN where
-a tier was not run.
+`get_params` lists the constructor's arguments. What differs: y has one column per tier, graded in [0, 1],
+NaN where a tier was not run.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from classifiers.errors import BadTraining, NotTrained
-from classifiers.ngrams import Tokens, tokenize
-from classifiers.text import clip
+from classifiers.view import View
 
 Floats = NDArray[np.float64]
-CHUNK = 64  # texts tokenised together: large enough to spread numpy's call cost, small enough for the cache
+BATCH = 256  # texts predicted together: bounds the memory of a large batch
 
 
 def logit(p: Floats) -> Floats:
@@ -31,11 +30,11 @@ def sigmoid(z: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
 
 
-def check_training(texts: Sequence[str], y: Floats) -> None:
+def check_training(n: int, y: Floats) -> None:
     """Refuse rows that cannot teach: no rows, scores outside [0, 1], a tier without any score."""
-    if y.ndim != 2 or len(texts) != len(y) or not len(texts):
+    if y.ndim != 2 or n != len(y) or not n:
         raise BadTraining(
-            f"{len(texts)} texts and scores of shape {y.shape}: expected one row of scores a text"
+            f"{n} texts and scores of shape {y.shape}: expected one row of scores a text"
         )
     known = ~np.isnan(y)
     if not known.any(axis=0).all():
@@ -47,44 +46,46 @@ def check_training(texts: Sequence[str], y: Floats) -> None:
 
 
 class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Base of all classifiers. A subclass writes `_fit` and `_logits`; the rest is here.
+    """Base of all classifiers. A subclass writes `_fit` and `logits`; the rest is here.
 
     Learned state is attributes ending in `_` that hold arrays, numbers, texts, or other classifiers.
     """
 
     prior_: Floats  # (n_tiers,) mean score of each tier in training
 
-    def fit(self, texts: Sequence[str], y: Floats, sample_weight: Floats | None = None) -> Self:
+    def fit(self, texts: Sequence[str] | View, y: Floats, sample_weight: Floats | None = None) -> Self:
         """texts: n strings. y: (n, n_tiers) in [0, 1] or NaN. sample_weight: (n,), all ones if not given."""
         y = np.asarray(y, dtype=np.float64)
-        check_training(texts, y)
+        check_training(len(texts), y)
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         known = ~np.isnan(y) * weight[:, None]
         self.prior_ = (known * np.nan_to_num(y)).sum(0) / np.maximum(known.sum(0), 1e-12)
-        self._fit([clip(text) for text in texts], y, weight)
+        self._fit(as_view(texts), y, weight)
         return self
 
-    def predict_proba(self, texts: Sequence[str]) -> Floats:
+    def predict_proba(self, texts: Sequence[str] | View) -> Floats:
         """(n, n_tiers): the chance that each tier's answer is good, tiers in the order of training."""
         if not hasattr(self, "prior_"):
             raise NotTrained(f"{type(self).__name__} was not fitted; call fit(texts, y) first")
-        clipped = [clip(text) for text in texts]
-        parts = [sigmoid(self.logits(tokenize(clipped[i : i + CHUNK]))) for i in range(0, len(texts), CHUNK)]
+        if isinstance(texts, View):
+            return sigmoid(self.logits(texts))
+        groups = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+        parts = [sigmoid(self.logits(View(group))) for group in groups]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.prior_)))
 
-    def logits(self, tokens: Tokens) -> Floats:
-        """(n, n_tiers) the log-odds for texts already cut into tokens."""
+    def logits(self, view: View) -> Floats:
+        """(n, n_tiers) the log-odds."""
         raise NotImplementedError
 
-    def _fit(self, texts: list[str], y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
         raise NotImplementedError
 
-    def explain(self, text: str, k: int = 8) -> list[tuple[str, Floats]]:
-        """The k things in the text that moved the log-odds most: (name, (n_tiers,) contribution)."""
-        return []
+    def explain(self, text: str) -> dict[str, Floats]:
+        """What in the text moves the log-odds: name -> (n_tiers,) contribution. Empty where none can be told."""
+        return {}
 
     def state(self) -> dict[str, Any]:
-        """Parameters and learned attributes as plain values and arrays; `restore` takes it back."""
+        """Parameters and learned attributes as plain values and arrays; registry.rebuild takes them back."""
         learned = {
             key: value.state() if isinstance(value, Classifier) else value
             for key, value in sorted(vars(self).items())
@@ -99,6 +100,6 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return self
 
 
-def tokens_of(texts: Sequence[str]) -> list[Tokens]:
-    """The texts cut into tokens, CHUNK at a time."""
-    return [tokenize(texts[i : i + CHUNK]) for i in range(0, len(texts), CHUNK)]
+def as_view(texts: Sequence[str] | View) -> View:
+    """A view of the texts, or the one that is already there."""
+    return texts if isinstance(texts, View) else View(texts)

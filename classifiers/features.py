@@ -4,8 +4,6 @@ Everything is counted on the bytes and tokens that the n-grams need anyway (see 
 expression runs on a text.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -168,19 +166,13 @@ def _shape_features(tokens: Tokens, hashes: NDArray[np.uint64], histogram: Float
     ]  # fmt: skip
 
 
-def hand_features(tokens: Tokens) -> Floats:
+def hand_features(tokens: Tokens, hashes: NDArray[np.uint64]) -> Floats:
     """(n_texts, len(FEATURES)) in the order of FEATURES; counts of signs and words on a logarithmic scale."""
     n = len(tokens.bounds) - 1
     text_of_byte = np.repeat(np.arange(n), np.diff(tokens.bounds))
     histogram = (
         np.bincount(text_of_byte * 256 + tokens.raw, minlength=n * 256).reshape(n, 256).astype(np.float64)
     )
-    hashes = token_hashes(tokens)
     shape = np.stack(_shape_features(tokens, hashes, histogram), axis=1)
     counts = np.concatenate([histogram @ _SIGNS, _word_themes(tokens, hashes, n)], axis=1)
     return np.concatenate([shape, np.log1p(counts)], axis=1)
-
-
-def extract(texts: Sequence[str]) -> Floats:
-    """hand_features of plain texts."""
-    return hand_features(tokenize(texts))

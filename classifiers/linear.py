@@ -1,4 +1,4 @@
-"""Logistic regression, one head per tier, on hashed n-grams or on hand-made features.
+"""Logistic regression, one head per tier, on hashed n-grams, on hand-made features, or both.
 
 scikit-learn fits; the coefficients are served through numpy (equal to 1e-6, tests/classifiers/test_linear.py).
 """
@@ -12,9 +12,10 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from classifiers.base import Classifier, Floats, logit, tokens_of
-from classifiers.features import FEATURES, hand_features
-from classifiers.ngrams import Counts, Tokens, count_grams
+from classifiers.base import Classifier, Floats, logit
+from classifiers.features import FEATURES
+from classifiers.rarity import WordWeights, explain_words, fit_words
+from classifiers.view import View
 
 
 def graded_rows(y: Floats, weight: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
@@ -49,104 +50,89 @@ def fit_heads(x: Any, y: Floats, weight: Floats, strength: float) -> tuple[Float
 
 
 class HandLinear(Classifier):
-    """Logistic regression on the hand-made features, standardised."""
+    """Logistic regression on the hand-made features: length, numbers, structure, key words."""
 
     mean_: Floats
     scale_: Floats
     coef_: Floats  # (n_features, n_tiers)
     bias_: Floats  # (n_tiers,)
 
-    def __init__(self, strength: float = 0.1) -> None:
+    def __init__(self, strength: float = 0.02) -> None:
         self.strength = strength
 
-    def _fit(self, texts: list[str], y: Floats, weight: Floats) -> None:
-        x = np.concatenate([hand_features(tokens) for tokens in tokens_of(texts)])
-        self.mean_, self.scale_ = x.mean(0), x.std(0) + 1e-6
-        self.coef_, self.bias_ = fit_heads(self._scaled(x), y, weight, self.strength)
+    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+        self.mean_, self.scale_ = view.hand.mean(0), view.hand.std(0) + 1e-6
+        self.coef_, self.bias_ = fit_heads(self._scaled(view.hand), y, weight, self.strength)
 
     def _scaled(self, x: Floats) -> Floats:
-        # A feature never seen to vary, or far outside what was seen, must not decide alone.
+        # A feature far outside what was seen must not decide alone.
         return np.asarray(np.clip((x - self.mean_) / self.scale_, -4, 4))
 
-    def logits(self, tokens: Tokens) -> Floats:
-        return np.asarray(self._scaled(hand_features(tokens)) @ self.coef_ + self.bias_)
+    def logits(self, view: View) -> Floats:
+        return np.asarray(self._scaled(view.hand) @ self.coef_ + self.bias_)
+
+    def explain(self, text: str) -> dict[str, Floats]:
+        moved = self._scaled(View([text]).hand)[0][:, None] * self.coef_
+        return dict(zip(FEATURES, moved, strict=True))
 
 
 class NgramLinear(Classifier):
-    """Logistic regression on hashed word and character n-grams, weighted by rarity (TF-IDF)."""
+    """Logistic regression on hashed words and pairs of words, weighted by rarity (TF-IDF)."""
 
-    index_: NDArray[np.int32]  # (2 ** (bits + 1),) bucket -> column, -1 for buckets too rare in training
-    rarity_: NDArray[np.float32]  # (n_columns,) inverse document frequency
+    words_: dict[str, Any]  # see rarity.WordWeights
     coef_: NDArray[np.float32]  # (n_columns, n_tiers)
     bias_: Floats
 
-    def __init__(self, bits: int = 17, rarest: int = 3, strength: float = 2.0, chars: bool = True) -> None:
-        self.bits = bits
-        self.rarest = rarest
+    def __init__(self, strength: float = 0.5, rarest: int = 3) -> None:
         self.strength = strength
-        self.chars = chars
+        self.rarest = rarest
 
-    def _fit(self, texts: list[str], y: Floats, weight: Floats) -> None:
-        chunks = [count_grams(tokens, self.bits, self.chars) for tokens in tokens_of(texts)]
-        seen = np.zeros(2 << self.bits, dtype=np.int64)
-        for chunk in chunks:
-            np.add.at(seen, chunk.bucket, 1)
-        kept = np.flatnonzero(seen >= min(self.rarest, max(1, len(texts) // 50)))
-        self.index_ = np.full(2 << self.bits, -1, dtype=np.int32)
-        self.index_[kept] = np.arange(len(kept))
-        self.rarity_ = (np.log((1 + len(texts)) / (1 + seen[kept])) + 1).astype(np.float32)
-        x = sparse.vstack(
-            [self._matrix(chunk, n) for chunk, n in zip(chunks, _sizes(len(texts)), strict=True)]
-        )
-        coef, self.bias_ = fit_heads(x.tocsr(), y, weight, self.strength)
+    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+        words = fit_words(view.words, self.rarest)
+        self.words_ = words.state()
+        coef, self.bias_ = fit_heads(words.matrix(view.words), y, weight, self.strength)
         self.coef_ = coef.astype(np.float32)
 
-    def _weights(self, counts: Counts, n: int) -> tuple[NDArray[np.int64], NDArray[np.int32], Floats]:
-        """(text, column, value) of each known n-gram; words and characters each scaled to length 1 in a text."""
-        column = self.index_[counts.bucket]
-        known = column >= 0
-        text, column = counts.text[known], column[known]
-        value = (1 + np.log(counts.count[known])) * self.rarity_[column]
-        block = text * 2 + (counts.bucket[known] >> self.bits)
-        norm = np.sqrt(np.bincount(block, weights=value * value, minlength=2 * n))
-        return text, column, value / norm[block]
+    def logits(self, view: View) -> Floats:
+        return WordWeights(**self.words_).project(view.words, self.coef_) + self.bias_
 
-    def _matrix(self, counts: Counts, n: int) -> Any:
-        text, column, value = self._weights(counts, n)
-        return sparse.csr_matrix((value, (text, column)), shape=(n, len(self.rarity_)))
-
-    def logits(self, tokens: Tokens) -> Floats:
-        n = len(tokens.bounds) - 1
-        text, column, value = self._weights(count_grams(tokens, self.bits, self.chars), n)
-        moved = self.coef_[column] * value[:, None]
-        sums = [np.bincount(text, weights=moved[:, k], minlength=n) for k in range(self.coef_.shape[1])]
-        return np.stack(sums, axis=1) + self.bias_
+    def explain(self, text: str) -> dict[str, Floats]:
+        return explain_words(WordWeights(**self.words_), self.coef_, text)
 
 
-def _sizes(n: int) -> list[int]:
-    """How many texts are in each chunk of tokens_of."""
-    from classifiers.base import CHUNK
+class JointLinear(Classifier):
+    """Logistic regression on words and hand-made features together."""
 
-    return [min(CHUNK, n - i) for i in range(0, n, CHUNK)]
+    words_: dict[str, Any]  # see rarity.WordWeights
+    mean_: Floats
+    scale_: Floats
+    coef_: NDArray[np.float32]  # (n_columns, n_tiers) of the words
+    hand_: Floats  # (n_features, n_tiers)
+    bias_: Floats
 
-
-class NgramHandLinear(Classifier):
-    """The mean log-odds of the two regressions above: the simple classifier that everything else must beat."""
-
-    words_: NgramLinear
-    hand_: HandLinear
-
-    def __init__(self, strength: float = 2.0) -> None:
+    def __init__(self, strength: float = 0.5, rarest: int = 3, hand_weight: float = 0.1) -> None:
         self.strength = strength
+        self.rarest = rarest
+        self.hand_weight = hand_weight
 
-    def _fit(self, texts: list[str], y: Floats, weight: Floats) -> None:
-        self.words_ = NgramLinear(strength=self.strength)
-        self.hand_ = HandLinear()
-        for part in (self.words_, self.hand_):
-            part.fit(texts, y, weight)
+    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+        words = fit_words(view.words, self.rarest)
+        self.words_ = words.state()
+        self.mean_, self.scale_ = view.hand.mean(0), view.hand.std(0) + 1e-6
+        x = sparse.hstack([words.matrix(view.words), sparse.csr_matrix(self._scaled(view.hand))]).tocsr()
+        coef, self.bias_ = fit_heads(x, y, weight, self.strength)
+        n = len(words.rarity)
+        self.coef_, self.hand_ = coef[:n].astype(np.float32), coef[n:]
 
-    def logits(self, tokens: Tokens) -> Floats:
-        return (self.words_.logits(tokens) + self.hand_.logits(tokens)) / 2
+    def _scaled(self, x: Floats) -> Floats:
+        # A row of words has length 1; so small a weight lets 68 features speak about as loudly.
+        return np.asarray(self.hand_weight * np.clip((x - self.mean_) / self.scale_, -4, 4))
 
+    def logits(self, view: View) -> Floats:
+        from_words = WordWeights(**self.words_).project(view.words, self.coef_)
+        return np.asarray(from_words + self._scaled(view.hand) @ self.hand_ + self.bias_)
 
-__all__ = ["FEATURES", "HandLinear", "NgramHandLinear", "NgramLinear"]
+    def explain(self, text: str) -> dict[str, Floats]:
+        features = self._scaled(View([text]).hand)[0][:, None] * self.hand_
+        words = explain_words(WordWeights(**self.words_), self.coef_, text)
+        return {**words, **dict(zip(FEATURES, features, strict=True))}

@@ -1,8 +1,8 @@
-"""Hashed word and character n-grams of many texts at once, with numpy only.
+"""Hashed word n-grams of many texts at once, with numpy only.
 
-Each text becomes UTF-8 bytes; tokens are runs of letters, runs of digits and single signs. An n-gram's hash is a
-polynomial of its bytes modulo 2**64, mixed and cut to `bits`. Word grams (one and two tokens) and character grams
-(3 to 5 bytes) live in separate ranges of buckets, so that each block can be scaled to length 1 by itself.
+Each text becomes UTF-8 bytes; tokens are runs of letters, runs of digits and single signs. A token's hash is a
+polynomial of its bytes modulo 2**64; a bucket is the hash of a token or of two neighbours, mixed and cut to BITS.
+Character n-grams were tried and cost four times the time for nothing (docs/experiments.md).
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ Ints = NDArray[np.int64]
 
 _PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+BITS = 17
+N_BUCKETS = 1 << BITS
 _LONGEST = 64  # bytes of a token that count towards its hash
 with np.errstate(over="ignore"):
     _POWERS = np.cumprod(np.full(_LONGEST, _PRIME, dtype=np.uint64))
@@ -85,52 +87,57 @@ def token_hashes(tokens: Tokens) -> NDArray[np.uint64]:
     return total[tokens.starts + tokens.lengths] - total[tokens.starts]
 
 
-def _bucket(hashes: NDArray[np.uint64], bits: int) -> Ints:
-    """Mix the hash and keep its top `bits`; a polynomial's low bits alone would collide."""
+def _bucket(hashes: NDArray[np.uint64]) -> Ints:
+    """Mix the hash and keep its top bits; a polynomial's low bits alone would collide."""
     mixed = (hashes ^ (hashes >> np.uint64(29))) * _MIX
-    return (mixed >> np.uint64(64 - bits)).astype(np.int64)
+    return (mixed >> np.uint64(64 - BITS)).astype(np.int64)
 
 
-def word_grams(tokens: Tokens, bits: int) -> tuple[Ints, Ints]:
-    """(text, bucket) of each token and of each pair of neighbours, and of the first pair of each text as such."""
-    hashes = token_hashes(tokens)
+def word_grams(tokens: Tokens, hashes: NDArray[np.uint64]) -> tuple[Ints, Ints]:
+    """(text, bucket) of each token and of each pair of neighbours within a text."""
     same = tokens.doc[1:] == tokens.doc[:-1]
     pairs = (hashes[:-1] * np.uint64(31) + hashes[1:])[same]
     doc = np.concatenate([tokens.doc, tokens.doc[1:][same]])
-    return doc, _bucket(np.concatenate([hashes, pairs]), bits)
-
-
-def char_grams(tokens: Tokens, bits: int, longest: int = 5) -> tuple[Ints, Ints]:
-    """(text, bucket) of each run of 3 to `longest` bytes within a text, white space counting as one space each."""
-    folded = np.where(CLASS_OF_BYTE[tokens.raw] == SPACE, np.uint8(32), _FOLD[tokens.raw]).astype(np.uint64)
-    ends = np.repeat(tokens.bounds[1:], np.diff(tokens.bounds))
-    text = np.repeat(np.arange(len(tokens.bounds) - 1), np.diff(tokens.bounds))
-    at = np.arange(len(folded))
-    running = folded * _POWERS[0]
-    docs, buckets = [], []
-    for n in range(2, longest + 1):
-        running = running[:-1] + folded[n - 1 :] * _POWERS[n - 1]
-        if n >= 3:
-            whole = at[: len(running)] + n <= ends[: len(running)]
-            docs.append(text[: len(running)][whole])
-            buckets.append(_bucket(running[whole], bits))
-    return np.concatenate(docs), np.concatenate(buckets)
+    return doc, _bucket(np.concatenate([hashes, pairs]))
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sparse counts of n-grams, sorted by text, then bucket. text, bucket, count: (n_entries,)."""
+    """Sparse counts of n-grams by text. starts: (n_texts + 1,) into bucket and count, both (n_entries,)."""
 
-    text: Ints
+    starts: Ints
     bucket: Ints
     count: Ints
 
+    @property
+    def text(self) -> Ints:
+        """(n_entries,) the text of each entry."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
-def count_grams(tokens: Tokens, bits: int, chars: bool = True) -> Counts:
-    """Words in buckets [0, 2**bits), characters in [2**bits, 2**(bits + 1))."""
-    doc, bucket = word_grams(tokens, bits)
-    if chars:
-        char_doc, char_bucket = char_grams(tokens, bits)
-        doc, bucket = np.concatenate([doc, char_doc]), np.concatenate([bucket, char_bucket + (1 << bits)])
-    keys, count = np.unique((doc << (bits + 1)) | bucket, return_counts=True)
-    return Counts(keys >> (bits + 1), keys & ((1 << (bits + 1)) - 1), count)
+    def take(self, rows: Ints) -> "Counts":
+        """The counts of some texts, in that order."""
+        sizes = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        at = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], sizes)
+        return Counts(starts, self.bucket[at], self.count[at])
+
+
+def count_grams(tokens: Tokens, hashes: NDArray[np.uint64]) -> Counts:
+    """How often each n-gram occurs in each text."""
+    doc, bucket = word_grams(tokens, hashes)
+    keys = np.sort((doc << BITS) | bucket)
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    keys, count = keys[first], np.diff(np.append(first, len(keys)))
+    starts = np.searchsorted(keys >> BITS, np.arange(len(tokens.bounds)))
+    return Counts(starts, keys & (N_BUCKETS - 1), count)
+
+
+def stack(parts: Sequence[Counts]) -> Counts:
+    """The counts of several groups of texts, one below the other."""
+    offsets = np.cumsum([0, *(part.starts[-1] for part in parts)])
+    starts = [part.starts[:-1] + offset for part, offset in zip(parts, offsets, strict=False)]
+    return Counts(
+        np.concatenate([*starts, offsets[-1:]]),
+        np.concatenate([part.bucket for part in parts]),
+        np.concatenate([part.count for part in parts]),
+    )

@@ -4,23 +4,34 @@ from collections.abc import Callable
 from typing import Any
 
 from classifiers.base import Classifier
+from classifiers.boosted import Boosted
+from classifiers.ensemble import Ensemble
 from classifiers.errors import BadArtifact
+from classifiers.forest import RandomForest
 from classifiers.length import LengthRule
-from classifiers.linear import HandLinear, NgramHandLinear, NgramLinear
+from classifiers.linear import HandLinear, JointLinear, NgramLinear
+from classifiers.neighbours import Neighbours
 from classifiers.sufficiency import Sufficiency
 
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
     "length": LengthRule,
     "ngrams": NgramLinear,
     "hand": HandLinear,
-    "linear": NgramHandLinear,
+    "linear": JointLinear,
+    "boosted": Boosted,
+    "forest": RandomForest,
+    "neighbours": Neighbours,
+    "ensemble": Ensemble,
 }
-DEFAULT = "linear"
+DEFAULT = "ensemble"
 
-# Classes an artefact may hold, by name: those above and their parts. Never read from a file.
+# Classes an artefact may hold, by name: those above and what wraps them. Never read from a file.
 PARTS: dict[str, type[Classifier]] = {
-    c.__name__: c for c in (LengthRule, NgramLinear, HandLinear, NgramHandLinear, Sufficiency)
-}
+    part.__name__: part
+    for part in (
+        LengthRule, NgramLinear, HandLinear, JointLinear, Boosted, RandomForest, Neighbours, Ensemble, Sufficiency
+    )
+}  # fmt: skip
 
 
 def rebuild(state: dict[str, Any]) -> Classifier:

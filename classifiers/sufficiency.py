@@ -7,10 +7,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
-from classifiers.base import Classifier, Floats, check_training, logit, sigmoid
-from classifiers.ngrams import Tokens
-from classifiers.text import clip
+from classifiers.base import Classifier, Floats, as_view, check_training, sigmoid
+from classifiers.view import View
 
 PRIOR_ROWS = 20.0  # calibration is pulled towards "as it is" as if by this many rows
 
@@ -22,20 +22,20 @@ def folds_of(groups: Sequence[str], n_folds: int) -> NDArray[np.int64]:
 
 def cross_fit(
     make: Callable[[], Classifier],
-    texts: Sequence[str],
+    view: View,
     y: Floats,
     weight: Floats,
     fold: NDArray[np.int64],
-    progress: Callable[[str], None] = lambda message: None,
+    progress: Callable[[str], None],
 ) -> Floats:
     """(n, n_tiers) log-odds of each row by a classifier that did not see its fold."""
     found = np.zeros(y.shape)
-    for k in np.unique(fold):
-        out = fold == k
-        rows = np.flatnonzero(~out)
-        model = make().fit([texts[i] for i in rows], y[rows], weight[rows])
-        found[out] = logit(model.predict_proba([texts[i] for i in np.flatnonzero(out)]))
-        progress(f"part {int(k) + 1} of {len(np.unique(fold))}")
+    parts = np.unique(fold)
+    for k in parts:
+        seen, unseen = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        model = make().fit(view.take(seen), y[seen], weight[seen])
+        found[unseen] = model.logits(view.take(unseen))
+        progress(f"part {int(k) + 1} of {len(parts)}")
     return found
 
 
@@ -61,13 +61,13 @@ class Sufficiency(Classifier):
     offset_: Floats  # (n_tiers,)
     unseen: Floats  # (n, n_tiers); not saved
 
-    def __init__(self, name: str = "linear", n_folds: int = 5) -> None:
+    def __init__(self, name: str = "ensemble", n_folds: int = 5) -> None:
         self.name = name
         self.n_folds = n_folds
 
     def fit(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str] | View,
         y: Floats,
         sample_weight: Floats | None = None,
         groups: Sequence[str] | None = None,
@@ -76,22 +76,23 @@ class Sufficiency(Classifier):
         """As Classifier.fit; rows of one group are never on both sides of the cross-fitting."""
         from classifiers.registry import CLASSIFIERS  # late: the registry lists this class as a part
 
-        y = np.asarray(y, dtype=np.float64)
-        check_training(texts, y)
+        y, view = np.asarray(y, dtype=np.float64), as_view(texts)
+        check_training(len(view), y)
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        texts = [clip(text) for text in texts]
         make = CLASSIFIERS[self.name]
-        z = cross_fit(make, texts, y, weight, folds_of(groups or texts, self.n_folds), progress)
+        with threadpool_limits(1, "blas"):  # small products: threads only wait for each other
+            fold = folds_of(groups or view.texts, self.n_folds)
+            z = cross_fit(make, view, y, weight, fold, progress)
+            self.inner_ = make().fit(view, y, weight)
+        progress("all rows")
+        self.prior_ = self.inner_.prior_
         pairs = [platt(z[:, k], y[:, k], weight) for k in range(y.shape[1])]
         self.slope_, self.offset_ = (np.array(side) for side in zip(*pairs, strict=True))
         self.unseen = sigmoid(z * self.slope_ + self.offset_)
-        self.inner_ = make().fit(texts, y, weight)
-        self.prior_ = self.inner_.prior_
-        progress("all rows")
         return self
 
-    def logits(self, tokens: Tokens) -> Floats:
-        return self.inner_.logits(tokens) * self.slope_ + self.offset_
+    def logits(self, view: View) -> Floats:
+        return self.inner_.logits(view) * self.slope_ + self.offset_
 
-    def explain(self, text: str, k: int = 8) -> list[tuple[str, Floats]]:
-        return self.inner_.explain(text, k)
+    def explain(self, text: str) -> dict[str, Floats]:
+        return {name: moved * self.slope_ for name, moved in self.inner_.explain(text).items()}

@@ -42,7 +42,8 @@ def explain_one(artifact: Artifact, prompt: str, rule: Rule) -> dict[str, Any]:
     """The decision on one prompt with what moved it: contributions are log-odds by tier."""
     p = artifact.predict_one(prompt)
     tier, reason = choose(p, artifact.costs, rule)
-    moved = artifact.model.explain(prompt, 12)
+    by_name = artifact.model.explain(prompt)
+    moved = sorted(by_name.items(), key=lambda item: -float(np.abs(item[1]).max()))[:12]
     return {
         "p": [round(float(v), 6) for v in p],
         "tier": artifact.tiers[tier],

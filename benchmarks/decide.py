@@ -1,0 +1,93 @@
+"""Time of one decision, of long prompts and of batches, without Ray. Run as: python -m benchmarks.decide [ARTEFACT]
+
+Without an artefact it trains the default on made-up prompts for three tiers. Prints one JSON line.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from classifiers import Sufficiency, choose, load, save
+from classifiers.artifact import Artifact
+from classifiers.choose import Rule
+from classifiers.registry import DEFAULT
+
+WORDS = (
+    "the of a sum list value between tree river price market cell law court number largest word count spell table "
+    "why how which explain write compute sort reverse 12 7 345 1999 3.5 ( ) ? : , . theorem def return x y n"
+).split()
+
+
+def prompts(n: int, length: int, seed: int = 0) -> list[str]:
+    """n texts of `length` characters, of words drawn by falling frequency."""
+    random = np.random.default_rng(seed)
+    chance = 1 / np.arange(1, len(WORDS) + 1)
+    made = []
+    for _ in range(n):
+        words = random.choice(WORDS, size=length // 2, p=chance / chance.sum())
+        made.append(" ".join(words)[:length])
+    return made
+
+
+def made_up(folder: Path, n: int = 2000) -> Artifact:
+    """An artefact of the default classifier for three tiers, trained on prompts whose difficulty is their length."""
+    random = np.random.default_rng(1)
+    texts = [text[: int(random.integers(40, 1000))] for text in prompts(n, 1000)]
+    chance = np.clip(1 - np.array([len(t) for t in texts])[:, None] / np.array([900, 1500, 4000]), 0.02, 0.98)
+    model = Sufficiency(DEFAULT, n_folds=2).fit(texts, (random.random(chance.shape) < chance).astype(float))
+    rules = {"balanced": Rule("utility", 0.1).to_dict()}
+    save(folder, model, {"tiers": ["small", "medium", "large"], "costs": [0.05, 0.25, 1.0], "rules": rules})
+    return load(folder)
+
+
+def times_ms(call: Callable[[str], object], texts: list[str]) -> dict[str, float]:
+    """Median and 99th percentile of one call a text, after warming up."""
+    for text in texts[:50]:
+        call(text)
+    spent = []
+    for text in texts:
+        start = time.perf_counter()
+        call(text)
+        spent.append((time.perf_counter() - start) * 1000)
+    return {"p50_ms": round(float(np.median(spent)), 4), "p99_ms": round(float(np.quantile(spent, 0.99)), 4)}
+
+
+def measure(artifact: Artifact, texts: list[str]) -> dict[str, object]:
+    """Decisions on 500 and 100,000 characters, and a batch."""
+    rule = artifact.rules["balanced"]
+
+    def decide(text: str) -> object:
+        return choose(artifact.predict_one(text), artifact.costs, rule)
+
+    long = [(text * 250)[:100_000] for text in texts[:100]]
+    start = time.perf_counter()
+    artifact.predict(texts * 5)
+    rate = len(texts) * 5 / (time.perf_counter() - start)
+    return {
+        "tiers": len(artifact.tiers),
+        "500_characters": times_ms(decide, texts),
+        "100000_characters": times_ms(decide, long),
+        "batch_per_s": round(rate),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("artefact", nargs="?")
+    asked = parser.parse_args().artefact
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = load(asked) if asked else made_up(Path(folder) / "artefact")
+    start = time.perf_counter()
+    if asked:
+        load(asked)
+    load_s = time.perf_counter() - start
+    print(json.dumps({"load_s": round(load_s, 4), **measure(artifact, prompts(1000, 500))}))
+
+
+if __name__ == "__main__":
+    main()

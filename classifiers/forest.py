@@ -1,0 +1,50 @@
+"""A random forest of extremely randomised trees, all tiers in one.
+
+Each tree splits for all tiers together and its leaves average the scores of at least `leaf` prompts: with labels as
+noisy as one answer's right or wrong, averaging random trees loses less than boosting (docs/experiments.md).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesRegressor
+
+from classifiers.base import Classifier, Floats, logit
+from classifiers.latent import fit_latent, latent
+from classifiers.trees import average_forest, walk_average
+from classifiers.view import View
+
+
+class RandomForest(Classifier):
+    """Extremely randomised trees on hand-made features and latent word use, split for all tiers together."""
+
+    latent_: dict[str, Any]
+    forest_: dict[str, Any]
+
+    def __init__(
+        self, n_trees: int = 200, leaf: int = 10, share: float = 0.3, directions: int = 30, seed: int = 0
+    ) -> None:
+        self.n_trees = n_trees
+        self.leaf = leaf
+        self.share = share
+        self.directions = directions
+        self.seed = seed
+
+    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+        self.latent_ = fit_latent(view.words, self.directions, self.seed)
+        # A missing score becomes the tier's mean: it then pulls no leaf anywhere.
+        target = np.where(np.isnan(y), self.prior_, y)
+        leaf = max(2, min(self.leaf, len(y) // 20))
+        model = ExtraTreesRegressor(
+            self.n_trees, min_samples_leaf=leaf, max_features=self.share, random_state=self.seed, n_jobs=2
+        )
+        model.fit(self._features(view), target, sample_weight=weight)
+        self.forest_ = average_forest(model, y.shape[1])
+
+    def _features(self, view: View) -> NDArray[np.float32]:
+        both = np.concatenate([view.hand, latent(self.latent_, view.words)], axis=1)
+        return both.astype(np.float32)  # as scikit-learn's trees compare
+
+    def logits(self, view: View) -> Floats:
+        return logit(np.clip(walk_average(self.forest_, self._features(view)), 0.01, 0.99))
