@@ -84,7 +84,7 @@ def token_hashes(tokens: Tokens) -> NDArray[np.uint64]:
     offset = np.arange(len(tokens.raw)) - np.maximum.accumulate(begin)
     total = np.zeros(len(tokens.raw) + 1, dtype=np.uint64)
     np.cumsum(_FOLD[tokens.raw] * _POWERS[np.minimum(offset, _LONGEST - 1)], out=total[1:])
-    return total[tokens.starts + tokens.lengths] - total[tokens.starts]
+    return np.asarray(total[tokens.starts + tokens.lengths] - total[tokens.starts])
 
 
 def _bucket(hashes: NDArray[np.uint64]) -> Ints:

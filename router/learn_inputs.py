@@ -85,7 +85,12 @@ def ladder_of(
 def _config_prices(config: Path) -> dict[str, tuple[float, float]]:
     from router.config import load_config
 
-    return {tier.name: (tier.usd_per_1m_input, tier.usd_per_1m_output) for tier in load_config(config).tiers}
+    prices = {tier.name: tier.price for tier in load_config(config).tiers}
+    return {
+        name: (price.usd_per_1m_input, price.usd_per_1m_output)
+        for name, price in prices.items()
+        if price.usd_per_1m_input is not None and price.usd_per_1m_output is not None
+    }
 
 
 @contextmanager

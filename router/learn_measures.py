@@ -99,8 +99,8 @@ def _money_measures(p: Floats, outcomes: Outcomes, weights: Floats) -> dict[str,
     for share in ev.QUALITIES:
         top = singles.quality[:, -1]
         found[f"cost_at_{share * 100:.0f}"] = _rows(
-            ours, lambda i, c, q, s=share: ev.cost_at(c, q, s * top[i])
-        )  # type: ignore[misc]
+            ours, lambda i, c, q, bar=share * top: ev.cost_at(c, q, bar[i])  # type: ignore[misc]
+        )
     usd = ours.cost * (weights @ outcomes.costs[:, -1] / weights.sum(axis=1))[:, None]
     found["arena"] = ev.arena(ours.quality, usd).max(axis=1)
     return found

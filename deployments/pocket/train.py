@@ -40,8 +40,8 @@ class Shape:
 
 SHAPES = {
     "large": Shape(hidden=160, heads=5, inner=416, layers=6, tokens_m=30, lr=5e-3),
-    "medium": Shape(hidden=96, heads=3, inner=224, layers=4, tokens_m=14, lr=5e-3, teacher="large"),
-    "small": Shape(hidden=64, heads=2, inner=96, layers=2, tokens_m=14, lr=5e-3, teacher="large"),
+    "medium": Shape(hidden=96, heads=3, inner=224, layers=4, tokens_m=5.5, lr=5e-3, teacher="large"),
+    "small": Shape(hidden=64, heads=2, inner=96, layers=2, tokens_m=9, lr=5e-3, teacher="large"),
 }
 BATCH_TOKENS = 1_800
 TEMPERATURE = 1.0
@@ -187,7 +187,8 @@ class Trainer:
     def fed(self) -> Iterator[Batch]:
         # A resumed run goes on with the next pool: the rest of the one it was in is left out.
         start = self.progress.pool + 1 if self.progress.steps else 0
-        for self.progress.pool, batch in batches(self.seed, BATCH_TOKENS, start):
+        for pool, batch in batches(self.seed, BATCH_TOKENS, start):
+            self.progress.pool = pool
             yield batch
 
     def learn(self, batch: Batch, total: float) -> None:

@@ -42,9 +42,9 @@ def label(
     import asyncio
     import json
 
+    from router.grading import find_grader
     from router.labelling import Ladder, label, read_prompts
     from router.learn_inputs import ladder_of, progress_bar
-    from router.grading import find_grader
 
     rows = read_prompts(prompts)
     names, price = ladder_of(tiers, config, prices)

@@ -1,0 +1,40 @@
+# Two commands do all set-up: `make serve` and `make test`.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes)
+EXTRA := $(if $(GPU),gpu,cpu)
+# uv does not read pip's settings: wheels that pip would find in a local folder are found through this.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Elsewhere the CPU build of torch comes from PyTorch's own index.
+TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
+CONFIG ?= pocket
+
+.PHONY: serve test check install demo clean
+
+serve: install
+	$(VENV)/bin/stepdown serve $(CONFIG)
+
+test: install
+	$(PY) -m pytest
+
+check: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+	$(PY) -m pytest -m "not ray and not ladder"
+
+demo: install
+	$(VENV)/bin/stepdown demo
+
+install: $(VENV)/.installed-$(EXTRA)
+
+$(VENV)/bin/uv:
+	python3 -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check uv
+
+$(VENV)/.installed-$(EXTRA): pyproject.toml | $(VENV)/bin/uv
+	$(VENV)/bin/uv pip install -q --python $(PY) $(TORCH) -e ".[$(EXTRA),dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,112 @@
+"""The one place that tells Ray Serve about anything: `serve run deployments.app:build config=pocket`."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from starlette.applications import Starlette
+
+from deployments.echo_tier import EchoTier
+from deployments.ingress import Ingress, hashed
+from deployments.remote_tier import RemoteTier
+from deployments.serve_tier import ServeTier
+from deployments.tier import Tier
+from deployments.tokens import counters
+from router.config import Config, load_config
+from router.engine import Router, load_artefact
+from router.errors import BadConfig
+
+APP = "stepdown"
+
+
+class Args(BaseModel):
+    """What `serve run deployments.app:build` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    config: str = "pocket"
+    """a YAML file, or the name of a shipped one"""
+
+
+def make_echo(tier: Any, handle: Any, timeout_s: float) -> Tier:
+    return EchoTier(tier)
+
+
+def make_remote(tier: Any, handle: Any, timeout_s: float) -> Tier:
+    return RemoteTier(tier)
+
+
+def make_vllm(tier: Any, handle: Any, timeout_s: float) -> Tier:
+    return ServeTier(tier.name, handle, running_replicas(f"tier-{deployment_name(tier.name)}"), timeout_s)
+
+
+TIERS: dict[str, Callable[[Any, Any, float], Tier]] = {"echo": make_echo, "remote": make_remote, "vllm": make_vllm}
+
+
+def deployment_name(tier: str) -> str:
+    return tier.replace("/", "--").replace(".", "_")
+
+
+def running_replicas(deployment: str) -> Callable[[], Awaitable[int]]:
+    """Asks Serve's controller, off the event loop, how many replicas are running."""
+
+    def look() -> int:
+        app = serve.status().applications.get(APP)
+        found = app.deployments.get(deployment) if app else None
+        return sum(n for state, n in found.replica_states.items() if "RUNNING" in str(state)) if found else 0
+
+    async def running() -> int:
+        return await asyncio.to_thread(look)
+
+    return running
+
+
+class ServedIngress(Ingress):
+    """The ingress as Serve constructs it: from settings and handles, on the replica."""
+
+    def __init__(self, config: dict[str, Any], key_hash: str, handles: dict[str, Any]) -> None:
+        settings = Config.model_validate(config)
+        timeout_s = settings.server.first_token_timeout_s
+        tiers = {t.name: TIERS[t.engine](t, handles.get(t.name), timeout_s) for t in settings.tiers}
+        router = Router(settings, load_artefact(settings), counters(settings))
+        super().__init__(router, tiers, key_hash, settings.server.max_body_bytes)
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return self.app()
+
+
+def check(config: Config) -> None:
+    """Everything that can stop the start, without starting. Raises BadConfig."""
+    Router(config, load_artefact(config), counters(config))
+    for tier in config.tiers:
+        if tier.engine == "vllm" and tier.source.startswith("/") and not os.path.isdir(tier.source):
+            raise BadConfig(f"tiers.{tier.name}.source: no folder {tier.source}; give a hub id or a model's folder")
+
+
+def application(config: Config, key_hash: str) -> Any:
+    """The Serve application: an ingress over the tiers' deployments, which start side by side."""
+    check(config)
+    handles = {}
+    for tier in config.tiers:
+        if tier.engine == "vllm":
+            from deployments.vllm_tier import bind  # only here: fails where vLLM is not installed
+
+            handles[tier.name] = bind(tier)
+    options = {
+        "name": "ingress",
+        "num_replicas": config.server.replicas,
+        "max_ongoing_requests": 1000,
+        "ray_actor_options": {"num_cpus": 0},
+    }
+    deployment = serve.deployment(serve.ingress()(ServedIngress), **options)
+    return deployment.bind(config.model_dump(mode="json"), key_hash, handles)
+
+
+def build(args: Args) -> Any:
+    """Typed builder for `serve run`. The key is STEPDOWN_API_KEY: without one it refuses to start."""
+    key = os.environ.get("STEPDOWN_API_KEY", "")
+    if not key:
+        raise BadConfig("set STEPDOWN_API_KEY, the key that clients must send (stepdown serve makes one by itself)")
+    return application(load_config(args.config), hashed(key))

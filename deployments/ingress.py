@@ -1,0 +1,186 @@
+"""HTTP in, HTTP out. A plain class: Ray Serve calls `app` on each replica, tests call it without Ray."""
+
+import hashlib
+import hmac
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from deployments.tier import DONE, Tier, event
+from router import wire
+from router.engine import Router
+from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
+from router.types import Decision, Path
+
+log = logging.getLogger("stepdown")
+
+
+def hashed(key: str) -> str:
+    """What is kept of an API key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def error_response(error: StepdownError) -> Response:
+    """OpenAI's error body; anything we did not expect says no more than that."""
+    known = error if isinstance(error, RequestFailed) else RequestFailed("internal error; the server's log has more")
+    headers = {"retry-after": f"{known.retry_after_s:.0f}"} if known.retry_after_s else {}
+    if isinstance(known, BadKey):
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(known.body(), known.status, headers)
+
+
+class Ingress:
+    """`key_hash`: SHA-256 of the API key, hexadecimal; empty: no key is asked for."""
+
+    def __init__(self, router: Router, tiers: Mapping[str, Tier], key_hash: str, max_body_bytes: int) -> None:
+        self.router, self.tiers, self.key_hash, self.max_body_bytes = router, tiers, key_hash, max_body_bytes
+        self.started = int(time.time())
+
+    def app(self) -> Starlette:
+        def chat(request: Request) -> Awaitable[Response]:
+            return self.answer(request, "chat/completions")
+
+        def text(request: Request) -> Awaitable[Response]:
+            return self.answer(request, "completions")
+
+        routes = [
+            Route("/healthz", self.healthz),
+            Route("/v1/models", self.guarded(self.models)),
+            Route("/v1/models/{name}", self.guarded(self.model)),
+            Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),
+            Route("/v1/completions", self.guarded(text), methods=["POST"]),
+            Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
+        ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: self.no_route, Exception: self.unexpected})
+
+    __serve_build_asgi_app__ = app  # Ray Serve calls this on each replica
+
+    # -- around every request ----------------------------------------------------------------------------------
+
+    def guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def checked(request: Request) -> Response:
+            try:
+                self.check_key(request)
+                return await endpoint(request)
+            except ClientDisconnect:
+                return Response(status_code=499)
+            except RequestFailed as error:
+                return error_response(error)
+
+        return checked
+
+    def check_key(self, request: Request) -> None:
+        """Constant-time, on hashes. Raises BadKey."""
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if self.key_hash and not (scheme.lower() == "bearer" and hmac.compare_digest(hashed(key.strip()), self.key_hash)):
+            raise BadKey
+
+    async def no_route(self, request: Request, error: Exception) -> Response:
+        if getattr(error, "status_code", 404) == 405:
+            return error_response(WrongMethod(f"{request.method} is not allowed here"))
+        return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
+
+    async def unexpected(self, request: Request, error: Exception) -> Response:
+        log.exception("unexpected error", exc_info=error)
+        return error_response(StepdownError())
+
+    async def read(self, request: Request) -> bytes:
+        """The body, never more of it than the limit. Raises TooLarge."""
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self.max_body_bytes:
+                raise TooLarge(self.max_body_bytes)
+            parts.append(part)
+        return b"".join(parts)
+
+    # -- endpoints -----------------------------------------------------------------------------------------------
+
+    async def healthz(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "tiers": list(self.router.names)})
+
+    def card(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
+
+    def known_models(self) -> list[str]:
+        return ["auto", "auto:cheap", "auto:balanced", "auto:quality", *self.router.names]
+
+    async def models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self.card(name) for name in self.known_models()]})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self.known_models():
+            raise UnknownModel(name, list(self.router.names), ["cheap", "balanced", "quality"])
+        return JSONResponse(self.card(name))
+
+    async def decision(self, request: Request) -> Response:
+        """Decide without answering; takes a chat or a completions body."""
+        raw = await self.read(request)
+        path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
+        began = time.perf_counter()
+        decided = self.router.decide(wire.parse(path, raw))
+        took = (time.perf_counter() - began) * 1e3
+        return JSONResponse(told(decided) | {"decision_ms": round(took, 3)}, headers=headers(decided, took, uuid.uuid4().hex))
+
+    async def answer(self, request: Request, path: Path) -> Response:
+        asked = wire.parse(path, await self.read(request))
+        began = time.perf_counter()
+        decided = self.router.decide(asked)
+        shown = headers(decided, (time.perf_counter() - began) * 1e3, uuid.uuid4().hex)
+        tier, body = self.tiers[decided.tier], wire.forwarded(asked.body, decided.tier)
+        try:
+            if not asked.stream:
+                return Response(await tier.complete(path, body), media_type="application/json", headers=shown)
+            events = tier.stream(path, body)
+            first = await anext(events, DONE)  # errors before the first event still get their status
+        except RequestFailed as error:
+            response = error_response(error)
+            response.headers.update(shown)
+            return response
+        return StreamingResponse(self.whole(first, events), media_type="text/event-stream", headers=shown)
+
+    async def whole(self, first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The stream; a tier that fails in the middle ends it with an error event, not with silence."""
+        yield first
+        try:
+            async for item in events:
+                yield item
+        except RequestFailed as error:
+            yield event(error.body())
+            yield DONE
+
+
+def told(decided: Decision) -> dict[str, Any]:
+    """A decision with every step."""
+    return {
+        "tier": decided.tier,
+        "reason": decided.reason,
+        "target": decided.target,
+        "confidence": decided.confidence,
+        "p": dict(decided.p),
+        "excluded": dict(decided.excluded),
+    }
+
+
+def headers(decided: Decision, took_ms: float, trace_id: str) -> dict[str, str]:
+    """What the client sees of the decision."""
+    shown = {
+        "x-stepdown-tier": decided.tier,
+        "x-stepdown-reason": decided.reason,
+        "x-stepdown-decision-ms": f"{took_ms:.3f}",
+        "x-stepdown-trace-id": trace_id,
+    }
+    if decided.confidence is not None:
+        shown["x-stepdown-confidence"] = f"{decided.confidence:.4f}"
+    return shown
+
+

@@ -1,0 +1,62 @@
+"""stepdown pocket: make the embedded ladder again, and write fresh graded prompts for it."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+HERE = Path(__file__).parent
+ORDER = ("large", "medium", "small")  # the teacher first
+
+
+@click.group()
+def pocket() -> None:
+    """The embedded ladder: its recipe and its prompts."""
+
+
+def show(bar: Any, job: Any, progress: Any, total: float) -> None:
+    bar.update(job, completed=progress.tokens, description=f"{progress.tier} loss {progress.loss:.3f}")
+
+
+@pocket.command()
+@click.option("--tier", type=click.Choice(ORDER), default=None, help="Only this one; by default all three.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write.")
+@click.option("--seed", default=0, show_default=True, help="Of weights and data.")
+def train(tier: str | None, out: Path, seed: int) -> None:
+    """Train `large`, then distil `medium` and `small` from it. Goes on where a run that was killed stopped."""
+    from rich.progress import Progress
+
+    from deployments.pocket.train import SHAPES, Trainer, development_set, exact_match
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name in [tier] if tier else ORDER:
+        if (out / name / "model.safetensors").exists():
+            click.echo(f"{name}: made already")
+            continue
+        trainer = Trainer(name, out, seed)
+        with Progress() as bar:
+            job = bar.add_task(name, total=SHAPES[name].tokens_m * 1e6)
+            trainer.run(partial(show, bar, job))
+        scores = exact_match(trainer.model, development_set())
+        click.echo(f"{name}: {scores['all']:.3f} of 600 held-out prompts right")
+
+
+@pocket.command()
+@click.option("--kind", type=click.Choice(["single", "composite", "chain"]), default="single", show_default=True)
+@click.option("--n", default=100, show_default=True, type=click.IntRange(1, 200_000), help="How many.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same prompts.")
+def prompts(kind: str, n: int, seed: int) -> None:
+    """Write graded prompts as JSONL, none of which the recipe ever trained on."""
+    from deployments.pocket.tasks import fresh
+
+    for i, task in enumerate(fresh(kind, n, seed)):  # type: ignore[arg-type]
+        row = {
+            "id": f"{kind}-{seed}-{i}",
+            "messages": [{"role": "user", "content": task.prompt}],
+            "answer": task.answer,
+            "kind": task.kind,
+            "difficulty": task.difficulty,
+        }
+        click.echo(json.dumps(row))

@@ -1,0 +1,80 @@
+"""A tier behind any OpenAI-compatible URL. Addresses come from the configuration only, never from a request."""
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+
+from router import config
+from router.errors import NoReplica, TierFailed
+from router.types import Path
+
+
+class RemoteTier:
+    def __init__(self, settings: config.RemoteTier, timeout_s: float = 600.0) -> None:
+        self.name = settings.name
+        self.settings = settings
+        key = os.environ.get(settings.api_key_env or "", "")
+        self.client = httpx.AsyncClient(
+            base_url=settings.url.rstrip("/") + "/",
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(timeout_s, connect=5.0),
+        )
+        # Quotes inside texts are escaped in JSON, so these bytes can only be the field itself.
+        self.field = re.compile(rb'"model"\s*:\s*' + re.escape(json.dumps(settings.model).encode()))
+        self.ours = b'"model":' + json.dumps(self.name).encode()
+
+    def renamed(self, data: bytes) -> bytes:
+        """The answer with this tier's name in `model`."""
+        return self.field.sub(lambda _: self.ours, data, count=1)
+
+    def request(self, path: Path, body: Mapping[str, Any]) -> httpx.Request:
+        return self.client.build_request("POST", path, json={**body, "model": self.settings.model})
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = await self.client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise NoReplica(self.name, type(error).__name__) from None
+        if response.status_code != 200:
+            raw = await response.aread()
+            await response.aclose()
+            raise failure(self.name, response.status_code, raw)
+        return response
+
+    async def complete(self, path: Path, body: Mapping[str, Any]) -> bytes:
+        response = await self.send(self.request(path, body))
+        try:
+            return self.renamed(await response.aread())
+        except httpx.HTTPError as error:
+            raise TierFailed(self.name, type(error).__name__) from None
+        finally:
+            await response.aclose()
+
+    async def stream(self, path: Path, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
+        response = await self.send(self.request(path, body))
+        try:
+            async for line in response.aiter_lines():
+                if line:
+                    yield self.renamed(line.encode()) + b"\n\n"
+        except httpx.HTTPError as error:
+            raise TierFailed(self.name, type(error).__name__) from None
+        finally:
+            await response.aclose()
+
+
+def failure(tier: str, status: int, raw: bytes) -> TierFailed | NoReplica:
+    """The tier's own error: 503 and 429 mean try later, other 4xx are the request's fault, the rest the tier's."""
+    if status in (429, 503):
+        return NoReplica(tier, f"status {status}")
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        body = None
+    body = body if isinstance(body, dict) else {}
+    error = body.get("error")
+    message = error.get("message") if isinstance(error, dict) else None
+    return TierFailed(tier, str(message or f"status {status}")[:500], status, body)

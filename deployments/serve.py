@@ -1,0 +1,164 @@
+"""stepdown serve: start or join Ray, run the ladder, say how to use it, stop what was started."""
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
+import click
+
+from deployments.app import APP, application
+from deployments.ingress import hashed
+from router.config import Config, load_config
+from router.errors import BadInput
+
+
+@click.command()
+@click.argument("config", default="pocket")
+@click.option("--host", default=None, help="Address to listen on; by default the configuration's (127.0.0.1).")
+@click.option("--port", type=click.IntRange(1, 65535), envvar="STEPDOWN_PORT", default=None, help="Port to listen on.")
+@click.option("--api-key", envvar="STEPDOWN_API_KEY", default=None, help="The key clients send; by default one is made.")
+@click.option("--dashboard-port", default=8265, show_default=True, help="Of a Ray that this command starts.")
+def serve(config: str, host: str | None, port: int | None, api_key: str | None, dashboard_port: int) -> None:
+    """Serve CONFIG (a YAML file, or a shipped ladder by name) until Ctrl-C."""
+    loaded = with_address(load_config(config), host, port)
+    key = api_key or f"sk-stepdown-{secrets.token_urlsafe(24)}"
+    app = application(loaded, hashed(key))  # a configuration that is wrong stops here, before Ray starts
+    check_port(loaded)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    started = start_ray(dashboard_port)
+    try:
+        if run(app, loaded, stop):
+            click.echo(welcome(loaded, key, made=api_key is None, dashboard=dashboard_address()))
+            stop.wait()
+            click.echo("stopping ...")
+    finally:
+        shut_down(started)
+
+
+def with_address(config: Config, host: str | None, port: int | None) -> Config:
+    given = {name: value for name, value in (("host", host), ("port", port)) if value}
+    return config.model_copy(update={"server": config.server.model_copy(update=given)})
+
+
+def check_port(config: Config) -> None:
+    """Raises BadInput when somebody else listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.server.host, config.server.port))
+        except OSError as error:
+            where = f"{config.server.host}:{config.server.port}"
+            raise BadInput(f"cannot listen on {where}: {error.strerror}; stop what listens there, or give --port") from None
+
+
+def start_ray(dashboard_port: int) -> bool:
+    """Join the cluster that RAY_ADDRESS names or that runs here, else start one. True: started here."""
+    import ray
+
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "serve"}
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
+        click.echo("joined the Ray cluster that runs already")
+        return False
+    except ConnectionError:
+        if "RAY_ADDRESS" in os.environ:
+            where = os.environ["RAY_ADDRESS"]
+            raise BadInput(f"RAY_ADDRESS is {where}, where no Ray cluster answers; unset it, or start one") from None
+    click.echo("starting Ray ...")
+    ray.init(include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=dashboard_port, **quiet)
+    return True
+
+
+def run(app: Any, config: Config, stop: threading.Event) -> bool:
+    """Deploy and show progress until every tier is ready. False: stopped before that. Raises BadInput."""
+    from ray import serve as ray_serve
+
+    ray_serve.start(http_options={"host": config.server.host, "port": config.server.port})
+    failed: list[BaseException] = []
+
+    def deploy() -> None:
+        try:
+            ray_serve.run(app, name=APP, route_prefix="/")
+        except Exception as error:  # noqa: BLE001 - handed to the main thread, which reports it
+            failed.append(error)
+
+    thread = threading.Thread(target=deploy, daemon=True)
+    began, shown = time.monotonic(), ""
+    thread.start()
+    while thread.is_alive() and not stop.wait(1.0):
+        now = progress()
+        if now != shown:
+            click.echo(f"  {time.monotonic() - began:4.0f} s  {now}")
+            shown = now
+    if failed:
+        raise BadInput(f"the ladder did not start: {failed[0]}\n{messages()}")
+    return not stop.is_set()
+
+
+def progress() -> str:
+    """One line: each deployment and how many of its replicas run."""
+    from ray import serve as ray_serve
+
+    app = ray_serve.status().applications.get(APP)
+    if app is None:
+        return "waiting for Ray Serve"
+    parts = []
+    for name, found in app.deployments.items():
+        states = {str(getattr(s, "value", s)): n for s, n in found.replica_states.items()}
+        parts.append(f"{name.removeprefix('tier-')} {'ready' if states.get('RUNNING') else 'loading'}")
+    return ", ".join(parts)
+
+
+def messages() -> str:
+    """What Serve says of each deployment that is not well."""
+    from ray import serve as ray_serve
+
+    app = ray_serve.status().applications.get(APP)
+    return "\n".join(f"{n}: {d.message[-1500:]}" for n, d in app.deployments.items() if d.message) if app else ""
+
+
+def dashboard_address() -> str:
+    import ray
+
+    address = ray._private.worker.global_worker.node.address_info.get("webui_url") or "not running"
+    return f"http://{address}" if "://" not in address and address != "not running" else address
+
+
+def welcome(config: Config, key: str, made: bool, dashboard: str) -> str:
+    """What a newcomer needs: where, with which key, and one line that works."""
+    url = f"http://{config.server.host}:{config.server.port}/v1"
+    secret = f"{key}   (made now, shown once; fix it with STEPDOWN_API_KEY)" if made else "as given"
+    shown = key if made else "$STEPDOWN_API_KEY"
+    body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
+    return f"""
+Stepdown is ready: {" < ".join(config.names)}
+  URL        {url}
+  API key    {secret}
+  dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)
+
+  curl -s {url}/chat/completions -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" -d '{body}'
+
+Ctrl-C stops it."""
+
+
+def shut_down(started: bool) -> None:
+    """Stop the application; Ray and Serve only if this command started them."""
+    import ray
+    from ray import serve as ray_serve
+
+    if not ray.is_initialized():
+        return
+    if started:
+        ray_serve.shutdown()
+    else:
+        ray_serve.delete(APP)
+    ray.shutdown()
+
+

@@ -1,0 +1,66 @@
+"""A tier on vLLM through ray.serve.llm: the only file that imports either, and only when a tier needs it."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ray.serve.llm import LLMConfig, build_llm_deployment
+from ray.serve.llm.deployment import LLMServer
+from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
+
+from router import config
+from router.types import Path
+
+KINDS = {"chat/completions": (ChatCompletionRequest, "chat"), "completions": (CompletionRequest, "completions")}
+
+
+class PlainServer(LLMServer):
+    """Ray's vLLM replica, asked in plain JSON: what crosses processes needs neither vLLM nor its types to be read."""
+
+    async def openai(self, path: Path, raw: str) -> AsyncIterator[tuple[int, str]]:
+        """Yield (status, text): one JSON document, or the events of a stream."""
+        kind, method = KINDS[path]
+        try:
+            request = kind.model_validate(json.loads(raw))
+        except ValueError as error:  # pydantic's ValidationError is one
+            yield 400, json.dumps({"error": fault(error)})
+            return
+        async for item in getattr(self.engine, method)(request, None):
+            if isinstance(item, str):
+                yield 200, item
+            elif hasattr(item, "error"):
+                yield int(item.error.code or 500), json.dumps({"error": item.error.model_dump()})
+            else:
+                yield 200, item.model_dump_json()
+
+
+def fault(error: ValueError) -> dict[str, Any]:
+    """OpenAI's error object for a field that vLLM refuses: which one and why, without the value."""
+    details = getattr(error, "errors", lambda: [])()
+    first = details[0] if details else {"loc": (), "msg": str(error)}
+    where = ".".join(str(part) for part in first["loc"]) or None
+    message = f"{where}: {first['msg']}" if where else str(first["msg"])
+    return {"message": message[:500], "type": "invalid_request_error", "param": where, "code": "invalid_request"}
+
+
+def bind(tier: config.VllmTier) -> Any:
+    """The Serve application of one tier; its handle answers `openai`."""
+    replicas: dict[str, Any] = {"num_replicas": tier.replicas}
+    if tier.max_replicas:
+        replicas = {"autoscaling_config": {"min_replicas": tier.replicas, "max_replicas": tier.max_replicas}}
+    bundle = {"CPU": tier.cpus} | ({"GPU": 1} if tier.accelerator else {})
+    settings: dict[str, Any] = {
+        "model_loading_config": {"model_id": tier.name, "model_source": tier.source},
+        "deployment_config": {
+            **replicas,
+            "max_ongoing_requests": tier.max_ongoing,
+            "ray_actor_options": {"num_cpus": 0},
+        },
+        "engine_kwargs": {"max_model_len": tier.context, **tier.engine_kwargs},
+        "placement_group_config": {"bundles": [bundle] * tier.tensor_parallel},
+        "runtime_env": {"env_vars": tier.env},
+    }
+    if tier.accelerator:
+        settings["accelerator_type"] = tier.accelerator
+        settings["engine_kwargs"].setdefault("tensor_parallel_size", tier.tensor_parallel)
+    return build_llm_deployment(LLMConfig(**settings), deployment_cls=PlainServer, name_prefix="tier-")

@@ -1,0 +1,67 @@
+"""stepdown: one command with subcommands, each loaded only when it is called."""
+
+import importlib
+from typing import Any
+
+import click
+
+from router.errors import StepdownError
+
+COMMANDS = {
+    "serve": "deployments.serve:serve",
+    "check": "router.commands.check:check",
+    "label": "router.commands.learn_label:label",
+    "train": "router.commands.learn_train:train",
+    "evaluate": "router.commands.learn_evaluate:evaluate",
+    "calibrate": "router.commands.learn_evaluate:calibrate",
+    "decide": "router.commands.learn_decide:decide",
+    "explain": "router.commands.learn_decide:explain",
+    "show": "router.commands.learn_decide:show",
+    "classifiers": "router.commands.learn_train:classifiers",
+    "pocket": "deployments.pocket.commands:pocket",
+    "demo": "deployments.demo:demo",
+    "bench": "router.commands.bench:bench",
+}
+
+
+class Lazy(click.Group):
+    """A group whose subcommands are imported when they are asked for: `stepdown check` needs no Ray."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Errors of ours are one line and exit code 2, never a trace."""
+        try:
+            return super().invoke(ctx)
+        except (StepdownError, ValueError) as error:
+            if not isinstance(error, StepdownError) and type(error).__module__.split(".")[0] != "classifiers":
+                raise
+            click.echo(f"stepdown: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Lazy)
+@click.version_option(package_name="stepdown")
+def main() -> None:
+    """Route each request to the cheapest model that is capable of it."""
+    other = claimed_elsewhere()
+    if other:
+        raise click.ClickException(
+            f"the installed package {other!r} also has a module named router; install stepdown in an environment of its own"
+        )
+
+
+def claimed_elsewhere() -> str | None:
+    """Another distribution that owns a top-level `router`: one of the two would overwrite the other."""
+    from importlib.metadata import packages_distributions
+
+    owners = set(packages_distributions().get("router", [])) - {"stepdown"}
+    return min(owners) if owners else None

@@ -1,0 +1,246 @@
+"""The one YAML file, as frozen and closed types. Whatever is wrong in it stops the start and says how to mend it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from router.errors import BadConfig
+
+SHIPPED = Path(__file__).parent.parent / "deployments" / "configs"
+
+
+class Settings(BaseModel):
+    """The base of all settings: frozen, closed, docstrings become descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Price(Settings):
+    """What a tier costs: list prices per token, or the price of its accelerators by the hour, or both."""
+
+    usd_per_1m_input: Annotated[float, Field(ge=0)] | None = None
+    """USD per million input tokens"""
+    usd_per_1m_output: Annotated[float, Field(ge=0)] | None = None
+    """USD per million output tokens"""
+    usd_per_accelerator_hour: Annotated[float, Field(ge=0)] | None = None
+    """USD per hour of one accelerator, busy or not"""
+
+    @model_validator(mode="after")
+    def known(self) -> "Price":
+        tokens = (self.usd_per_1m_input, self.usd_per_1m_output)
+        if (tokens[0] is None) != (tokens[1] is None):
+            raise ValueError("give both usd_per_1m_input and usd_per_1m_output, or neither")
+        if tokens[0] is None and self.usd_per_accelerator_hour is None:
+            raise ValueError("an unknown price is no price: give usd_per_accelerator_hour, or both prices per 1m tokens")
+        return self
+
+
+class Tier(Settings):
+    """A model size with a price. What all engines share."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    """what clients put into `model`; short, lower case"""
+    price: Price
+    """what it costs"""
+    context: Annotated[int, Field(gt=0)]
+    """tokens that prompt and answer may have together"""
+    tools: bool = True
+    """may be given tools"""
+    json_mode: bool = True
+    """may be asked for JSON or a JSON schema"""
+    images: bool = False
+    """may be given images"""
+
+    @field_validator("name")
+    @classmethod
+    def no_keyword(cls, name: str) -> str:
+        if name.split(":")[0] == "auto":
+            raise ValueError("'auto' is how clients ask for routing; call the tier something else")
+        return name
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators that one replica holds."""
+        return 0
+
+
+class VllmTier(Tier):
+    """A tier on vLLM replicas that Ray Serve runs."""
+
+    engine: Literal["vllm"]
+    """vllm"""
+    source: str
+    """a hub id, or a folder (from this file's place) with the model in safetensors"""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """replicas to keep running"""
+    max_replicas: Annotated[int, Field(ge=1)] | None = None
+    """grow by load up to this many; by default the number stays as it is"""
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    """accelerators that share one replica"""
+    accelerator: str | None = None
+    """Ray's name of the accelerator, such as H100; none: the model runs on CPUs"""
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    """CPUs that Ray reserves for one replica; fractions let several share a small machine"""
+    max_ongoing: Annotated[int, Field(ge=1)] = 64
+    """requests that one replica takes at once; more wait"""
+    engine_kwargs: dict[str, Any] = {}
+    """passed on to vLLM as they are"""
+    env: dict[str, str] = {}
+    """environment variables of the replicas"""
+
+    @property
+    def accelerators(self) -> int:
+        return self.tensor_parallel if self.accelerator else 0
+
+
+class RemoteTier(Tier):
+    """A tier behind any OpenAI-compatible URL."""
+
+    engine: Literal["remote"]
+    """remote"""
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    """base address, up to and with /v1"""
+    model: str
+    """the model's name there"""
+    api_key_env: str | None = None
+    """the environment variable that holds its key; never the key itself"""
+
+
+class EchoTier(Tier):
+    """A tier with no model: says back what it was asked. For tests and demos of the plumbing."""
+
+    engine: Literal["echo"]
+    """echo"""
+    answers: dict[str, str] = {}
+    """answers by prompt; other prompts are said back"""
+    delay_s: Annotated[float, Field(ge=0)] = 0.0
+    """seconds before the first token, and again between tokens"""
+    fail: Literal["", "error", "refuse", "mid-stream"] = ""
+    """fail on purpose: with status 500, with status 400, or after two tokens of a stream"""
+
+
+AnyTier = Annotated[VllmTier | RemoteTier | EchoTier, Field(discriminator="engine")]
+
+
+class Routing(Settings):
+    """How `auto` decides."""
+
+    artefact: str | None = None
+    """the trained router's folder (from this file's place); none: `auto` is the largest tier"""
+    target: str | float = "balanced"
+    """what `auto` means: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
+
+
+class Server(Settings):
+    """The HTTP side."""
+
+    host: str = "127.0.0.1"
+    """address to listen on"""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    """port to listen on; STEPDOWN_PORT and --port go before it"""
+    max_body_bytes: Annotated[int, Field(gt=0)] = 8_000_000
+    """larger bodies get 413"""
+    first_token_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """seconds to wait for a tier's first token before answering 503"""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """ingress replicas"""
+
+
+class Config(Settings):
+    """A ladder and how it is served. Tiers are listed cheapest first."""
+
+    tiers: Annotated[list[AnyTier], Field(min_length=1)]
+    """the ladder, cheapest first"""
+    routing: Routing = Routing()
+    """how `auto` decides"""
+    server: Server = Server()
+    """the HTTP side"""
+
+    @property
+    def names(self) -> list[str]:
+        return [tier.name for tier in self.tiers]
+
+    @model_validator(mode="after")
+    def different_names(self) -> "Config":
+        twice = sorted({n for n in self.names if self.names.count(n) > 1})
+        if twice:
+            raise ValueError(f"tiers: the name {twice[0]!r} is used twice; names must differ")
+        return self
+
+    @model_validator(mode="after")
+    def cheapest_first(self) -> "Config":
+        prices = [comparable(tier) for tier in self.tiers]
+        for unit in ("per 1m output tokens", "per hour of a replica"):
+            known = [(t.name, p[unit]) for t, p in zip(self.tiers, prices, strict=True) if unit in p]
+            if len(known) == len(prices):
+                if [p for _, p in known] != sorted(p for _, p in known):
+                    shown = ", ".join(f"{name} {p:g}" for name, p in known)
+                    raise ValueError(f"tiers: list them cheapest first; USD {unit}: {shown}")
+                return self
+        raise ValueError("tiers: prices cannot be compared; give all tiers token prices, or all an accelerator-hour price")
+
+
+def comparable(tier: Tier) -> dict[str, float]:
+    """A tier's price in the units by which tiers can be put in order."""
+    found = {}
+    if tier.price.usd_per_1m_output is not None:
+        found["per 1m output tokens"] = tier.price.usd_per_1m_output
+    if tier.price.usd_per_accelerator_hour is not None:
+        found["per hour of a replica"] = tier.price.usd_per_accelerator_hour * max(1, tier.accelerators)
+    return found
+
+
+def find_config(name: str) -> Path:
+    """A path as it is; a bare name (`pocket`) is one of the shipped files."""
+    path = Path(name)
+    shipped = SHIPPED / f"{name.removesuffix('.yaml')}.yaml"
+    if path.exists() or not shipped.exists():
+        return path
+    return shipped
+
+
+def describe(path: Path, error: ValidationError) -> str:
+    """One line for each mistake: file, key, what is wrong, what was found."""
+    lines = []
+    for found in error.errors():
+        key = ".".join(str(part) for part in found["loc"] if part not in ("vllm", "remote", "echo")) or "file"
+        given = "" if isinstance(found["input"], dict | list | Config) else f"; found {found['input']!r}"
+        what = found["msg"].removeprefix("Value error, ")
+        if found["type"] == "extra_forbidden":
+            what = "no such setting; remove it or correct its spelling (CONTRIBUTING.md lists none under this name)"
+        lines.append(f"{path}: {key}: {what}{given}")
+    return "\n".join(lines)
+
+
+def load_config(name: str | Path) -> Config:
+    """Read and check a YAML file, or a shipped one by name. Raises BadConfig."""
+    path = find_config(str(name))
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
+        raise BadConfig(f"{path}: {error.strerror}; give a file, or one of the shipped ladders: {shipped}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise BadConfig(f"{path}: expected settings (tiers: ...), found {type(data).__name__}")
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise BadConfig(describe(path, error)) from None
+    return placed(config, path.parent)
+
+
+def placed(config: Config, folder: Path) -> Config:
+    """The same with paths made absolute: sources that are folders, and the artefact."""
+    tiers = []
+    for tier in config.tiers:
+        if isinstance(tier, VllmTier) and (tier.source.startswith((".", "/")) or (folder / tier.source).is_dir()):
+            tier = tier.model_copy(update={"source": str((folder / tier.source).resolve())})
+        tiers.append(tier)
+    routing = config.routing
+    if routing.artefact:
+        routing = routing.model_copy(update={"artefact": str((folder / routing.artefact).resolve())})
+    return config.model_copy(update={"tiers": tiers, "routing": routing})

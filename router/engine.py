@@ -1,0 +1,90 @@
+"""The router in one object: facts + constraints + classifier + policy. Deciding touches nothing."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from classifiers import Artifact, Rule, explicit
+from router import policy, wire
+from router.config import Config, Tier
+from router.errors import BadConfig, UnknownModel
+from router.policy import Counter
+from router.types import Decision, Facts, Request
+
+TARGETS = ("cheap", "balanced", "quality")
+
+
+def load_artefact(config: Config) -> Artifact | None:
+    """The trained router that the config names, checked against its ladder. Raises BadConfig."""
+    from classifiers import ClassifierError, load
+
+    if not config.routing.artefact:
+        return None
+    try:
+        return load(config.routing.artefact, config.names)
+    except ClassifierError as error:
+        raise BadConfig(f"routing.artefact: {error}") from None
+
+
+class Router:
+    """Decides for one ladder. `count` tells, per tier, how many tokens a text has there."""
+
+    def __init__(self, config: Config, artefact: Artifact | None, count: Mapping[str, Counter]) -> None:
+        self.tiers: Sequence[Tier] = config.tiers
+        self.names = config.names
+        self.artefact = artefact
+        self.count = count
+        self.default = str(config.routing.target)
+        self.rule(self.default)  # a target that does not exist stops the start
+
+    def rule(self, target: str) -> Rule | None:
+        """The rule behind a target; None: no router was trained. Raises BadConfig for an unknown target."""
+        named = self.artefact.rules if self.artefact else {}
+        if target in named:
+            return named[target]
+        chance = as_chance(target)
+        if chance is None and target not in TARGETS:
+            known = ", ".join([*TARGETS, "a chance from 0 to 1"])
+            raise BadConfig(f"routing.target: {target!r} is none of {known}")
+        if chance is None and self.artefact:
+            raise BadConfig(f"routing.target: the artefact has no target {target!r}; set it with `stepdown calibrate`")
+        return explicit(chance) if chance is not None and self.artefact else None
+
+    def target_of(self, wanted: str) -> str | None:
+        """`auto` -> the configured target, `auto:X` -> X, a tier's name -> None. Raises UnknownModel."""
+        if wanted in self.names:
+            return None
+        head, colon, target = wanted.partition(":")
+        if head == "auto" and not colon:
+            return self.default
+        if head == "auto" and (target in TARGETS or as_chance(target) is not None):
+            return target
+        raise UnknownModel(wanted, list(self.names), list(TARGETS))
+
+    def decide(self, request: Request) -> Decision:
+        """Where the request goes. Raises UnknownModel, ContextTooLong, NoTierFits."""
+        return self.decide_facts(wire.facts(request))
+
+    def decide_facts(self, facts: Facts) -> Decision:
+        target = self.target_of(facts.wanted)
+        asked = [t for t in self.tiers if t.name == facts.wanted] if target is None else self.tiers
+        excluded = policy.exclude(facts, asked, self.count)
+        if len(excluded) == len(asked):
+            policy.refuse(facts, asked, self.count, excluded)
+        if target is None:
+            return Decision(facts.wanted, "asked for", facts.wanted)
+        rule = self.rule(target)
+        if rule is None or self.artefact is None:
+            top = next(t.name for t in reversed(self.tiers) if t.name not in excluded)
+            return Decision(top, "fixed", target, {}, excluded)
+        p = self.artefact.predict_one(facts.text)
+        return policy.pick(self.names, p, np.asarray(self.artefact.costs), rule, target, excluded)
+
+
+def as_chance(text: str) -> float | None:
+    """A number in [0, 1], or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None

@@ -1,0 +1,149 @@
+"""Everything the product refuses or fails at, as one tree.
+
+StepdownError
+├── BadInput               a command was given something it cannot use (exit code 2)
+│   └── BadConfig          the YAML file, or what it points to
+└── RequestFailed          an HTTP request gets OpenAI's error body
+    ├── BadRequest         400  malformed JSON or fields
+    │   ├── ContextTooLong 400  no tier's window holds the prompt
+    │   └── NoTierFits     400  no tier can do what the request needs
+    ├── BadKey             401
+    ├── NotFound           404  no such path
+    │   └── UnknownModel   404
+    ├── WrongMethod        405
+    ├── TooLarge           413
+    ├── TierFailed         502, or the tier's own status
+    └── NoReplica          503  with Retry-After
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class StepdownError(Exception):
+    """The base of all errors raised on purpose."""
+
+    status = 500
+    code = "internal_error"
+    type = "server_error"
+
+
+class BadInput(StepdownError):
+    """A command cannot use what it was given; the message says what was found, what was expected, how to mend it."""
+
+    code = "bad_input"
+
+
+class BadConfig(BadInput):
+    """The configuration, or a file it names, stops the start."""
+
+    code = "bad_config"
+
+
+class RequestFailed(StepdownError):
+    """A request that gets an error instead of an answer."""
+
+    param: str | None = None
+    retry_after_s: float | None = None
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error body."""
+        error = {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
+        return {"error": error}
+
+
+class BadRequest(RequestFailed):
+    """What the client sent cannot be read or used."""
+
+    status, code, type = 400, "invalid_request", "invalid_request_error"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ContextTooLong(BadRequest):
+    """The prompt and the answer asked for do not fit any permitted tier."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, tokens: int, answer: int, largest: int) -> None:
+        asked = f" and {answer} more were asked for the answer" if answer > 1 else ""
+        super().__init__(
+            f"the prompt has {tokens} tokens{asked}; the largest window of a permitted tier is {largest} tokens", "messages"
+        )
+
+
+class NoTierFits(BadRequest):
+    """Every tier is ruled out by something the request needs."""
+
+    code = "no_tier_fits"
+
+    def __init__(self, excluded: Mapping[str, str]) -> None:
+        super().__init__("no tier can take this request: " + "; ".join(f"{t}: {why}" for t, why in excluded.items()))
+
+
+class BadKey(RequestFailed):
+    """No key, or one that is not ours."""
+
+    status, code, type = 401, "invalid_api_key", "invalid_request_error"
+
+    def __init__(self) -> None:
+        super().__init__("send the API key that `stepdown serve` printed: Authorization: Bearer KEY")
+
+
+class NotFound(RequestFailed):
+    """No such path."""
+
+    status, code, type = 404, "not_found", "invalid_request_error"
+
+
+class UnknownModel(NotFound):
+    """The `model` of the request is neither a tier nor a way to ask for routing."""
+
+    code, param = "model_not_found", "model"
+
+    def __init__(self, found: str, tiers: list[str], targets: list[str]) -> None:
+        ways = ", ".join(["auto", *(f"auto:{t}" for t in targets), "auto:0.97", *tiers])
+        super().__init__(f"unknown model {found[:80]!r}; use one of {ways}")
+
+
+class WrongMethod(RequestFailed):
+    """The path exists, the method does not."""
+
+    status, code, type = 405, "method_not_allowed", "invalid_request_error"
+
+
+class TooLarge(RequestFailed):
+    """The body is larger than the server takes."""
+
+    status, code, type = 413, "request_too_large", "invalid_request_error"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the body is larger than {limit_bytes} bytes, the most this server takes")
+
+
+class TierFailed(RequestFailed):
+    """A tier answered with an error; its own status and body are kept where it is the client's fault."""
+
+    status, code = 502, "tier_failed"
+
+    def __init__(self, tier: str, message: str, status: int = 502, body: Mapping[str, Any] | None = None) -> None:
+        super().__init__(f"tier {tier}: {message}")
+        self.status = status if 400 <= status < 500 else 502
+        self.type = "invalid_request_error" if self.status < 500 else "server_error"
+        self.given = body if self.status < 500 else None
+
+    def body(self) -> dict[str, Any]:
+        """The tier's own body for a fault of the request, else ours."""
+        return dict(self.given) if self.given and "error" in self.given else super().body()
+
+
+class NoReplica(RequestFailed):
+    """The tier has no running replica, or none answered in time."""
+
+    status, code = 503, "tier_unavailable"
+
+    def __init__(self, tier: str, why: str, retry_after_s: float = 10.0) -> None:
+        super().__init__(f"tier {tier} is not available: {why}; try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s

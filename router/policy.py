@@ -1,0 +1,62 @@
+"""Hard constraints first, then chances and costs: pure functions from facts to a tier."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from classifiers import Rule, choose
+from classifiers.artifact import Floats
+from router.config import Tier
+from router.errors import ContextTooLong, NoTierFits
+from router.types import Decision, Facts
+
+Counter = Callable[[str], int]  # text -> tokens, as one tier counts them
+ABILITIES = {"tools": "takes no tools", "json": "has no JSON mode", "images": "takes no images"}
+
+
+def able(tier: Tier, need: str) -> bool:
+    return bool({"tools": tier.tools, "json": tier.json_mode, "images": tier.images}[need])
+
+
+def tokens_at_most(text: str) -> int:
+    """No tokenizer of ours makes more tokens than bytes; 64 covers the chat template's own."""
+    return len(text.encode("utf-8", "replace")) + 64
+
+
+def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, str]:
+    """Tiers that cannot take the request, each with the reason. Counts tokens only where they might not fit."""
+    out: dict[str, str] = {}
+    most = tokens_at_most(facts.counted) + facts.answer_tokens
+    for tier in tiers:
+        missing = [ABILITIES[need] for need in sorted(facts.needs) if not able(tier, need)]
+        if missing:
+            out[tier.name] = missing[0]
+        elif most > tier.context:
+            has = count[tier.name](facts.counted)
+            if has + facts.answer_tokens > tier.context:
+                out[tier.name] = f"takes {tier.context} tokens, this needs {has + facts.answer_tokens}"
+    return out
+
+
+def refuse(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], excluded: Mapping[str, str]) -> None:
+    """Every tier is ruled out: say so with both numbers when it is for length alone."""
+    capable = [t for t in tiers if all(able(t, need) for need in facts.needs)]
+    if not capable:
+        raise NoTierFits(excluded)
+    widest = max(capable, key=lambda t: t.context)
+    raise ContextTooLong(count[widest.name](facts.counted), facts.answer_tokens, widest.context)
+
+
+def pick(
+    names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str, excluded: Mapping[str, str]
+) -> Decision:
+    """Choose among the permitted tiers. p, cost: shape (n_tiers,), in the order of `names`, cheapest first."""
+    allowed = [i for i, name in enumerate(names) if name not in excluded]
+    chances = {names[i]: round(float(p[i]), 6) for i in allowed}
+    if len(allowed) == 1:
+        return Decision(names[allowed[0]], "only one fits", target, chances, excluded)
+    if rule.kind == "tier":  # the fixed tier, or the next larger one that is permitted
+        wanted = next((i for i in allowed if i >= rule.value), allowed[-1])
+        return Decision(names[wanted], "fixed", target, chances, excluded)
+    at, reason = choose(np.asarray(p)[allowed], np.asarray(cost)[allowed], rule)
+    return Decision(names[allowed[at]], reason, target, chances, excluded)

@@ -1,0 +1,120 @@
+"""OpenAI's JSON in, our types out. What we do not read is passed on untouched."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from classifiers import prompt_text
+from classifiers.text import content_text
+from router.errors import BadRequest
+from router.types import Facts, Path, Request
+
+SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def parse(path: Path, raw: bytes) -> Request:
+    """Read a request body and check the fields we use. Raises BadRequest."""
+    try:
+        body = json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not JSON: {str(error)[:120]}") from None
+    if not isinstance(body, dict):
+        raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
+    check_common(body)
+    check_messages(body.get("messages")) if path == "chat/completions" else check_prompt(body.get("prompt"))
+    return Request(path, body)
+
+
+def check_common(body: Mapping[str, Any]) -> None:
+    """The fields that both paths share and that deciding or streaming reads."""
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        raise BadRequest("`model` must be a text, such as auto", "model")
+    if not isinstance(body.get("stream"), bool | None):
+        raise BadRequest("`stream` must be true or false", "stream")
+    for field, kind, word in SHAPES:
+        if body.get(field) is not None and not isinstance(body[field], kind):
+            raise BadRequest(f"`{field}` must be {word}", field)
+    for field in ("max_tokens", "max_completion_tokens"):
+        value = body.get(field)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise BadRequest(f"`{field}` must be a whole number from 0, found {str(value)[:40]!r}", field)
+
+
+def check_messages(messages: Any) -> None:
+    """A list of objects, each with a known role and content we can read."""
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("`messages` must be a list of at least one message", "messages")
+    for i, message in enumerate(messages):
+        where = f"messages[{i}]"
+        if not isinstance(message, dict):
+            raise BadRequest(f"`{where}` must be an object, found {type(message).__name__}", where)
+        if message.get("role") not in ROLES:
+            raise BadRequest(f"`{where}.role` must be one of {', '.join(ROLES)}", f"{where}.role")
+        check_content(message.get("content"), f"{where}.content")
+
+
+def check_content(content: Any, where: str) -> None:
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        raise BadRequest(f"`{where}` must be a text or a list of parts", where)
+    for part in content:
+        if part.get("type") == "text" and not isinstance(part.get("text"), str):
+            raise BadRequest(f"`{where}`: a text part needs `text`", where)
+
+
+def check_prompt(prompt: Any) -> None:
+    """A text, texts, or token ids, as OpenAI has it."""
+    texts = isinstance(prompt, list) and bool(prompt) and all(isinstance(p, str | int | list) for p in prompt)
+    if not isinstance(prompt, str) and not texts:
+        raise BadRequest("`prompt` must be a text or a list", "prompt")
+
+
+def facts(request: Request) -> Facts:
+    """What deciding needs to know."""
+    body = request.body
+    if request.path == "chat/completions":
+        text = prompt_text(body["messages"])
+        counted = "\n".join(content_text(m.get("content")) for m in body["messages"])
+    else:
+        counted = prompt_of(body["prompt"])
+        text = prompt_text([{"role": "user", "content": counted}])
+    if body.get("tools"):
+        counted += json.dumps(body["tools"])
+    asked = body.get("max_completion_tokens") or body.get("max_tokens") or 1
+    return Facts(text, counted, body["model"], max(1, asked), needs(body))
+
+
+def prompt_of(prompt: Any) -> str:
+    """The longest of the prompts; token ids count as one character each, which errs on the side of fitting."""
+    if isinstance(prompt, str):
+        return prompt
+    if all(isinstance(p, int) for p in prompt):
+        return " " * len(prompt)
+    return max((prompt_of(p) if isinstance(p, str | list) else "" for p in prompt), key=len)
+
+
+def needs(body: Mapping[str, Any]) -> frozenset[str]:
+    """What the tier must be able to do."""
+    found = set()
+    if body.get("tools"):
+        found.add("tools")
+    if (body.get("response_format") or {}).get("type") in ("json_object", "json_schema"):
+        found.add("json")
+    contents = [m.get("content") for m in body.get("messages") or []]
+    if any(part.get("type") in ("image_url", "input_image") for c in contents if isinstance(c, list) for part in c):
+        found.add("images")
+    return frozenset(found)
+
+
+def forwarded(body: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """The body as a tier gets it: its own model name, and usage at the end of a stream unless declined."""
+    sent = {**body, "model": model}
+    if body.get("stream"):
+        sent["stream_options"] = {"include_usage": True, **(body.get("stream_options") or {})}
+    return sent
