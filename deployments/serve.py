@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from deployments.app import APP, application
+from deployments.app import APP, application, check
 from deployments.ingress import hashed
 from router.config import Config, load_config
 from router.errors import BadInput
@@ -26,14 +26,14 @@ def serve(config: str, host: str | None, port: int | None, api_key: str | None, 
     """Serve CONFIG (a YAML file, or a shipped ladder by name) until Ctrl-C."""
     loaded = with_address(load_config(config), host, port)
     key = api_key or f"sk-stepdown-{secrets.token_urlsafe(24)}"
-    app = application(loaded, hashed(key))  # a configuration that is wrong stops here, before Ray starts
+    check(loaded)  # a configuration that is wrong stops here, before Ray starts
     check_port(loaded)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     started = start_ray(dashboard_port)
     try:
-        if run(app, loaded, stop):
+        if run(application(loaded, hashed(key)), loaded, stop):
             click.echo(welcome(loaded, key, made=api_key is None, dashboard=dashboard_address()))
             stop.wait()
             click.echo("stopping ...")

@@ -1,0 +1,5 @@
+"""`python -m router` is `stepdown`."""
+
+from router.cli import main
+
+main()

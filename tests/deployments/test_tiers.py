@@ -1,0 +1,153 @@
+"""One contract for every engine: the echo tier, a remote tier in front of it, and the handle end of a Serve tier."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from deployments.echo_tier import EchoTier
+from deployments.remote_tier import RemoteTier
+from deployments.serve_tier import ServeTier
+from deployments.tier import DONE
+from router import config
+from router.errors import NoReplica, TierFailed
+
+PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
+BODY = {"model": "it", "messages": [{"role": "user", "content": "one two"}]}
+STREAM = {**BODY, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def echo(**changes) -> EchoTier:
+    return EchoTier(config.EchoTier(name="it", engine="echo", context=100, price=PRICE, **changes))
+
+
+def remote(**changes) -> RemoteTier:
+    """A remote tier whose upstream is an echo tier under another name, over httpx's own transport."""
+    upstream = echo(**changes)
+    upstream.name = "their/model"
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        body, path = json.loads(request.content), request.url.path.removeprefix("/v1/")
+        assert body["model"] == "their/model"
+        try:
+            if body.get("stream"):
+                return httpx.Response(200, content=b"".join([e async for e in upstream.stream(path, body)]))
+            return httpx.Response(200, content=await upstream.complete(path, body))
+        except TierFailed as error:
+            return httpx.Response(error.status, json=error.body())
+
+    settings = config.RemoteTier(name="it", engine="remote", context=100, price=PRICE, url="http://up/v1", model="their/model")
+    tier = RemoteTier(settings)
+    tier.client = httpx.AsyncClient(base_url="http://up/v1/", transport=httpx.MockTransport(answer))
+    return tier
+
+
+class Items:
+    """What a streaming Serve handle gives back: an asynchronous iterator that can be cancelled."""
+
+    def __init__(self, source) -> None:
+        self.source, self.cancelled = source, False
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        return await self.source.__anext__()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Handle:
+    """A Serve handle onto PlainServer.openai's protocol, with an echo tier behind."""
+
+    def __init__(self, tier: EchoTier) -> None:
+        self.tier = tier
+
+    def options(self, **_):
+        return self
+
+    def remote(self, path, raw):
+        self.items = Items(self.openai(path, json.loads(raw)))
+        return self.items
+
+    async def openai(self, path, body):
+        try:
+            if body.get("stream"):
+                async for item in self.tier.stream(path, body):
+                    yield 200, item.decode()
+            else:
+                yield 200, (await self.tier.complete(path, body)).decode()
+        except TierFailed as error:
+            yield error.status, json.dumps(error.body())
+
+
+def served(running: int = 1, **changes) -> ServeTier:
+    async def replicas() -> int:
+        return running
+
+    return ServeTier("it", Handle(echo(**changes)), replicas, 5.0)
+
+
+ENGINES = {"echo": echo, "remote": remote, "vllm": served}
+
+
+@pytest.fixture(params=ENGINES)
+def make(request):
+    return ENGINES[request.param]
+
+
+async def collected(tier, body=STREAM) -> list[bytes]:
+    return [item async for item in tier.stream("chat/completions", body)]
+
+
+def test_completes_with_its_own_name_and_usage(make):
+    answer = json.loads(asyncio.run(make().complete("chat/completions", BODY)))
+    assert answer["model"] == "it"
+    assert answer["choices"][0]["message"]["content"] == "one two"
+    assert answer["usage"]["completion_tokens"] == 2
+
+
+def test_streams_whole_events_that_end_in_usage_and_done(make):
+    got = asyncio.run(collected(make()))
+    assert got[-1] == DONE
+    parsed = [json.loads(item.removeprefix(b"data: ")) for item in got[:-1]]
+    assert [p["model"] for p in parsed] == ["it"] * 3
+    assert parsed[-1]["usage"]["completion_tokens"] == 2
+
+
+@pytest.mark.parametrize("fail, status", [("error", 502), ("refuse", 400)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_before_the_first_token_is_raised_with_its_status(make, fail, status, stream):
+    tier = make(fail=fail)
+    with pytest.raises(TierFailed) as raised:
+        asyncio.run(collected(tier) if stream else tier.complete("chat/completions", BODY))
+    assert raised.value.status == status
+
+
+def test_no_running_replica_is_a_503_with_retry_after(monkeypatch):
+    monkeypatch.setattr("deployments.serve_tier.LOOK_EVERY_S", 0.01)
+    tier = served(running=0, delay_s=60)
+    with pytest.raises(NoReplica, match="no replica is running") as raised:
+        asyncio.run(tier.complete("chat/completions", BODY))
+    assert raised.value.status == 503 and raised.value.retry_after_s
+    assert tier.handle.items.cancelled
+
+
+def test_a_client_that_goes_away_cancels_the_work():
+    tier = served()
+
+    async def leave_early():
+        stream = tier.stream("chat/completions", STREAM)
+        await anext(stream)
+        await stream.aclose()
+
+    asyncio.run(leave_early())
+    assert tier.handle.items.cancelled
+
+
+def test_an_upstream_nobody_reaches_is_a_503():
+    settings = config.RemoteTier(name="it", engine="remote", context=9, price=PRICE, url="http://127.0.0.1:9/v1", model="m")
+    with pytest.raises(NoReplica):
+        asyncio.run(RemoteTier(settings).complete("chat/completions", BODY))
