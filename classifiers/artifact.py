@@ -20,14 +20,14 @@ import sklearn
 import skops.io
 from numpy.typing import NDArray
 
-from classifiers.base import Classifier, sigmoid
+from classifiers.base import BATCH, Classifier, sigmoid
 from classifiers.choose import Rule
 from classifiers.errors import BadArtifact
 from classifiers.registry import rebuild
 from classifiers.view import View
 
 Floats = NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2
 MODEL, MANIFEST = "model.skops", "manifest.json"
 TRUSTED: list[str] = []  # nothing beyond what skops trusts by itself; never read from the file
 
@@ -44,11 +44,24 @@ class Artifact:
 
     def predict(self, prompts: Sequence[str]) -> Floats:
         """(n, n_tiers) chances in [0, 1]."""
-        return self.model.predict_proba(prompts)
+        return self.judge(prompts)[0]
 
     def predict_one(self, prompt: str) -> Floats:
         """(n_tiers,) chances in [0, 1] of one prompt."""
-        return np.asarray(sigmoid(self.model.logits(View([prompt])))[0])
+        return self.judge_one(prompt)[0]
+
+    def judge_one(self, prompt: str) -> tuple[Floats, float]:
+        """(n_tiers,) chances of one prompt, and how unfamiliar it is: 0 as in training, 1 like nothing seen."""
+        logits, strange = self.model.judge(View([prompt]))
+        return np.asarray(sigmoid(logits)[0]), float(strange[0])
+
+    def judge(self, prompts: Sequence[str]) -> tuple[Floats, Floats]:
+        """(n, n_tiers) chances and (n,) unfamiliarity of many prompts."""
+        groups = [prompts[i : i + BATCH] for i in range(0, len(prompts), BATCH)]
+        parts = [self.model.judge(View(group)) for group in groups]
+        if not parts:
+            return np.zeros((0, len(self.tiers))), np.zeros(0)
+        return sigmoid(np.concatenate([z for z, _ in parts])), np.concatenate([strange for _, strange in parts])
 
     @property
     def targets(self) -> dict[str, float]:

@@ -39,7 +39,8 @@ class Rule:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Rule":
         """What to_dict gave."""
-        return cls(**{key: math.nan if value is None else value for key, value in data.items()})
+        filled: dict[str, Any] = {key: math.nan if value is None else value for key, value in data.items()}
+        return cls(**filled)
 
     def describe(self, tiers: Sequence[str]) -> str:
         """One line for people."""

@@ -134,7 +134,7 @@ def _distinct_share(tokens: Tokens, hashes: NDArray[np.uint64], n: int, count: F
     doc, ordered = tokens.doc[order], hashes[order]
     new = np.ones(len(doc), dtype=bool)
     new[1:] = (doc[1:] != doc[:-1]) | (ordered[1:] != ordered[:-1])
-    return _sum_by(doc[new], None, n) / np.maximum(count, 1)
+    return np.asarray(_sum_by(doc[new], None, n) / np.maximum(count, 1))
 
 
 def _shape_features(tokens: Tokens, hashes: NDArray[np.uint64], histogram: Floats) -> list[Floats]:

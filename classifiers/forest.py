@@ -7,7 +7,6 @@ noisy as one answer's right or wrong, averaging random trees loses less than boo
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
 from classifiers.base import Classifier, Floats, logit
@@ -42,9 +41,9 @@ class RandomForest(Classifier):
         model.fit(self._features(view), target, sample_weight=weight)
         self.forest_ = average_forest(model, y.shape[1])
 
-    def _features(self, view: View) -> NDArray[np.float32]:
+    def _features(self, view: View) -> Floats:
         both = np.concatenate([view.hand, latent(self.latent_, view.words)], axis=1)
-        return both.astype(np.float32)  # as scikit-learn's trees compare
+        return np.asarray(both, dtype=np.float32)  # as scikit-learn's trees compare
 
     def logits(self, view: View) -> Floats:
         return logit(np.clip(walk_average(self.forest_, self._features(view)), 0.01, 0.99))

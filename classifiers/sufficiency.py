@@ -2,14 +2,15 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from classifiers.base import Classifier, Floats, as_view, check_training, sigmoid
+from classifiers.base import Classifier, Floats, as_view, check_training, logit, sigmoid
+from classifiers.familiar import fit_familiar, unfamiliar
 from classifiers.view import View
 
 PRIOR_ROWS = 20.0  # calibration is pulled towards "as it is" as if by this many rows
@@ -59,6 +60,7 @@ class Sufficiency(Classifier):
     inner_: Classifier
     slope_: Floats  # (n_tiers,)
     offset_: Floats  # (n_tiers,)
+    familiar_: dict[str, Any]  # see familiar.py
     unseen: Floats  # (n, n_tiers); not saved
 
     def __init__(self, name: str = "ensemble", n_folds: int = 5) -> None:
@@ -84,6 +86,7 @@ class Sufficiency(Classifier):
             fold = folds_of(groups or view.texts, self.n_folds)
             z = cross_fit(make, view, y, weight, fold, progress)
             self.inner_ = make().fit(view, y, weight)
+            self.familiar_ = fit_familiar(view, fold)
         progress("all rows")
         self.prior_ = self.inner_.prior_
         pairs = [platt(z[:, k], y[:, k], weight) for k in range(y.shape[1])]
@@ -92,7 +95,14 @@ class Sufficiency(Classifier):
         return self
 
     def logits(self, view: View) -> Floats:
-        return self.inner_.logits(view) * self.slope_ + self.offset_
+        return self.judge(view)[0]
+
+    def judge(self, view: View) -> tuple[Floats, Floats]:
+        """(n, n_tiers) log-odds and (n,) how unfamiliar each text is: by that share it gets the tiers' means."""
+        strange = unfamiliar(self.familiar_, view)
+        z = self.inner_.logits(view) * self.slope_ + self.offset_
+        share = strange[:, None]
+        return (1 - share) * z + share * logit(np.clip(self.prior_, 0.01, 0.99)), strange
 
     def explain(self, text: str) -> dict[str, Floats]:
         return {name: moved * self.slope_ for name, moved in self.inner_.explain(text).items()}

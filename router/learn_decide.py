@@ -11,11 +11,13 @@ import numpy as np
 from classifiers import Artifact, Rule, choose, choose_many
 from router.tables import Table, text_of
 
+UNFAMILIAR = "; unfamiliar, so by the tiers' means"
+
 
 def decide_table(artifact: Artifact, table: Table, rule: Rule, path: Path) -> list[dict[str, Any]]:
-    """One line a row: id, p, tier, reason."""
+    """One line a row: id, p, tier, reason, unfamiliar."""
     texts = text_of(table, path)
-    p = artifact.predict(texts)
+    p, strange = artifact.judge(texts)
     chosen = choose_many(p, artifact.costs, rule)
     ids = table.get("id", table["_line"])
     return [
@@ -23,9 +25,10 @@ def decide_table(artifact: Artifact, table: Table, rule: Rule, path: Path) -> li
             "id": name,
             "p": [round(float(v), 6) for v in row],
             "tier": artifact.tiers[k],
-            "reason": choose(row, artifact.costs, rule)[1],
+            "reason": choose(row, artifact.costs, rule)[1] + (UNFAMILIAR if u > 0.5 else ""),
+            "unfamiliar": round(float(u), 4),
         }
-        for name, row, k in zip(ids, p, chosen, strict=True)
+        for name, row, k, u in zip(ids, p, chosen, strange, strict=True)
     ]
 
 
@@ -40,14 +43,15 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 def explain_one(artifact: Artifact, prompt: str, rule: Rule) -> dict[str, Any]:
     """The decision on one prompt with what moved it: contributions are log-odds by tier."""
-    p = artifact.predict_one(prompt)
+    p, strange = artifact.judge_one(prompt)
     tier, reason = choose(p, artifact.costs, rule)
     by_name = artifact.model.explain(prompt)
     moved = sorted(by_name.items(), key=lambda item: -float(np.abs(item[1]).max()))[:12]
     return {
         "p": [round(float(v), 6) for v in p],
         "tier": artifact.tiers[tier],
-        "reason": reason,
+        "reason": reason + (UNFAMILIAR if strange > 0.5 else ""),
+        "unfamiliar": round(strange, 4),
         "rule": rule.to_dict(),
         "moved": [
             {"what": name, "log_odds": [round(float(v), 4) for v in np.atleast_1d(by)]} for name, by in moved

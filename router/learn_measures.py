@@ -30,7 +30,7 @@ def complete(outcomes: Outcomes) -> Outcomes:
         raise BadInput(
             f"only {whole.sum()} rows have a score and a cost of every tier; 10 are needed to evaluate"
         )
-    return outcomes.take(whole)
+    return outcomes.take(np.asarray(whole))
 
 
 def frontier(choice: NDArray[np.int64], outcomes: Outcomes, weights: Floats) -> Frontier:

@@ -85,7 +85,7 @@ def read_outcomes(
     scores = np.stack([_scores(table, name, path) for name in tiers.values()], axis=1)
     money = np.stack([_costs(table, tier, name, costs, path) for tier, name in tiers.items()], axis=1)
     outcomes = _assemble(table, list(tiers), scores, money, path)
-    outcomes = outcomes.take(~np.isnan(scores).all(axis=1))
+    outcomes = outcomes.take(np.asarray(~np.isnan(scores).all(axis=1)))
     for k, tier in enumerate(tiers):
         if np.isnan(outcomes.scores[:, k]).all() if len(outcomes) else True:
             raise BadInput(f"{path}: tier {tier!r} has no score in any row")
