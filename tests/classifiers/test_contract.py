@@ -1,0 +1,119 @@
+"""Every classifier of CLASSIFIERS keeps one contract."""
+
+import numpy as np
+import pytest
+
+from classifiers import CLASSIFIERS, BadTraining, NotTrained, Sufficiency
+from classifiers.registry import rebuild
+from classifiers.view import View
+
+EASY, HARD = "what is {} plus {}", "prove that the integral of x^{} over the group of order {} is a real number"
+
+
+def table(n: int = 120, seed: int = 0):
+    """Half easy sums that both tiers answer, half proofs that the small tier mostly fails."""
+    random = np.random.default_rng(seed)
+    hard = random.random(n) < 0.5
+    texts = [(HARD if h else EASY).format(*random.integers(1, 99, 2)) for h in hard]
+    y = np.stack([np.where(hard, random.random(n) < 0.1, random.random(n) < 0.9), random.random(n) < 0.9], axis=1)
+    return texts, y.astype(float), hard
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return table()
+
+
+@pytest.fixture(scope="module", params=list(CLASSIFIERS))
+def fitted(request, rows):
+    texts, y, _ = rows
+    return CLASSIFIERS[request.param]().fit(texts, y)
+
+
+def test_chances_have_one_column_a_tier_and_lie_in_0_1(fitted):
+    p = fitted.predict_proba(["what is 1 plus 2", "", "x" * 20_000, "\ud800", "été 数学 🎉\x00"])
+    assert p.shape == (5, 2)
+    assert ((p >= 0) & (p <= 1)).all()
+
+
+def test_no_texts_give_no_rows(fitted):
+    assert fitted.predict_proba([]).shape == (0, 2)
+
+
+def test_one_text_and_many_give_the_same(fitted, rows):
+    texts = rows[0][:70]
+    single = np.concatenate([fitted.predict_proba([text]) for text in texts])
+    assert np.allclose(single, fitted.predict_proba(texts), atol=1e-6)
+
+
+def test_learns_what_is_hard_for_the_small_tier(fitted, rows):
+    texts, _, hard = rows
+    p = fitted.predict_proba(texts)[:, 0]
+    assert p[~hard].mean() > p[hard].mean() + 0.2
+
+
+def test_fitting_twice_gives_the_same(fitted, rows):
+    texts, y, _ = rows
+    again = type(fitted)(**fitted.get_params()).fit(texts, y)
+    assert np.array_equal(again.predict_proba(texts[:20]), fitted.predict_proba(texts[:20]))
+
+
+def test_state_is_plain_and_comes_back(fitted, rows):
+    back = rebuild(fitted.state())
+    assert np.array_equal(back.predict_proba(rows[0][:20]), fitted.predict_proba(rows[0][:20]))
+
+
+def test_explains_in_log_odds_by_tier(fitted):
+    for name, moved in fitted.explain("prove that 3 is prime").items():
+        assert name and np.shape(moved) == (2,)
+
+
+@pytest.mark.parametrize("name", list(CLASSIFIERS))
+def test_missing_and_graded_scores_and_weights_are_taken(name, rows):
+    texts, y, hard = rows
+    graded = np.where(y > 0, 0.8, 0.3)
+    graded[::3, 1] = np.nan
+    model = CLASSIFIERS[name]().fit(texts, graded, np.linspace(0.5, 2, len(texts)))
+    p = model.predict_proba(texts)
+    assert 0.25 < p.mean() < 0.85
+
+
+@pytest.mark.parametrize("name", list(CLASSIFIERS))
+def test_a_tier_that_always_wins_is_near_one(name, rows):
+    texts, y, _ = rows
+    y = y.copy()
+    y[:, 1] = 1
+    assert (CLASSIFIERS[name]().fit(texts, y).predict_proba(texts[:10])[:, 1] > 0.85).all()
+
+
+@pytest.mark.parametrize("name", list(CLASSIFIERS))
+def test_asked_before_fit_it_says_so(name):
+    with pytest.raises(NotTrained, match="fit"):
+        CLASSIFIERS[name]().predict_proba(["x"])
+
+
+@pytest.mark.parametrize("y, said", [
+    (np.zeros((2, 2)), "3 texts"),
+    (np.full((3, 2), np.nan), "no score"),
+    (np.full((3, 2), 1.5), "expected"),
+])  # fmt: skip
+def test_refuses_rows_that_teach_nothing(y, said):
+    with pytest.raises(BadTraining, match=said):
+        CLASSIFIERS["length"]().fit(["a", "b", "c"], y)
+
+
+def test_a_view_computes_the_same_for_rows_picked_later(rows):
+    view = View(rows[0])
+    picked = view.take(np.array([5, 2, 100]))
+    fresh = View([rows[0][i] for i in (5, 2, 100)])
+    assert np.array_equal(picked.hand, fresh.hand)
+    assert all(np.array_equal(getattr(picked.words, f), getattr(fresh.words, f)) for f in ("starts", "bucket", "count"))
+
+
+def test_an_unfamiliar_text_gets_the_tiers_means(rows):
+    texts, y, _ = rows
+    model = Sufficiency("linear", n_folds=3).fit(texts, y)
+    strange = "Αλφα βήτα γάμμα; def f(x): return {x: [1,2,3]} % $$$ \\frac{}{} |||| " * 40
+    logits, unfamiliar = model.judge(View([texts[0], strange]))
+    assert unfamiliar[0] < 0.5 and unfamiliar[1] == 1
+    assert np.allclose(1 / (1 + np.exp(-logits[1])), np.clip(model.prior_, 0.01, 0.99))
