@@ -1,5 +1,6 @@
 """stepdown serve: start or join Ray, run the ladder, say how to use it, stop what was started."""
 
+import logging
 import os
 import secrets
 import signal
@@ -61,7 +62,8 @@ def start_ray(dashboard_port: int) -> bool:
     """Join the cluster that RAY_ADDRESS names or that runs here, else start one. True: started here."""
     import ray
 
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    for name in ("ray", "ray.serve", "ray.llm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "serve"}
     try:
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
