@@ -53,14 +53,23 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
     prior_: Floats  # (n_tiers,) mean score of each tier in training
 
-    def fit(self, texts: Sequence[str] | View, y: Floats, sample_weight: Floats | None = None) -> Self:
-        """texts: n strings. y: (n, n_tiers) in [0, 1] or NaN. sample_weight: (n,), all ones if not given."""
+    def fit(
+        self,
+        texts: Sequence[str] | View,
+        y: Floats,
+        sample_weight: Floats | None = None,
+        helpers: Floats | None = None,
+    ) -> Self:
+        """texts: n strings. y: (n, n_tiers) in [0, 1] or NaN. sample_weight: (n,), all ones if not given.
+
+        helpers: (n, m) scores of other models on the same prompts, which some classifiers learn from besides.
+        """
         y = np.asarray(y, dtype=np.float64)
         check_training(len(texts), y)
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         known = ~np.isnan(y) * weight[:, None]
         self.prior_ = (known * np.nan_to_num(y)).sum(0) / np.maximum(known.sum(0), 1e-12)
-        self._fit(as_view(texts), y, weight)
+        self._fit(as_view(texts), y, weight, no_helpers(len(y)) if helpers is None else helpers)
         return self
 
     def predict_proba(self, texts: Sequence[str] | View) -> Floats:
@@ -81,7 +90,7 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         """(n, n_tiers) log-odds and (n,) unfamiliarity in [0, 1]; a bare classifier finds nothing unfamiliar."""
         return self.logits(view), np.zeros(len(view))
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         raise NotImplementedError
 
     def explain(self, text: str) -> dict[str, Floats]:
@@ -102,6 +111,11 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         for key, value in learned.items():
             setattr(self, key, value)
         return self
+
+
+def no_helpers(n: int) -> Floats:
+    """(n, 0): no other model's scores are known."""
+    return np.zeros((n, 0))
 
 
 def as_view(texts: Sequence[str] | View) -> View:

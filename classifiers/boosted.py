@@ -33,7 +33,7 @@ class Boosted(Classifier):
             random_state=self.seed,
         )
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         x = view.hand
         models: list[HistGradientBoostingClassifier | None] = []
         for k in range(y.shape[1]):

@@ -17,9 +17,9 @@ class Ensemble(Classifier):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         self.linear_ = JointLinear().fit(view, y, weight)
-        self.forest_ = RandomForest(seed=self.seed).fit(view, y, weight)
+        self.forest_ = RandomForest(seed=self.seed).fit(view, y, weight, helpers)
 
     def logits(self, view: View) -> Floats:
         return np.asarray((self.linear_.logits(view) + self.forest_.logits(view)) / 2)

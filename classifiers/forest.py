@@ -15,6 +15,11 @@ from classifiers.trees import average_forest, walk_average
 from classifiers.view import View
 
 
+def filled(y: Floats) -> Floats:
+    """Missing scores as the column's mean: they then pull no leaf anywhere."""
+    return np.asarray(np.where(np.isnan(y), np.nanmean(y, axis=0), y))
+
+
 class RandomForest(Classifier):
     """Extremely randomised trees on hand-made features and latent word use, split for all tiers together."""
 
@@ -30,10 +35,11 @@ class RandomForest(Classifier):
         self.directions = directions
         self.seed = seed
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         self.latent_ = fit_latent(view.words, self.directions, self.seed)
-        # A missing score becomes the tier's mean: it then pulls no leaf anywhere.
-        target = np.where(np.isnan(y), self.prior_, y)
+        # Trees that must also tell apart what other models could answer split on what makes prompts hard, and less on
+        # one tier's luck; only the tiers' columns are kept.
+        target = filled(np.concatenate([y, helpers], axis=1))
         leaf = max(2, min(self.leaf, len(y) // 20))
         model = ExtraTreesRegressor(
             self.n_trees, min_samples_leaf=leaf, max_features=self.share, random_state=self.seed, n_jobs=2

@@ -16,7 +16,7 @@ class LengthRule(Classifier):
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = strength
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         self.coef_, self.bias_ = fit_heads(self._length(view), y, weight, self.strength)
 
     @staticmethod

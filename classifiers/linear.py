@@ -60,7 +60,7 @@ class HandLinear(Classifier):
     def __init__(self, strength: float = 0.02) -> None:
         self.strength = strength
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         self.mean_, self.scale_ = view.hand.mean(0), view.hand.std(0) + 1e-6
         self.coef_, self.bias_ = fit_heads(self._scaled(view.hand), y, weight, self.strength)
 
@@ -87,7 +87,7 @@ class NgramLinear(Classifier):
         self.strength = strength
         self.rarest = rarest
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         words = fit_words(view.words, self.rarest)
         self.words_ = words.state()
         coef, self.bias_ = fit_heads(words.matrix(view.words), y, weight, self.strength)
@@ -115,7 +115,7 @@ class JointLinear(Classifier):
         self.rarest = rarest
         self.hand_weight = hand_weight
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         words = fit_words(view.words, self.rarest)
         self.words_ = words.state()
         self.mean_, self.scale_ = view.hand.mean(0), view.hand.std(0) + 1e-6

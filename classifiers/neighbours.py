@@ -23,7 +23,7 @@ class Neighbours(Classifier):
         self.prior_rows = prior_rows
         self.seed = seed
 
-    def _fit(self, view: View, y: Floats, weight: Floats) -> None:
+    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         self.latent_ = fit_latent(view.words, self.directions, self.seed)
         self.places_ = latent(self.latent_, view.words).astype(np.float32)
         self.scores_ = np.where(np.isnan(y), self.prior_, y).astype(np.float32)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from classifiers.base import Classifier, Floats, as_view, check_training, logit, sigmoid
+from classifiers.base import Classifier, Floats, as_view, check_training, logit, no_helpers, sigmoid
 from classifiers.familiar import fit_familiar, unfamiliar
 from classifiers.view import View
 
@@ -26,6 +26,7 @@ def cross_fit(
     view: View,
     y: Floats,
     weight: Floats,
+    helpers: Floats,
     fold: NDArray[np.int64],
     progress: Callable[[str], None],
 ) -> Floats:
@@ -34,7 +35,7 @@ def cross_fit(
     parts = np.unique(fold)
     for k in parts:
         seen, unseen = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        model = make().fit(view.take(seen), y[seen], weight[seen])
+        model = make().fit(view.take(seen), y[seen], weight[seen], helpers[seen])
         found[unseen] = model.logits(view.take(unseen))
         progress(f"part {int(k) + 1} of {len(parts)}")
     return found
@@ -72,6 +73,7 @@ class Sufficiency(Classifier):
         texts: Sequence[str] | View,
         y: Floats,
         sample_weight: Floats | None = None,
+        helpers: Floats | None = None,
         groups: Sequence[str] | None = None,
         progress: Callable[[str], None] = lambda message: None,
     ) -> Self:
@@ -81,11 +83,12 @@ class Sufficiency(Classifier):
         y, view = np.asarray(y, dtype=np.float64), as_view(texts)
         check_training(len(view), y)
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        extra = no_helpers(len(y)) if helpers is None else helpers
         make = CLASSIFIERS[self.name]
         with threadpool_limits(1, "blas"):  # small products: threads only wait for each other
             fold = folds_of(groups or view.texts, self.n_folds)
-            z = cross_fit(make, view, y, weight, fold, progress)
-            self.inner_ = make().fit(view, y, weight)
+            z = cross_fit(make, view, y, weight, extra, fold, progress)
+            self.inner_ = make().fit(view, y, weight, extra)
             self.familiar_ = fit_familiar(view, fold)
         progress("all rows")
         self.prior_ = self.inner_.prior_

@@ -76,7 +76,7 @@ def walk(forest: Forest, x: Floats) -> Floats:
 
 
 def average_forest(model: Any, n_tiers: int) -> Forest:
-    """A forest whose prediction is the mean over trees, from scikit-learn's multi-output forests.
+    """A forest whose prediction is the mean over trees: the first `n_tiers` outputs of scikit-learn's.
 
     As `flatten`, but value is (n_leaves, n_tiers) and `leaf` (n_nodes,) says which row of it a node has.
     """
@@ -89,7 +89,7 @@ def average_forest(model: Any, n_tiers: int) -> Forest:
         feature.append(np.where(is_leaf, 0, tree.feature).astype(np.int16))
         threshold.append(np.where(is_leaf, np.inf, tree.threshold).astype(np.float32))
         child.append(np.where(is_leaf[:, None], here[:, None], sides).astype(np.int32).ravel())
-        value.append(tree.value[is_leaf, :, 0].reshape(-1, n_tiers).astype(np.float32))
+        value.append(tree.value[is_leaf, :n_tiers, 0].astype(np.float32))
         leaf.append(np.where(is_leaf, np.cumsum(is_leaf) - 1 + n_leaves, -1).astype(np.int32))
         roots.append(start)
         start += tree.node_count

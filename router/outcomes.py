@@ -7,7 +7,7 @@ names, or `"outcomes": {NAME: {"score": .., "cost_usd": ..}}`. A missing score m
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from router.errors import BadInput
 from router.tables import read_table, text_of
 
 Floats = NDArray[np.float64]
+ROWS = ("ids", "texts", "scores", "costs", "weights", "tasks", "splits", "groups")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Outcomes:
     """Prompts with what each tier made of them; every array has one row a prompt.
 
     scores: (n, n_tiers) in [0, 1], NaN where not run. costs: (n, n_tiers) in USD, NaN where unknown.
-    weights: (n,). groups: near-duplicates share one, and are never parted between training and test.
+    weights: (n,). groups: near-duplicates share one, and are never parted between training and test. helpers: scores of
+    the table's other models, name -> (n,), which training may learn from besides.
     """
 
     tiers: list[str]
@@ -37,14 +39,21 @@ class Outcomes:
     tasks: NDArray[np.str_]
     splits: NDArray[np.str_]
     groups: NDArray[np.str_]
+    helpers: dict[str, Floats]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: NDArray[Any]) -> "Outcomes":
         """The rows given by a mask or by positions."""
-        parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "tiers"}
-        return Outcomes(tiers=self.tiers, **parts)
+        parts = {name: getattr(self, name)[rows] for name in ROWS}
+        helpers = {name: scores[rows] for name, scores in self.helpers.items()}
+        return Outcomes(tiers=self.tiers, helpers=helpers, **parts)
+
+    def helper_scores(self) -> Floats:
+        """(n, m): the helpers that scored at least half of the rows."""
+        useful = [scores for scores in self.helpers.values() if np.isfinite(scores).mean() >= 0.5]
+        return np.stack(useful, axis=1) if useful else np.zeros((len(self), 0))
 
     def relative_costs(self) -> Floats:
         """(n_tiers,) mean cost of a request, the top tier's = 1."""
@@ -54,12 +63,12 @@ class Outcomes:
 
 def join(tables: Sequence[Outcomes]) -> Outcomes:
     """One table of several that have the same tiers."""
-    parts = {
-        f.name: np.concatenate([getattr(t, f.name) for t in tables])
-        for f in fields(Outcomes)
-        if f.name != "tiers"
+    parts = {name: np.concatenate([getattr(t, name) for t in tables]) for name in ROWS}
+    names = dict.fromkeys(name for t in tables for name in t.helpers)
+    helpers = {
+        name: np.concatenate([t.helpers.get(name, np.full(len(t), np.nan)) for t in tables]) for name in names
     }
-    return Outcomes(tiers=tables[0].tiers, **parts)
+    return Outcomes(tiers=tables[0].tiers, helpers=helpers, **parts)
 
 
 def parse_tiers(text: str) -> dict[str, str]:
@@ -84,7 +93,8 @@ def read_outcomes(
             raise BadInput(f"{path}: no scores of {name!r} (tier {tier!r}); {_nearest(name, names)}")
     scores = np.stack([_scores(table, name, path) for name in tiers.values()], axis=1)
     money = np.stack([_costs(table, tier, name, costs, path) for tier, name in tiers.items()], axis=1)
-    outcomes = _assemble(table, list(tiers), scores, money, path)
+    helpers = {name: _scores(table, name, path) for name in names if name not in tiers.values()}
+    outcomes = _assemble(table, list(tiers), scores, money, helpers, path)
     outcomes = outcomes.take(np.asarray(~np.isnan(scores).all(axis=1)))
     for k, tier in enumerate(tiers):
         if np.isnan(outcomes.scores[:, k]).all() if len(outcomes) else True:
@@ -166,7 +176,8 @@ def _ids(table: Mapping[str, list[Any]], path: str | Path) -> NDArray[np.str_]:
 
 
 def _assemble(
-    table: Mapping[str, list[Any]], tiers: list[str], scores: Floats, costs: Floats, path: str | Path
+    table: Mapping[str, list[Any]], tiers: list[str], scores: Floats, costs: Floats,
+    helpers: dict[str, Floats], path: str | Path,
 ) -> Outcomes:
     n = len(scores)
     ids = _ids(table, path)
@@ -178,5 +189,5 @@ def _assemble(
     return Outcomes(
         tiers=tiers, ids=ids, texts=np.array([*text_of(table, path), None], dtype=object)[:-1], scores=scores,
         costs=costs, weights=weights, tasks=_strings(table, task, [""] * n), splits=_strings(table, "split", [""] * n),
-        groups=_strings(table, "stem_sha256", list(ids)),
+        groups=_strings(table, "stem_sha256", list(ids)), helpers=helpers,
     )  # fmt: skip

@@ -57,7 +57,8 @@ def train(
     """Fit a classifier of CLASSIFIERS on all rows, calibrated and given targets on cross-fitted predictions."""
     check_teaches(outcomes)
     model = Sufficiency(name)
-    model.fit(list(outcomes.texts), outcomes.scores, outcomes.weights, list(outcomes.groups), progress)
+    texts, groups = list(outcomes.texts), list(outcomes.groups)
+    model.fit(texts, outcomes.scores, outcomes.weights, outcomes.helper_scores(), groups, progress)
     whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
     rules = named_rules(model.unseen[whole], complete(outcomes))
     return Trained(model, _manifest(outcomes, name, rules), model.unseen)
