@@ -1,0 +1,74 @@
+"""The task family, its prompts, its tokenizer, and the shipped models as files."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from deployments.pocket import data, tasks, tokenizer
+from router.cli import main
+
+MODELS = Path(tasks.__file__).parent / "models"
+SIZES = {"small": 0, "medium": 0, "large": 0}
+
+
+@pytest.mark.parametrize("kind", ["single", "composite", "chain"])
+def test_prompts_are_fresh_graded_and_the_same_for_the_same_seed(kind):
+    runs = [CliRunner().invoke(main, ["pocket", "prompts", "--kind", kind, "--n", "50", "--seed", "3"]).output for _ in "ab"]
+    rows = [json.loads(line) for line in runs[0].splitlines()]
+    assert runs[0] == runs[1] and len(rows) == len({r["messages"][0]["content"] for r in rows}) == 50
+    assert all(set(r) == {"id", "messages", "answer", "kind", "difficulty"} for r in rows)
+    assert all(tasks.held_out(r["messages"][0]["content"]) for r in rows)
+
+
+def test_training_never_sees_a_held_out_prompt():
+    rng = random.Random(0)
+    assert not any(tasks.held_out(data.training_task(rng).prompt) for _ in range(2000))
+
+
+@pytest.mark.parametrize("prompt, answer", [("reverse", "edcba"), ("upper", "ABCDE"), ("count", "5"), ("spell", "a-b-c-d-e")])
+def test_answers_are_right(monkeypatch, prompt, answer):
+    monkeypatch.setattr(tasks, "some_word", lambda rng, level: "abcde")
+    assert tasks.SINGLES[prompt](random.Random(0), 1)[1] == answer
+
+
+def test_a_composite_is_numbered_and_a_chain_lists_every_step():
+    composite, chain = tasks.composite(random.Random(1)), tasks.chain(random.Random(1))
+    assert 3 <= composite.difficulty == composite.answer.count("\n") + 1 <= 8
+    assert chain.answer.count(",") + 1 == chain.difficulty
+
+
+@pytest.mark.parametrize("text", ["What is 23 plus 45?", "naïve 漢字 \n\t 🙂", "Reverse the word thebanoki."])
+def test_the_tokenizer_reads_and_writes_any_text(text):
+    made = tokenizer.build()
+    assert made.decode(made.encode(text).ids) == text
+
+
+def parameters(tier: str) -> int:
+    from safetensors import safe_open
+
+    with safe_open(MODELS / tier / "model.safetensors", "np") as file:
+        return sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118 - not a dict
+
+
+def test_each_tier_is_at_least_four_times_the_one_below_and_all_are_small():
+    small, medium, large = map(parameters, SIZES)
+    assert medium >= 4 * small and large >= 4 * medium
+    assert sum(f.stat().st_size for f in MODELS.rglob("*") if f.is_file()) <= 16e6
+
+
+def test_training_can_be_killed_and_goes_on(tmp_path):
+    from deployments.pocket.train import Shape, Trainer
+
+    shape = Shape(hidden=32, heads=1, inner=32, layers=1, tokens_m=0.01, lr=1e-3)
+    first = Trainer("tiny", tmp_path, shape=shape)
+    for batch in first.fed():
+        first.learn(batch, 1e4)
+        break
+    first.save_checkpoint()
+    second = Trainer("tiny", tmp_path, shape=shape)
+    assert second.progress.tokens == first.progress.tokens > 0
+    second.run(lambda progress, total: None)
+    assert (tmp_path / "tiny" / "model.safetensors").exists()
