@@ -1,7 +1,25 @@
 import inspect
 import re
 
+import pytest
+
 from router import errors
+from router.errors import (
+    BadConfig,
+    BadInput,
+    BadKey,
+    BadRequest,
+    ContextTooLong,
+    NoReplica,
+    NotFound,
+    NoTierFits,
+    RequestFailed,
+    StepdownError,
+    TierFailed,
+    TooLarge,
+    UnknownModel,
+    WrongMethod,
+)
 
 
 def test_the_tree_in_the_docstring_is_the_tree():
@@ -15,3 +33,88 @@ def test_a_tiers_own_error_is_kept_only_for_faults_of_the_request():
     assert errors.TierFailed("t", "no", 422, theirs).body() == theirs
     assert errors.TierFailed("t", "no", 500, theirs).body()["error"]["code"] == "tier_failed"
     assert errors.TierFailed("t", "no", 500).status == 502
+
+
+CLIENT, SERVER = "invalid_request_error", "server_error"
+MADE = [
+    (BadRequest("no"), 400, "invalid_request", CLIENT),
+    (ContextTooLong(900, 1, 512), 400, "context_length_exceeded", CLIENT),
+    (NoTierFits({"small": "takes no tools"}), 400, "no_tier_fits", CLIENT),
+    (BadKey(), 401, "invalid_api_key", CLIENT),
+    (NotFound("no such path"), 404, "not_found", CLIENT),
+    (UnknownModel("gpt", ["small"], ["cheap"]), 404, "model_not_found", CLIENT),
+    (WrongMethod("GET"), 405, "method_not_allowed", CLIENT),
+    (TooLarge(10), 413, "request_too_large", CLIENT),
+    (TierFailed("small", "broke"), 502, "tier_failed", SERVER),
+    (TierFailed("small", "broke", 500), 502, "tier_failed", SERVER),
+    (TierFailed("small", "bad field", 422), 422, "tier_failed", CLIENT),
+    (NoReplica("small", "none runs"), 503, "tier_unavailable", SERVER),
+]
+OTHERS = [(StepdownError, 500, "internal_error"), (BadInput, 500, "bad_input"), (BadConfig, 500, "bad_config")]
+
+
+def drawn():
+    """Each class of the picture with its parent and the status beside it."""
+    found, above = {}, [StepdownError.__name__]
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"([│ ]*)[├└]── (\w+)\s+(\d{3})?", line + " ")
+        if match:
+            depth = len(match[1]) // 4
+            above[depth + 1 :] = [match[2]]
+            found[match[2]] = (above[depth], int(match[3]) if match[3] else None)
+    return found
+
+
+def classes(root=StepdownError):
+    for kind in root.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield kind
+            yield from classes(kind)
+
+
+def test_the_picture_is_the_tree():
+    assert {k.__name__: k.__base__.__name__ for k in classes()} == {name: above for name, (above, _) in drawn().items()}
+
+
+def test_the_picture_tells_the_status():
+    told = {name: status for name, (_, status) in drawn().items() if status}
+    assert {k.__name__: k.status for k in classes() if k.__name__ in told} == told
+
+
+@pytest.mark.parametrize("error, status, code, kind", MADE, ids=lambda x: type(x).__name__ if isinstance(x, Exception) else "")
+def test_an_error_has_status_and_openais_body(error, status, code, kind):
+    assert error.status == status
+    body = error.body()["error"]
+    assert (body["code"], body["type"], body["message"]) == (code, kind, str(error))
+    assert set(body) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("kind, status, code", OTHERS)
+def test_what_is_no_request_has_a_code_too(kind, status, code):
+    assert (kind.status, kind.code) == (status, code)
+
+
+def test_the_tables_here_know_every_class():
+    known = {type(row[0]) for row in MADE} | {row[0] for row in OTHERS} | {RequestFailed}
+    assert set(classes()) - known == set()
+
+
+@pytest.mark.parametrize("error, says", [
+    (ContextTooLong(900, 1, 512), ["900 tokens", "512 tokens"]),
+    (ContextTooLong(900, 64, 512), ["900 tokens", "64 more", "512 tokens"]),
+    (NoTierFits({"small": "takes no tools", "large": "takes no images"}), ["small: takes no tools", "large: takes no images"]),
+    (UnknownModel("gpt", ["small", "large"], ["cheap"]), ["'gpt'", "auto", "auto:cheap", "auto:0.97", "small", "large"]),
+    (BadKey(), ["Authorization: Bearer"]),
+    (TooLarge(10), ["10 bytes"]),
+    (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
+])  # fmt: skip
+def test_a_message_says_what_was_found_and_what_is_allowed(error, says):
+    assert [part for part in says if part not in str(error)] == []
+
+
+def test_no_replica_says_when_to_come_back():
+    assert NoReplica("small", "none runs").retry_after_s == 10.0
+
+
+def test_a_tiers_body_without_an_error_is_replaced():
+    assert TierFailed("small", "broke", 400, {"detail": "x"}).body()["error"]["code"] == "tier_failed"

@@ -1,0 +1,192 @@
+"""OpenAI's JSON: what we read is checked, what we do not read stays as it is."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.errors import BadRequest, RequestFailed
+from router.wire import facts, forwarded, needs, parse
+
+CHAT, TEXT = "chat/completions", "completions"
+USER = {"role": "user", "content": "hello"}
+
+
+def read(path=CHAT, **fields):
+    given_fields = {"messages": [USER]} if path == CHAT else {"prompt": "hello"}
+    return parse(path, json.dumps({"model": "auto", **given_fields, **fields}).encode())
+
+
+@pytest.mark.parametrize("path, fields, param", [
+    (CHAT, {"model": None}, "model"),
+    (CHAT, {"model": ""}, "model"),
+    (CHAT, {"model": ["auto"]}, "model"),
+    (CHAT, {"stream": "yes"}, "stream"),
+    (CHAT, {"stream": 1}, "stream"),
+    (CHAT, {"tools": {}}, "tools"),
+    (CHAT, {"response_format": "json"}, "response_format"),
+    (CHAT, {"stream_options": []}, "stream_options"),
+    (CHAT, {"max_tokens": -1}, "max_tokens"),
+    (CHAT, {"max_tokens": 1.5}, "max_tokens"),
+    (CHAT, {"max_tokens": True}, "max_tokens"),
+    (CHAT, {"max_completion_tokens": "9"}, "max_completion_tokens"),
+    (CHAT, {"messages": []}, "messages"),
+    (CHAT, {"messages": "hello"}, "messages"),
+    (CHAT, {"messages": [USER, 7]}, "messages[1]"),
+    (CHAT, {"messages": [{"role": "judge", "content": "x"}]}, "messages[0].role"),
+    (CHAT, {"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role"),
+    (CHAT, {"messages": [{"role": "user", "content": {"text": "x"}}]}, "messages[0].content"),
+    (CHAT, {"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content"),
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content"),
+    (TEXT, {"prompt": None}, "prompt"),
+    (TEXT, {"prompt": []}, "prompt"),
+    (TEXT, {"prompt": {"a": 1}}, "prompt"),
+    (TEXT, {"prompt": [1.5]}, "prompt"),
+])  # fmt: skip
+def test_a_bad_field_is_named(path, fields, param):
+    with pytest.raises(BadRequest) as caught:
+        read(path, **fields)
+    assert caught.value.param == param
+    assert f"`{param}`" in str(caught.value) or f"`{param}." in str(caught.value)
+
+
+@pytest.mark.parametrize("raw, says", [
+    (b"", "not JSON"),
+    (b"{", "not JSON"),
+    (b"\xff\xff", "not JSON"),
+    (b'{"model": NaN}', "NaN is not JSON"),
+    (b"[" * 100_000, "not JSON"),
+    (b"[]", "found list"),
+    (b'"auto"', "found str"),
+    (b"null", "found NoneType"),
+])  # fmt: skip
+def test_a_body_that_is_no_object_is_refused(raw, says):
+    with pytest.raises(BadRequest, match=says):
+        parse(CHAT, raw)
+
+
+@pytest.mark.parametrize("path, fields", [
+    (CHAT, {"stream": None, "tools": None, "max_tokens": None}),
+    (CHAT, {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, USER]}),
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "of tomorrow"}]}]}),
+    (CHAT, {"messages": [{"role": "developer", "content": "x"}, {"role": "tool", "content": "x", "tool_call_id": "1"}]}),
+    (TEXT, {"prompt": ["a", "b"]}),
+    (TEXT, {"prompt": [1, 2, 3]}),
+    (TEXT, {"prompt": [[1, 2], [3]]}),
+])  # fmt: skip
+def test_what_openai_permits_is_read(path, fields):
+    facts(read(path, **fields))
+
+
+@pytest.mark.parametrize("more", [
+    {"temperature": 0.0, "seed": 7, "n": 2, "stop": ["\n"]},
+    {"logprobs": True, "top_logprobs": 3},
+    {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
+    {"guided_regex": "a+", "chat_template_kwargs": {"enable_thinking": False}},
+    {"field_of_tomorrow": [{"a": None}]},
+])  # fmt: skip
+def test_what_we_do_not_read_is_passed_on_untouched(more):
+    request = read(**more)
+    assert forwarded(request.body, "large") == {**request.body, "model": "large"}
+
+
+@pytest.mark.parametrize("fields, options", [
+    ({"stream": True}, {"include_usage": True}),
+    ({"stream": True, "stream_options": None}, {"include_usage": True}),
+    ({"stream": True, "stream_options": {"x": 1}}, {"include_usage": True, "x": 1}),
+    ({"stream": True, "stream_options": {"include_usage": False}}, {"include_usage": False}),
+    ({"stream": False}, None),
+    ({}, None),
+])  # fmt: skip
+def test_a_stream_asks_the_tier_for_usage_unless_declined(fields, options):
+    assert forwarded(read(**fields).body, "small").get("stream_options") == options
+
+
+def test_the_clients_body_is_not_changed():
+    request = read(stream=True)
+    forwarded(request.body, "small")
+    assert request.body["model"] == "auto" and "stream_options" not in request.body
+
+
+IMAGE = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]}
+
+
+@pytest.mark.parametrize("body, found", [
+    ({}, set()),
+    ({"tools": []}, set()),
+    ({"tools": [{}]}, {"tools"}),
+    ({"response_format": None}, set()),
+    ({"response_format": {"type": "text"}}, set()),
+    ({"response_format": {"type": "json_object"}}, {"json"}),
+    ({"response_format": {"type": "json_schema"}}, {"json"}),
+    ({"messages": [USER]}, set()),
+    (IMAGE, {"images"}),
+    ({**IMAGE, "tools": [{}], "response_format": {"type": "json_object"}}, {"images", "json", "tools"}),
+])  # fmt: skip
+def test_a_request_needs_what_it_holds(body, found):
+    assert needs(body) == found
+
+
+@pytest.mark.parametrize("fields, tokens", [
+    ({}, 1),
+    ({"max_tokens": 0}, 1),
+    ({"max_tokens": 64}, 64),
+    ({"max_completion_tokens": 32}, 32),
+    ({"max_completion_tokens": 32, "max_tokens": 64}, 32),
+])  # fmt: skip
+def test_the_answer_asked_for_takes_up_context(fields, tokens):
+    assert facts(read(**fields)).answer_tokens == tokens
+
+
+def test_all_messages_and_tools_take_up_context():
+    system, tool = {"role": "system", "content": "be brief"}, {"function": {"name": "look_up"}}
+    counted = facts(read(messages=[system, USER], tools=[tool])).counted
+    assert [part for part in ("be brief", "hello", "look_up") if part not in counted] == []
+
+
+FIELDS = ["model", "messages", "prompt", "stream", "stream_options", "tools", "response_format", "max_tokens", "n"]
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+MESSAGE = st.fixed_dictionaries({"role": st.just("user") | ANY, "content": ANY | st.lists(st.dictionaries(
+    st.sampled_from(["type", "text", "image_url"]), ANY | st.sampled_from(["text", "image_url"])), max_size=2)})
+
+
+def refused_or_read(path, body):
+    try:
+        request = parse(path, json.dumps(body).encode())
+        facts(request)
+        forwarded(request.body, "small")
+    except RequestFailed as error:
+        assert 400 <= error.status < 500 and json.dumps(error.body())
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), ANY | st.lists(MESSAGE, max_size=2)))
+def test_any_value_in_a_field_of_a_chat_is_read_or_refused(fields):
+    refused_or_read(CHAT, {"model": "auto", "messages": [USER], **fields})
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(st.dictionaries(st.sampled_from([f for f in FIELDS if f != "messages"]), ANY))
+def test_any_value_in_a_field_of_a_completion_is_read_or_refused(fields):
+    refused_or_read(TEXT, {"model": "auto", "prompt": "hello", **fields})
+
+
+@pytest.mark.xfail(strict=True, raises=(TypeError, AttributeError), reason="needs() reads `messages`, unchecked on this path")
+@pytest.mark.parametrize("messages", [5, ["x"], [None], {"a": 1}])
+def test_messages_beside_a_prompt_are_read_or_refused(messages):
+    refused_or_read(TEXT, {"model": "auto", "prompt": "hello", "messages": messages})
+
+
+@pytest.mark.xfail(strict=True, raises=RecursionError, reason="prompt_of() recurses as deep as the lists go")
+def test_a_prompt_of_deep_lists_is_read_or_refused():
+    deep = b'{"model": "auto", "prompt": ' + b"[" * 700 + b"]" * 700 + b"}"
+    try:
+        facts(parse(TEXT, deep))
+    except RequestFailed as error:
+        assert error.status == 400
