@@ -14,7 +14,8 @@ from router.config import load_config
 
 pytestmark = pytest.mark.ladder
 TIERS = ["small", "medium", "large"]
-TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}
+PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": PARAMETERS}}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@ import pytest
 from click.testing import CliRunner
 
 from router.cli import COMMANDS, main
+from router.config import SHIPPED
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -19,10 +20,10 @@ def test_check_says_what_is_wrong_without_a_trace(tmp_path):
 
 
 def test_an_artefact_for_another_ladder_stops_the_start(tmp_path):
-    pocket = (tmp_path / "x.yaml").parent
-    text = open("deployments/configs/pocket.yaml").read().replace("../pocket", f"{__file__.split('/tests/')[0]}/deployments/pocket")
-    (pocket / "x.yaml").write_text(text.replace("name: small", "name: tiny"))
-    result = CliRunner().invoke(main, ["check", str(pocket / "x.yaml")])
+    text = (SHIPPED / "pocket.yaml").read_text().replace("../pocket", str(SHIPPED.parent / "pocket"))
+    file = tmp_path / "x.yaml"
+    file.write_text(text.replace("name: small", "name: tiny"))
+    result = CliRunner().invoke(main, ["check", str(file)])
     assert result.exit_code == 2 and "trained for tiers" in result.output and "tiny" in result.output
 
 

@@ -32,7 +32,10 @@ class Fixed:
 
 def router(*p: float, target="balanced", **changes) -> Router:
     price = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
-    tiers = [{"name": n, "engine": "echo", "context": 100 * (i + 1), "price": price, **changes.get(n, {})} for i, n in enumerate(NAMES)]
+    tiers = [
+        {"name": n, "engine": "echo", "context": 100 * (i + 1), "price": price, **changes.get(n, {})}
+        for i, n in enumerate(NAMES)
+    ]
     config = Config.model_validate({"tiers": tiers, "routing": {"target": target}})
     return Router(config, Fixed(*p) if p else None, {n: len for n in NAMES})
 
