@@ -111,7 +111,7 @@ class Ingress:
         return {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
 
     def known_models(self) -> list[str]:
-        return ["auto", "auto:cheap", "auto:balanced", "auto:quality", *self.router.names]
+        return ["auto", *(f"auto:{target}" for target in self.router.targets), *self.router.names]
 
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self.card(name) for name in self.known_models()]})
@@ -119,7 +119,7 @@ class Ingress:
     async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in self.known_models():
-            raise UnknownModel(name, list(self.router.names), ["cheap", "balanced", "quality"])
+            raise UnknownModel(name, list(self.router.names), self.router.targets)
         return JSONResponse(self.card(name))
 
     async def decision(self, request: Request) -> Response:

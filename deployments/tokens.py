@@ -10,6 +10,11 @@ TEMPLATE_TOKENS = 8  # what a chat template adds around one question
 BYTES_PER_TOKEN = 3.0  # below what current tokenizers reach on English and code
 
 
+def readable(text: str) -> str:
+    """Without lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def estimate(text: str) -> int:
     return round(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN) + TEMPLATE_TOKENS
 
@@ -22,7 +27,7 @@ def counter(tier: Tier) -> Counter:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(file))
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids) + TEMPLATE_TOKENS
+    return lambda text: len(tokenizer.encode(readable(text), add_special_tokens=False).ids) + TEMPLATE_TOKENS
 
 
 def counters(config: Config) -> Mapping[str, Counter]:

@@ -14,7 +14,7 @@ SHIPPED = Path(__file__).parent.parent / "deployments" / "configs"
 class Settings(BaseModel):
     """The base of all settings: frozen, closed, docstrings become descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Price(Settings):
@@ -129,7 +129,7 @@ class Routing(Settings):
 
     artefact: str | None = None
     """the trained router's folder (from this file's place); none: `auto` is the largest tier"""
-    target: str | float = "balanced"
+    target: Annotated[float, Field(ge=0, le=1, strict=True)] | Literal["cheap", "balanced", "quality"] = "balanced"
     """what `auto` means: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
 
 
@@ -209,7 +209,7 @@ def describe(path: Path, error: ValidationError) -> str:
         given = "" if isinstance(found["input"], dict | list | Config) else f"; found {found['input']!r}"
         what = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
-            what = "no such setting; remove it or correct its spelling (CONTRIBUTING.md lists none under this name)"
+            what = "no such setting; remove it or correct its spelling (router/config.py explains every setting)"
         lines.append(f"{path}: {key}: {what}{given}")
     return "\n".join(lines)
 

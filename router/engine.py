@@ -35,6 +35,7 @@ class Router:
         self.artefact = artefact
         self.count = count
         self.default = str(config.routing.target)
+        self.targets = list(artefact.rules) if artefact else list(TARGETS)
         self.rule(self.default)  # a target that does not exist stops the start
 
     def rule(self, target: str) -> Rule | None:
@@ -57,9 +58,9 @@ class Router:
         head, colon, target = wanted.partition(":")
         if head == "auto" and not colon:
             return self.default
-        if head == "auto" and (target in TARGETS or as_chance(target) is not None):
+        if head == "auto" and (target in self.targets or as_chance(target) is not None):
             return target
-        raise UnknownModel(wanted, list(self.names), list(TARGETS))
+        raise UnknownModel(wanted, list(self.names), self.targets)
 
     def decide(self, request: Request) -> Decision:
         """Where the request goes. Raises UnknownModel, ContextTooLong, NoTierFits."""

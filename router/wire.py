@@ -10,6 +10,7 @@ from router.errors import BadRequest
 from router.types import Facts, Path, Request
 
 SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
+MOST_TOKENS = 10**9
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -41,8 +42,8 @@ def check_common(body: Mapping[str, Any]) -> None:
             raise BadRequest(f"`{field}` must be {word}", field)
     for field in ("max_tokens", "max_completion_tokens"):
         value = body.get(field)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-            raise BadRequest(f"`{field}` must be a whole number from 0, found {str(value)[:40]!r}", field)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_TOKENS):
+            raise BadRequest(f"`{field}` must be a whole number from 0 to {MOST_TOKENS}", field)
 
 
 def check_messages(messages: Any) -> None:
@@ -87,7 +88,8 @@ def facts(request: Request) -> Facts:
     if body.get("tools"):
         counted += json.dumps(body["tools"])
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or 1
-    return Facts(text, counted, body["model"], max(1, asked), needs(body))
+    read = body if request.path == "chat/completions" else {**body, "messages": None}
+    return Facts(text, counted, body["model"], max(1, asked), needs(read))
 
 
 def prompt_of(prompt: Any) -> str:
@@ -96,7 +98,7 @@ def prompt_of(prompt: Any) -> str:
         return prompt
     if all(isinstance(p, int) for p in prompt):
         return " " * len(prompt)
-    return max((prompt_of(p) if isinstance(p, str | list) else "" for p in prompt), key=len)
+    return max((p if isinstance(p, str) else " " * len(p) for p in prompt if isinstance(p, str | list)), key=len)
 
 
 def needs(body: Mapping[str, Any]) -> frozenset[str]:
