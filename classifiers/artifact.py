@@ -24,10 +24,11 @@ from classifiers.base import BATCH, Classifier, sigmoid
 from classifiers.choose import Rule
 from classifiers.errors import BadArtifact
 from classifiers.registry import rebuild
+from classifiers.sufficiency import Sufficiency
 from classifiers.view import View
 
 Floats = NDArray[np.float64]
-FORMAT = 2
+FORMAT = 3
 MODEL, MANIFEST = "model.skops", "manifest.json"
 TRUSTED: list[str] = []  # nothing beyond what skops trusts by itself; never read from the file
 
@@ -62,6 +63,11 @@ class Artifact:
         if not parts:
             return np.zeros((0, len(self.tiers))), np.zeros(0)
         return sigmoid(np.concatenate([z for z, _ in parts])), np.concatenate([strange for _, strange in parts])
+
+    def judge_honestly(self, prompts: Sequence[str]) -> tuple[Floats, int]:
+        """(n, n_tiers) chances as if no prompt had been trained on, and how many had been."""
+        p = self.predict(prompts)
+        return self.model.honest(prompts, p) if isinstance(self.model, Sufficiency) else (p, 0)
 
     @property
     def targets(self) -> dict[str, float]:

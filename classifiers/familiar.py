@@ -16,12 +16,17 @@ from classifiers.view import View
 Floats = NDArray[np.float64]
 USUAL = 0.95  # up to this quantile of held-out training prompts nothing is unfamiliar
 
+# Training prompts all of one pattern must not make every other wording strange: least spread of a feature (most are
+# logarithms of counts), and the least edge of what is usual, of each signal (mixed tables reach 0.2 to 0.3, and 1.5).
+NARROWEST = 0.25
+LEAST_EDGE = np.array([0.15, 1.5])
+
 
 def fit_signals(view: View) -> dict[str, Any]:
     """What the two signals need: n-grams seen (bit-packed), mean of the features, and a whitening matrix."""
     seen = np.zeros(N_BUCKETS, dtype=bool)
     seen[view.words.bucket] = True
-    mean, scale = view.hand.mean(0), view.hand.std(0) + 1e-3
+    mean, scale = view.hand.mean(0), np.maximum(view.hand.std(0), NARROWEST)
     x = (view.hand - mean) / scale
     covariance = x.T @ x / len(x)
     # Ledoit-Wolf would do; a fifth of the identity is plenty against 68 correlated features.
@@ -52,7 +57,7 @@ def fit_familiar(view: View, fold: NDArray[np.int64]) -> dict[str, Any]:
         if len(rest):
             held[out] = signals(fit_signals(view.take(rest)), view.take(out))
     middle, edge = np.quantile(held, [0.5, USUAL], axis=0)
-    return {**fit_signals(view), "middle": middle, "edge": np.maximum(edge, middle + 0.02)}
+    return {**fit_signals(view), "middle": middle, "edge": np.maximum(np.maximum(edge, middle + 0.1), LEAST_EDGE)}
 
 
 def unfamiliar(fitted: dict[str, Any], view: View) -> Floats:

@@ -27,10 +27,11 @@ class RandomForest(Classifier):
     forest_: dict[str, Any]
 
     def __init__(
-        self, n_trees: int = 200, leaf: int = 10, share: float = 0.3, directions: int = 30, seed: int = 0
+        self, n_trees: int = 200, leaf: int = 10, depth: int = 12, share: float = 0.3, directions: int = 30, seed: int = 0
     ) -> None:
         self.n_trees = n_trees
         self.leaf = leaf
+        self.depth = depth  # deeper trees decide no better and take longer to walk
         self.share = share
         self.directions = directions
         self.seed = seed
@@ -42,7 +43,12 @@ class RandomForest(Classifier):
         target = filled(np.concatenate([y, helpers], axis=1))
         leaf = max(2, min(self.leaf, len(y) // 20))
         model = ExtraTreesRegressor(
-            self.n_trees, min_samples_leaf=leaf, max_features=self.share, random_state=self.seed, n_jobs=2
+            self.n_trees,
+            min_samples_leaf=leaf,
+            max_depth=self.depth,
+            max_features=self.share,
+            random_state=self.seed,
+            n_jobs=2,
         )
         model.fit(self._features(view), target, sample_weight=weight)
         self.forest_ = average_forest(model, y.shape[1])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from classifiers import Rule
 from router import evaluation as ev
-from router.learn_measures import complete
+from router.learn_measures import complete, measure, single_tiers
 from router.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
@@ -21,7 +21,7 @@ NAMED = {
     "quality": 0.995,
 }  # share of the top tier's quality behind auto:NAME
 DEFAULT_RULE = "balanced"
-CONFIDENCE = 0.90
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Menu:
     quality: Floats
     bound: Floats
     large: Floats  # share of requests that go to the top tier
+    n_tiers: int
 
 
 def menu(p: Floats, outcomes: Outcomes, confidence: float = CONFIDENCE, n_draws: int = 400) -> Menu:
@@ -52,40 +53,34 @@ def menu(p: Floats, outcomes: Outcomes, confidence: float = CONFIDENCE, n_draws:
         quality=ratio[0],
         bound=np.quantile(ratio[1:], 1 - confidence, axis=0),
         large=(choice == p.shape[1] - 1).mean(axis=1),
+        n_tiers=p.shape[1],
     )
 
 
-def _cheapest(found: Menu, good: NDArray[np.bool_], top: int) -> Rule:
-    """The cheapest price among the good ones; none: always the top tier."""
-    if not good.any():
-        return Rule("tier", top, 1.0, 1.0, 1.0)
-    i = int(np.flatnonzero(good)[np.argmin(found.cost[good])])
-    return Rule(
-        "utility",
-        float(found.prices[i]),
-        float(found.cost[i]),
-        float(found.quality[i]),
-        float(found.bound[i]),
-    )
+def _rule(found: Menu, i: int) -> Rule:
+    return Rule("utility", *(float(column[i]) for column in (found.prices, found.cost, found.quality, found.bound)))
 
 
-def for_quality(found: Menu, share: float, n_tiers: int) -> Rule:
-    """The cheapest rule whose lower bound keeps `share` of the top tier's quality; else the top tier itself."""
-    return _cheapest(found, found.bound >= share, n_tiers - 1)
+def for_quality(found: Menu, share: float) -> Rule:
+    """The last rule that keeps `share` of the top tier's quality on its bound, walking down from the dearest.
+
+    Prices are tried in that fixed order and the walk ends at the first that fails (Learn-then-Test, arXiv 2110.01052):
+    picking the best of all that pass would pick the luckiest. Where the dearest fails, it is the top tier itself.
+    """
+    failed = np.flatnonzero(found.bound < share)
+    last = int(failed[0]) - 1 if len(failed) else len(found.bound) - 1
+    if last < 0:
+        return Rule("tier", found.n_tiers - 1, 1.0, 1.0, 1.0)
+    passed = np.arange(last + 1)
+    return _rule(found, int(passed[np.argmin(found.cost[passed])]))
 
 
 def _best_within(found: Menu, spend: Floats, limit: float) -> Rule:
-    good = spend <= limit
-    if not good.any():
-        return Rule("tier", 0, float(found.cost.min()), float(found.quality[-1]), float(found.bound[-1]))
-    i = int(np.flatnonzero(good)[np.argmax(found.quality[good])])
-    return Rule(
-        "utility",
-        float(found.prices[i]),
-        float(found.cost[i]),
-        float(found.quality[i]),
-        float(found.bound[i]),
-    )
+    """The best rule that spends at most `limit`; none does: always the cheapest tier."""
+    good = np.flatnonzero(spend <= limit + 1e-9)
+    if not len(good):
+        return Rule("tier", 0, float(found.cost[-1]), float(found.quality[-1]), float(found.bound[-1]))
+    return _rule(found, int(good[np.argmax(found.quality[good])]))
 
 
 def for_cost(found: Menu, share: float) -> Rule:
@@ -110,14 +105,35 @@ def solve(
     whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
     found = menu(p[whole], complete(outcomes), confidence)
     if quality is not None:
-        return for_quality(found, quality, len(outcomes.tiers))
+        return for_quality(found, quality)
     return for_cost(found, cost) if cost is not None else for_large_share(found, large_share or 0.0)
 
 
-def named_rules(p: Floats, outcomes: Outcomes) -> dict[str, Rule]:
-    """The rules behind auto:cheap, auto:balanced and auto:quality, from predictions on unseen rows."""
+def better_than_mix(p: Floats, outcomes: Outcomes) -> ev.Estimate:
+    """The share of the oracle's gap over a random mix of tiers that is recovered, with its interval."""
+    return ev.estimate(measure(p, outcomes)["recovered"])
+
+
+def single_rule(outcomes: Outcomes, share: float) -> Rule:
+    """The router switched off: always the cheapest tier that keeps `share` of the top tier's quality on its bound."""
+    weights = ev.draws(len(outcomes), 400)
+    f = single_tiers(outcomes, weights)
+    ratio = f.quality / np.maximum(f.quality[:, -1:], 1e-9)
+    bound = np.quantile(ratio[1:], 1 - CONFIDENCE, axis=0)
+    tier = int(np.flatnonzero(bound >= share)[0]) if share <= 1 else len(outcomes.tiers) - 1
+    return Rule("tier", tier, float(f.cost[0, tier]), float(ratio[0, tier]), float(bound[tier]))
+
+
+def named_rules(p: Floats, outcomes: Outcomes) -> tuple[dict[str, Rule], ev.Estimate]:
+    """The rules behind auto:cheap, auto:balanced and auto:quality, and how much better than a mix the router is.
+
+    p: chances of unseen rows. A router that is not better than mixing tiers at random by its interval is switched off.
+    """
+    gain = better_than_mix(p, outcomes)
+    if not gain.low > 0:
+        return {name: single_rule(outcomes, share) for name, share in NAMED.items()}, gain
     found = menu(p, outcomes)
-    return {name: for_quality(found, share, len(outcomes.tiers)) for name, share in NAMED.items()}
+    return {name: for_quality(found, share) for name, share in NAMED.items()}, gain
 
 
 __all__ = ["NAMED", "Menu", "for_cost", "for_large_share", "for_quality", "menu", "named_rules", "solve"]

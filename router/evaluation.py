@@ -58,7 +58,8 @@ def pgr_curve(gain: Floats, small: Floats, large: Floats, weights: Floats) -> tu
 def apgr(gain: Floats, small: Floats, large: Floats, weights: Floats) -> Floats:
     """(n_draws,) mean share of the quality gap recovered over all shares of calls; 0.5 is a coin."""
     share, pgr = pgr_curve(gain, small, large, weights)
-    return np.asarray(np.trapezoid(pgr, share, axis=1))
+    with np.errstate(invalid="ignore"):  # a draw without any gap between the tiers has no PGR
+        return np.asarray(np.trapezoid(pgr, share, axis=1))
 
 
 def cpt(gain: Floats, small: Floats, large: Floats, weights: Floats, target: float) -> Floats:

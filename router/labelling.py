@@ -104,17 +104,16 @@ class Asker:
 
     async def ask(self, tier: str, messages: list[Row], max_tokens: int) -> Row:
         """The reply of one tier, as JSON."""
-        body = {
-            "model": tier,
-            "messages": messages,
-            "temperature": 0,
-            "max_tokens": max_tokens,
-            "logprobs": True,
-        }
+        import httpx
+
+        body = {"model": tier, "messages": messages, "temperature": 0, "max_tokens": max_tokens, "logprobs": True}
         async with self.slots:
             for attempt in range(6):
                 await self._wait_turn()
-                reply = await self.client.post("/v1/chat/completions", json=body)
+                try:
+                    reply = await self.client.post("/v1/chat/completions", json=body)
+                except httpx.TransportError as error:
+                    raise BadInput(f"{self.ladder.url}: no answer ({error or type(error).__name__}); is it served?") from None
                 if reply.status_code not in (429, 500, 502, 503, 504):
                     break
                 await asyncio.sleep(min(float(reply.headers.get("retry-after", 2**attempt / 4)), 10))
@@ -136,13 +135,13 @@ def read_journal(path: Path) -> dict[tuple[str, str], Row]:
 
 
 async def _run(
-    rows: Sequence[Row], todo: Sequence[tuple[int, str]], ladder: Ladder
+    rows: Sequence[Row], todo: Sequence[tuple[int, str]], ladder: Ladder, transport: Any
 ) -> AsyncIterator[tuple[int, str, Row]]:
     """Yield (row, tier, outcome) as the answers come."""
     import httpx
 
     headers = {"authorization": f"Bearer {ladder.api_key}"}
-    async with httpx.AsyncClient(base_url=ladder.url, headers=headers, timeout=ladder.timeout_s) as client:
+    async with httpx.AsyncClient(base_url=ladder.url, headers=headers, timeout=ladder.timeout_s, transport=transport) as client:
         asker = Asker(client, ladder)
 
         async def one(i: int, tier: str) -> tuple[int, str, Row]:
@@ -160,7 +159,8 @@ async def _run(
 
 
 async def label(
-    rows: Sequence[Row], ladder: Ladder, grader: Grader, output: Path, progress: Callable[[int, int], None]
+    rows: Sequence[Row], ladder: Ladder, grader: Grader, output: Path, progress: Callable[[int, int], None],
+    transport: Any = None,
 ) -> int:
     """Label every row by every tier and write `output`; returns how many answers came from the journal."""
     journal = output.with_name(output.name + ".journal")
@@ -172,7 +172,7 @@ async def label(
     reused = total - len(todo)
     with journal.open("a", encoding="utf-8") as file:
         file.write("\n")  # ends a line that a kill cut short
-        async for i, tier, outcome in _run(rows, todo, ladder):
+        async for i, tier, outcome in _run(rows, todo, ladder, transport):
             outcome["score"] = grader(outcome["answer"], rows[i].get("answer"), rows[i])
             known[rows[i]["id"], tier] = outcome
             file.write(json.dumps({"id": rows[i]["id"], "tier": tier, "outcome": outcome}) + "\n")

@@ -39,24 +39,29 @@ def _numbers(measures: Mapping[str, Floats]) -> dict[str, Any]:
 def compare(
     artifact: Artifact, table: Outcomes, train: Outcomes | None, other: Artifact | None, seed: int = 0
 ) -> dict[str, Any]:
-    """Everything `stepdown evaluate` prints. train: rows for the learned baselines; without it, the table itself
-    lends its other half (five-fold) so that kNN and the length rule are always there."""
+    """Everything `stepdown evaluate` prints. train: rows for the learned baselines, see `baselines`.
+
+    Rows that an artefact was trained on are judged by what it would have said of them unseen.
+    """
     table = complete(table)
-    ours = measure(artifact.predict(list(table.texts)), table, seed)
-    found: dict[str, Any] = {
+    p, recalled = artifact.judge_honestly(list(table.texts))
+    found = compare_chances(p, table, train, seed)
+    if other is not None:
+        ours, theirs = (measure(q, table, seed) for q in (p, other.judge_honestly(list(table.texts))[0]))
+        found["difference"] = _numbers({name: ours[name] - theirs[name] for name in ours})
+    return {"trained_on": recalled, **found}
+
+
+def compare_chances(p: Floats, table: Outcomes, train: Outcomes | None, seed: int = 0) -> dict[str, Any]:
+    """Chances p (n, n_tiers) beside the baselines; rows must be complete."""
+    others = {**baselines(table, train, seed), "oracle": table.scores}
+    return {
         "rows": len(table),
         "tiers": table.tiers,
-        "router": _numbers(ours),
-        "baselines": {},
+        "router": _numbers(measure(p, table, seed)),
+        "baselines": {name: _numbers(measure(q, table, seed)) for name, q in others.items()},
+        "single": _singles(table, seed),
     }
-    for name, p in baselines(table, complete(train) if train else None, seed).items():
-        found["baselines"][name] = _numbers(measure(p, table, seed))
-    found["baselines"]["oracle"] = _numbers(measure(table.scores, table, seed))
-    found["single"] = _singles(table, seed)
-    if other is not None:
-        theirs = measure(other.predict(list(table.texts)), table, seed)
-        found["difference"] = _numbers({name: ours[name] - theirs[name] for name in ours})
-    return found
 
 
 def _singles(table: Outcomes, seed: int) -> dict[str, Any]:

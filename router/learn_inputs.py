@@ -71,7 +71,7 @@ def ladder_of(
     """Tier names, cheapest first, and their prices: from the options, else from the configuration."""
     found = _config_prices(config) if config else {}
     found |= parse_prices(prices) if prices else {}
-    names = [name.strip() for name in tiers.split(",")] if tiers else list(found)
+    names = [name.strip() for name in tiers.split(",")] if tiers else _config_names(config) or list(found)
     if not names:
         raise BadInput("give --config, or --tiers and --prices")
     for name in names:
@@ -82,15 +82,22 @@ def ladder_of(
     return names, {name: found[name] for name in names}
 
 
-def _config_prices(config: Path) -> dict[str, tuple[float, float]]:
+def _config_names(config: Path | None) -> list[str]:
     from router.config import load_config
 
-    prices = {tier.name: tier.price for tier in load_config(config).tiers}
-    return {
-        name: (price.usd_per_1m_input, price.usd_per_1m_output)
-        for name, price in prices.items()
-        if price.usd_per_1m_input is not None and price.usd_per_1m_output is not None
-    }
+    return list(load_config(config).names) if config else []
+
+
+def _config_prices(config: Path) -> dict[str, tuple[float, float]]:
+    """USD per million input and output tokens of a configuration's tiers. Accelerator hours cannot be turned into these."""
+    from router.config import load_config
+
+    found = {}
+    for tier in load_config(config).tiers:
+        given, made = tier.price.usd_per_1m_input, tier.price.usd_per_1m_output
+        if given is not None and made is not None:
+            found[tier.name] = (given, made)
+    return found
 
 
 @contextmanager
@@ -103,6 +110,12 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def fresh_output(folder: Path) -> None:
+    """Refuse, before any work, to replace a folder that is not an artefact."""
+    if folder.exists() and not (folder / MANIFEST).exists():
+        raise BadInput(f"{folder}: exists and is not an artefact (it has no {MANIFEST}); choose another name")
 
 
 def open_artefact(path: Path) -> Artifact:

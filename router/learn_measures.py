@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers import CLASSIFIERS
+from classifiers.base import sigmoid
+from classifiers.sufficiency import cross_fit, folds_of
+from classifiers.view import View
 from router import evaluation as ev
 from router.errors import BadInput
 from router.outcomes import Outcomes
@@ -116,17 +119,22 @@ def _chance(p: Floats, outcomes: Outcomes, weights: Floats) -> dict[str, Floats]
 
 
 def baselines(test: Outcomes, train: Outcomes | None, seed: int = 0) -> dict[str, Floats]:
-    """p of each baseline on the test rows. random: no knowledge; the learned ones need training rows."""
+    """p of each baseline on the test rows: a coin, the length rule, kNN.
+
+    The learned ones learn from `train`; without it from the other four fifths of the test rows, in turn.
+    """
     n, k = test.scores.shape
-    random = np.random.default_rng(seed).random(n)
-    found = {
-        "random": np.stack(
-            [0.5 * np.ones(n) if j == 0 else 0.5 + random * j / k / 2 for j in range(k)], axis=1
-        )
-    }
-    if train is not None:
-        for name in ("length", "neighbours"):
-            if name in CLASSIFIERS:
-                model = CLASSIFIERS[name]().fit(list(train.texts), train.scores, train.weights)
-                found[name] = model.predict_proba(list(test.texts))
+    coin = np.random.default_rng(seed).random((n, 1)) * np.arange(k) / k
+    found = {"random": 0.4 + 0.2 * coin}
+    for name in ("length", "neighbours"):
+        found[name] = _learned(name, test, train)
     return found
+
+
+def _learned(name: str, test: Outcomes, train: Outcomes | None) -> Floats:
+    texts = list(test.texts)
+    if train is not None:
+        return CLASSIFIERS[name]().fit(list(train.texts), train.scores, train.weights).predict_proba(texts)
+    fold = folds_of(list(test.groups), 5)
+    extra = np.zeros((len(test), 0))
+    return sigmoid(cross_fit(CLASSIFIERS[name], View(texts), test.scores, test.weights, extra, fold, lambda done, total: None))

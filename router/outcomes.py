@@ -123,10 +123,10 @@ def _numbers(table: Mapping[str, list[Any]], column: str, path: str | Path) -> F
     try:
         return np.array([np.nan if v is None else float(v) for v in table[column]], dtype=np.float64)
     except (TypeError, ValueError):
-        line, bad = next(
-            (i, v) for i, v in enumerate(table[column], 1) if not isinstance(v, int | float | None)
-        )
-        raise BadInput(f"{path}: row {line}: {column} is {bad!r}, expected a number") from None
+        at = next(i for i, v in enumerate(table[column]) if not isinstance(v, int | float | None))
+        raise BadInput(
+            f"{path}: line {table['_line'][at]}: {column} is {table[column][at]!r}, expected a number"
+        ) from None
 
 
 def _scores(table: Mapping[str, list[Any]], name: str, path: str | Path) -> Floats:
@@ -134,7 +134,7 @@ def _scores(table: Mapping[str, list[Any]], name: str, path: str | Path) -> Floa
     wrong = np.flatnonzero((scores < 0) | (scores > 1))
     if len(wrong):
         raise BadInput(
-            f"{path}: row {wrong[0] + 1}: score of {name} is {scores[wrong[0]]:g}, expected 0 to 1"
+            f"{path}: line {table['_line'][wrong[0]]}: score of {name} is {scores[wrong[0]]:g}, expected 0 to 1"
         )
     return scores
 
@@ -153,7 +153,7 @@ def _costs(
     wrong = np.flatnonzero((costs < 0) | np.isinf(costs))
     if len(wrong):
         raise BadInput(
-            f"{path}: row {wrong[0] + 1}: cost of {name} is {costs[wrong[0]]:g}, expected USD, 0 or more"
+            f"{path}: line {table['_line'][wrong[0]]}: cost of {name} is {costs[wrong[0]]:g}, expected USD, 0 or more"
         )
     return costs
 
@@ -170,8 +170,8 @@ def _ids(table: Mapping[str, list[Any]], path: str | Path) -> NDArray[np.str_]:
     _, first, count = np.unique(ids, return_index=True, return_counts=True)
     if (count > 1).any():
         again = str(ids[first[count > 1][0]])
-        rows = np.flatnonzero(ids == again)[:2] + 1
-        raise BadInput(f"{path}: row {rows[1]}: id {again!r} again, first in row {rows[0]}; ids must differ")
+        rows = np.array(table["_line"])[ids == again]
+        raise BadInput(f"{path}: line {rows[1]}: id {again!r} again, first in line {rows[0]}; ids must differ")
     return ids
 
 
@@ -184,7 +184,7 @@ def _assemble(
     weights = _numbers(table, "weight", path) if "weight" in table else np.ones(n)
     if not (weights >= 0).all():
         row = int(np.flatnonzero(~(weights >= 0))[0])
-        raise BadInput(f"{path}: row {row + 1}: weight is {weights[row]:g}, expected 0 or more")
+        raise BadInput(f"{path}: line {table['_line'][row]}: weight is {weights[row]:g}, expected 0 or more")
     task = "task" if "task" in table else "kind"
     return Outcomes(
         tiers=tiers, ids=ids, texts=np.array([*text_of(table, path), None], dtype=object)[:-1], scores=scores,

@@ -2,15 +2,16 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers import CLASSIFIERS, DEFAULT, Rule, Sufficiency
+from classifiers import DEFAULT, Rule, Sufficiency
 from router.calibration import named_rules
 from router.errors import BadInput
+from router.evaluation import Estimate
 from router.learn_measures import complete
 from router.outcomes import Outcomes
 
@@ -52,29 +53,37 @@ def data_hash(outcomes: Outcomes) -> str:
 
 
 def train(
-    outcomes: Outcomes, name: str = DEFAULT, progress: Callable[[str], None] = lambda message: None
+    outcomes: Outcomes,
+    name: str = DEFAULT,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    kept: Outcomes | None = None,
 ) -> Trained:
-    """Fit a classifier of CLASSIFIERS on all rows, calibrated and given targets on cross-fitted predictions."""
+    """Fit a classifier of CLASSIFIERS on all rows; targets come from `kept` rows, else from cross-fitted chances."""
     check_teaches(outcomes)
     model = Sufficiency(name)
     texts, groups = list(outcomes.texts), list(outcomes.groups)
     model.fit(texts, outcomes.scores, outcomes.weights, outcomes.helper_scores(), groups, progress)
-    whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
-    rules = named_rules(model.unseen[whole], complete(outcomes))
-    return Trained(model, _manifest(outcomes, name, rules), model.unseen)
+    trained = Trained(model, {}, model.unseen)
+    p, rows = measured_on(trained, outcomes, kept)
+    whole = ~np.isnan(rows.scores).any(axis=1) & ~np.isnan(rows.costs).any(axis=1)
+    rules, gain = named_rules(p[whole], complete(rows))
+    return replace(trained, manifest=_manifest(outcomes, name, rules, gain))
 
 
-def _manifest(outcomes: Outcomes, name: str, rules: dict[str, Rule]) -> dict[str, Any]:
+def measured_on(trained: Trained, outcomes: Outcomes, kept: Outcomes | None) -> tuple[Floats, Outcomes]:
+    """Chances for unseen rows, and those rows: the kept ones, else the training rows by cross-fitting."""
+    if kept is None:
+        return trained.unseen, outcomes
+    return trained.model.predict_proba(list(kept.texts)), kept
+
+
+def _manifest(outcomes: Outcomes, name: str, rules: dict[str, Rule], gain: Estimate) -> dict[str, Any]:
     return {
         "tiers": outcomes.tiers,
         "costs": outcomes.relative_costs().tolist(),
         "rules": {key: rule.to_dict() for key, rule in rules.items()},
+        "recovered": [gain.value, gain.low, gain.high],
         "classifier": name,
         "rows": len(outcomes),
         "data_sha256": data_hash(outcomes),
     }
-
-
-def names() -> list[str]:
-    """The classifiers that can be trained."""
-    return list(CLASSIFIERS)

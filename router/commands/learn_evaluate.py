@@ -61,7 +61,7 @@ def evaluate(
     "--name", default="balanced", show_default=True, help="The target to set: cheap, balanced or quality."
 )
 @click.option(
-    "--confidence", default=0.9, show_default=True, help="Of the lower bound that must keep --quality."
+    "--confidence", default=0.95, show_default=True, help="Of the lower bound that must keep --quality."
 )
 @click.option("--tiers", default=None, help=TIERS_HELP)
 @click.option("--split", default=None, help="Only rows of this split.")
@@ -86,7 +86,9 @@ def calibrate(
         raise BadInput("give one of --quality, --cost and --large-share")
     loaded = open_artefact(artefact)
     table = measured_rows(outcomes, tiers, loaded.tiers, split, costs)
-    rule = solve(loaded.predict(list(table.texts)), table, quality, cost, large_share, confidence)
+    p, recalled = loaded.judge_honestly(list(table.texts))
+    rule = solve(p, table, quality, cost, large_share, confidence)
     rewrite_rule(artefact, name, rule)
-    text = f"auto:{name}: {rule.describe(loaded.tiers)}"
+    known = f" ({recalled} of {len(table)} rows were trained on; judged as if unseen)" if recalled else ""
+    text = f"auto:{name}: {rule.describe(loaded.tiers)}{known}"
     click.echo(json.dumps({"name": name, **rule.to_dict()}) if as_json else text)

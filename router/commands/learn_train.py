@@ -1,8 +1,12 @@
-"""stepdown train, calibrate, classifiers, show."""
+"""stepdown train and classifiers."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
+
+PATH = click.Path(path_type=Path)
 
 
 @click.command()
@@ -19,36 +23,53 @@ import click
 @click.option(
     "--costs", default=None, help="USD a request where the file has no costs: small=0.001,large=0.02."
 )
+@click.option("--val", multiple=True, type=PATH, help="Rows kept out of training: targets and report come from them.")
+@click.option("--report", "report_folder", type=PATH, default=None, help="Folder of the report; by default OUTPUT/report.")
+@click.option("--no-report", is_flag=True, help="Leave the report out: faster.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def train(
-    outcomes: tuple[Path, ...],
-    tiers: str,
-    output: Path,
-    classifier: str | None,
-    costs: str | None,
-    as_json: bool,
-) -> None:
+    outcomes: tuple[Path, ...], tiers: str, output: Path, classifier: str | None, costs: str | None,
+    val: tuple[Path, ...], report_folder: Path | None, no_report: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Train a router from OUTCOMES (Parquet or JSONL): which tier answers which prompt well enough.
 
     Rows with split "test" are left out. Everything else is learned from; what the report says comes from
-    predictions for rows that the classifier had not seen.
+    predictions for rows that the classifier had not seen (cross-fitting), or from --val.
     """
     import json
 
-    from classifiers import Rule, save
-    from router.learn_inputs import known_classifier, parse_costs, read_all, training_rows
+    from classifiers import save
+    from router.learn_inputs import fresh_output, known_classifier, parse_costs, progress_bar, read_all, training_rows
+    from router.report import write
+    from router.training import check_teaches, measured_on
     from router.training import train as fit
 
     name = known_classifier(classifier)
+    fresh_output(output)
     table = training_rows(read_all(outcomes, tiers, parse_costs(costs)))
-    trained = fit(table, name, lambda message: click.echo(f"  fitted {message}", err=True))
+    check_teaches(table)
+    kept = read_all(val, tiers, parse_costs(costs)) if val else None
+    with progress_bar(f"fitting {name}", 6) as progress:
+        trained = fit(table, name, progress, kept)
     save(output, trained.model, trained.manifest)
-    if as_json:
-        click.echo(json.dumps(trained.manifest))
-        return
-    click.echo(f"{name} on {len(table)} rows -> {output}")
-    for key, rule in trained.manifest["rules"].items():
-        click.echo(f"  auto:{key}  {Rule.from_dict(rule).describe(table.tiers)}")
+    if not no_report:
+        write(report_folder or output / "report", *measured_on(trained, table, kept), trained.manifest)
+    click.echo(json.dumps(trained.manifest) if as_json else summary(trained.manifest, output))
+
+
+def summary(manifest: Mapping[str, Any], output: Path) -> str:
+    """What was trained, for people."""
+    from classifiers import Rule
+
+    value, low, high = manifest["recovered"]
+    lines = [
+        f"{manifest['classifier']} on {manifest['rows']} rows -> {output}",
+        f"recovers {value:.1%} [{low:.1%}, {high:.1%}] of the oracle's gain over mixing tiers at random",
+    ]
+    if not low > 0:
+        lines.append("not significantly better than mixing: the router is switched off")
+    lines += [f"  auto:{key}  {Rule.from_dict(rule).describe(manifest['tiers'])}" for key, rule in manifest["rules"].items()]
+    return "\n".join(lines)
 
 
 @click.command()

@@ -1,0 +1,184 @@
+"""Each learning command on a small table: what it prints, what it writes, what it refuses."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from outcome_rows import rows, write_jsonl
+from pyarrow import parquet
+
+from router.cli import main
+
+TIERS = "small=s,large=l"
+
+
+def stepdown(*words, code=0):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def artefact(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    data = write_jsonl(folder / "outcomes.jsonl", rows(160))
+    stepdown("train", data, "--tiers", TIERS, "-o", folder / "artefact", "--classifier", "linear")
+    return folder / "artefact"
+
+
+def test_train_writes_the_artefact_and_its_report(artefact):
+    assert sorted(p.name for p in artefact.iterdir()) == ["manifest.json", "model.skops", "report"]
+    assert sorted(p.name for p in (artefact / "report").iterdir()) == ["report.json", "report.md", "report.png"]
+    assert (artefact / "report" / "report.png").read_bytes()[:4] == b"\x89PNG"
+    text = (artefact / "report" / "report.md").read_text()
+    assert "auto:balanced" in text and "| proof |" in text and "neighbours" in text
+
+
+def test_show_prints_the_card(artefact):
+    assert "small, large" in stepdown("show", artefact)
+    assert json.loads(stepdown("show", artefact, "--json"))["rows"] == 160
+
+
+def test_decide_gives_one_line_a_prompt_in_order(artefact, tmp_path):
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [
+        {"id": "a", "prompt": "what is 3 plus 4 [9]"},
+        {"id": 7, "messages": [{"role": "user", "content": "prove that x^3 divides the group of order 9"}]},
+    ])  # fmt: skip
+    stepdown("decide", artefact, prompts, "-o", tmp_path / "out.jsonl", "--target", "0.7")
+    first, second = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert (first["id"], second["id"]) == ("a", 7)
+    assert all(len(d["p"]) == 2 and all(0 <= p <= 1 for p in d["p"]) and 0 <= d["unfamiliar"] <= 1 for d in (first, second))
+    assert first["p"][0] > second["p"][0] and (first["tier"], second["tier"]) == ("small", "large")
+
+
+def test_decide_takes_the_explicit_chance(artefact, tmp_path):
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"id": "a", "prompt": "what is 3 plus 4"}])
+    stepdown("decide", artefact, prompts, "-o", tmp_path / "out.jsonl", "--target", "0.0")
+    assert json.loads((tmp_path / "out.jsonl").read_text())["tier"] == "small"
+
+
+def test_explain_names_what_moved_it(artefact):
+    assert '"prove"' in stepdown("explain", artefact, "prove that x divides the group")
+    assert json.loads(stepdown("explain", artefact, "what is 1", "--json"))["moved"]
+
+
+def test_evaluate_shows_baselines_and_differences(artefact, tmp_path):
+    data = write_jsonl(tmp_path / "test.jsonl", rows(60, seed=5))
+    found = json.loads(stepdown("evaluate", artefact, data, "--tiers", TIERS, "--against", artefact, "--json"))
+    assert set(found["baselines"]) == {"random", "length", "neighbours", "oracle"}
+    assert found["router"]["apgr"][0] > 0.6
+    assert found["difference"]["apgr"] == [0, 0, 0]
+    assert "cost_at_99" in stepdown("evaluate", artefact, data, "--tiers", TIERS)
+
+
+@pytest.mark.parametrize("wish, name", [("--quality", "quality"), ("--cost", "cheap"), ("--large-share", "balanced")])
+def test_calibrate_writes_the_target(artefact, tmp_path, wish, name):
+    data = write_jsonl(tmp_path / "val.jsonl", rows(80, seed=6))
+    said = json.loads(stepdown("calibrate", artefact, data, "--tiers", TIERS, wish, "0.5", "--name", name, "--json"))
+    assert json.loads((artefact / "manifest.json").read_text())["rules"][name]["value"] == said["value"]
+    assert said["expected_quality"] > 0.4
+
+
+def test_calibrate_judges_training_rows_as_if_unseen(artefact):
+    data = artefact.parent / "outcomes.jsonl"
+    assert "160 of 160 rows were trained on" in stepdown("calibrate", artefact, data, "--tiers", TIERS, "--quality", "0.9")
+
+
+def test_classifiers_are_listed_with_a_line_each():
+    listed = json.loads(stepdown("classifiers", "--json"))
+    assert {"length", "neighbours", "ensemble"} <= set(listed) and all(listed.values())
+
+
+def test_parquet_and_jsonl_train_the_same(tmp_path):
+    lines = rows(60)
+    parquet.write_table(pa.Table.from_pylist(lines), tmp_path / "a.parquet")
+    write_jsonl(tmp_path / "a.jsonl", lines)
+    for kind in ("parquet", "jsonl"):
+        stepdown("train", tmp_path / f"a.{kind}", "--tiers", TIERS, "-o", tmp_path / kind, "--no-report", "--classifier", "hand")
+    assert (tmp_path / "parquet" / "model.skops").read_bytes() == (tmp_path / "jsonl" / "model.skops").read_bytes()
+
+
+def test_three_tiers_several_files_missing_and_graded_scores(tmp_path):
+    lines = [{**row, "score|m": 0.7 if i % 3 else None, "cost|m": 0.004, "weight": 1.5} for i, row in enumerate(rows(90))]
+    first, second = write_jsonl(tmp_path / "1.jsonl", lines[:45]), write_jsonl(tmp_path / "2.jsonl", lines[45:])
+    stepdown("train", first, second, "--tiers", "small=s,medium=m,large=l", "-o", tmp_path / "a", "--classifier", "linear")
+    assert json.loads((tmp_path / "a" / "manifest.json").read_text())["tiers"] == ["small", "medium", "large"]
+
+
+def broken(change, at=3):
+    lines = rows(30)
+    lines[at] = {**lines[at], **change}
+    return lines
+
+
+HOSTILE = {
+    "empty": (b"", "empty"),
+    "blank lines": (b"\n\n\n", "no rows"),
+    "not JSON": (b'{"id": 1\n', "line 1: not JSON"),
+    "a list": (b"[1, 2]\n", "line 1: a list, expected a JSON object"),
+    "binary": (bytes(range(128, 256)) * 40, "line 1: not UTF-8"),
+    "wrong encoding": ('{"id": "a", "prompt": "caf\u00e9"}\n'.encode("latin-1"), "line 1: not UTF-8"),
+    "utf-16": ('{"id": "a"}\n'.encode("utf-16"), "not UTF-8"),
+    "columns missing": ([{"id": "a", "prompt": "x"}], "no scores of 's'"),
+    "no prompt": ([{k: v for k, v in row.items() if k != "prompt"} for row in rows(30)], "no column `prompt`"),
+    "no costs": ([{k: v for k, v in row.items() if "cost" not in k} for row in rows(30)], "no cost|s"),
+    "NaN score": (broken({"score|s": float("nan")}), "line 4: not JSON (NaN"),
+    "text score": (broken({"score|s": "good"}), "line 4: score|s is 'good', expected a number"),
+    "score too high": (broken({"score|l": 7}), "line 4: score of l is 7"),
+    "negative cost": (broken({"cost|l": -1}), "line 4: cost of l is -1"),
+    "negative weight": (broken({"weight": -1}), "weight is"),
+    "prompt is a number": (broken({"prompt": 5}), "line 4: prompt is 5"),
+    "duplicate ids": (broken({"id": "p0"}), "line 4: id 'p0' again, first in line 1"),
+    "one class only": ([{**row, "score|s": 1.0, "score|l": 1.0} for row in rows(30)], "one class only"),
+    "all scores missing": ([{**row, "score|s": None} for row in rows(30)], "tier 'small' has no score"),
+    "10 rows": (rows(10), "10 rows"),
+    "only test rows": ([{**row, "split": "test"} for row in rows(30)], "split=test"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content, said", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_files_are_one_line_and_exit_code_2(tmp_path, content, said):
+    data = tmp_path / "bad.jsonl"
+    data.write_bytes(content) if isinstance(content, bytes) else write_jsonl(data, content)
+    output = stepdown("train", data, "--tiers", TIERS, "-o", tmp_path / "out", code=2)
+    assert said in output and output.count("\n") == 1, output
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_a_line_without_end_is_not_read_whole(tmp_path):
+    data = tmp_path / "long.jsonl"
+    with data.open("wb") as file:  # two gigabytes of nothing, without the disk
+        file.seek(2 * 2**30)
+        file.write(b"\n")
+    assert "line 1: longer than" in stepdown("train", data, "--tiers", TIERS, "-o", tmp_path / "out", code=2)
+
+
+def test_damaged_parquet(tmp_path):
+    for name, content, said in (("a.parquet", b"nonsense" * 99, "not a Parquet"), ("b.parquet", b"PAR1" + b"x" * 99, "damaged")):
+        (tmp_path / name).write_bytes(content)
+        assert said in stepdown("train", tmp_path / name, "--tiers", TIERS, "-o", tmp_path / "out", code=2)
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--tiers", "small=s,large=lll"], "did you mean 'l'?"),
+    (["--tiers", "small"], "two or more"),
+    (["--tiers", TIERS, "--classifier", "ensembel"], "did you mean 'ensemble'?"),
+    (["--tiers", TIERS, "--costs", "small"], "--costs"),
+])  # fmt: skip
+def test_misspelt_names_are_named(table, tmp_path, words, said):
+    assert said in stepdown("train", table, *words, "-o", tmp_path / "out", code=2)
+
+
+def test_an_output_that_is_something_else_is_left_alone(table, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    assert "not an artefact" in stepdown("train", table, "--tiers", TIERS, "-o", tmp_path / "mine", code=2)
+
+
+@pytest.mark.parametrize("command", [
+    ["show", "nowhere"], ["decide", "nowhere", "p", "-o", "o"], ["explain", "nowhere", "x"],
+    ["evaluate", "nowhere", "x"], ["calibrate", "nowhere", "x", "--cost", "0.5"],
+])  # fmt: skip
+def test_a_missing_artefact_is_named(command):
+    assert "stepdown train" in stepdown(*command, code=2)
