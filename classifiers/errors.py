@@ -3,6 +3,7 @@
 ClassifierError
 ├── NotTrained      asked for a prediction before fit
 ├── BadTraining     the rows given to fit cannot teach anything
+├── MissingExtra    an optional package is not installed
 └── BadArtifact     the folder is not one of ours, was changed, or was made for something else
 """
 
@@ -17,6 +18,10 @@ class NotTrained(ClassifierError):
 
 class BadTraining(ClassifierError):
     """The rows given cannot teach a classifier; the message says why."""
+
+
+class MissingExtra(ClassifierError):
+    """An optional package is asked for and not installed; the message says how to install it."""
 
 
 class BadArtifact(ClassifierError):

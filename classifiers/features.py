@@ -74,6 +74,14 @@ def _word_table() -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
     return hashes[order], member[order]
 
 
+def _set_of(signs: str) -> NDArray[np.bool_]:
+    """(256,) true at the bytes of the signs."""
+    table = np.zeros(256, dtype=bool)
+    table[[ord(sign) for sign in signs]] = True
+    return table
+
+
+_OPENS_OPTION, _CLOSES_OPTION, _DIGITS = _set_of("\n( "), _set_of(".):"), _set_of("0123456789")
 _SIGNS = _sign_matrix()
 _WORDS, _MEMBER = _word_table()
 
@@ -111,7 +119,7 @@ def _number_features(tokens: Tokens, n: int) -> list[Floats]:
     single = _sum_by(doc[digits == 1], None, n)
     after = tokens.starts + tokens.lengths
     padded = np.append(tokens.raw, np.zeros(2, dtype=np.uint8))
-    decimal = is_number & (padded[after] == ord(".")) & (np.abs(padded[after + 1].astype(int) - 52.5) < 5)
+    decimal = is_number & (padded[after] == ord(".")) & _DIGITS[padded[after + 1]]
     return [
         count, np.log1p(count), longest, total / np.maximum(count, 1), np.log1p(total), second, single,
         _sum_by(tokens.doc[decimal], None, n),
@@ -123,7 +131,7 @@ def _letter_features(tokens: Tokens, n: int) -> list[Floats]:
     before = tokens.raw[np.maximum(tokens.starts - 1, 0)]
     after = tokens.raw[tokens.starts + tokens.lengths]
     lone = (tokens.kind == LETTER) & (tokens.lengths == 1)
-    option = lone & np.isin(before, (10, 40, 32)) & np.isin(after, (46, 41, 58))
+    option = lone & _OPENS_OPTION[before] & _CLOSES_OPTION[after]
     long_words = (tokens.kind == LETTER) & (tokens.lengths >= 9)
     return [_sum_by(tokens.doc[mask], None, n) for mask in (option, lone, long_words)]
 
@@ -137,7 +145,9 @@ def _distinct_share(tokens: Tokens, hashes: NDArray[np.uint64], n: int, count: F
     return np.asarray(_sum_by(doc[new], None, n) / np.maximum(count, 1))
 
 
-def _shape_features(tokens: Tokens, hashes: NDArray[np.uint64], histogram: Floats) -> list[Floats]:
+def _shape_features(
+    tokens: Tokens, hashes: NDArray[np.uint64], histogram: Floats, text_of_byte: NDArray[np.int64]
+) -> list[Floats]:
     """All of _SHAPE, in order. histogram: (n, 256) bytes of each text."""
     n = len(histogram)
     size = np.maximum(np.diff(tokens.bounds) - 1, 1).astype(np.float64)
@@ -145,16 +155,17 @@ def _shape_features(tokens: Tokens, hashes: NDArray[np.uint64], histogram: Float
     words = tokens.kind == LETTER
     word_count = np.maximum(_sum_by(tokens.doc[words], None, n), 1)
     word_length = tokens.lengths * words.astype(np.float64)
-    longest, _ = _top_two(tokens.doc, word_length, n)
+    longest = np.zeros(n)
+    np.maximum.at(longest, tokens.doc, word_length)
     lines = histogram[:, 10] + 1
     upper, digits = histogram[:, 65:91].sum(1), histogram[:, 48:58].sum(1)
     signs = _sum_by(tokens.doc[tokens.kind == SIGN], None, n)
     newline = np.flatnonzero(tokens.raw == 10)
     last_break = tokens.bounds[:-1].copy()
-    np.maximum.at(last_break, np.searchsorted(tokens.bounds, newline, side="right") - 1, newline)
+    np.maximum.at(last_break, text_of_byte[newline], newline)
     first = tokens.raw[tokens.bounds[:-1]]
     same = np.flatnonzero((tokens.raw[1:] == tokens.raw[:-1]) & (CLASS_OF_BYTE[tokens.raw[1:]] == LETTER))
-    doubled = _sum_by(np.searchsorted(tokens.bounds, same, side="right") - 1, None, n)
+    doubled = _sum_by(text_of_byte[same], None, n)
     return [
         np.log1p(size), np.log1p(count), np.log1p(lines), word_count / lines,
         _sum_by(tokens.doc, word_length, n) / word_count, longest,
@@ -173,6 +184,6 @@ def hand_features(tokens: Tokens, hashes: NDArray[np.uint64]) -> Floats:
     histogram = (
         np.bincount(text_of_byte * 256 + tokens.raw, minlength=n * 256).reshape(n, 256).astype(np.float64)
     )
-    shape = np.stack(_shape_features(tokens, hashes, histogram), axis=1)
+    shape = np.stack(_shape_features(tokens, hashes, histogram, text_of_byte), axis=1)
     counts = np.concatenate([histogram @ _SIGNS, _word_themes(tokens, hashes, n)], axis=1)
     return np.concatenate([shape, np.log1p(counts)], axis=1)
