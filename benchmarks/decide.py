@@ -62,11 +62,12 @@ def measure(artifact: Artifact, texts: list[str]) -> dict[str, object]:
     rule = artifact.rules["balanced"]
 
     def decide(text: str) -> object:
-        return choose(artifact.predict_one(text), artifact.costs, rule)
+        p, cost, _ = artifact.guess_one(text)
+        return choose(p, cost, rule)
 
     long = [(text * 250)[:100_000] for text in texts[:100]]
     start = time.perf_counter()
-    artifact.predict(texts * 5)
+    artifact.guess(texts * 5)
     rate = len(texts) * 5 / (time.perf_counter() - start)
     return {
         "tiers": len(artifact.tiers),

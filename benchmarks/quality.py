@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers import CLASSIFIERS, DEFAULT, Sufficiency
+from classifiers.base import sigmoid
 from classifiers.sufficiency import folds_of
+from classifiers.view import View
 from router import evaluation as ev
 from router.learn_measures import measure
 from router.outcomes import Outcomes, read_outcomes
@@ -59,26 +61,28 @@ def table_of(pair: Pair, folder: Path, rows: int | None) -> Outcomes:
     return table
 
 
-def predict(name: str, train: Outcomes, test: Outcomes) -> Floats:
-    """(n, 2) chances of the test rows; the rivals are taken as they are, the router as it is shipped."""
+def predict(name: str, train: Outcomes, test: Outcomes) -> tuple[Floats, Floats]:
+    """(n, 2) chances and costs of the test rows; rivals as they are, with mean costs, the router as it is shipped."""
     texts = list(train.texts)
     if name in RIVALS:
-        return CLASSIFIERS[name]().fit(texts, train.scores).predict_proba(list(test.texts))
+        p = CLASSIFIERS[name]().fit(texts, train.scores).predict_proba(list(test.texts))
+        return p, np.broadcast_to(train.relative_costs(), p.shape)
     model = Sufficiency(name)
-    model.fit(texts, train.scores, train.weights, train.helper_scores(), list(train.groups))
-    return model.predict_proba(list(test.texts))
+    model.fit(texts, train.scores, train.weights, train.helper_scores(), list(train.groups), costs=train.costs)
+    logits, cost, _ = model.assess(View(list(test.texts)))
+    return sigmoid(logits), cost
 
 
-def unseen(name: str, table: Outcomes, by_split: bool) -> tuple[Floats, Outcomes]:
-    """Chances for rows that were not trained on, and those rows."""
+def unseen(name: str, table: Outcomes, by_split: bool) -> tuple[Floats, Floats, Outcomes]:
+    """Chances and costs for rows that were not trained on, and those rows."""
     if by_split:
         test = table.take(table.splits == "val")
-        return predict(name, table.take(table.splits == "train"), test), test
+        return *predict(name, table.take(table.splits == "train"), test), test
     fold = folds_of([f"outer {group}" for group in table.groups], 5)
-    p = np.zeros(table.scores.shape)
+    p, cost = np.zeros(table.scores.shape), np.zeros(table.scores.shape)
     for k in range(5):
-        p[fold == k] = predict(name, table.take(fold != k), table.take(fold == k))
-    return p, table
+        p[fold == k], cost[fold == k] = predict(name, table.take(fold != k), table.take(fold == k))
+    return p, cost, table
 
 
 def main() -> None:
@@ -89,18 +93,18 @@ def main() -> None:
     parser.add_argument("--split", action="store_true")
     options = parser.parse_args()
     names = (options.classifier, *RIVALS)
-    print(f"{'APGR [95 %]':32}{'rows':>6}  " + "".join(f"{n:24}" for n in names) + "gap recovered   ECE[small]   s")
+    print(f"{'APGR [95 %]':32}{'rows':>6}  " + "".join(f"{n:24}gap      " for n in names) + "ECE[small]   s")
     collected: dict[str, list[list[float]]] = {name: [] for name in names}
     for pair in PAIRS:
         table, start = table_of(pair, options.folder, options.rows), time.time()
         cells = ""
         for name in names:
-            p, test = unseen(name, table, options.split)
-            found = measure(p, test)
+            p, cost, test = unseen(name, table, options.split)
+            found = measure(p, cost, test)
             collected[name].append([float(found[m][0]) for m in ("apgr", "recovered", "ece[small]", "auc[small]")])
-            cells += f"{str(ev.estimate(found['apgr'])):24}"
-        _, recovered, ece, _ = collected[names[0]][-1]
-        print(f"{pair.name:32}{len(table):6}  {cells}{recovered:13.3f}{ece:13.3f}{time.time() - start:5.0f}", flush=True)
+            cells += f"{str(ev.estimate(found['apgr'])):24}{float(found['recovered'][0]):<9.3f}"
+        ece = collected[names[0]][-1][2]
+        print(f"{pair.name:32}{len(table):6}  {cells}{ece:10.3f}{time.time() - start:5.0f}", flush=True)
     means = {name: np.mean(rows, axis=0).round(4).tolist() for name, rows in collected.items()}
     print(json.dumps({"measures": ["apgr", "recovered", "ece[small]", "auc[small]"], "means": means}))
 

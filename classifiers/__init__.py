@@ -1,6 +1,6 @@
 """Guesses, before anything is generated, how likely each tier's answer is to be good."""
 
-from classifiers.artifact import Artifact, load, save
+from classifiers.artifact import Artifact, Guess, load, save
 from classifiers.base import Classifier
 from classifiers.choose import Rule, choose, choose_many, explicit
 from classifiers.errors import BadArtifact, BadTraining, ClassifierError, NotTrained
@@ -16,6 +16,7 @@ __all__ = [
     "BadTraining",
     "Classifier",
     "ClassifierError",
+    "Guess",
     "NotTrained",
     "Rule",
     "Sufficiency",

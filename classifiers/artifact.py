@@ -11,7 +11,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import sklearn
 import skops.io
 from numpy.typing import NDArray
 
-from classifiers.base import BATCH, Classifier, sigmoid
+from classifiers.base import BATCH, sigmoid
 from classifiers.choose import Rule
 from classifiers.errors import BadArtifact
 from classifiers.registry import rebuild
@@ -28,46 +28,61 @@ from classifiers.sufficiency import Sufficiency
 from classifiers.view import View
 
 Floats = NDArray[np.float64]
-FORMAT = 3
+FORMAT = 4
 MODEL, MANIFEST = "model.skops", "manifest.json"
 TRUSTED: list[str] = []  # nothing beyond what skops trusts by itself; never read from the file
 
 
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What an artefact says of n prompts, tiers cheapest first.
+
+    p: (n, n_tiers) chances in [0, 1]. cost: (n, n_tiers) guessed costs, the top tier's mean in training = 1.
+    unfamiliar: (n,) from 0, as in training, to 1, like nothing seen.
+    """
+
+    p: Floats
+    cost: Floats
+    unfamiliar: Floats
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artefact. `predict_one` is the path of a request; `rules` are the targets behind `auto`."""
+    """A loaded artefact. `guess_one` is the path of a request; `rules` are the targets behind `auto`."""
 
-    model: Classifier
+    model: Sufficiency
     manifest: dict[str, Any]
     tiers: list[str]  # cheapest first
     costs: Floats  # (n_tiers,) mean cost of a request in training, the top tier's = 1
     rules: dict[str, Rule] = field(default_factory=dict)
 
+    def guess_one(self, prompt: str) -> tuple[Floats, Floats, float]:
+        """p (n_tiers,), cost (n_tiers,) and unfamiliarity of one prompt; see Guess. Give p and cost to `choose`."""
+        logits, cost, strange = self.model.assess(View([prompt]))
+        return np.asarray(sigmoid(logits)[0]), cost[0], float(strange[0])
+
+    def guess(self, prompts: Sequence[str]) -> Guess:
+        """The same of many prompts."""
+        groups = [prompts[i : i + BATCH] for i in range(0, len(prompts), BATCH)]
+        parts = [self.model.assess(View(group)) for group in groups]
+        if not parts:
+            return Guess(np.zeros((0, len(self.tiers))), np.zeros((0, len(self.tiers))), np.zeros(0))
+        logits, cost, strange = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return Guess(sigmoid(logits), cost, strange)
+
+    def guess_honestly(self, prompts: Sequence[str]) -> tuple[Guess, int]:
+        """A guess as if no prompt had been trained on, and how many had been."""
+        found = self.guess(prompts)
+        p, recalled = self.model.honest(prompts, found.p)
+        return replace(found, p=p), recalled
+
     def predict(self, prompts: Sequence[str]) -> Floats:
         """(n, n_tiers) chances in [0, 1]."""
-        return self.judge(prompts)[0]
+        return self.guess(prompts).p
 
     def predict_one(self, prompt: str) -> Floats:
         """(n_tiers,) chances in [0, 1] of one prompt."""
-        return self.judge_one(prompt)[0]
-
-    def judge_one(self, prompt: str) -> tuple[Floats, float]:
-        """(n_tiers,) chances of one prompt, and how unfamiliar it is: 0 as in training, 1 like nothing seen."""
-        logits, strange = self.model.judge(View([prompt]))
-        return np.asarray(sigmoid(logits)[0]), float(strange[0])
-
-    def judge(self, prompts: Sequence[str]) -> tuple[Floats, Floats]:
-        """(n, n_tiers) chances and (n,) unfamiliarity of many prompts."""
-        groups = [prompts[i : i + BATCH] for i in range(0, len(prompts), BATCH)]
-        parts = [self.model.judge(View(group)) for group in groups]
-        if not parts:
-            return np.zeros((0, len(self.tiers))), np.zeros(0)
-        return sigmoid(np.concatenate([z for z, _ in parts])), np.concatenate([strange for _, strange in parts])
-
-    def judge_honestly(self, prompts: Sequence[str]) -> tuple[Floats, int]:
-        """(n, n_tiers) chances as if no prompt had been trained on, and how many had been."""
-        p = self.predict(prompts)
-        return self.model.honest(prompts, p) if isinstance(self.model, Sufficiency) else (p, 0)
+        return self.guess_one(prompt)[0]
 
     @property
     def targets(self) -> dict[str, float]:
@@ -96,7 +111,7 @@ def _canonical(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def save(folder: str | Path, model: Classifier, manifest: Mapping[str, Any]) -> None:
+def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any]) -> None:
     """Write the artefact; an artefact already there is replaced only once the new one is complete.
 
     manifest: "tiers" (names, cheapest first), "costs" and "rules" are needed; anything else is kept.
@@ -158,8 +173,11 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
         raise BadArtifact(
             f"{path}: sha256 is {found}, the manifest says {manifest['model_sha256']}; train again"
         )
+    model = rebuild(skops.io.loads(data, trusted=TRUSTED))
+    if not isinstance(model, Sufficiency):
+        raise BadArtifact(f"{path}: holds a bare {type(model).__name__}, expected a calibrated classifier; train again")
     return Artifact(
-        model=rebuild(skops.io.loads(data, trusted=TRUSTED)),
+        model=model,
         manifest=manifest,
         tiers=list(manifest["tiers"]),
         costs=np.array(manifest["costs"], dtype=np.float64),

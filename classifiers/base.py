@@ -86,10 +86,6 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         """(n, n_tiers) the log-odds."""
         raise NotImplementedError
 
-    def judge(self, view: View) -> tuple[Floats, Floats]:
-        """(n, n_tiers) log-odds and (n,) unfamiliarity in [0, 1]; a bare classifier finds nothing unfamiliar."""
-        return self.logits(view), np.zeros(len(view))
-
     def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         raise NotImplementedError
 

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from classifiers.base import Classifier, Floats, as_view, check_training, logit, no_helpers, sigmoid
+from classifiers.costs import fit_costs, guess_costs
 from classifiers.familiar import fit_familiar, unfamiliar
 from classifiers.text import clip
 from classifiers.view import View
@@ -70,6 +71,7 @@ class Sufficiency(Classifier):
     slope_: Floats  # (n_tiers,)
     offset_: Floats  # (n_tiers,)
     familiar_: dict[str, Any]  # see familiar.py
+    cost_: dict[str, Any]  # see costs.py
     known_: NDArray[np.uint64]  # (n,) rising hashes of the training prompts
     unseen: Floats  # (n, n_tiers) the same in the order of training; not saved
     unseen_: NDArray[np.float32]  # (n, n_tiers) chances of each, by a classifier that had not seen it
@@ -86,8 +88,12 @@ class Sufficiency(Classifier):
         helpers: Floats | None = None,
         groups: Sequence[str] | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        costs: Floats | None = None,
     ) -> Self:
-        """As Classifier.fit; rows of one group are never on both sides of the cross-fitting."""
+        """As Classifier.fit; rows of one group are never on both sides of the cross-fitting.
+
+        costs: (n, n_tiers) in USD, NaN where unknown; without them every tier is taken to cost the same.
+        """
         from classifiers.registry import CLASSIFIERS  # late: the registry lists this class as a part
 
         y, view = np.asarray(y, dtype=np.float64), as_view(texts)
@@ -100,6 +106,7 @@ class Sufficiency(Classifier):
             z = cross_fit(make, view, y, weight, extra, fold, progress)
             self.inner_ = make().fit(view, y, weight, extra)
             self.familiar_ = fit_familiar(view, fold)
+            self.cost_ = fit_costs(view, np.ones(y.shape) if costs is None else costs)
         progress(len(np.unique(fold)) + 1, len(np.unique(fold)) + 1)
         self.prior_ = self.inner_.prior_
         pairs = [platt(z[:, k], y[:, k], weight) for k in range(y.shape[1])]
@@ -121,14 +128,18 @@ class Sufficiency(Classifier):
         return np.where(seen[:, None], self.unseen_[at], p), int(seen.sum())
 
     def logits(self, view: View) -> Floats:
-        return self.judge(view)[0]
+        return self.assess(view)[0]
 
-    def judge(self, view: View) -> tuple[Floats, Floats]:
-        """(n, n_tiers) log-odds and (n,) how unfamiliar each text is: by that share it gets the tiers' means."""
+    def assess(self, view: View) -> tuple[Floats, Floats, Floats]:
+        """(n, n_tiers) log-odds, (n, n_tiers) costs with the top tier's mean = 1, (n,) how unfamiliar each text is.
+
+        By the share that it is unfamiliar a text gets the tiers' mean chances.
+        """
         strange = unfamiliar(self.familiar_, view)
         z = self.inner_.logits(view) * self.slope_ + self.offset_
         share = strange[:, None]
-        return (1 - share) * z + share * logit(np.clip(self.prior_, 0.01, 0.99)), strange
+        z = (1 - share) * z + share * logit(np.clip(self.prior_, 0.01, 0.99))
+        return z, guess_costs(self.cost_, view), strange
 
     def explain(self, text: str) -> dict[str, Floats]:
         return {name: moved * self.slope_ for name, moved in self.inner_.explain(text).items()}

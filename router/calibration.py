@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from classifiers import Rule
 from router import evaluation as ev
-from router.learn_measures import complete, measure, single_tiers
+from router.learn_measures import complete, is_complete, measure, single_tiers
 from router.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
@@ -39,9 +39,13 @@ class Menu:
     n_tiers: int
 
 
-def menu(p: Floats, outcomes: Outcomes, confidence: float = CONFIDENCE, n_draws: int = 400) -> Menu:
-    """Play every price on rows with known outcomes. p must come from a classifier that did not see them."""
-    choice, prices = ev.sweep(p, outcomes.relative_costs(), n_points=200)
+def menu(p: Floats, guessed: Floats, outcomes: Outcomes, confidence: float = CONFIDENCE, n_draws: int = 400) -> Menu:
+    """Play every price on rows with known outcomes.
+
+    p, guessed: (n, n_tiers) chances from a classifier that did not see the rows, and guessed costs. Decided is by the
+    guesses, counted is what was spent.
+    """
+    choice, prices = ev.sweep(p, guessed, n_points=200)
     weights = ev.draws(len(outcomes), n_draws)
     cost, quality = ev.points(choice, outcomes.scores, outcomes.costs, weights)
     total = weights.sum(axis=1)
@@ -95,23 +99,24 @@ def for_large_share(found: Menu, share: float) -> Rule:
 
 def solve(
     p: Floats,
+    guessed: Floats,
     outcomes: Outcomes,
     quality: float | None = None,
     cost: float | None = None,
     large_share: float | None = None,
     confidence: float = CONFIDENCE,
 ) -> Rule:
-    """The rule for the one wish that is given. p: (n, n_tiers), for rows the classifier did not learn from."""
-    whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
-    found = menu(p[whole], complete(outcomes), confidence)
+    """The rule for the one wish that is given; see menu."""
+    whole = is_complete(outcomes)
+    found = menu(p[whole], guessed[whole], complete(outcomes), confidence)
     if quality is not None:
         return for_quality(found, quality)
     return for_cost(found, cost) if cost is not None else for_large_share(found, large_share or 0.0)
 
 
-def better_than_mix(p: Floats, outcomes: Outcomes) -> ev.Estimate:
+def better_than_mix(p: Floats, guessed: Floats, outcomes: Outcomes) -> ev.Estimate:
     """The share of the oracle's gap over a random mix of tiers that is recovered, with its interval."""
-    return ev.estimate(measure(p, outcomes)["recovered"])
+    return ev.estimate(measure(p, guessed, outcomes)["recovered"])
 
 
 def single_rule(outcomes: Outcomes, share: float) -> Rule:
@@ -124,15 +129,15 @@ def single_rule(outcomes: Outcomes, share: float) -> Rule:
     return Rule("tier", tier, float(f.cost[0, tier]), float(ratio[0, tier]), float(bound[tier]))
 
 
-def named_rules(p: Floats, outcomes: Outcomes) -> tuple[dict[str, Rule], ev.Estimate]:
+def named_rules(p: Floats, guessed: Floats, outcomes: Outcomes) -> tuple[dict[str, Rule], ev.Estimate]:
     """The rules behind auto:cheap, auto:balanced and auto:quality, and how much better than a mix the router is.
 
-    p: chances of unseen rows. A router that is not better than mixing tiers at random by its interval is switched off.
+    p, guessed: as in menu. A router that is not better than mixing tiers at random by its interval is switched off.
     """
-    gain = better_than_mix(p, outcomes)
+    gain = better_than_mix(p, guessed, outcomes)
     if not gain.low > 0:
         return {name: single_rule(outcomes, share) for name, share in NAMED.items()}, gain
-    found = menu(p, outcomes)
+    found = menu(p, guessed, outcomes)
     return {name: for_quality(found, share) for name, share in NAMED.items()}, gain
 
 

@@ -44,22 +44,25 @@ def compare(
     Rows that an artefact was trained on are judged by what it would have said of them unseen.
     """
     table = complete(table)
-    p, recalled = artifact.judge_honestly(list(table.texts))
-    found = compare_chances(p, table, train, seed)
+    texts = list(table.texts)
+    guess, recalled = artifact.guess_honestly(texts)
+    found = compare_chances(guess.p, guess.cost, table, train, seed)
     if other is not None:
-        ours, theirs = (measure(q, table, seed) for q in (p, other.judge_honestly(list(table.texts))[0]))
-        found["difference"] = _numbers({name: ours[name] - theirs[name] for name in ours})
+        theirs, _ = other.guess_honestly(texts)
+        a, b = (measure(g.p, g.cost, table, seed) for g in (guess, theirs))
+        found["difference"] = _numbers({name: a[name] - b[name] for name in a})
     return {"trained_on": recalled, **found}
 
 
-def compare_chances(p: Floats, table: Outcomes, train: Outcomes | None, seed: int = 0) -> dict[str, Any]:
-    """Chances p (n, n_tiers) beside the baselines; rows must be complete."""
-    others = {**baselines(table, train, seed), "oracle": table.scores}
+def compare_chances(p: Floats, cost: Floats, table: Outcomes, train: Outcomes | None, seed: int = 0) -> dict[str, Any]:
+    """Chances p (n, n_tiers) beside the baselines, which are given the same guessed costs; rows must be complete."""
+    others = {name: measure(q, cost, table, seed) for name, q in baselines(table, train, seed).items()}
+    others["oracle"] = measure(table.scores, table.costs / table.costs[:, -1].mean(), table, seed)
     return {
         "rows": len(table),
         "tiers": table.tiers,
-        "router": _numbers(measure(p, table, seed)),
-        "baselines": {name: _numbers(measure(q, table, seed)) for name, q in others.items()},
+        "router": _numbers(measure(p, cost, table, seed)),
+        "baselines": {name: _numbers(found) for name, found in others.items()},
         "single": _singles(table, seed),
     }
 

@@ -15,20 +15,21 @@ UNFAMILIAR = "; unfamiliar, so by the tiers' means"
 
 
 def decide_table(artifact: Artifact, table: Table, rule: Rule, path: Path) -> list[dict[str, Any]]:
-    """One line a row: id, p, tier, reason, unfamiliar."""
+    """One line a row: id, p, tier, reason, unfamiliar, cost (guessed, the top tier's mean = 1)."""
     texts = text_of(table, path)
-    p, strange = artifact.judge(texts)
-    chosen = choose_many(p, artifact.costs, rule)
+    guess = artifact.guess(texts)
+    chosen = choose_many(guess.p, guess.cost, rule)
     ids = table.get("id", table["_line"])
     return [
         {
             "id": name,
             "p": [round(float(v), 6) for v in row],
             "tier": artifact.tiers[k],
-            "reason": choose(row, artifact.costs, rule)[1] + (UNFAMILIAR if u > 0.5 else ""),
+            "reason": choose(row, cost, rule)[1] + (UNFAMILIAR if u > 0.5 else ""),
             "unfamiliar": round(float(u), 4),
+            "cost": [round(float(v), 6) for v in cost],
         }
-        for name, row, k, u in zip(ids, p, chosen, strange, strict=True)
+        for name, row, cost, k, u in zip(ids, guess.p, guess.cost, chosen, guess.unfamiliar, strict=True)
     ]
 
 
@@ -43,8 +44,8 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 def explain_one(artifact: Artifact, prompt: str, rule: Rule) -> dict[str, Any]:
     """The decision on one prompt with what moved it: contributions are log-odds by tier."""
-    p, strange = artifact.judge_one(prompt)
-    tier, reason = choose(p, artifact.costs, rule)
+    p, cost, strange = artifact.guess_one(prompt)
+    tier, reason = choose(p, cost, rule)
     by_name = artifact.model.explain(prompt)
     moved = sorted(by_name.items(), key=lambda item: -float(np.abs(item[1]).max()))[:12]
     return {
@@ -52,6 +53,7 @@ def explain_one(artifact: Artifact, prompt: str, rule: Rule) -> dict[str, Any]:
         "tier": artifact.tiers[tier],
         "reason": reason + (UNFAMILIAR if strange > 0.5 else ""),
         "unfamiliar": round(strange, 4),
+        "cost": [round(float(v), 6) for v in cost],
         "rule": rule.to_dict(),
         "moved": [
             {"what": name, "log_odds": [round(float(v), 4) for v in np.atleast_1d(by)]} for name, by in moved

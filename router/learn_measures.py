@@ -26,9 +26,14 @@ class Frontier:
     quality: Floats
 
 
+def is_complete(outcomes: Outcomes) -> NDArray[np.bool_]:
+    """(n,) whether every tier has a score and a cost."""
+    return np.asarray(~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1))
+
+
 def complete(outcomes: Outcomes) -> Outcomes:
     """The rows where every tier has a score and a cost: only there can policies be compared."""
-    whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
+    whole = is_complete(outcomes)
     if whole.sum() < 10:
         raise BadInput(
             f"only {whole.sum()} rows have a score and a cost of every tier; 10 are needed to evaluate"
@@ -49,9 +54,9 @@ def single_tiers(outcomes: Outcomes, weights: Floats) -> Frontier:
     return frontier(np.repeat(np.arange(k)[:, None], n, axis=1), outcomes, weights)
 
 
-def router_frontier(p: Floats, outcomes: Outcomes, weights: Floats) -> Frontier:
-    """The router at every price of cost."""
-    choice, _ = ev.sweep(p, outcomes.relative_costs())
+def router_frontier(p: Floats, cost: Floats, outcomes: Outcomes, weights: Floats) -> Frontier:
+    """A router with chances p and guessed costs, both (n, n_tiers), at every price of cost."""
+    choice, _ = ev.sweep(p, cost)
     return frontier(choice, outcomes, weights)
 
 
@@ -65,15 +70,16 @@ def _rows(f: Frontier, function: Callable[[int, Floats, Floats], float]) -> Floa
     return np.array([function(i, c, q) for i, (c, q) in enumerate(zip(f.cost, f.quality, strict=True))])
 
 
-def measure(p: Floats, outcomes: Outcomes, seed: int = 0, n_draws: int = N_DRAWS) -> dict[str, Floats]:
+def measure(p: Floats, cost: Floats, outcomes: Outcomes, seed: int = 0, n_draws: int = N_DRAWS) -> dict[str, Floats]:
     """Every measure by name, each (n_draws + 1,): the estimate first. Rows must be complete.
 
-    With more than two tiers PGR, APGR and CPT compare the cheapest with the top tier.
+    cost: guessed, (n, n_tiers) or (n_tiers,); what is counted is what was spent. With more than two tiers PGR, APGR
+    and CPT compare the cheapest with the top tier.
     """
     weights = ev.draws(len(outcomes), n_draws, seed)
     return {
         **_gap_measures(p, outcomes, weights),
-        **_money_measures(p, outcomes, weights),
+        **_money_measures(p, cost, outcomes, weights),
         **_chance(p, outcomes, weights),
     }
 
@@ -86,9 +92,9 @@ def _gap_measures(p: Floats, outcomes: Outcomes, weights: Floats) -> dict[str, F
     return found
 
 
-def _money_measures(p: Floats, outcomes: Outcomes, weights: Floats) -> dict[str, Floats]:
+def _money_measures(p: Floats, cost: Floats, outcomes: Outcomes, weights: Floats) -> dict[str, Floats]:
     singles = single_tiers(outcomes, weights)
-    ours, best = router_frontier(p, outcomes, weights), oracle_frontier(outcomes, weights)
+    ours, best = router_frontier(p, cost, outcomes, weights), oracle_frontier(outcomes, weights)
     low, high = singles.cost.min(axis=1), singles.cost.max(axis=1)
     area = {
         name: _rows(f, lambda i, c, q: ev.aiq(c, q, low[i], high[i]))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from classifiers import Rule
 from router import evaluation as ev
 from router.learn_compare import compare_chances, compare_text
-from router.learn_measures import Frontier, complete, oracle_frontier, router_frontier, single_tiers
+from router.learn_measures import Frontier, oracle_frontier, router_frontier, single_tiers
 from router.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
@@ -49,12 +49,10 @@ def reliability(p: Floats, y: Floats) -> list[tuple[float, float, int]]:
     ]
 
 
-def build(p: Floats, outcomes: Outcomes, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole report as data. p: (n, n_tiers) chances of unseen rows, in the order of `outcomes`."""
-    whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
-    table, p = complete(outcomes), p[whole]
+def build(p: Floats, cost: Floats, table: Outcomes, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole report as data. p, cost: (n, n_tiers) chances and guessed costs of unseen rows; all must be complete."""
     return {
-        **compare_chances(p, table, None),
+        **compare_chances(p, cost, table, None),
         "classifier": manifest["classifier"],
         "rules": manifest["rules"],
         "recovered": manifest["recovered"],
@@ -104,18 +102,16 @@ def _band(axes: Any, f: Frontier, label: str, colour: str) -> None:
     axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def picture(path: Path, p: Floats, outcomes: Outcomes, report: Mapping[str, Any]) -> None:
+def picture(path: Path, p: Floats, cost: Floats, table: Outcomes, report: Mapping[str, Any]) -> None:
     """Left: quality over cost. Right: reliability of each tier's chance."""
     from matplotlib.figure import Figure
 
-    whole = ~np.isnan(outcomes.scores).any(axis=1) & ~np.isnan(outcomes.costs).any(axis=1)
-    table, p = complete(outcomes), p[whole]
     weights = ev.draws(len(table), 100)
     singles = single_tiers(table, weights)
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     _band(left, oracle_frontier(table, weights), "oracle", "0.6")
-    _band(left, router_frontier(p, table, weights), "router", "tab:blue")
+    _band(left, router_frontier(p, cost, table, weights), "router", "tab:blue")
     _band(left, singles, "random mix", "tab:orange")
     for k, tier in enumerate(table.tiers):
         left.plot(singles.cost[0, k], singles.quality[0, k], "k.")
@@ -130,11 +126,11 @@ def picture(path: Path, p: Floats, outcomes: Outcomes, report: Mapping[str, Any]
     figure.savefig(path, dpi=110)
 
 
-def write(folder: Path, p: Floats, outcomes: Outcomes, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def write(folder: Path, p: Floats, cost: Floats, table: Outcomes, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """report.md, report.json and report.png in `folder`; returns the report."""
-    report = build(p, outcomes, manifest)
+    report = build(p, cost, table, manifest)
     folder.mkdir(parents=True, exist_ok=True)
-    picture(folder / "report.new.png", p, outcomes, report)
+    picture(folder / "report.new.png", p, cost, table, report)
     (folder / "report.new.md").write_text(markdown(report), "utf-8")
     (folder / "report.new.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     for kind in ("png", "md", "json"):

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers import DEFAULT, Rule, Sufficiency
+from classifiers.base import sigmoid
+from classifiers.view import View
 from router.calibration import named_rules
 from router.errors import BadInput
 from router.evaluation import Estimate
-from router.learn_measures import complete
+from router.learn_measures import complete, is_complete
 from router.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
@@ -62,19 +64,22 @@ def train(
     check_teaches(outcomes)
     model = Sufficiency(name)
     texts, groups = list(outcomes.texts), list(outcomes.groups)
-    model.fit(texts, outcomes.scores, outcomes.weights, outcomes.helper_scores(), groups, progress)
+    model.fit(texts, outcomes.scores, outcomes.weights, outcomes.helper_scores(), groups, progress, outcomes.costs)
     trained = Trained(model, {}, model.unseen)
-    p, rows = measured_on(trained, outcomes, kept)
-    whole = ~np.isnan(rows.scores).any(axis=1) & ~np.isnan(rows.costs).any(axis=1)
-    rules, gain = named_rules(p[whole], complete(rows))
+    rules, gain = named_rules(*measured_on(trained, outcomes, kept))
     return replace(trained, manifest=_manifest(outcomes, name, rules, gain))
 
 
-def measured_on(trained: Trained, outcomes: Outcomes, kept: Outcomes | None) -> tuple[Floats, Outcomes]:
-    """Chances for unseen rows, and those rows: the kept ones, else the training rows by cross-fitting."""
-    if kept is None:
-        return trained.unseen, outcomes
-    return trained.model.predict_proba(list(kept.texts)), kept
+def measured_on(trained: Trained, outcomes: Outcomes, kept: Outcomes | None) -> tuple[Floats, Floats, Outcomes]:
+    """Chances and guessed costs of unseen rows, and those rows: the kept ones, else the training rows by cross-fitting.
+
+    Only rows where every tier has a score and a cost.
+    """
+    rows = outcomes if kept is None else kept
+    logits, cost, _ = trained.model.assess(View(list(rows.texts)))
+    p = trained.unseen if kept is None else sigmoid(logits)
+    whole = is_complete(rows)
+    return p[whole], cost[whole], complete(rows)
 
 
 def _manifest(outcomes: Outcomes, name: str, rules: dict[str, Rule], gain: Estimate) -> dict[str, Any]:

@@ -86,8 +86,8 @@ def calibrate(
         raise BadInput("give one of --quality, --cost and --large-share")
     loaded = open_artefact(artefact)
     table = measured_rows(outcomes, tiers, loaded.tiers, split, costs)
-    p, recalled = loaded.judge_honestly(list(table.texts))
-    rule = solve(p, table, quality, cost, large_share, confidence)
+    guess, recalled = loaded.guess_honestly(list(table.texts))
+    rule = solve(guess.p, guess.cost, table, quality, cost, large_share, confidence)
     rewrite_rule(artefact, name, rule)
     known = f" ({recalled} of {len(table)} rows were trained on; judged as if unseen)" if recalled else ""
     text = f"auto:{name}: {rule.describe(loaded.tiers)}{known}"

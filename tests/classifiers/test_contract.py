@@ -114,6 +114,22 @@ def test_an_unfamiliar_text_gets_the_tiers_means(rows):
     texts, y, _ = rows
     model = Sufficiency("linear", n_folds=3).fit(texts, y)
     strange = "Αλφα βήτα γάμμα; def f(x): return {x: [1,2,3]} % $$$ \\frac{}{} |||| " * 40
-    logits, unfamiliar = model.judge(View([texts[0], strange]))
+    logits, _, unfamiliar = model.assess(View([texts[0], strange]))
     assert unfamiliar[0] < 0.5 and unfamiliar[1] == 1
     assert np.allclose(1 / (1 + np.exp(-logits[1])), np.clip(model.prior_, 0.01, 0.99))
+
+
+def test_costs_are_guessed_from_the_text_and_add_up(rows):
+    texts, y, hard = rows
+    costs = np.stack([np.where(hard, 0.02, 0.01), np.where(hard, 0.9, 0.1)], axis=1)
+    costs[::7, 0] = np.nan
+    _, guessed, _ = Sufficiency("length", n_folds=2).fit(texts, y, costs=costs).assess(View(texts))
+    assert guessed[:, 1].mean() == pytest.approx(1.0, abs=0.02)
+    assert guessed[hard, 1].mean() > 5 * guessed[~hard, 1].mean()
+
+
+def test_a_free_tier_costs_nothing(rows):
+    texts, y, _ = rows
+    costs = np.tile([0.0, 0.5], (len(texts), 1))
+    _, guessed, _ = Sufficiency("length", n_folds=2).fit(texts, y, costs=costs).assess(View(texts))
+    assert np.allclose(guessed, [0, 1], atol=1e-6)

@@ -7,6 +7,7 @@ from router import evaluation as ev
 from router.calibration import for_cost, for_large_share, for_quality, menu, named_rules
 from router.outcomes import Outcomes
 
+COST = np.array([0.1, 1.0])
 ONE = np.ones((1, 4))
 SMALL, LARGE = np.array([1.0, 0.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, 0.0])
 
@@ -83,7 +84,7 @@ def known(n=600, seed=0):
 
 def test_a_quality_is_promised_on_the_bound_and_costs_less_than_the_top():
     p, table = known()
-    rule = for_quality(menu(p, table), 0.95)
+    rule = for_quality(menu(p, COST, table), 0.95)
     assert rule.kind == "utility" and rule.quality_bound >= 0.95 and rule.expected_cost < 1
 
 
@@ -91,7 +92,7 @@ def test_a_promise_is_mostly_kept_on_other_rows():
     kept = 0
     for seed in range(20):
         p, table = known(400, seed)
-        rule = for_quality(menu(p, table), 0.95)
+        rule = for_quality(menu(p, COST, table), 0.95)
         q, fresh = known(4000, seed + 1000)
         chosen = (q - rule.value * np.array([0.1, 1.0])).argmax(1)
         kept += fresh.scores[np.arange(4000), chosen].mean() >= 0.95 * fresh.scores[:, 1].mean()
@@ -100,12 +101,12 @@ def test_a_promise_is_mostly_kept_on_other_rows():
 
 def test_what_cannot_be_promised_is_the_top_tier():
     p, table = known(100)
-    assert for_quality(menu(p, table), 1.5).kind == "tier"
+    assert for_quality(menu(p, COST, table), 1.5).kind == "tier"
 
 
 def test_cost_and_share_are_kept():
     p, table = known()
-    found = menu(p, table)
+    found = menu(p, COST, table)
     assert for_cost(found, 0.4).expected_cost <= 0.4
     assert for_cost(found, 0.01).kind == "tier"
     i = int(np.flatnonzero(found.prices == for_large_share(found, 0.3).value)[0])
@@ -115,7 +116,7 @@ def test_cost_and_share_are_kept():
 def test_a_router_no_better_than_a_mix_is_switched_off():
     random = np.random.default_rng(0)
     y = random.random((300, 2)) < [0.6, 0.9]
-    rules, gain = named_rules(random.random((300, 2)), outcomes(y[:, 0], y[:, 1]))
+    rules, gain = named_rules(random.random((300, 2)), COST, outcomes(y[:, 0], y[:, 1]))
     assert {rule.kind for rule in rules.values()} == {"tier"} or gain.low > 0
-    rules, gain = named_rules(*known(1500))
+    rules, gain = named_rules(known(1500)[0], COST, known(1500)[1])
     assert gain.low > 0 and rules["cheap"].kind == "utility"
