@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from classifiers.base import BATCH, sigmoid
 from classifiers.choose import Rule
+from classifiers.costs import constant_costs
 from classifiers.errors import BadArtifact
 from classifiers.registry import rebuild
 from classifiers.sufficiency import Sufficiency
@@ -29,6 +30,7 @@ from classifiers.view import View
 
 Floats = NDArray[np.float64]
 FORMAT = 4
+READABLE = (3, 4)  # format 3 knew one mean cost a tier
 MODEL, MANIFEST = "model.skops", "manifest.json"
 TRUSTED: list[str] = []  # nothing beyond what skops trusts by itself; never read from the file
 
@@ -148,9 +150,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise BadArtifact(f"{folder}: no {MANIFEST} there; make an artefact with `stepdown train`") from None
     except ValueError as error:
         raise BadArtifact(f"{path}: not JSON ({error})") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") not in READABLE:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise BadArtifact(f"{path}: format {found!r}, this version reads {FORMAT}; train again")
+        raise BadArtifact(f"{path}: format {found!r}, this version reads {READABLE}; train again")
     trained, here = str(manifest.get("scikit_learn")), sklearn.__version__
     if trained.split(".")[:2] != here.split(".")[:2]:
         raise BadArtifact(f"{path}: trained with scikit-learn {trained}, here is {here}; train again")
@@ -176,6 +178,8 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
     model = rebuild(skops.io.loads(data, trusted=TRUSTED))
     if not isinstance(model, Sufficiency):
         raise BadArtifact(f"{path}: holds a bare {type(model).__name__}, expected a calibrated classifier; train again")
+    if manifest["format"] == 3:
+        model.restore({"cost_": constant_costs(np.array(manifest["costs"], dtype=np.float64))})
     return Artifact(
         model=model,
         manifest=manifest,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
+from classifiers.features import FEATURES
 from classifiers.view import View
 
 Floats = NDArray[np.float64]
@@ -45,3 +46,10 @@ def guess_costs(fitted: dict[str, Any], view: View) -> Floats:
     """(n, n_tiers) guessed costs, the top tier's mean in training = 1."""
     x = _scaled(view.hand, fitted["mean"], fitted["scale"])
     return np.asarray(np.exp(np.clip(x @ fitted["coef"] + fitted["bias"], fitted["low"], fitted["high"])))
+
+
+def constant_costs(costs: Floats) -> dict[str, Any]:
+    """The same cost for every prompt: what artefacts of format 3 knew. costs: (n_tiers,)."""
+    log = np.log(np.maximum(costs, 1e-9))
+    zero = np.zeros((len(FEATURES), len(costs)))
+    return {"mean": zero[:, 0], "scale": zero[:, 0] + 1, "coef": zero, "bias": log, "low": log, "high": log}
