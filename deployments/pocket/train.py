@@ -1,8 +1,8 @@
 """The recipe: train `large` on right answers, then distil `medium` and `small` from what `large` says.
 
 Run as: stepdown pocket train [--tier large] [--out FOLDER]. Resumable: a checkpoint every two minutes, and the data is
-a function of the seed and the place in it. Muon (torch.optim) trains the matrices, AdamW the rest: on this family of
-tasks it needs about half the steps (docs/experiments.md).
+a function of the seed and the place in it. Muon (torch.optim) trains the matrices, AdamW the rest: its loss was
+lower (1.71 against 1.98) in one trial of 70 seconds each.
 """
 
 import json
