@@ -111,8 +111,10 @@ GRADERS: dict[str, Grader] = {
 }
 
 
-def find_grader(name: str) -> Grader:
-    """A grader of GRADERS, or a Python callable by entry point: `package.module:function`."""
+def find_grader(name: str) -> Grader | None:
+    """A grader of GRADERS, or a Python callable by entry point: `package.module:function`. None for `judge`."""
+    if name == "judge":
+        return None
     if name in GRADERS:
         return GRADERS[name]
     module, _, function = name.partition(":")

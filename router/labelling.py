@@ -8,13 +8,14 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from router.errors import BadInput
 from router.grading import Grader
+from router.learn_judge import judge
 from router.tables import read_jsonl
 
 Row = dict[str, Any]
@@ -122,65 +123,93 @@ class Asker:
         return dict(reply.json())
 
 
-def read_journal(path: Path) -> dict[tuple[str, str], Row]:
-    """(id, tier) -> outcome of what an earlier run finished; a last line cut short by a kill is dropped."""
-    done: dict[tuple[str, str], Row] = {}
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        done[entry["id"], entry["tier"]] = entry["outcome"]
-    return done
+class Journal:
+    """What is finished, by (id, tier), on disk after each step. A last line cut short by a kill is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[tuple[str, str], Row] = {}
+        for line in path.read_bytes().splitlines() if path.exists() else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            self.known[entry["id"], entry["tier"]] = entry["outcome"]
+
+    def __enter__(self) -> "Journal":
+        self.file = self.path.open("a", encoding="utf-8")
+        self.file.write("\n")  # ends a line that a kill cut short
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.file.close()
+
+    def add(self, name: str, tier: str, outcome: Row) -> None:
+        self.known[name, tier] = outcome
+        self.file.write(json.dumps({"id": name, "tier": tier, "outcome": outcome}) + "\n")
+        self.file.flush()
 
 
-async def _run(
-    rows: Sequence[Row], todo: Sequence[tuple[int, str]], ladder: Ladder, transport: Any
-) -> AsyncIterator[tuple[int, str, Row]]:
-    """Yield (row, tier, outcome) as the answers come."""
-    import httpx
+Step = tuple[str, str, Row]  # id, tier, outcome
 
-    headers = {"authorization": f"Bearer {ladder.api_key}"}
-    async with httpx.AsyncClient(base_url=ladder.url, headers=headers, timeout=ladder.timeout_s, transport=transport) as client:
-        asker = Asker(client, ladder)
 
-        async def one(i: int, tier: str) -> tuple[int, str, Row]:
-            start = time.monotonic()
-            reply = await asker.ask(tier, messages_of(rows[i]), ladder.max_tokens)
-            return i, tier, outcome_of(reply, ladder.prices[tier], time.monotonic() - start)
+async def as_they_come(steps: Iterable[Coroutine[Any, Any, Step]]) -> AsyncIterator[Step]:
+    """Run all side by side and yield each when it is done; when one fails the others are cancelled."""
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        for done in asyncio.as_completed(tasks):
+            yield await done
+    finally:
+        for task in tasks:
+            task.cancel()
 
-        tasks = [asyncio.create_task(one(i, tier)) for i, tier in todo]
-        try:
-            for done in asyncio.as_completed(tasks):
-                yield await done
-        finally:
-            for task in tasks:
-                task.cancel()
+
+async def _answer(asker: Asker, row: Row, tier: str, grader: Grader | None) -> Step:
+    ladder = asker.ladder
+    start = time.monotonic()
+    reply = await asker.ask(tier, messages_of(row), ladder.max_tokens)
+    outcome = outcome_of(reply, ladder.prices[tier], time.monotonic() - start)
+    if grader is not None:
+        outcome["score"] = grader(outcome["answer"], row.get("answer"), row)
+    return row["id"], tier, outcome
+
+
+async def _judge(asker: Asker, row: Row, tier: str, known: Mapping[tuple[str, str], Row]) -> Step:
+    """The outcome with the score that the top tier gives; its own answer is the measure."""
+    outcome, top = known[row["id"], tier], asker.ladder.tiers[-1]
+    reference = known[row["id"], top]["answer"]
+    score = 1.0 if tier == top else await judge(asker, top, messages_of(row), outcome["answer"], reference)
+    return row["id"], tier, {**outcome, "score": score}
 
 
 async def label(
-    rows: Sequence[Row], ladder: Ladder, grader: Grader, output: Path, progress: Callable[[int, int], None],
+    rows: Sequence[Row], ladder: Ladder, grader: Grader | None, output: Path, progress: Callable[[int, int], None],
     transport: Any = None,
 ) -> int:
-    """Label every row by every tier and write `output`; returns how many answers came from the journal."""
-    journal = output.with_name(output.name + ".journal")
-    known = read_journal(journal)
-    todo = [
-        (i, tier) for i, row in enumerate(rows) for tier in ladder.tiers if (row["id"], tier) not in known
-    ]
-    total = len(rows) * len(ladder.tiers)
-    reused = total - len(todo)
-    with journal.open("a", encoding="utf-8") as file:
-        file.write("\n")  # ends a line that a kill cut short
-        async for i, tier, outcome in _run(rows, todo, ladder, transport):
-            outcome["score"] = grader(outcome["answer"], rows[i].get("answer"), rows[i])
-            known[rows[i]["id"], tier] = outcome
-            file.write(json.dumps({"id": rows[i]["id"], "tier": tier, "outcome": outcome}) + "\n")
-            file.flush()
-            progress(len(known), total)
+    """Label every row by every tier and write `output`; without a grader the top tier judges.
+
+    Returns how many answers came from an earlier run's journal.
+    """
+    import httpx
+
+    headers = {"authorization": f"Bearer {ladder.api_key}"}
+    cells = [(row, tier) for row in rows for tier in ladder.tiers]
+    with Journal(output.with_name(output.name + ".journal")) as journal:
+        known = journal.known
+        todo = [(row, tier) for row, tier in cells if (row["id"], tier) not in known]
+        async with httpx.AsyncClient(
+            base_url=ladder.url, headers=headers, timeout=ladder.timeout_s, transport=transport
+        ) as client:
+            asker = Asker(client, ladder)
+            async for step in as_they_come(_answer(asker, row, tier, grader) for row, tier in todo):
+                journal.add(*step)
+                progress(len(known), len(cells))
+            unjudged = [(row, tier) for row, tier in cells if "score" not in known[row["id"], tier]]
+            async for step in as_they_come(_judge(asker, row, tier, known) for row, tier in unjudged):
+                journal.add(*step)
     write_outcomes(output, rows, ladder.tiers, known)
-    journal.unlink()
-    return reused
+    journal.path.unlink()
+    return len(cells) - len(todo)
 
 
 def write_outcomes(

@@ -66,9 +66,9 @@ class Script:
         })  # fmt: skip
 
 
-async def run(script, output, **limits):
+async def run(script, output, grader=GRADERS["exact"], **limits):
     ladder = Ladder("http://ladder", "key", ["small", "large"], {"small": (1, 2), "large": (10, 20)}, **limits)
-    return await label(ROWS, ladder, GRADERS["exact"], output, lambda done, total: None, httpx.MockTransport(script))
+    return await label(ROWS, ladder, grader, output, lambda done, total: None, httpx.MockTransport(script))
 
 
 def start(script, output, **limits):
@@ -109,3 +109,23 @@ def test_prompts_that_cannot_be_asked_are_named(tmp_path):
     for lines, said in (([{"id": 1}], "line 1: no `messages`"), ([ROWS[0], ROWS[0]], "line 2: id 'p0' again")):
         with pytest.raises(BadInput, match=said):
             read_prompts(write_jsonl(tmp_path / "p.jsonl", lines))
+
+
+def test_the_top_tier_judges_where_nothing_grades(tmp_path):
+    asked = []
+
+    def ladder(request):
+        body = json.loads(request.content)
+        text = body["messages"][0]["content"]
+        if text.startswith("Two assistants"):
+            asked.append(text)
+            verdict = "Yes." if "assistant 1 at least" in text else "no"  # favours the first place
+            return httpx.Response(200, json={"choices": [{"message": {"content": verdict}}]})
+        answer = "same" if text == "0+1" else f"{body['model']} says"
+        return httpx.Response(200, json={"choices": [{"message": {"content": answer}}], "usage": {}})
+
+    start(ladder, tmp_path / "out.jsonl", grader=find_grader("judge"))
+    rows = [json.loads(line)["outcomes"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["large"]["score"] for row in rows] == [1, 1, 1, 1]
+    assert [row["small"]["score"] for row in rows] == [1, 0.5, 0.5, 0.5]
+    assert len(asked) == 6
