@@ -51,6 +51,7 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     Learned state is attributes ending in `_` that hold arrays, numbers, texts, or other classifiers.
     """
 
+    needs_meaning = False  # whether it looks at sentence embeddings, which need an extra
     prior_: Floats  # (n_tiers,) mean score of each tier in training
 
     def fit(

@@ -38,6 +38,7 @@ class RandomForest(Classifier):
 
     def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         self.latent_ = fit_latent(view.words, self.directions, self.seed)
+        self._fit_more(view)
         # Trees that must also tell apart what other models could answer split on what makes prompts hard, and less on
         # one tier's luck; only the tiers' columns are kept.
         target = filled(np.concatenate([y, helpers], axis=1))
@@ -54,8 +55,15 @@ class RandomForest(Classifier):
         self.forest_ = average_forest(model, y.shape[1])
 
     def _features(self, view: View) -> Floats:
-        both = np.concatenate([view.hand, latent(self.latent_, view.words)], axis=1)
-        return np.asarray(both, dtype=np.float32)  # as scikit-learn's trees compare
+        parts = [view.hand, latent(self.latent_, view.words), *self._more(view)]
+        return np.asarray(np.concatenate(parts, axis=1), dtype=np.float32)  # as scikit-learn's trees compare
+
+    def _fit_more(self, view: View) -> None:
+        """A subclass learns further features here."""
+
+    def _more(self, view: View) -> list[Floats]:
+        """Further features of a subclass."""
+        return []
 
     def logits(self, view: View) -> Floats:
         return logit(np.clip(walk_average(self.forest_, self._features(view)), 0.01, 0.99))

@@ -5,6 +5,7 @@ from typing import Any
 
 from classifiers.base import Classifier
 from classifiers.boosted import Boosted
+from classifiers.embedded import Embedded, EmbeddedForest, EmbeddedLinear
 from classifiers.ensemble import Ensemble
 from classifiers.errors import BadArtifact
 from classifiers.forest import RandomForest
@@ -22,6 +23,7 @@ CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
     "forest": RandomForest,
     "neighbours": Neighbours,
     "ensemble": Ensemble,
+    "embed": Embedded,
 }
 DEFAULT = "ensemble"
 
@@ -29,7 +31,8 @@ DEFAULT = "ensemble"
 PARTS: dict[str, type[Classifier]] = {
     part.__name__: part
     for part in (
-        LengthRule, NgramLinear, HandLinear, JointLinear, Boosted, RandomForest, Neighbours, Ensemble, Sufficiency
+        LengthRule, NgramLinear, HandLinear, JointLinear, Boosted, RandomForest, Neighbours, Ensemble, Sufficiency,
+        Embedded, EmbeddedForest, EmbeddedLinear,
     )
 }  # fmt: skip
 

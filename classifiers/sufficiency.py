@@ -50,6 +50,12 @@ def cross_fit(
     return found
 
 
+def prepare(model: Classifier, view: View) -> None:
+    """Compute once what all folds will take rows of."""
+    if model.needs_meaning:
+        view.meaning  # noqa: B018  # a cached property
+
+
 def platt(z: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
     """Slope and offset that turn log-odds z (n,) into calibrated ones; near (1, 0) when rows are few."""
     known = ~np.isnan(y)
@@ -101,6 +107,7 @@ class Sufficiency(Classifier):
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         extra = no_helpers(len(y)) if helpers is None else helpers
         make = CLASSIFIERS[self.name]
+        prepare(make(), view)
         with threadpool_limits(1, "blas"):  # small products: threads only wait for each other
             fold = folds_of(groups or view.texts, self.n_folds)
             z = cross_fit(make, view, y, weight, extra, fold, progress)

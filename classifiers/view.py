@@ -44,9 +44,18 @@ class View:
         """(n,) length in bytes."""
         return np.concatenate([np.diff(part.bounds) - 1.0 for part, _ in self._parts])
 
+    @cached_property
+    def meaning(self) -> Floats:
+        """(n, 384) sentence embeddings; needs the extra `embed`."""
+        from classifiers.minilm import encoder  # late: loads 90 MB of weights
+
+        return encoder().encode(self.texts).astype(np.float64)
+
     def take(self, rows: NDArray[np.int64]) -> "View":
         """Some of the texts, with what was already computed for them."""
         picked = View.__new__(View)
         picked.texts = [self.texts[i] for i in rows]
         picked.__dict__.update(hand=self.hand[rows], words=self.words.take(rows), size=self.size[rows])
+        if "meaning" in self.__dict__:
+            picked.__dict__["meaning"] = self.meaning[rows]
         return picked
