@@ -19,16 +19,24 @@ def estimate(text: str) -> int:
     return round(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN) + TEMPLATE_TOKENS
 
 
-def counter(tier: Tier) -> Counter:
-    """The tier's own tokenizer if its folder is here, else the estimate."""
+def vocabulary(tier: Tier) -> bytes:
+    """The tier's tokenizer.json; empty where it is not here."""
     file = Path(tier.source) / "tokenizer.json" if isinstance(tier, VllmTier) else None
-    if file is None or not file.exists():
+    return file.read_bytes() if file and file.exists() else b""
+
+
+def counter(vocabulary: bytes) -> Counter:
+    """Counts as this tokenizer does; by the estimate where there is none."""
+    if not vocabulary:
         return estimate
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer = Tokenizer.from_buffer(vocabulary)
     return lambda text: len(tokenizer.encode(readable(text), add_special_tokens=False).ids) + TEMPLATE_TOKENS
 
 
 def counters(config: Config) -> Mapping[str, Counter]:
-    return {tier.name: counter(tier) for tier in config.tiers}
+    """By tier; tiers with the same tokenizer share one counter, so that a text is counted once for all of them."""
+    files = {tier.name: vocabulary(tier) for tier in config.tiers}
+    made = {file: counter(file) for file in set(files.values())}
+    return {name: made[file] for name, file in files.items()}

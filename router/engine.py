@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from classifiers import Artifact, Rule, explicit
 from router import policy, wire
 from router.config import Config, Tier
@@ -79,7 +77,7 @@ class Router:
             top = next(t.name for t in reversed(self.tiers) if t.name not in excluded)
             return Decision(top, "fixed", target, {}, excluded)
         p = self.artefact.predict_one(facts.text)
-        return policy.pick(self.names, p, np.asarray(self.artefact.costs), rule, target, excluded)
+        return policy.pick(self.names, p, self.artefact.costs, rule, target, excluded)
 
 
 def as_chance(text: str) -> float | None:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from classifiers import Rule, choose
 from classifiers.artifact import Floats
 from router.config import Tier
@@ -26,13 +24,17 @@ def tokens_at_most(text: str) -> int:
 def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, str]:
     """Tiers that cannot take the request, each with the reason. Counts tokens only where they might not fit."""
     out: dict[str, str] = {}
+    counted: dict[Counter, int] = {}  # tiers of one family share a counter, and counting is the dearest step here
     most = tokens_at_most(facts.counted) + facts.answer_tokens
     for tier in tiers:
         missing = [ABILITIES[need] for need in sorted(facts.needs) if not able(tier, need)]
         if missing:
             out[tier.name] = missing[0]
         elif most > tier.context:
-            has = count[tier.name](facts.counted)
+            counter = count[tier.name]
+            if counter not in counted:
+                counted[counter] = counter(facts.counted)
+            has = counted[counter]
             if has + facts.answer_tokens > tier.context:
                 out[tier.name] = f"takes {tier.context} tokens, this needs {has + facts.answer_tokens}"
     return out
@@ -58,5 +60,5 @@ def pick(
     if rule.kind == "tier":  # the fixed tier, or the next larger one that is permitted
         wanted = next((i for i in allowed if i >= rule.value), allowed[-1])
         return Decision(names[wanted], "fixed", target, chances, excluded)
-    at, reason = choose(np.asarray(p)[allowed], np.asarray(cost)[allowed], rule)
+    at, reason = choose(p[allowed], cost[allowed], rule)
     return Decision(names[allowed[at]], reason, target, chances, excluded)

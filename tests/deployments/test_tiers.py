@@ -151,3 +151,21 @@ def test_an_upstream_nobody_reaches_is_a_503():
     settings = config.RemoteTier(name="it", engine="remote", context=9, price=PRICE, url="http://127.0.0.1:9/v1", model="m")
     with pytest.raises(NoReplica):
         asyncio.run(RemoteTier(settings).complete("chat/completions", BODY))
+
+
+def test_tiers_with_one_tokenizer_share_a_counter_and_a_text_is_counted_once():
+    from deployments.tokens import counters
+    from router.config import load_config
+    from router.policy import exclude
+    from router.types import Facts
+
+    ladder = load_config("pocket")
+    assert len(set(counters(ladder).values())) == 1
+    asked = []
+
+    def count(text: str) -> int:
+        asked.append(text)
+        return 600
+
+    excluded = exclude(Facts("", "x" * 600, "auto", 1), ladder.tiers, dict.fromkeys(ladder.names, count))
+    assert list(excluded) == ladder.names and len(asked) == 1
