@@ -45,6 +45,16 @@ def check_training(n: int, y: Floats) -> None:
         raise BadTraining(f"scores go from {np.nanmin(y)} to {np.nanmax(y)}: expected [0, 1]")
 
 
+def training_inputs(
+    n: int, y: Floats, sample_weight: Floats | None, helpers: Floats | None
+) -> tuple[Floats, Floats, Floats]:
+    """(y, weight, helpers) as arrays with their defaults, checked. Raises BadTraining."""
+    y = np.asarray(y, dtype=np.float64)
+    check_training(n, y)
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    return y, weight, no_helpers(len(y)) if helpers is None else helpers
+
+
 class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Base of all classifiers. A subclass writes `_fit` and `logits`; the rest is here.
 
@@ -65,12 +75,10 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
         helpers: (n, m) scores of other models on the same prompts, which some classifiers learn from besides.
         """
-        y = np.asarray(y, dtype=np.float64)
-        check_training(len(texts), y)
-        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        y, weight, extra = training_inputs(len(texts), y, sample_weight, helpers)
         known = ~np.isnan(y) * weight[:, None]
         self.prior_ = (known * np.nan_to_num(y)).sum(0) / np.maximum(known.sum(0), 1e-12)
-        self._fit(as_view(texts), y, weight, no_helpers(len(y)) if helpers is None else helpers)
+        self._fit(as_view(texts), y, weight, extra)
         return self
 
     def predict_proba(self, texts: Sequence[str] | View) -> Floats:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from classifiers.base import Classifier, Floats
+from classifiers.base import Floats
+from classifiers.ensemble import Ensemble
 from classifiers.forest import RandomForest
-from classifiers.linear import JointLinear
 from classifiers.view import View
 
 
@@ -28,22 +28,8 @@ class EmbeddedForest(RandomForest):
         return [(view.meaning - self.centre_) @ self.axes_]
 
 
-class Embedded(Classifier):
+class Embedded(Ensemble):
     """The default with sentence embeddings besides (extra `embed`): some 50 ms a prompt."""
 
     needs_meaning = True
-    linear_: JointLinear
-    forest_: EmbeddedForest
-
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-
-    def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
-        self.linear_ = JointLinear().fit(view, y, weight)
-        self.forest_ = EmbeddedForest(seed=self.seed).fit(view, y, weight, helpers)
-
-    def logits(self, view: View) -> Floats:
-        return np.asarray((self.linear_.logits(view) + self.forest_.logits(view)) / 2)
-
-    def explain(self, text: str) -> dict[str, Floats]:
-        return {name: moved / 2 for name, moved in self.linear_.explain(text).items()}
+    forest = EmbeddedForest

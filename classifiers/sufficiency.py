@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from classifiers.base import Classifier, Floats, as_view, check_training, logit, no_helpers, sigmoid
+from classifiers.base import Classifier, Floats, as_view, logit, sigmoid, training_inputs
 from classifiers.costs import fit_costs, guess_costs
 from classifiers.familiar import fit_familiar, unfamiliar
 from classifiers.text import clip
@@ -102,10 +102,8 @@ class Sufficiency(Classifier):
         """
         from classifiers.registry import CLASSIFIERS  # late: the registry lists this class as a part
 
-        y, view = np.asarray(y, dtype=np.float64), as_view(texts)
-        check_training(len(view), y)
-        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        extra = no_helpers(len(y)) if helpers is None else helpers
+        view = as_view(texts)
+        y, weight, extra = training_inputs(len(view), y, sample_weight, helpers)
         make = CLASSIFIERS[self.name]
         prepare(make(), view)
         with threadpool_limits(1, "blas"):  # small products: threads only wait for each other

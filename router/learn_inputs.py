@@ -5,11 +5,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from classifiers import CLASSIFIERS, DEFAULT, Artifact, BadArtifact, Rule, load
 from classifiers.artifact import MANIFEST, manifest_text, read_manifest
 from router.errors import BadInput
 from router.outcomes import Outcomes, join, parse_tiers, read_outcomes
+
+T = TypeVar("T")
 
 
 def known_classifier(name: str | None) -> str:
@@ -24,16 +27,18 @@ def known_classifier(name: str | None) -> str:
     return name
 
 
+def _by_tier(option: str, text: str, read: Callable[[str], T], form: str) -> dict[str, T]:
+    """`small=…,large=…` -> what `read` makes of each value, by tier."""
+    try:
+        return {k.strip(): read(v) for k, _, v in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        raise BadInput(f"{option} {text!r}: expected {form}") from None
+
+
 def parse_costs(text: str | None) -> dict[str, float]:
     """`small=0.001,large=0.02` -> USD a request by tier."""
-    if not text:
-        return {}
-    try:
-        return {k.strip(): float(v) for k, _, v in (part.partition("=") for part in text.split(","))}
-    except ValueError:
-        raise BadInput(
-            f"--costs {text!r}: expected TIER=USD,TIER=USD, for example small=0.001,large=0.02"
-        ) from None
+    form = "TIER=USD,TIER=USD, for example small=0.001,large=0.02"
+    return _by_tier("--costs", text, float, form) if text else {}
 
 
 def read_all(paths: Sequence[Path], tiers: str, costs: Mapping[str, float] | None = None) -> Outcomes:
@@ -57,12 +62,7 @@ def _price(text: str) -> tuple[float, float]:
 
 def parse_prices(text: str) -> dict[str, tuple[float, float]]:
     """`small=0.1,large=0.5:1.5` -> USD per million (input, output) tokens by tier."""
-    try:
-        return {k.strip(): _price(v) for k, _, v in (part.partition("=") for part in text.split(","))}
-    except ValueError:
-        raise BadInput(
-            f"--prices {text!r}: expected TIER=USD or TIER=USD:USD, for example small=0.1,large=3:9"
-        ) from None
+    return _by_tier("--prices", text, _price, "TIER=USD or TIER=USD:USD, for example small=0.1,large=3:9")
 
 
 def ladder_of(
