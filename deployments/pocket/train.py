@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -22,6 +23,7 @@ from deployments.pocket.data import Batch, Encoder, batches
 
 CONTEXT = 512
 CHECKPOINT_EVERY_S = 120
+WEIGHTS, STATE = "weights.", "state."  # prefixes of the two kinds of tensors in a checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,6 @@ SHAPES = {
     "small": Shape(hidden=64, heads=2, inner=96, layers=2, tokens_m=3.5, lr=5e-3, teacher="large"),
 }
 BATCH_TOKENS = 1_800
-TEMPERATURE = 1.0
 
 
 def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
@@ -83,8 +84,8 @@ def loss_of(model: LlamaForCausalLM, batch: Batch, teacher: LlamaForCausalLM | N
     if teacher is None:
         return cross_entropy(logits, answer_ids(batch))
     with torch.inference_mode():
-        target = log_softmax(answer_logits(teacher, batch) / TEMPERATURE, dim=-1)
-    return kl_div(log_softmax(logits / TEMPERATURE, dim=-1), target.clone(), log_target=True, reduction="batchmean")
+        target = log_softmax(answer_logits(teacher, batch), dim=-1)
+    return kl_div(log_softmax(logits, dim=-1), target.clone(), log_target=True, reduction="batchmean")
 
 
 class Optimisers:
@@ -145,28 +146,30 @@ class Trainer:
         self.tier, self.out, self.seed = tier, out, seed
         self.shape = shape or SHAPES[tier]
         self.model = new_model(self.shape, seed)
-        self.teacher = load_model(out / self.shape.teacher) if self.shape.teacher else None
+        self.teacher = LlamaForCausalLM.from_pretrained(out / self.shape.teacher) if self.shape.teacher else None
         self.optimisers = Optimisers(self.model, self.shape.lr)
         self.progress = Progress(tier)
         self.checkpoint = out / f"{tier}.checkpoint"
         self.resume()
 
     def resume(self) -> None:
-        state = self.checkpoint / "progress.json"
-        if state.exists():
-            self.progress = Progress(**json.loads(state.read_text()))
-            self.model.load_state_dict(load_file(self.checkpoint / "model.safetensors"), strict=False)
-            self.model.tie_weights()
-            self.optimisers.restore(load_file(self.checkpoint / "optimisers.safetensors"))
+        if not self.checkpoint.exists():
+            return
+        with safe_open(self.checkpoint, "pt") as file:
+            self.progress = Progress(**json.loads(file.metadata()["progress"]))
+            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        weights, state = ({k.removeprefix(p): v for k, v in stored.items() if k.startswith(p)} for p in (WEIGHTS, STATE))
+        self.model.load_state_dict(weights, strict=False)
+        self.model.tie_weights()
+        self.optimisers.restore(state)
 
     def save_checkpoint(self) -> None:
-        """Write beside, then rename the small file last: a kill leaves the old checkpoint or the new one."""
-        self.checkpoint.mkdir(parents=True, exist_ok=True)
-        weights = {k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
-        for name, tensors in (("model", weights), ("optimisers", self.optimisers.tensors())):
-            save_file(tensors, self.checkpoint / f"{name}.new")
-            (self.checkpoint / f"{name}.new").rename(self.checkpoint / f"{name}.safetensors")
-        (self.checkpoint / "progress.json").write_text(json.dumps(asdict(self.progress)))
+        """One file, written beside and renamed: a kill leaves the old checkpoint or the new one, never a mixture."""
+        weights = {WEIGHTS + k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
+        state = {STATE + k: v for k, v in self.optimisers.tensors().items()}
+        fresh = self.checkpoint.with_suffix(".new")
+        save_file(weights | state, fresh, {"progress": json.dumps(asdict(self.progress))})
+        fresh.rename(self.checkpoint)
 
     def run(self, report: Callable[[Progress, float], None]) -> None:
         """Train to the end; `report(progress, total tokens)` is called after every step."""
@@ -204,15 +207,8 @@ class Trainer:
     def publish(self) -> None:
         """Write the finished tier: weights in safetensors, config, tokenizer with chat template."""
         folder = self.out / self.tier
-        self.model.eval()
         self.model.save_pretrained(folder)
         tokenizer.save(folder)
-
-
-def load_model(folder: Path) -> LlamaForCausalLM:
-    model = LlamaForCausalLM.from_pretrained(folder)
-    model.eval()
-    return model
 
 
 def answers(model: LlamaForCausalLM, prompts: list[str], most: int = 120) -> list[str]:

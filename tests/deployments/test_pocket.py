@@ -11,7 +11,7 @@ from deployments.pocket import data, tasks, tokenizer
 from router.cli import main
 
 MODELS = Path(tasks.__file__).parent / "models"
-SIZES = {"small": 0, "medium": 0, "large": 0}
+TIERS = ("small", "medium", "large")
 
 
 @pytest.mark.parametrize("kind", ["single", "composite", "chain"])
@@ -54,7 +54,7 @@ def parameters(tier: str) -> int:
 
 
 def test_each_tier_is_at_least_four_times_the_one_below_and_all_are_small():
-    small, medium, large = map(parameters, SIZES)
+    small, medium, large = map(parameters, TIERS)
     assert medium >= 4 * small and large >= 4 * medium
     assert sum(f.stat().st_size for f in MODELS.rglob("*") if f.is_file()) <= 16e6
 
