@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from ray import serve
-from starlette.applications import Starlette
 
 from deployments.echo_tier import EchoTier
 from deployments.ingress import Ingress, hashed
@@ -39,14 +38,10 @@ def make_remote(tier: Any, handle: Any, timeout_s: float) -> Tier:
 
 
 def make_vllm(tier: Any, handle: Any, timeout_s: float) -> Tier:
-    return ServeTier(tier.name, handle, running_replicas(f"tier-{deployment_name(tier.name)}"), timeout_s)
+    return ServeTier(tier.name, handle, running_replicas(handle.deployment_name), timeout_s)
 
 
 TIERS: dict[str, Callable[[Any, Any, float], Tier]] = {"echo": make_echo, "remote": make_remote, "vllm": make_vllm}
-
-
-def deployment_name(tier: str) -> str:
-    return tier.replace("/", "--").replace(".", "_")
 
 
 def running_replicas(deployment: str) -> Callable[[], Awaitable[int]]:
@@ -73,9 +68,6 @@ class ServedIngress(Ingress):
         router = Router(settings, load_artefact(settings), counters(settings))
         super().__init__(router, tiers, key_hash, settings.server.max_body_bytes)
 
-    def __serve_build_asgi_app__(self) -> Starlette:
-        return self.app()
-
 
 def check(config: Config) -> None:
     """Everything that can stop the start, without starting. Raises BadConfig."""
@@ -86,8 +78,7 @@ def check(config: Config) -> None:
 
 
 def application(config: Config, key_hash: str) -> Any:
-    """The Serve application: an ingress over the tiers' deployments, which start side by side."""
-    check(config)
+    """The Serve application: an ingress over the tiers' deployments, which start side by side. `check` the config first."""
     handles = {}
     for tier in config.tiers:
         if tier.engine == "vllm":
@@ -109,4 +100,6 @@ def build(args: Args) -> Any:
     key = os.environ.get("STEPDOWN_API_KEY", "")
     if not key:
         raise BadConfig("set STEPDOWN_API_KEY, the key that clients must send (stepdown serve makes one by itself)")
-    return application(load_config(args.config), hashed(key))
+    config = load_config(args.config)
+    check(config)
+    return application(config, hashed(key))

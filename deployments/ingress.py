@@ -5,7 +5,8 @@ import hmac
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from starlette.applications import Starlette
@@ -148,12 +149,13 @@ class Ingress:
             return response
         return StreamingResponse(self.whole(first, events), media_type="text/event-stream", headers=shown)
 
-    async def whole(self, first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def whole(self, first: bytes, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
         """The stream; a tier that fails in the middle ends it with an error event, not with silence."""
         yield first
         try:
-            async for item in events:
-                yield item
+            async with aclosing(events):  # a client that leaves between two events must not leave the tier working
+                async for item in events:
+                    yield item
         except RequestFailed as error:
             yield event(error.body())
             yield DONE

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from deployments.tier import failure
 from router import config
 from router.errors import NoReplica, TierFailed
 from router.types import Path
@@ -64,17 +65,3 @@ class RemoteTier:
             raise TierFailed(self.name, type(error).__name__) from None
         finally:
             await response.aclose()
-
-
-def failure(tier: str, status: int, raw: bytes) -> TierFailed | NoReplica:
-    """The tier's own error: 503 and 429 mean try later, other 4xx are the request's fault, the rest the tier's."""
-    if status in (429, 503):
-        return NoReplica(tier, f"status {status}")
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        body = None
-    body = body if isinstance(body, dict) else {}
-    error = body.get("error")
-    message = error.get("message") if isinstance(error, dict) else None
-    return TierFailed(tier, str(message or f"status {status}")[:500], status, body)

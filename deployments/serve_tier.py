@@ -8,7 +8,7 @@ from typing import Any
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from deployments.remote_tier import failure
+from deployments.tier import failure
 from router.errors import NoReplica, TierFailed
 from router.types import Path
 
