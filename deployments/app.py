@@ -38,17 +38,17 @@ def make_remote(tier: Any, handle: Any, timeout_s: float) -> Tier:
 
 
 def make_vllm(tier: Any, handle: Any, timeout_s: float) -> Tier:
-    return ServeTier(tier.name, handle, running_replicas(handle.deployment_name), timeout_s)
+    return ServeTier(tier.name, handle, running_replicas(handle.app_name, handle.deployment_name), timeout_s)
 
 
 TIERS: dict[str, Callable[[Any, Any, float], Tier]] = {"echo": make_echo, "remote": make_remote, "vllm": make_vllm}
 
 
-def running_replicas(deployment: str) -> Callable[[], Awaitable[int]]:
+def running_replicas(application: str, deployment: str) -> Callable[[], Awaitable[int]]:
     """Asks Serve's controller, off the event loop, how many replicas are running."""
 
     def look() -> int:
-        app = serve.status().applications.get(APP)
+        app = serve.status().applications.get(application)
         found = app.deployments.get(deployment) if app else None
         return sum(n for state, n in found.replica_states.items() if "RUNNING" in str(state)) if found else 0
 

@@ -169,3 +169,15 @@ def test_tiers_with_one_tokenizer_share_a_counter_and_a_text_is_counted_once():
 
     excluded = exclude(Facts("", "x" * 600, "auto", 1), ladder.tiers, dict.fromkeys(ladder.names, count))
     assert list(excluded) == ladder.names and len(asked) == 1
+
+
+def test_replicas_are_looked_up_in_the_application_they_belong_to(monkeypatch):
+    """`serve run` calls it `default`, `stepdown serve` calls it `stepdown`: only the handle knows."""
+    from types import SimpleNamespace as Plain
+
+    from deployments import app
+
+    found = {"default": Plain(deployments={"tier-it": Plain(replica_states={"RUNNING": 2, "STARTING": 1})})}
+    monkeypatch.setattr(app.serve, "status", lambda: Plain(applications=found))
+    assert asyncio.run(app.running_replicas("default", "tier-it")()) == 2
+    assert asyncio.run(app.running_replicas("stepdown", "tier-it")()) == 0
