@@ -168,6 +168,7 @@ def told(decided: Decision) -> dict[str, Any]:
         "reason": decided.reason,
         "target": decided.target,
         "confidence": decided.confidence,
+        "unfamiliar": decided.unfamiliar,
         "p": dict(decided.p),
         "excluded": dict(decided.excluded),
     }

@@ -1,6 +1,7 @@
 """The router in one object: facts + constraints + classifier + policy. Deciding touches nothing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from classifiers import Artifact, Rule, explicit
 from router import policy, wire
@@ -76,8 +77,9 @@ class Router:
         if rule is None or self.artefact is None:
             top = next(t.name for t in reversed(self.tiers) if t.name not in excluded)
             return Decision(top, "fixed", target, {}, excluded)
-        p = self.artefact.predict_one(facts.text)
-        return policy.pick(self.names, p, self.artefact.costs, rule, target, excluded)
+        p, cost, unfamiliar = self.artefact.guess_one(facts.text)
+        decided = policy.pick(self.names, p, cost, rule, target, excluded)
+        return replace(decided, unfamiliar=round(unfamiliar, 4))
 
 
 def as_chance(text: str) -> float | None:

@@ -52,7 +52,10 @@ def refuse(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], ex
 def pick(
     names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str, excluded: Mapping[str, str]
 ) -> Decision:
-    """Choose among the permitted tiers. p, cost: shape (n_tiers,), in the order of `names`, cheapest first."""
+    """Choose among the permitted tiers.
+
+    p, cost: shape (n_tiers,), in the order of `names`, cheapest first; cost is this prompt's, the top tier's mean = 1.
+    """
     allowed = [i for i, name in enumerate(names) if name not in excluded]
     chances = {names[i]: round(float(p[i]), 6) for i in allowed}
     if len(allowed) == 1:

@@ -36,6 +36,8 @@ class Decision:
     """the chance of each permitted tier that its answer is good enough, each in [0, 1]; empty when nobody asked"""
     excluded: Mapping[str, str] = field(default_factory=dict)
     """tiers ruled out before the classifier was asked, each with the reason"""
+    unfamiliar: float | None = None
+    """how unlike the prompts of training, 0 (alike) to 1 (nothing seen is like it); None when nobody asked"""
 
     @property
     def confidence(self) -> float | None:

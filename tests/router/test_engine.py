@@ -18,16 +18,16 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
 
 class Fixed:
-    """An artefact that always gives the same chances."""
+    """An artefact that always gives the same chances; long prompts look strange to it and cost more."""
 
-    costs = np.array([0.05, 0.25, 1.0])
     rules = {"balanced": Rule("chance", 0.9), "cheap": Rule("utility", 1.0), "quality": Rule("tier", 1)}
 
     def __init__(self, *p: float) -> None:
         self.p = np.array(p)
 
-    def predict_one(self, text: str):
-        return self.p
+    def guess_one(self, text: str):
+        length = 1.0 if len(text) <= 20 else 4.0
+        return self.p, np.array([0.05, 0.25, 1.0]) * length, 0.125 if length == 1.0 else 1.0
 
 
 def router(*p: float, target="balanced", **changes) -> Router:
@@ -65,6 +65,18 @@ def test_a_decision_shows_every_step():
     assert decision.excluded == {"small": "takes no tools"}
     assert decision.p == {"medium": 0.99, "large": 1.0}
     assert (decision.tier, decision.confidence, decision.target) == ("medium", 0.99, "balanced")
+
+
+def test_what_is_paid_is_this_prompts_cost_and_not_the_mean():
+    made = router(0.2, 0.9, 1.0)
+    assert decide(made, "auto:cheap", "short").tier == "medium"  # 0.9 - 0.25 against 0.2 - 0.05
+    assert decide(made, "auto:cheap", "x" * 40).tier == "small"  # four times that for little more
+
+
+def test_a_decision_says_how_strange_the_prompt_is():
+    assert decide(router(0.9, 0.9, 0.9)).unfamiliar == 0.125
+    assert decide(router(0.9, 0.9, 0.9), content="x" * 40).unfamiliar == 1.0
+    assert decide(router(0.9, 0.9, 0.9), "large").unfamiliar is None
 
 
 def test_a_long_prompt_goes_past_the_tiers_it_does_not_fit():
