@@ -133,6 +133,62 @@ class Routing(Settings):
     """what `auto` means: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
 
 
+class Escalation(Settings):
+    """What happens after a smaller tier has answered: accept it, or go up."""
+
+    mode: Literal["buffer", "holdback", "pre"] = "pre"
+    """buffer: look at the whole answer; holdback: at its first tokens when streaming; pre: decide before only"""
+    holdback_tokens: Annotated[int, Field(ge=1, le=256)] = 16
+    """tokens of a stream to look at before it is committed"""
+    max_steps: Annotated[int, Field(ge=1)] = 3
+    """tiers that may be tried for one request"""
+    without_certificate: Literal["escalate", "uncalibrated"] = "uncalibrated"
+    """no valid certificate covers the request: always go up, or go by expected worth and say that nothing is promised"""
+    audit_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """share of accepted answers that the largest tier is asked for too, in the background"""
+
+
+class Delegation(Settings):
+    """When the largest tier may hand parts of a request down, and within which limits."""
+
+    mode: Literal["off", "plan", "tool", "auto"] = "off"
+    """plan: where its gates pass; tool: where the client offers `stepdown:delegate`; auto: both"""
+    min_input_tokens: Annotated[int, Field(ge=1)] = 4_000
+    """shorter requests are answered directly, unless a long answer is expected"""
+    min_parts: Annotated[int, Field(ge=2)] = 3
+    """parts that a request must visibly have"""
+    min_saving: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """share of the direct cost that delegation must be expected to save"""
+    offload_min_tokens: Annotated[int, Field(ge=1)] = 2_000
+    """text blocks of that many tokens are put behind a handle; the planner sees a preview"""
+    preview_chars: Annotated[int, Field(ge=8)] = 400
+    """characters of a block that the planner sees"""
+    plan_prompt: str | None = None
+    """what the planner is told, with {preview}, {manifest} and {task}; none: the shipped instruction"""
+    plan_max_tokens: Annotated[int, Field(ge=16)] = 2_048
+    """tokens that a plan may have"""
+    worker_prompt: str | None = None
+    """what a worker is told, with {context} and {task}; none: the shipped instruction"""
+    max_subtasks: Annotated[int, Field(ge=2, le=64)] = 8
+    """subtasks of one plan, parts of a mapped subtask counted singly"""
+    max_plans: Annotated[int, Field(ge=1, le=2)] = 2
+    """plans for one request, repairs counted"""
+    max_calls: Annotated[int, Field(ge=3)] = 16
+    """calls for one request, retries counted"""
+    max_in_flight: Annotated[int, Field(ge=1)] = 8
+    """calls of one request at the same time"""
+    max_cost_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """spend at most this many times the direct estimate; checked before every call"""
+    deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    """seconds for the whole request"""
+    final_reserve: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """share of the deadline kept for the final call"""
+    grounding: list[str] = ["extract", "answer"]
+    """kinds of subtasks whose evidence must be a verbatim quote of their context"""
+    digest_over_tokens: Annotated[int, Field(ge=16)] = 400
+    """longer results are shown to the merging tier by head and tail, and spliced by reference"""
+
+
 class Server(Settings):
     """The HTTP side."""
 
@@ -155,6 +211,10 @@ class Config(Settings):
     """the ladder, cheapest first"""
     routing: Routing = Routing()
     """how `auto` decides"""
+    escalation: Escalation = Escalation()
+    """after a smaller tier has answered"""
+    delegation: Delegation = Delegation()
+    """handing parts of a request down"""
     server: Server = Server()
     """the HTTP side"""
 

@@ -1,8 +1,10 @@
 """The values that travel between reading a request and answering it."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from router.errors import RequestFailed
 
 Path = Literal["chat/completions", "completions"]
 Reason = Literal["asked for", "only one fits", "good enough", "best we have", "worth its cost", "fixed"]
@@ -66,3 +68,99 @@ class Usage:
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+
+
+Role = Literal["attempt", "probe", "plan", "repair", "subtask", "final", "audit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to one tier, as a flow asks for it."""
+
+    id: str
+    """its name within the flow; no two calls of a flow share one"""
+    tier: str
+    role: Role
+    body: Mapping[str, Any]
+    """OpenAI's chat body; `model` and `stream` are the driver's"""
+    hold: int = 0
+    """above 0 and the client streams: reply after that many tokens, the rest of the stream waiting for a Commit"""
+    timeout_s: float | None = None
+    """seconds until it counts as failed"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for a call. With an `error` everything else is empty."""
+
+    call: Call
+    text: str = ""
+    finish_reason: str = ""
+    """OpenAI's; empty while the answer is partial"""
+    usage: Usage = Usage()
+    logprobs: tuple[float, ...] = ()
+    """of the answer's tokens; empty: the tier gave none, which is not the same as certain or uncertain"""
+    first_margin: float | None = None
+    """log-probability of the first token over its runner-up"""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    refusal: str = ""
+    error: RequestFailed | None = None
+    partial: bool = False
+    """more of it is to come"""
+    at_s: float = 0.0
+    """seconds since the request was received"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a flow asks of the driver. It is sent the replies that have come since, at least one unless `until_s` passed.
+
+    A step that starts nothing waits for what is in flight.
+    """
+
+    start: tuple[Call, ...] = ()
+    cancel: tuple[str, ...] = ()
+    """ids of calls to give up; no reply to them will come"""
+    until_s: float | None = None
+    """seconds since the request was received; then the flow is sent [] if nothing came"""
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    """call id -> what became of its answer, for the trace: `accepted`, `low confidence`, `schema invalid`, ..."""
+    phase: str = ""
+    """shown to waiting clients: `plan`, `subtasks 3/8`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The end of a flow: this call's answer is the client's, from its first byte on."""
+
+    call_id: str
+    splice: Mapping[str, str] = field(default_factory=dict)
+    """texts that replace `{{id}}` in the answer"""
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """what `usage.stepdown` says besides the calls"""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """The end of a flow: this text is the answer, made from answers without a further call."""
+
+    text: str
+    tier: str
+    """whose name the answer bears: the tier that planned it"""
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The end of a flow: no answer."""
+
+    error: RequestFailed
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+End = Commit | Say | Fail
+Flow = Generator[Step, Sequence[Reply], End]
+"""Many steps with models: it asks, the driver fetches. Touches nothing, so a test is lists in and lists out."""
