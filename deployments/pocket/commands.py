@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 HERE = Path(__file__).parent
-ORDER = ("large", "medium", "small")  # the teacher first
+ORDER = ("base", "large", "medium", "small")  # each after the one it is made from
 
 
 @click.group()
@@ -25,7 +25,7 @@ def show(bar: Any, job: Any, progress: Any, total: float) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write.")
 @click.option("--seed", default=0, show_default=True, help="Of weights and data.")
 def train(tier: str | None, out: Path, seed: int) -> None:
-    """Train `large`, then distil `medium` and `small` from it. Goes on where a run that was killed stopped."""
+    """Train `base`, teach it to plan (`large`), then distil `medium` and `small` from it. Goes on where a run that was killed stopped."""
     from rich.progress import Progress
 
     from deployments.pocket.train import SHAPES, Trainer, development_set, exact_match

@@ -16,6 +16,7 @@ SUM_LEVELS = (1, 1, 2, 3, 4)
 OTHER_LEVELS = (1, 1, 1.2, 1.4, 1.6)
 KIND_WEIGHTS = {"add": 2.0, "subtract": 2.0, "sort": 1.3, "largest": 1.3, "fact": 1.5, "spell": 0.6, "upper": 0.7}
 MIX = {"single": 0.80, "composite": 0.10, "chain": 0.10}
+PLANNING_MIX = {"single": 0.55, "composite": 0.12, "chain": 0.08, "plan": 0.25}
 
 
 def drawn_for_training(rng: random.Random) -> tuple[str, int]:
@@ -25,12 +26,20 @@ def drawn_for_training(rng: random.Random) -> tuple[str, int]:
     return kind, rng.choices(tasks.LEVELS, weights)[0]
 
 
-def training_task(rng: random.Random) -> tasks.Task:
-    """Draw until the prompt is not a held-out one."""
-    shape = rng.choices(list(MIX), list(MIX.values()))[0]
+def draw(shape: str, rng: random.Random) -> tuple[tasks.Task, tasks.Task]:
+    """A task of that shape, and the task it is about: itself, but for a plan."""
+    if shape == "plan":
+        return tasks.plan(rng, drawn_for_training)
+    task = tasks.chain(rng) if shape == "chain" else getattr(tasks, shape)(rng, drawn_for_training)
+    return task, task
+
+
+def training_task(rng: random.Random, mix: dict[str, float] = MIX) -> tasks.Task:
+    """Draw until neither the prompt nor what it is about is a held-out one."""
+    shape = rng.choices(list(mix), list(mix.values()))[0]
     while True:
-        task = tasks.chain(rng) if shape == "chain" else getattr(tasks, shape)(rng, drawn_for_training)
-        if not tasks.held_out(task.prompt):
+        task, about = draw(shape, rng)
+        if not tasks.held_out(about.prompt):
             return task
 
 
@@ -77,12 +86,14 @@ def cut(rows: list[tuple[list[int], int]], tokens: int, rng: random.Random) -> l
     return batches
 
 
-def batches(seed: int, tokens: int, start_pool: int = 0) -> Iterator[tuple[int, Batch]]:
+def batches(
+    seed: int, tokens: int, start_pool: int = 0, mix: dict[str, float] = MIX
+) -> Iterator[tuple[int, Batch]]:
     """Endless (pool number, batch); the same for the same seed, and can be taken up again at any pool."""
     encoder, pool = Encoder(), start_pool
     while True:
         rng = random.Random(f"train/{seed}/{pool}")
-        rows = encoder.rows([training_task(rng) for _ in range(POOL)])
+        rows = encoder.rows([training_task(rng, mix) for _ in range(POOL)])
         for rows_of_batch in cut(rows, tokens, rng):
             yield pool, encoder.pad_up(rows_of_batch)
         pool += 1

@@ -14,6 +14,7 @@ from typing import Literal
 from deployments.pocket.facts import CAPITALS, SYMBOLS
 
 Kind = Literal["single", "composite", "chain"]
+SPLIT, DIRECT = '{"plan": [{"each": "c1"}]}', '{"plan": []}'  # spaced as vLLM's grammar for JSON writes it
 LEVELS = range(1, 6)
 HELD_OUT_SHARE = 8  # one prompt in eight, by hash, is never trained on
 
@@ -189,6 +190,19 @@ def chain(rng: random.Random) -> Task:
         results.append(str(value))
     ask = rng.choice(["Give the result of every step.", "Write the result after each step."])
     return Task(" ".join([start, *text, ask]), ", ".join(results), "chain", count)
+
+
+def preview(text: str, most: int) -> str:
+    """The first `most` characters, cut at the end of a word: what a planner is shown of a block."""
+    return text if len(text) <= most else text[: most + 1].rsplit(None, 1)[0]
+
+
+def plan(rng: random.Random, draw: Draw = evenly) -> tuple[Task, Task]:
+    """What a planner is asked about a task, and that task: each part of a composite by itself, anything else direct."""
+    kind = rng.choices(["composite", "chain", "single"], [6, 2, 2])[0]
+    about = chain(rng) if kind == "chain" else {"composite": composite, "single": single}[kind](rng, draw)
+    shown = preview(about.prompt, rng.randint(16, 100))
+    return Task(f"plan {shown}", SPLIT if kind == "composite" else DIRECT, "plan", about.difficulty), about
 
 
 KINDS: dict[Kind, Callable[[random.Random], Task]] = {"single": single, "composite": composite, "chain": chain}

@@ -1,4 +1,4 @@
-"""The recipe: train `large` on right answers, then distil `medium` and `small` from what `large` says.
+"""The recipe: train `base` on right answers, teach it to plan (that is `large`), distil `medium` and `small` from it.
 
 Run as: stepdown pocket train [--tier large] [--out FOLDER]. Resumable: a checkpoint every two minutes, and the data is
 a function of the seed and the place in it. Muon (torch.optim) trains the matrices, AdamW the rest: its loss was
@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from deployments.pocket import tasks, tokenizer
-from deployments.pocket.data import Batch, Encoder, batches
+from deployments.pocket.data import MIX, PLANNING_MIX, Batch, Encoder, batches
 
 CONTEXT = 512
 CHECKPOINT_EVERY_S = 120
@@ -38,12 +38,15 @@ class Shape:
     """million tokens of training, padding included"""
     lr: float
     teacher: str | None = None
+    start: str | None = None
+    """the tier whose weights it goes on from, which then also learns to plan"""
 
 
 SHAPES = {
-    "large": Shape(hidden=160, heads=5, inner=416, layers=6, tokens_m=30, lr=5e-3),
-    "medium": Shape(hidden=96, heads=3, inner=224, layers=4, tokens_m=5.5, lr=5e-3, teacher="large"),
-    "small": Shape(hidden=64, heads=2, inner=96, layers=2, tokens_m=3.5, lr=5e-3, teacher="large"),
+    "base": Shape(hidden=160, heads=5, inner=416, layers=6, tokens_m=30, lr=5e-3),
+    "large": Shape(hidden=160, heads=5, inner=416, layers=6, tokens_m=3, lr=1e-3, start="base"),
+    "medium": Shape(hidden=96, heads=3, inner=224, layers=4, tokens_m=9, lr=5e-3, teacher="large"),
+    "small": Shape(hidden=64, heads=2, inner=96, layers=2, tokens_m=6, lr=5e-3, teacher="large"),
 }
 BATCH_TOKENS = 1_800
 
@@ -145,7 +148,8 @@ class Trainer:
     def __init__(self, tier: str, out: Path, seed: int = 0, shape: Shape | None = None) -> None:
         self.tier, self.out, self.seed = tier, out, seed
         self.shape = shape or SHAPES[tier]
-        self.model = new_model(self.shape, seed)
+        start = self.shape.start
+        self.model = LlamaForCausalLM.from_pretrained(out / start) if start else new_model(self.shape, seed)
         self.teacher = LlamaForCausalLM.from_pretrained(out / self.shape.teacher) if self.shape.teacher else None
         self.optimisers = Optimisers(self.model, self.shape.lr)
         self.progress = Progress(tier)
@@ -190,7 +194,8 @@ class Trainer:
     def fed(self) -> Iterator[Batch]:
         # A resumed run goes on with the next pool: the rest of the one it was in is left out.
         start = self.progress.pool + 1 if self.progress.steps else 0
-        for pool, batch in batches(self.seed, BATCH_TOKENS, start):
+        mix = PLANNING_MIX if self.shape.start else MIX
+        for pool, batch in batches(self.seed, BATCH_TOKENS, start, mix):
             self.progress.pool = pool
             yield batch
 
