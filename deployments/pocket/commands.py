@@ -25,7 +25,7 @@ def show(bar: Any, job: Any, progress: Any, total: float) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write.")
 @click.option("--seed", default=0, show_default=True, help="Of weights and data.")
 def train(tier: str | None, out: Path, seed: int) -> None:
-    """Train `base`, teach it to plan (`large`), then distil `medium` and `small` from it. Goes on where a run that was killed stopped."""
+    """Train `base`, teach it to plan (`large`), distil `medium` and `small` from it. Goes on where a killed run stopped."""
     from rich.progress import Progress
 
     from deployments.pocket.train import SHAPES, Trainer, development_set, exact_match
