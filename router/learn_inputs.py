@@ -1,6 +1,7 @@
 """What the learning commands share: reading several files, parsing --costs, naming what was mistyped."""
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,10 +36,18 @@ def _by_tier(option: str, text: str, read: Callable[[str], T], form: str) -> dic
         raise BadInput(f"{option} {text!r}: expected {form}") from None
 
 
+def _usd(text: str) -> float:
+    """An amount of money; ValueError where it is none."""
+    amount = float(text)
+    if not (math.isfinite(amount) and amount >= 0):
+        raise ValueError(text)
+    return amount
+
+
 def parse_costs(text: str | None) -> dict[str, float]:
     """`small=0.001,large=0.02` -> USD a request by tier."""
     form = "TIER=USD,TIER=USD, for example small=0.001,large=0.02"
-    return _by_tier("--costs", text, float, form) if text else {}
+    return _by_tier("--costs", text, _usd, form) if text else {}
 
 
 def read_all(paths: Sequence[Path], tiers: str, costs: Mapping[str, float] | None = None) -> Outcomes:
@@ -57,7 +66,7 @@ def training_rows(table: Outcomes) -> Outcomes:
 def _price(text: str) -> tuple[float, float]:
     """`0.1` or `0.1:0.3`: USD per million input and output tokens."""
     first, _, second = text.partition(":")
-    return float(first), float(second or first)
+    return _usd(first), _usd(second or first)
 
 
 def parse_prices(text: str) -> dict[str, tuple[float, float]]:
@@ -74,12 +83,22 @@ def ladder_of(
     names = [name.strip() for name in tiers.split(",")] if tiers else _config_names(config) or list(found)
     if not names:
         raise BadInput("give --config, or --tiers and --prices")
-    for name in names:
-        if name not in found:
-            raise BadInput(
-                f"no price of tier {name!r}; give --prices {name}=USD (per million tokens), or --config"
-            )
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise BadInput(_no_price(missing, config))
     return names, {name: found[name] for name in names}
+
+
+def _no_price(missing: Sequence[str], config: Path | None) -> str:
+    """What to do where a tier's price per token is not known."""
+    who = ", ".join(repr(name) for name in missing)
+    give = "--prices " + ",".join(f"{name}=USD" for name in missing) + " (USD per million tokens, or IN:OUT)"
+    if config is None:
+        return f"no price of tier {who}; give {give}, or --config"
+    return (
+        f"{config}: no price per token of tier {who}; a price by the accelerator hour says nothing of one request, "
+        f"so give {give}"
+    )
 
 
 def _config_names(config: Path | None) -> list[str]:

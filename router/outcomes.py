@@ -2,10 +2,11 @@
 
 Two layouts. Parquet: one row a prompt, columns `prompt` (or `messages`), `score|NAME` and `cost|NAME`, further `id`,
 `task`, `subtask`, `split`, `weight`, `stem_sha256` where there are any. JSONL (what `stepdown label` writes): the same
-names, or `"outcomes": {NAME: {"score": .., "cost_usd": ..}}`. A missing score means: that tier was not run.
+names, or `"outcomes": {NAME: {"score": .., "cost_usd": ..}}`. A missing (null) score means: that tier was not run.
 """
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,14 +120,23 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 
 
 def _numbers(table: Mapping[str, list[Any]], column: str, path: str | Path) -> Floats:
-    """(n,) the column as floats, NaN where empty."""
+    """(n,) the column as floats, NaN where empty (null).
+
+    A NaN in the file is an error, not a missing value: it is what a division by zero in somebody's grader leaves behind.
+    """
+    return np.array([_number(v, column, line, path) for v, line in zip(table[column], table["_line"], strict=True)])
+
+
+def _number(value: Any, column: str, line: int, path: str | Path) -> float:
+    if value is None:
+        return math.nan
     try:
-        return np.array([np.nan if v is None else float(v) for v in table[column]], dtype=np.float64)
-    except (TypeError, ValueError):
-        at = next(i for i, v in enumerate(table[column]) if not isinstance(v, int | float | None))
-        raise BadInput(
-            f"{path}: line {table['_line'][at]}: {column} is {table[column][at]!r}, expected a number"
-        ) from None
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        raise BadInput(f"{path}: line {line}: {column} is {value!r:.60}, expected a number; write null where it is missing")
+    return number
 
 
 def _scores(table: Mapping[str, list[Any]], name: str, path: str | Path) -> Floats:
@@ -182,8 +192,9 @@ def _assemble(
     n = len(scores)
     ids = _ids(table, path)
     weights = _numbers(table, "weight", path) if "weight" in table else np.ones(n)
-    if not (weights >= 0).all():
-        row = int(np.flatnonzero(~(weights >= 0))[0])
+    usable = (weights >= 0) & np.isfinite(weights)
+    if not usable.all():
+        row = int(np.argmin(usable))
         raise BadInput(f"{path}: line {table['_line'][row]}: weight is {weights[row]:g}, expected 0 or more")
     task = "task" if "task" in table else "kind"
     return Outcomes(

@@ -1,6 +1,9 @@
 """Each learning command on a small table: what it prints, what it writes, what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
@@ -99,6 +102,15 @@ def test_parquet_and_jsonl_train_the_same(tmp_path):
     assert (tmp_path / "parquet" / "model.skops").read_bytes() == (tmp_path / "jsonl" / "model.skops").read_bytes()
 
 
+def test_the_same_data_gives_the_same_bytes_in_every_process(tmp_path):
+    data = write_jsonl(tmp_path / "a.jsonl", [{**row, "score|other": float(i % 2)} for i, row in enumerate(rows(60))])
+    for seed in ("1", "2"):  # of Python's hashes: nothing may depend on the order of a set
+        command = ["-m", "router", "train", data, "--tiers", TIERS, "-o", tmp_path / seed, "--no-report"]
+        subprocess.run([sys.executable, *command], check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
+    for name in ("model.skops", "manifest.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
 def test_three_tiers_several_files_missing_and_graded_scores(tmp_path):
     lines = [{**row, "score|m": 0.7 if i % 3 else None, "cost|m": 0.004, "weight": 1.5} for i, row in enumerate(rows(90))]
     first, second = write_jsonl(tmp_path / "1.jsonl", lines[:45]), write_jsonl(tmp_path / "2.jsonl", lines[45:])
@@ -128,6 +140,9 @@ HOSTILE = {
     "score too high": (broken({"score|l": 7}), "line 4: score of l is 7"),
     "negative cost": (broken({"cost|l": -1}), "line 4: cost of l is -1"),
     "negative weight": (broken({"weight": -1}), "weight is"),
+    "endless weight": ([json.dumps({**row, "weight": 7}).replace("7}", "1e999}") for row in rows(30)], "line 1: weight is inf"),
+    "number too long": (broken({"cost|l": 10**400}), "line 4: cost|l is 1000"),
+    "NaN as a text": (broken({"score|s": "nan"}), "line 4: score|s is 'nan', expected a number"),
     "prompt is a number": (broken({"prompt": 5}), "line 4: prompt is 5"),
     "duplicate ids": (broken({"id": "p0"}), "line 4: id 'p0' again, first in line 1"),
     "one class only": ([{**row, "score|s": 1.0, "score|l": 1.0} for row in rows(30)], "one class only"),
@@ -146,12 +161,69 @@ def test_hostile_files_are_one_line_and_exit_code_2(tmp_path, content, said):
     assert [p.name for p in tmp_path.iterdir()] == ["bad.jsonl"]
 
 
+READERS = {
+    "evaluate": ["--tiers", TIERS],
+    "calibrate": ["--tiers", TIERS, "--quality", "0.9"],
+    "decide": ["-o", "out.jsonl"],
+}
+NO_PROMPTS = ("empty", "blank lines", "not JSON", "a list", "binary", "wrong encoding", "utf-16", "no prompt")
+
+
+UNTEACHING = ("one class only", "10 rows", "only test rows")  # nothing to learn, but something to measure
+READ = [("decide", kind) for kind in (*NO_PROMPTS, "prompt is a number")] + [
+    (command, kind) for command in ("evaluate", "calibrate") for kind in HOSTILE if kind not in UNTEACHING
+]
+
+
+@pytest.mark.parametrize("command, kind", READ)
+def test_the_other_commands_refuse_them_as_well(artefact, tmp_path, monkeypatch, command, kind):
+    monkeypatch.chdir(tmp_path)
+    content, said = HOSTILE[kind]
+    data = tmp_path / "bad.jsonl"
+    data.write_bytes(content) if isinstance(content, bytes) else write_jsonl(data, content)
+    before = (artefact / "manifest.json").read_bytes()
+    output = stepdown(command, artefact, data, *READERS[command], code=2)
+    assert said in output and output.count("\n") == 1, output
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.jsonl"]
+    assert (artefact / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", NO_PROMPTS)
+def test_label_refuses_them_before_it_asks_anyone(tmp_path, kind):
+    content, _ = HOSTILE[kind]
+    data = tmp_path / "bad.jsonl"
+    data.write_bytes(content) if isinstance(content, bytes) else write_jsonl(data, content)
+    words = ("label", data, "-o", tmp_path / "out.jsonl", "--tiers", "small,large", "--prices", "small=1,large=2")
+    output = stepdown(*words, code=2)
+    assert "bad.jsonl" in output and output.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_one_class_only_can_be_measured(artefact, tmp_path):
+    data = write_jsonl(tmp_path / "same.jsonl", [{**row, "score|s": 1.0, "score|l": 1.0} for row in rows(30)])
+    assert "apgr" in stepdown("evaluate", artefact, data, "--tiers", TIERS)
+    stepdown("calibrate", artefact, data, "--tiers", TIERS, "--quality", "0.9", "--name", "cheap")
+
+
 def test_a_line_without_end_is_not_read_whole(tmp_path):
     data = tmp_path / "long.jsonl"
     with data.open("wb") as file:  # two gigabytes of nothing, without the disk
         file.seek(2 * 2**30)
         file.write(b"\n")
     assert "line 1: longer than" in stepdown("train", data, "--tiers", TIERS, "-o", tmp_path / "out", code=2)
+
+
+@pytest.mark.parametrize("column", ["score|s", "cost|l", "weight"])
+def test_nan_in_parquet_is_an_error_and_null_is_missing(tmp_path, column):
+    values = [{"weight": 1.0, **row} for row in rows(30)]
+    for name, value in (("nan", float("nan")), ("null", None)):
+        parquet.write_table(pa.Table.from_pylist(values[:3] + [{**values[3], column: value}] + values[4:]), tmp_path / name)
+    train = ("train", "--tiers", TIERS, "-o", tmp_path / "out", "--classifier", "length", "--no-report")
+    output = stepdown(*train, tmp_path / "nan", code=2)
+    assert f"line 4: {column} is nan, expected a number" in output and output.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    if column != "weight":
+        stepdown(*train, tmp_path / "null")
 
 
 def test_damaged_parquet(tmp_path):
@@ -165,6 +237,8 @@ def test_damaged_parquet(tmp_path):
     (["--tiers", "small"], "two or more"),
     (["--tiers", TIERS, "--classifier", "ensembel"], "did you mean 'ensemble'?"),
     (["--tiers", TIERS, "--costs", "small"], "--costs"),
+    (["--tiers", TIERS, "--costs", "small=-1"], "--costs"),
+    (["--tiers", TIERS, "--costs", "small=nan"], "--costs"),
 ])  # fmt: skip
 def test_misspelt_names_are_named(table, tmp_path, words, said):
     assert said in stepdown("train", table, *words, "-o", tmp_path / "out", code=2)

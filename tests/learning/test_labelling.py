@@ -9,6 +9,7 @@ from outcome_rows import write_jsonl
 from router.errors import BadInput
 from router.grading import GRADERS, find_grader
 from router.labelling import Ladder, label, logprob_stats, read_prompts
+from router.learn_inputs import ladder_of
 
 ROWS = [{"id": f"p{i}", "messages": [{"role": "user", "content": f"{i}+1"}], "answer": str(i + 1)} for i in range(4)]
 
@@ -129,3 +130,24 @@ def test_the_top_tier_judges_where_nothing_grades(tmp_path):
     assert [row["large"]["score"] for row in rows] == [1, 1, 1, 1]
     assert [row["small"]["score"] for row in rows] == [1, 0.5, 0.5, 0.5]
     assert len(asked) == 6
+
+
+HOURLY = """
+tiers:
+  - {name: small, engine: echo, context: 4096, price: {usd_per_accelerator_hour: 1}}
+  - {name: large, engine: echo, context: 4096, price: {usd_per_accelerator_hour: 4}}
+"""
+
+
+def test_a_ladder_priced_by_the_hour_is_told_what_to_give(tmp_path):
+    config = tmp_path / "hourly.yaml"
+    config.write_text(HOURLY)
+    with pytest.raises(BadInput, match=r"accelerator hour .* --prices small=USD,large=USD"):
+        ladder_of(None, config, None)
+    with pytest.raises(BadInput, match=r"tier 'large'.*--prices large=USD"):
+        ladder_of(None, config, "small=0.1")
+    names, prices = ladder_of(None, config, "small=0.1,large=2:8")
+    assert names == ["small", "large"] and prices == {"small": (0.1, 0.1), "large": (2, 8)}
+    for wrong in ("small=-1", "small=nan", "small=1:inf"):
+        with pytest.raises(BadInput, match="--prices"):
+            ladder_of(None, config, wrong)
