@@ -1,5 +1,6 @@
 """HTTP in, HTTP out. A plain class: Ray Serve calls `app` on each replica, tests call it without Ray."""
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -15,12 +16,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from deployments.driver import Driver, Rate
 from deployments.tier import DONE, Tier, event
 from router import wire
+from router.cost import per_token
 from router.engine import Router
 from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
-from router.types import Decision, Path
+from router.types import Commit, Decision, End, Fail, Flow, Path, Say
 
+HEARTBEAT_S = 5.0  # a stream that has nothing to say yet says so; proxies close silent ones after 30 to 60 s
 log = logging.getLogger("stepdown")
 
 
@@ -43,6 +47,7 @@ class Ingress:
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], key_hash: str, max_body_bytes: int) -> None:
         self.router, self.tiers, self.key_hash, self.max_body_bytes = router, tiers, key_hash, max_body_bytes
+        self.rates = {t.name: Rate(per_token(t), router.count[t.name]) for t in router.tiers}
         self.started = int(time.time())
 
     def app(self) -> Starlette:
@@ -137,6 +142,10 @@ class Ingress:
         began = time.perf_counter()
         decided = self.router.decide(asked)
         shown = headers(decided, (time.perf_counter() - began) * 1e3, uuid.uuid4().hex)
+        flow = self.router.flow(asked, decided)
+        if flow is not None:
+            driver = Driver(self.tiers, self.rates, asked, own_logprobs=not asked.body.get("logprobs"))
+            return await self.follow(request, driver, flow, shown)
         tier, body = self.tiers[decided.tier], wire.forwarded(asked.body, decided.tier)
         try:
             if not asked.stream:
@@ -149,6 +158,49 @@ class Ingress:
             return response
         return StreamingResponse(self.whole(first, events), media_type="text/event-stream", headers=shown)
 
+    async def follow(self, request: Request, driver: Driver, flow: Flow, shown: dict[str, str]) -> Response:
+        """Run a flow; while a stream waits for its first byte it is kept open by comments."""
+        running, left = asyncio.create_task(driver.run(flow)), asyncio.create_task(gone(request))
+        try:
+            # Errors that come soon still get a status of their own; later ones are events in the stream.
+            wait_s = HEARTBEAT_S if driver.request.stream else None
+            await asyncio.wait({running, left}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            if left.done():
+                raise ClientDisconnect
+            if not running.done():
+                return StreamingResponse(self.driven(driver, running), media_type="text/event-stream", headers=shown)
+            end = running.result()
+            shown.update(ended(driver, end))
+            if isinstance(end, Fail):
+                response = error_response(end.error)
+                response.headers.update(shown)
+                return response
+            if driver.request.stream:
+                return StreamingResponse(self.driven(driver, running), media_type="text/event-stream", headers=shown)
+            return JSONResponse(driver.whole(end), headers=shown)
+        except BaseException:
+            running.cancel()
+            raise
+        finally:
+            left.cancel()
+
+    async def driven(self, driver: Driver, running: "asyncio.Task[End]") -> AsyncIterator[bytes]:
+        try:
+            while not running.done():
+                yield f": stepdown {driver.phase}\n\n".encode()
+                await asyncio.wait({running}, timeout=HEARTBEAT_S)
+            end = running.result()
+            if isinstance(end, Fail):
+                raise end.error
+            async with aclosing(driver.streamed(end)) as events:
+                async for item in events:
+                    yield item
+        except RequestFailed as error:
+            yield event(error.body())
+            yield DONE
+        finally:
+            running.cancel()
+
     async def whole(self, first: bytes, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
         """The stream; a tier that fails in the middle ends it with an error event, not with silence."""
         yield first
@@ -159,6 +211,19 @@ class Ingress:
         except RequestFailed as error:
             yield event(error.body())
             yield DONE
+
+
+async def gone(request: Request) -> None:
+    """Returns when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def ended(driver: Driver, end: End) -> dict[str, str]:
+    """Headers of what a flow came to."""
+    tier = end.tier if isinstance(end, Say) else driver.records[end.call_id].call.tier if isinstance(end, Commit) else None
+    shown = {f"x-stepdown-{name}": str(end.told[name]) for name in ("escalations", "delegation") if name in end.told}
+    return shown | ({"x-stepdown-tier": tier} if tier else {}) | {"x-stepdown-calls": str(len(driver.records))}
 
 
 def told(decided: Decision) -> dict[str, Any]:

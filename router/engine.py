@@ -8,7 +8,7 @@ from router import policy, wire
 from router.config import Config, Tier
 from router.errors import BadConfig, UnknownModel
 from router.policy import Counter
-from router.types import Decision, Facts, Request
+from router.types import Decision, Facts, Flow, Request
 
 TARGETS = ("cheap", "balanced", "quality")
 
@@ -64,6 +64,10 @@ class Router:
     def decide(self, request: Request) -> Decision:
         """Where the request goes. Raises UnknownModel, ContextTooLong, NoTierFits."""
         return self.decide_facts(wire.facts(request))
+
+    def flow(self, asked: Request, decided: Decision) -> Flow | None:
+        """The steps by which the request is answered; None: one call to the tier decided on."""
+        return None
 
     def decide_facts(self, facts: Facts) -> Decision:
         target = self.target_of(facts.wanted)

@@ -1,0 +1,162 @@
+"""OpenAI's answers as JSON: read into replies, held back while a flow decides, written for clients."""
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from deployments.tier import DONE
+from router.errors import TierFailed
+from router.splice import Splicer
+from router.types import Call, Reply, Usage
+
+
+def usage_of(body: Mapping[str, Any]) -> Usage:
+    """Zero where the tier gave none."""
+    given = body.get("usage") or {}
+    return Usage(int(given.get("prompt_tokens") or 0), int(given.get("completion_tokens") or 0))
+
+
+def margin(token: Mapping[str, Any]) -> float | None:
+    """Log-probability of a token over its runner-up; None without alternatives."""
+    others = [float(o["logprob"]) for o in token.get("top_logprobs") or [] if o.get("token") != token.get("token")]
+    return float(token["logprob"]) - max(others) if others else None
+
+
+def read_answer(call: Call, body: Mapping[str, Any]) -> Reply:
+    """A chat completion as a reply."""
+    choice = body["choices"][0]
+    message = choice.get("message") or {}
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    return Reply(
+        call,
+        text=message.get("content") or "",
+        finish_reason=choice.get("finish_reason") or "",
+        usage=usage_of(body),
+        logprobs=tuple(float(t["logprob"]) for t in tokens),
+        first_margin=margin(tokens[0]) if tokens else None,
+        tool_calls=tuple(message.get("tool_calls") or ()),
+        refusal=message.get("refusal") or "",
+    )
+
+
+def stripped(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Without log-probabilities that the client did not ask for."""
+    return {**body, "choices": [{k: v for k, v in c.items() if k != "logprobs"} for c in body["choices"]]}
+
+
+def parts_of(raw: bytes) -> Iterator[bytes]:
+    """The data of each event in what a tier yielded."""
+    for block in raw.split(b"\n\n"):
+        if block.startswith(b"data:"):
+            yield block[5:].strip()
+
+
+class Held:
+    """A stream that was opened and is not yet the client's."""
+
+    def __init__(self, call: Call, events: AsyncGenerator[bytes]) -> None:
+        self.call, self.events = call, events
+        self.seen: list[dict[str, Any]] = []
+        self.tokens = 0
+        self.usage = Usage()
+        self.ended = False
+
+    async def more(self) -> AsyncIterator[dict[str, Any]]:
+        """Chunks with choices as they come; notes the usage. Raises TierFailed for an error in the stream."""
+        async for raw in self.events:
+            for part in parts_of(raw):
+                if part == DONE[6:-2]:
+                    continue
+                data = json.loads(part)
+                if "error" in data:
+                    raise TierFailed(self.call.tier, str((data["error"] or {}).get("message"))[:500])
+                if data.get("usage"):
+                    self.usage = usage_of(data)
+                if data.get("choices"):
+                    self.tokens += bool(data["choices"][0].get("delta", {}).get("content"))
+                    yield {k: v for k, v in data.items() if k != "usage"}
+        self.ended = True
+
+    async def read(self, tokens: int) -> None:
+        """Until that many tokens are here, or all of them."""
+        self.rest = self.more()
+        async for data in self.rest:
+            self.seen.append(data)
+            if self.tokens >= tokens:
+                return
+
+    async def close(self) -> None:
+        """The tier stops generating."""
+        self.ended = True
+        await self.events.aclose()
+
+    async def all(self) -> AsyncIterator[dict[str, Any]]:
+        for data in self.seen:
+            yield data
+        async for data in self.rest:
+            yield data
+
+    def reply(self) -> Reply:
+        """What has been seen so far."""
+        choices = [data["choices"][0] for data in self.seen]
+        deltas = [choice.get("delta") or {} for choice in choices]
+        logged = [t for c in choices for t in (c.get("logprobs") or {}).get("content") or []]
+        return Reply(
+            self.call,
+            text="".join(d.get("content") or "" for d in deltas),
+            finish_reason=next((c["finish_reason"] for c in reversed(choices) if c.get("finish_reason")), ""),
+            usage=self.usage,
+            logprobs=tuple(float(t["logprob"]) for t in logged),
+            first_margin=margin(logged[0]) if logged else None,
+            tool_calls=joined_calls(deltas),
+            refusal="".join(d.get("refusal") or "" for d in deltas),
+            partial=not self.ended,
+        )
+
+    def shown(self, data: dict[str, Any], splicer: Splicer, without_logprobs: bool) -> dict[str, Any]:
+        """A chunk as the client gets it."""
+        choice = data["choices"][0]
+        if without_logprobs:
+            choice.pop("logprobs", None)
+        delta = choice.get("delta") or {}
+        if delta.get("content"):
+            delta["content"] = splicer.feed(delta["content"])
+        if choice.get("finish_reason"):
+            rest = splicer.end()
+            if rest:
+                choice["delta"] = {**delta, "content": (delta.get("content") or "") + rest}
+        return data
+
+
+def joined_calls(deltas: list[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Tool calls put together from their pieces."""
+    made: dict[int, dict[str, Any]] = {}
+    for delta in deltas:
+        for piece in delta.get("tool_calls") or []:
+            empty = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+            call = made.setdefault(piece.get("index", 0), empty)
+            call["id"] = piece.get("id") or call["id"]
+            for key in ("name", "arguments"):
+                call["function"][key] += (piece.get("function") or {}).get(key) or ""
+    return tuple(made.values())
+
+
+def frame(tier: str, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": tier}
+
+
+def document(tier: str, text: str, usage: Mapping[str, Any]) -> dict[str, Any]:
+    """A chat completion."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+    return {**frame(tier, "chat.completion"), "choices": [choice], "usage": dict(usage)}
+
+
+def chunks_of(tier: str, text: str) -> Iterator[dict[str, Any]]:
+    """A finished text as the chunks of a stream."""
+    head = frame(tier, "chat.completion.chunk")
+    for delta, end in (({"role": "assistant", "content": ""}, None), ({"content": text}, None), ({}, "stop")):
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
+

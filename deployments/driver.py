@@ -1,0 +1,240 @@
+"""Runs one flow: starts the calls it asks for side by side, sends the replies back in, passes its answer on.
+
+Whatever ends the request - an answer, a failure, a client that leaves - ends every call that is still running.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from deployments.answers import Held, chunks_of, document, read_answer, stripped
+from deployments.tier import DONE, Tier, event
+from router import cost
+from router.errors import NoReplica, RequestFailed
+from router.splice import Splicer, splice
+from router.types import Call, Commit, End, Flow, Reply, Request, Say, Step, Usage
+
+PATH = "chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What the driver needs to know of a tier besides the tier itself."""
+
+    prices: tuple[float, float]
+    """USD per input and per output token"""
+    count: Callable[[str], int]
+
+
+@dataclass(slots=True)
+class Record:
+    """One call as the client is told of it."""
+
+    call: Call
+    began_s: float
+    usage: Usage = Usage()
+    took_s: float = 0.0
+    outcome: str = ""
+    estimated: bool = False
+    """the tier gave no usage: tokens are counted with its tokenizer"""
+
+    def told(self, rates: Mapping[str, Rate]) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "id": self.call.id,
+            "role": self.call.role,
+            "tier": self.call.tier,
+            "prompt_tokens": self.usage.input_tokens,
+            "completion_tokens": self.usage.output_tokens,
+            "cost_usd": cost.of(self.usage, rates[self.call.tier].prices),
+            "latency_ms": round(self.took_s * 1e3, 1),
+            "outcome": self.outcome,
+        }
+        return shown | ({"estimated": True} if self.estimated else {})
+
+
+@dataclass(slots=True)
+class Driver:
+    """For one request. `own_logprobs`: the flow asks for log-probabilities that the client did not ask for."""
+
+    tiers: Mapping[str, Tier]
+    rates: Mapping[str, Rate]
+    request: Request
+    own_logprobs: bool = False
+    clock: Callable[[], float] = time.monotonic
+    records: dict[str, Record] = field(default_factory=dict)
+    running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    phase: str = ""
+    began: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.began = self.clock()
+
+    def now(self) -> float:
+        """Seconds since the request."""
+        return self.clock() - self.began
+
+    # -- the flow --------------------------------------------------------------------------------------------------
+
+    async def run(self, flow: Flow) -> End:
+        """Drive it to its end; everything that is not part of the answer is stopped then."""
+        end: End | None = None
+        try:
+            step = next(flow)
+            while True:
+                await self.take(step)
+                step = flow.send(await self.arrived(step))
+        except StopIteration as done:
+            end = done.value
+        finally:
+            flow.close()
+            await self.stop(keep=end.call_id if isinstance(end, Commit) else None)
+        self.note(end.outcomes)
+        return end
+
+    async def take(self, step: Step) -> None:
+        self.phase = step.phase or self.phase
+        self.note(step.outcomes)
+        for name in step.cancel:
+            await self.give_up(name)
+        for call in step.start:
+            self.records[call.id] = Record(call, self.now())
+            self.running[call.id] = asyncio.create_task(self.fetch(call))
+
+    def note(self, outcomes: Mapping[str, str]) -> None:
+        for name, outcome in outcomes.items():
+            self.records[name].outcome = outcome
+
+    async def give_up(self, name: str) -> None:
+        """Stop a call: the tier stops generating, and what it made until now is counted."""
+        task, held = self.running.pop(name, None), self.held.get(name)
+        if task:
+            task.cancel()
+            await asyncio.wait({task})
+        elif held and not held.ended:
+            await held.close()
+        else:
+            return
+        record = self.records[name]
+        record.outcome = record.outcome or "cancelled"
+        record.took_s = self.now() - record.began_s
+        self.count_it(record)
+
+    async def arrived(self, step: Step) -> list[Reply]:
+        """At least one reply, unless nothing runs or `until_s` passed."""
+        if not self.running:
+            return []
+        wait_s = None if step.until_s is None else max(0.0, step.until_s - self.now())
+        done, _ = await asyncio.wait(self.running.values(), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        names = [name for name, task in self.running.items() if task in done]
+        return [self.running.pop(name).result() for name in names]
+
+    async def stop(self, keep: str | None) -> None:
+        """Cancel what runs and close the streams of answers that nobody wants."""
+        unwanted = [name for name in (*self.running, *self.held) if name != keep]
+        await asyncio.gather(*map(self.give_up, unwanted))
+
+    # -- one call ------------------------------------------------------------------------------------------------------
+
+    async def fetch(self, call: Call) -> Reply:
+        """The reply; failures are replies too."""
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                reply = await (self.hold(call) if call.hold and self.request.stream else self.complete(call))
+        except RequestFailed as error:
+            reply = Reply(call, error=error)
+        except TimeoutError:
+            self.count_it(self.records[call.id])
+            reply = Reply(call, error=NoReplica(call.tier, f"no answer within {call.timeout_s:.1f} s"))
+        record = self.records[call.id]
+        record.took_s = self.now() - record.began_s
+        if reply.error is None and not reply.partial:
+            self.settle(record, reply.usage)
+        return replace(reply, at_s=self.now())
+
+    async def complete(self, call: Call) -> Reply:
+        raw = await self.tiers[call.tier].complete(PATH, {**call.body, "model": call.tier, "stream": False})
+        body = json.loads(raw)
+        self.bodies[call.id] = body
+        return read_answer(call, body)
+
+    async def hold(self, call: Call) -> Reply:
+        """Open the stream and read its first tokens; the rest waits."""
+        body = {**call.body, "model": call.tier, "stream": True}
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        held = Held(call, self.tiers[call.tier].stream(PATH, body))
+        self.held[call.id] = held
+        try:
+            await held.read(call.hold)
+        except BaseException:
+            await held.close()
+            raise
+        return held.reply()
+
+    def settle(self, record: Record, usage: Usage) -> None:
+        record.usage = usage
+        if usage == Usage():
+            self.count_it(record)
+
+    def count_it(self, record: Record) -> None:
+        """The tier never said: count what it was sent and what came of it."""
+        count = self.rates[record.call.tier].count
+        held = self.held.get(record.call.id)
+        sent = "\n".join(str(m.get("content") or "") for m in record.call.body.get("messages") or [])
+        record.usage = Usage(count(sent), held.tokens if held else 0)
+        record.estimated = True
+
+    # -- what the client gets ------------------------------------------------------------------------------------------
+
+    def usage(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """OpenAI's usage, the sum of all calls, and each call under `stepdown`."""
+        calls = [record.told(self.rates) for record in self.records.values()]
+        total = sum((record.usage for record in self.records.values()), Usage())
+        return {
+            "prompt_tokens": total.input_tokens,
+            "completion_tokens": total.output_tokens,
+            "total_tokens": total.input_tokens + total.output_tokens,
+            "stepdown": {**told, "cost_usd": sum(call["cost_usd"] for call in calls), "calls": calls},
+        }
+
+    def whole(self, end: Commit | Say) -> dict[str, Any]:
+        """The answer as one document."""
+        if isinstance(end, Say):
+            return document(end.tier, end.text, self.usage(end.told))
+        body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
+        if end.splice:
+            message = body["choices"][0]["message"]
+            message["content"] = splice(message.get("content") or "", end.splice)
+        return body | {"usage": self.usage(end.told)}
+
+    async def streamed(self, end: Commit | Say) -> AsyncGenerator[bytes]:
+        """The answer as events. No chunk but the last, usage, is without choices: clients read `choices[0]`."""
+        last: dict[str, Any] = {}
+        if isinstance(end, Say):
+            for last in chunks_of(end.tier, end.text):
+                yield event(last)
+        else:
+            async with aclosing(self.passed_on(self.held[end.call_id], Splicer(end.splice))) as passed:
+                async for last in passed:
+                    yield event(last)
+        if (self.request.body.get("stream_options") or {}).get("include_usage", True):
+            yield event({**last, "choices": [], "usage": self.usage(end.told)})
+        yield DONE
+
+    async def passed_on(self, held: Held, splicer: Splicer) -> AsyncGenerator[dict[str, Any]]:
+        """The held events, then the rest as it comes, without the tier's own usage and end."""
+        record = self.records[held.call.id]
+        async with aclosing(held.events):
+            try:
+                async for data in held.all():
+                    yield held.shown(data, splicer, self.own_logprobs)
+            finally:
+                record.took_s = self.now() - record.began_s
+                self.settle(record, held.usage)
+
+

@@ -1,0 +1,65 @@
+"""What can be seen wrong in an answer without asking anyone: the hard triggers of an escalation."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from router.types import Reply
+
+TOO_HARD = "<ESCALATE>"  # a stop text by which a tier says that a request is beyond it
+
+
+def own_limit(body: Mapping[str, Any]) -> bool:
+    """True where the client set no limit of its own, so that an answer cut short was cut by the tier."""
+    return body.get("max_tokens") is None and body.get("max_completion_tokens") is None
+
+
+@lru_cache(maxsize=256)
+def validator(schema: str) -> Draft202012Validator | None:
+    """None for a schema that is none: the tier has judged it, we do not."""
+    read = json.loads(schema)
+    try:
+        Draft202012Validator.check_schema(read)
+    except SchemaError:
+        return None
+    return Draft202012Validator(read)
+
+
+def fits_format(text: str, body: Mapping[str, Any]) -> bool:
+    """Whether the text is what `response_format` asked for; True where nothing was asked."""
+    wanted = body.get("response_format") or {}
+    if wanted.get("type") not in ("json_object", "json_schema"):
+        return True
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return False
+    schema = (wanted.get("json_schema") or {}).get("schema")
+    found = validator(json.dumps(schema, sort_keys=True)) if isinstance(schema, dict) else None
+    return found is None or found.is_valid(read)
+
+
+def is_final(reply: Reply) -> bool:
+    """A refusal by policy is an answer; no larger tier is asked to get round it."""
+    return bool(reply.refusal) or reply.finish_reason == "content_filter"
+
+
+def wrong(reply: Reply, body: Mapping[str, Any]) -> str | None:
+    """The reason why this answer cannot stand whatever its confidence, or None."""
+    if reply.error is not None:
+        return "backend failed"
+    if reply.text.rstrip().endswith(TOO_HARD):
+        return "too hard"
+    if reply.partial:
+        return None  # the rest cannot be judged yet
+    if not reply.text.strip() and not reply.tool_calls:
+        return "empty"
+    if reply.finish_reason == "length":
+        return "truncated" if own_limit(body) else None
+    if not reply.tool_calls and not fits_format(reply.text, body):
+        return "schema invalid"
+    return None

@@ -1,0 +1,53 @@
+"""A real HTTP server in a thread over scripted tiers, for clients as they are."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import uvicorn
+
+from deployments.ingress import Ingress
+from router.config import Config
+from router.engine import Router
+from router.types import Decision, Flow, Request
+
+PRICES = {"small": 1.0, "medium": 4.0, "large": 20.0}
+FlowMaker = Callable[[Router, Request, Decision], Flow | None]
+
+
+def ladder(names=("small", "medium", "large"), **sections) -> Config:
+    price = {n: {"usd_per_1m_input": PRICES[n], "usd_per_1m_output": PRICES[n]} for n in names}
+    tiers = [{"name": n, "engine": "echo", "context": 100_000, "price": price[n]} for n in names]
+    return Config.model_validate({"tiers": tiers, **sections})
+
+
+class OneFlow(Router):
+    """A router whose every `auto` request takes the flow that the test gives."""
+
+    def __init__(self, config: Config, make: FlowMaker, count: Callable[[str], int] = lambda text: len(text.split())) -> None:
+        super().__init__(config, None, dict.fromkeys(config.names, count))
+        self.make = make
+
+    def flow(self, asked: Request, decided: Decision) -> Flow | None:
+        return self.make(self, asked, decided) if decided.target in ("balanced", "cheap", "quality") else None
+
+
+@contextlib.contextmanager
+def serving(router: Router, tiers: Mapping) -> Iterator[str]:
+    """The endpoint's address, up to /v1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    app = Ingress(router, tiers, "", 8_000_000).app()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
