@@ -22,6 +22,7 @@ from router import wire
 from router.cost import per_token
 from router.engine import Router
 from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
+from router.sessions import Sessions, key_of
 from router.types import Commit, Decision, End, Fail, Flow, Path, Say
 
 HEARTBEAT_S = 5.0  # a stream that has nothing to say yet says so; proxies close silent ones after 30 to 60 s
@@ -48,6 +49,7 @@ class Ingress:
     def __init__(self, router: Router, tiers: Mapping[str, Tier], key_hash: str, max_body_bytes: int) -> None:
         self.router, self.tiers, self.key_hash, self.max_body_bytes = router, tiers, key_hash, max_body_bytes
         self.rates = {t.name: Rate(per_token(t), router.count[t.name]) for t in router.tiers}
+        self.sessions = Sessions()
         self.started = int(time.time())
 
     def app(self) -> Starlette:
@@ -139,8 +141,10 @@ class Ingress:
 
     async def answer(self, request: Request, path: Path) -> Response:
         asked = wire.parse(path, await self.read(request))
+        session = key_of(asked.body, request.headers.get("x-session-id"), request.headers.get("authorization", ""))
         began = time.perf_counter()
-        decided = self.router.decide(asked)
+        decided = self.router.decide(asked, self.sessions.tier(session))
+        self.sessions.remember(session, decided.tier)
         shown = headers(decided, (time.perf_counter() - began) * 1e3, uuid.uuid4().hex)
         flow = self.router.flow(asked, decided)
         if flow is not None:

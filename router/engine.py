@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from classifiers import Artifact, Rule, explicit
-from router import policy, wire
+from router import policy, sessions, wire
 from router.config import Config, Tier
 from router.errors import BadConfig, UnknownModel
 from router.policy import Counter
@@ -61,15 +62,17 @@ class Router:
             return target
         raise UnknownModel(wanted, list(self.names), self.targets)
 
-    def decide(self, request: Request) -> Decision:
-        """Where the request goes. Raises UnknownModel, ContextTooLong, NoTierFits."""
-        return self.decide_facts(wire.facts(request))
+    def decide(self, request: Request, before: str | None = None) -> Decision:
+        """Where the request goes. `before`: the tier its conversation is on. Raises UnknownModel, ContextTooLong, NoTierFits."""
+        return self.decide_facts(wire.facts(request), before, request.body.get("messages") or [])
 
     def flow(self, asked: Request, decided: Decision) -> Flow | None:
         """The steps by which the request is answered; None: one call to the tier decided on."""
         return None
 
-    def decide_facts(self, facts: Facts) -> Decision:
+    def decide_facts(
+        self, facts: Facts, before: str | None = None, messages: Sequence[Mapping[str, Any]] = ()
+    ) -> Decision:
         target = self.target_of(facts.wanted)
         asked = [t for t in self.tiers if t.name == facts.wanted] if target is None else self.tiers
         excluded = policy.exclude(facts, asked, self.count)
@@ -83,6 +86,8 @@ class Router:
             return Decision(top, "fixed", target, {}, excluded)
         p, cost, unfamiliar = self.artefact.guess_one(facts.text)
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
+        if before:
+            decided = sessions.stay(decided, before, self.names, p, cost, rule, messages)
         return replace(decided, unfamiliar=round(unfamiliar, 4))
 
 

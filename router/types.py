@@ -7,7 +7,16 @@ from typing import Any, Literal
 from router.errors import RequestFailed
 
 Path = Literal["chat/completions", "completions"]
-Reason = Literal["asked for", "only one fits", "good enough", "best we have", "worth its cost", "fixed"]
+Reason = Literal[
+    "asked for",
+    "only one fits",
+    "good enough",
+    "best we have",
+    "worth its cost",
+    "fixed",
+    "kept for its cache",
+    "kept in a tool loop",
+]
 
 
 @dataclass(frozen=True, slots=True)
