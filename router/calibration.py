@@ -2,16 +2,20 @@
 
 The rule is `utility`: argmax p - price * cost. Quality is promised on a lower confidence bound, found by bootstrap:
 a price that only just kept the promise on the rows at hand misses it half of the time on others.
+
+On few rows a bootstrap alone is too bold: ten prompts sent down and all answered well show no spread at all. So the bound
+takes off the losses that may have gone unseen, and is never above what the chances themselves expect.
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classifiers import Rule
 from router import evaluation as ev
-from router.learn_measures import complete, is_complete, measure, single_tiers
+from router.learn_measures import complete, frontier, is_complete, measure, single_tiers
 from router.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
@@ -47,18 +51,26 @@ def menu(p: Floats, guessed: Floats, outcomes: Outcomes, confidence: float = CON
     """
     choice, prices = ev.sweep(p, guessed, n_points=200)
     weights = ev.draws(len(outcomes), n_draws)
-    cost, quality = ev.points(choice, outcomes.scores, outcomes.costs, weights)
-    total = weights.sum(axis=1)
-    top_cost, top = weights @ outcomes.costs[:, -1] / total, weights @ outcomes.scores[:, -1] / total
-    ratio = quality / np.maximum(top, 1e-9)[:, None]
-    return Menu(
-        prices=prices,
-        cost=cost[0] / top_cost[0],
-        quality=ratio[0],
-        bound=np.quantile(ratio[1:], 1 - confidence, axis=0),
-        large=(choice == p.shape[1] - 1).mean(axis=1),
-        n_tiers=p.shape[1],
-    )
+    f, top = frontier(choice, outcomes, weights), top_quality(outcomes, weights)
+    large = (choice == p.shape[1] - 1).mean(axis=1)
+    expected = np.take_along_axis(p, choice.T, axis=1).mean(axis=0) / max(float(p[:, -1].mean()), 1e-9)
+    bound = np.minimum(lower_bound(f.quality, top, large < 1, confidence, len(outcomes)), expected)
+    return Menu(prices, f.cost[0], f.quality[0] / top[0], bound, large, p.shape[1])
+
+
+def top_quality(outcomes: Outcomes, weights: Floats) -> Floats:
+    """(n_draws,) mean score of the top tier, kept off 0 so that a quality can be divided by it."""
+    return np.asarray(np.maximum(weights @ outcomes.scores[:, -1] / weights.sum(axis=1), 1e-9))
+
+
+def lower_bound(quality: Floats, top: Floats, sends_down: NDArray[np.bool_], confidence: float, n_rows: int) -> Floats:
+    """(n_points,) lower bound of a quality (n_draws, n_points) relative to the top tier's (n_draws,).
+
+    Where any prompt is sent down, z^2 / 2 lost answers are added that nobody saw, as Agresti and Coull's interval does.
+    """
+    unseen = NormalDist().inv_cdf(confidence) ** 2 / 2 / n_rows
+    ratio = (quality - unseen * sends_down) / top[:, None]
+    return np.asarray(np.quantile(ratio[1:], 1 - confidence, axis=0))
 
 
 def _rule(found: Menu, i: int) -> Rule:
@@ -69,13 +81,14 @@ def for_quality(found: Menu, share: float) -> Rule:
     """The last rule that keeps `share` of the top tier's quality on its bound, walking down from the dearest.
 
     Prices are tried in that fixed order and the walk ends at the first that fails (Learn-then-Test, arXiv 2110.01052):
-    picking the best of all that pass would pick the luckiest. Where the dearest fails, it is the top tier itself.
+    picking the best of all that pass would pick the luckiest. Where none that sends a prompt down passes, it is the top
+    tier itself.
     """
     failed = np.flatnonzero(found.bound < share)
-    last = int(failed[0]) - 1 if len(failed) else len(found.bound) - 1
-    if last < 0:
+    passed = np.arange(failed[0] if len(failed) else len(found.bound))
+    passed = passed[found.large[passed] < 1]
+    if not len(passed):
         return Rule("tier", found.n_tiers - 1, 1.0, 1.0, 1.0)
-    passed = np.arange(last + 1)
     return _rule(found, int(passed[np.argmin(found.cost[passed])]))
 
 
@@ -122,11 +135,10 @@ def better_than_mix(p: Floats, guessed: Floats, outcomes: Outcomes) -> ev.Estima
 def single_rule(outcomes: Outcomes, share: float) -> Rule:
     """The router switched off: always the cheapest tier that keeps `share` of the top tier's quality on its bound."""
     weights = ev.draws(len(outcomes), 400)
-    f = single_tiers(outcomes, weights)
-    ratio = f.quality / np.maximum(f.quality[:, -1:], 1e-9)
-    bound = np.quantile(ratio[1:], 1 - CONFIDENCE, axis=0)
-    tier = int(np.flatnonzero(bound >= share)[0]) if share <= 1 else len(outcomes.tiers) - 1
-    return Rule("tier", tier, float(f.cost[0, tier]), float(ratio[0, tier]), float(bound[tier]))
+    f, top, last = single_tiers(outcomes, weights), top_quality(outcomes, weights), len(outcomes.tiers) - 1
+    bound = lower_bound(f.quality, top, np.arange(last + 1) < last, CONFIDENCE, len(outcomes))
+    tier = int(np.flatnonzero(bound >= share)[0]) if share <= 1 else last
+    return Rule("tier", tier, float(f.cost[0, tier]), float(f.quality[0, tier] / top[0]), float(bound[tier]))
 
 
 def named_rules(p: Floats, guessed: Floats, outcomes: Outcomes) -> tuple[dict[str, Rule], ev.Estimate]:

@@ -61,7 +61,8 @@ def evaluate(
     "--name", default="balanced", show_default=True, help="The target to set: cheap, balanced or quality."
 )
 @click.option(
-    "--confidence", default=0.95, show_default=True, help="Of the lower bound that must keep --quality."
+    "--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True,
+    help="Of the lower bound that must keep --quality.",
 )
 @click.option("--tiers", default=None, help=TIERS_HELP)
 @click.option("--split", default=None, help="Only rows of this split.")

@@ -120,3 +120,18 @@ def test_a_router_no_better_than_a_mix_is_switched_off():
     assert {rule.kind for rule in rules.values()} == {"tier"} or gain.low > 0
     rules, gain = named_rules(known(1500)[0], COST, known(1500)[1])
     assert gain.low > 0 and rules["cheap"].kind == "utility"
+
+
+def test_a_few_lucky_rows_prove_nothing():
+    """Thirty rows where the small tier was always right: a bootstrap of them has no spread."""
+    p = np.tile([0.97, 0.97], (30, 1))
+    assert for_quality(menu(p, COST, outcomes(np.ones(30), np.ones(30))), 0.98).kind == "tier"
+    many = np.tile([0.97, 0.97], (600, 1))
+    assert for_quality(menu(many, COST, outcomes(np.ones(600), np.ones(600))), 0.98).kind == "utility"
+
+
+def test_luck_on_the_rows_does_not_outweigh_the_chances():
+    """The small tier happened to win everywhere, but its chances, learned from more rows, say that it loses."""
+    random = np.random.default_rng(0)
+    p = np.stack([0.4 + 0.2 * random.random(200), np.full(200, 0.9)], axis=1)
+    assert for_quality(menu(p, COST, outcomes(np.ones(200), np.ones(200))), 0.95).expected_cost > 0.8
