@@ -1,7 +1,8 @@
 """A trained classifier on disk: a folder of model.skops and manifest.json that proves where it fits.
 
-model.skops holds plain arrays, numbers and texts only, so it loads with an empty trust list. Its bytes depend on
-its content alone: members are stored in order, with a fixed date, and named by position rather than by address.
+Where the answers of training were known there is answers.skops too: what an answer tells. Both hold plain arrays,
+numbers and texts only, so they load with an empty trust list. Their bytes depend on their content alone: members are
+stored in order, with a fixed date, and named by position rather than by address.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from classifiers.base import BATCH, sigmoid
 from classifiers.choose import Rule
 from classifiers.costs import constant_costs
 from classifiers.errors import BadArtifact
+from classifiers.posterior import Posterior, restore
 from classifiers.registry import rebuild
 from classifiers.sufficiency import Sufficiency
 from classifiers.view import View
@@ -31,7 +33,7 @@ from classifiers.view import View
 Floats = NDArray[np.float64]
 FORMAT = 4
 READABLE = (3, 4)  # format 3 knew one mean cost a tier
-MODEL, MANIFEST = "model.skops", "manifest.json"
+MODEL, MANIFEST, ANSWERS = "model.skops", "manifest.json", "answers.skops"
 TRUSTED: list[str] = []  # nothing beyond what skops trusts by itself; never read from the file
 
 
@@ -57,6 +59,8 @@ class Artifact:
     tiers: list[str]  # cheapest first
     costs: Floats  # (n_tiers,) mean cost of a request in training, the top tier's = 1
     rules: dict[str, Rule] = field(default_factory=dict)
+    posterior: Posterior | None = None  # what an answer tells; None: answers were not known in training
+    cascades: dict[str, Rule] = field(default_factory=dict)  # as rules, of kind `cascade`; empty without a posterior
 
     def guess_one(self, prompt: str) -> tuple[Floats, Floats, float]:
         """p (n_tiers,), cost (n_tiers,) and unfamiliarity of one prompt; see Guess. Give p and cost to `choose`."""
@@ -113,7 +117,7 @@ def _canonical(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any]) -> None:
+def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any], posterior: Posterior | None = None) -> None:
     """Write the artefact; an artefact already there is replaced only once the new one is complete.
 
     manifest: "tiers" (names, cheapest first), "costs" and "rules" are needed; anything else is kept.
@@ -126,10 +130,15 @@ def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any]) ->
         "scikit_learn": sklearn.__version__,
         "model_sha256": hashlib.sha256(data).hexdigest(),
     }
+    answers = None if posterior is None else _canonical(skops.io.dumps(posterior.state()))
+    if answers is not None:
+        full["answers_sha256"] = hashlib.sha256(answers).hexdigest()
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     (fresh / MODEL).write_bytes(data)
+    if answers is not None:
+        (fresh / ANSWERS).write_bytes(answers)
     (fresh / MANIFEST).write_text(manifest_text(full), "utf-8")
     if folder.exists():
         shutil.rmtree(folder)
@@ -167,14 +176,7 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
             f"{folder}: trained for tiers {manifest['tiers']}, asked for {list(tiers)}; train again"
         )
     path = Path(folder) / MODEL
-    if not path.exists():
-        raise BadArtifact(f"{folder}: no {MODEL} there; train again")
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != manifest["model_sha256"]:
-        raise BadArtifact(
-            f"{path}: sha256 is {found}, the manifest says {manifest['model_sha256']}; train again"
-        )
+    data = _checked(path, manifest["model_sha256"])
     model = rebuild(skops.io.loads(data, trusted=TRUSTED))
     if not isinstance(model, Sufficiency):
         raise BadArtifact(f"{path}: holds a bare {type(model).__name__}, expected a calibrated classifier; train again")
@@ -186,4 +188,23 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
         tiers=list(manifest["tiers"]),
         costs=np.array(manifest["costs"], dtype=np.float64),
         rules={name: Rule.from_dict(rule) for name, rule in manifest["rules"].items()},
+        posterior=_posterior(Path(folder), manifest),
+        cascades={name: Rule.from_dict(rule) for name, rule in manifest.get("cascades", {}).items()},
     )
+
+
+def _checked(path: Path, sha256: str) -> bytes:
+    """The file's bytes, if they are those that were written."""
+    if not path.exists():
+        raise BadArtifact(f"{path.parent}: no {path.name} there; train again")
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise BadArtifact(f"{path}: sha256 is {found}, the manifest says {sha256}; train again")
+    return data
+
+
+def _posterior(folder: Path, manifest: Mapping[str, Any]) -> Posterior | None:
+    if "answers_sha256" not in manifest:
+        return None
+    return restore(skops.io.loads(_checked(folder / ANSWERS, manifest["answers_sha256"]), trusted=TRUSTED))

@@ -5,6 +5,7 @@ A rule is one of
   relative  the cheapest tier with p >= value * (highest p of all tiers)
   utility   the tier with the highest p - value * cost, cost as a share of the top tier's
   tier      always tier number `value` (0 is the cheapest): the router switched off
+  cascade   as utility, and decided again after each answer (router/cascading.py)
 """
 
 import math
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from classifiers.errors import ClassifierError
 
 Floats = NDArray[np.float64]
-Kind = Literal["chance", "relative", "utility", "tier"]
+Kind = Literal["chance", "relative", "utility", "tier", "cascade"]
 Reason = Literal["good enough", "best we have", "worth its cost", "fixed"]
 
 
@@ -31,6 +32,7 @@ class Rule:
     expected_cost: float = math.nan
     expected_quality: float = math.nan
     quality_bound: float = math.nan  # lower confidence bound on expected_quality
+    threshold: float = math.nan  # cascade: least chance at which a smaller tier's answer is accepted; NaN: any
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; NaN (not known) becomes None."""
@@ -70,7 +72,7 @@ def choose_many(p: Floats, cost: Floats, rule: Rule) -> NDArray[np.int64]:
     """(n,) the tier of each request. p: (n, n_tiers); cost: (n_tiers,) or (n, n_tiers), the top tier's mean = 1."""
     if rule.kind == "tier":
         return np.full(len(p), int(rule.value))
-    if rule.kind == "utility":
+    if rule.kind in ("utility", "cascade"):
         return np.asarray((p - rule.value * cost).argmax(axis=1))
     if rule.kind == "relative":
         return _first_reaching(p, rule.value * p.max(axis=1, keepdims=True))
@@ -82,7 +84,7 @@ def choose(p: Floats, cost: Floats, rule: Rule) -> tuple[int, Reason]:
     tier = int(choose_many(p[None, :], cost, rule)[0])
     if rule.kind == "tier":
         return tier, "fixed"
-    if rule.kind == "utility":
+    if rule.kind in ("utility", "cascade"):
         return tier, "worth its cost"
     bar = rule.value * (float(p.max()) if rule.kind == "relative" else 1.0)
     return tier, "good enough" if p[tier] >= bar else "best we have"

@@ -1,0 +1,414 @@
+"""What an answer tells, once it is there: sharper chances of all tiers, of those that answered and of those that have not.
+
+Before anything is generated a classifier gives p, the chance of each tier. An answer's token log-probabilities, length,
+whether it ends in an answer, and whether another tier said the same move that chance far more than a better classifier
+would, and they move the larger tiers' chances too: a prompt on which two small tiers differ is often beyond the largest.
+So there is one head for each set of tiers that may have answered and each tier asked about: a logistic regression on the
+log-odds of p, the signals of each answer and the agreement of each two, calibrated on rows it did not see.
+
+Features follow cascade routing (arXiv 2410.10347) and token-level deferral (2404.10136: quantiles, not the mean alone).
+An answer without log-probabilities is a state of its own with heads of its own, never a chance of 0 or 1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+from threadpoolctl import threadpool_limits
+
+from classifiers.answers import same
+from classifiers.base import logit, sigmoid
+from classifiers.errors import BadTraining
+from classifiers.linear import fit_head
+from classifiers.sufficiency import platt
+
+Floats = NDArray[np.float64]
+Answered = tuple[int, ...]  # tiers that answered, rising
+STATISTICS = ("mean", "min", "q10", "q25", "q50")
+LOGPROB_SIGNALS = (*STATISTICS, *(f"log_{name}" for name in STATISTICS), "first_margin")
+PLAIN_SIGNALS = ("length", "has_answer", "answer_size", "truncated")
+SIGNALS = (*LOGPROB_SIGNALS, *PLAIN_SIGNALS)
+N_LOGPROB = len(LOGPROB_SIGNALS)
+STRENGTH = 0.3  # inverse of the ridge of each head
+COST_RIDGE = 1.0
+MOST_ROWS = 1500  # training rows kept to plan by; more change no decision
+ALL_SETS_UP_TO = 4  # tiers; longer ladders know sets of two answers at most
+PREFIX = 16  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one tier's answer to a request."""
+
+    output_tokens: int
+    finish_reason: str = "stop"
+    has_answer: bool = True
+    """a final answer was found; true as well for free text, which has none to find"""
+    answer: str | None = None
+    """the final answer as `answers.final_answer` gives it; None: not comparable"""
+    logprobs: tuple[float, ...] = ()
+    """of each token of the answer, at most 0; empty: the tier gave none"""
+    first_margin: float | None = None
+    """log-probability of the first token less that of the next best, at least 0"""
+    agrees: bool | None = None
+    """with the other answer, where the caller compared them itself; None: by `answer`"""
+    usable: bool = True
+    """false: empty, failed its schema, cut off by the model's own limit; never accepted"""
+
+
+def statistics(values: Sequence[float]) -> tuple[float, ...]:
+    """STATISTICS of token log-probabilities: mean, least, and the 10, 25 and 50 % quantiles (lower ones)."""
+    ordered = sorted(values)
+    return (sum(ordered) / len(ordered), ordered[0], *(ordered[int(len(ordered) * share)] for share in (0.10, 0.25, 0.50)))
+
+
+def logprob_signals(stats: Floats, margin: Floats) -> Floats:
+    """(n, N_LOGPROB): stats (n, 5) at most 0, NaN where none; margin (n,).
+
+    Confident tokens differ in the exponent of their log-probability, doubtful ones in the value: both are given.
+    """
+    raw = np.clip(stats, -10, 0)
+    return np.concatenate([raw, -np.log(1e-4 - raw), np.log1p(np.maximum(margin, 0))[:, None]], axis=1)
+
+
+def plain_signals(tokens: Floats, has_answer: Floats, answer_size: Floats, truncated: Floats) -> Floats:
+    """(n, 4), all inputs (n,): output tokens, 0 or 1, characters of the final answer, 0 or 1."""
+    return np.stack([np.log1p(tokens), has_answer, np.sqrt(answer_size), truncated], axis=1)
+
+
+def signals(evidence: Evidence, prefix: int | None = None) -> Floats:
+    """(n_signals,) of one answer; of its first `prefix` tokens alone, the rest being unknown (NaN)."""
+    values = evidence.logprobs if prefix is None else evidence.logprobs[:prefix]
+    stats = np.array([statistics(values) if values else (np.nan,) * len(STATISTICS)])
+    margin = np.array([np.nan if evidence.first_margin is None else evidence.first_margin])
+    if prefix is not None:
+        plain = np.full((1, len(PLAIN_SIGNALS)), np.nan)
+    else:
+        size = float(len(evidence.answer or ""))
+        known = (evidence.output_tokens, evidence.has_answer, size, evidence.finish_reason == "length")
+        plain = plain_signals(*(np.array([float(v)]) for v in known))
+    return np.asarray(np.concatenate([logprob_signals(stats, margin), plain], axis=1)[0])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Training rows: what each tier's answer looked like. All arrays have one row a prompt.
+
+    signals: (n, n_tiers, n_signals), NaN where unknown. prefix: the same of the first tokens alone, or None.
+    agree: (n, n_tiers, n_tiers) 1 same, 0 different, NaN not comparable.
+    """
+
+    signals: Floats
+    agree: Floats
+    prefix: Floats | None = None
+    prefix_tokens: int = PREFIX
+
+    def take(self, rows: NDArray[Any]) -> "Seen":
+        """The rows given by a mask or by positions."""
+        prefix = None if self.prefix is None else self.prefix[rows]
+        return Seen(self.signals[rows], self.agree[rows], prefix, self.prefix_tokens)
+
+
+def answered_sets(n_tiers: int) -> list[Answered]:
+    """Every set of tiers there are heads for."""
+    most = n_tiers if n_tiers <= ALL_SETS_UP_TO else 2
+    return [tiers for size in range(1, most + 1) for tiers in combinations(range(n_tiers), size)]
+
+
+def design(prior: Floats, tiers: Answered, found: Floats, agree: Floats, first: int) -> Floats:
+    """Features of n rows: log-odds of the prior, signals of each answer from number `first` on, agreement of each two.
+
+    prior: (n, n_tiers). found: (n, n_tiers, n_signals). agree: (n, n_tiers, n_tiers). NaN stays NaN.
+    """
+    parts = [logit(np.clip(prior, 1e-4, 1 - 1e-4)), *(found[:, j, first:] for j in tiers)]
+    for i, j in combinations(tiers, 2):
+        told = agree[:, i, j]
+        parts.append(np.stack([np.nan_to_num(told - 0.5), np.isfinite(told)], axis=1))
+    return np.concatenate(parts, axis=1)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Calibrated logistic regressions of all tiers on one design. scaled = clip((x - mean) / scale), NaN as 0.
+
+    mean, scale: (n_features,). coef: (n_features, n_tiers). bias: (n_tiers,).
+    """
+
+    mean: Floats
+    scale: Floats
+    coef: Floats
+    bias: Floats
+
+    def scaled(self, x: Floats) -> Floats:
+        """What is not known is taken as usual."""
+        return np.nan_to_num(np.clip((x - self.mean) / self.scale, -5, 5))
+
+    def logits(self, x: Floats) -> Floats:
+        """(n, n_tiers)."""
+        return np.asarray(self.scaled(x) @ self.coef + self.bias)
+
+    def state(self) -> dict[str, Any]:
+        return {"mean": self.mean, "scale": self.scale, "coef": self.coef, "bias": self.bias}
+
+
+def _bare_fit(x: Floats, y: Floats, weight: Floats) -> Head:
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(x)
+        count = np.maximum(known.sum(0), 1)
+        mean = np.where(known, x, 0).sum(0) / count
+        scale = np.sqrt(np.where(known, (x - mean) ** 2, 0).sum(0) / count) + 1e-3
+    plain = Head(mean, scale, np.zeros((x.shape[1], y.shape[1])), np.zeros(y.shape[1]))
+    heads = [fit_head(plain.scaled(x), y[:, k], weight, STRENGTH) for k in range(y.shape[1])]
+    return Head(mean, scale, np.stack([coef for coef, _ in heads], axis=1), np.array([bias for _, bias in heads]))
+
+
+def fit_calibrated(x: Floats, y: Floats, weight: Floats, fold: NDArray[np.int64]) -> tuple[Head, Floats]:
+    """A head calibrated on log-odds of rows it did not see, and those rows' chances (n, n_tiers)."""
+    z = np.zeros(y.shape)
+    for k in np.unique(fold):
+        z[fold == k] = _bare_fit(x[fold != k], y[fold != k], weight[fold != k]).logits(x[fold == k])
+    head = _bare_fit(x, y, weight)
+    slope, offset = (np.array(side) for side in zip(*(platt(z[:, k], y[:, k], weight) for k in range(y.shape[1])), strict=True))
+    return Head(head.mean, head.scale, head.coef * slope, head.bias * slope + offset), sigmoid(z * slope + offset)
+
+
+@dataclass(frozen=True)
+class CostHead:
+    """Ridge regression of each tier's logarithmic cost on all guessed costs and the answers' lengths."""
+
+    coef: Floats  # (n_tiers + n_answered, n_tiers)
+    bias: Floats  # (n_tiers,)
+    low: Floats
+    high: Floats
+
+    def costs(self, x: Floats) -> Floats:
+        """(n, n_tiers), the top tier's mean = 1."""
+        return np.asarray(np.exp(np.clip(np.nan_to_num(x) @ self.coef + self.bias, self.low, self.high)))
+
+    def state(self) -> dict[str, Any]:
+        return {"coef": self.coef, "bias": self.bias, "low": self.low, "high": self.high}
+
+
+def _cost_design(guessed: Floats, tiers: Answered, found: Floats) -> Floats:
+    lengths = found[:, list(tiers), SIGNALS.index("length")]
+    return np.concatenate([np.log(np.maximum(guessed, 1e-9)), np.nan_to_num(lengths)], axis=1)
+
+
+def _fit_costs(x: Floats, costs: Floats) -> CostHead:
+    columns = []
+    for k in range(costs.shape[1]):
+        known = np.isfinite(costs[:, k])
+        y = np.log(np.maximum(costs[known, k], 1e-9))
+        model = Ridge(alpha=COST_RIDGE).fit(x[known], y)
+        # The mean of exp is not exp of the mean: shift so that guesses add up to what was spent.
+        guessed = np.exp(np.clip(model.predict(x[known]), y.min(), y.max())).mean()
+        shift = np.log(max(float(costs[known, k].mean()), 1e-9) / guessed)
+        columns.append((model.coef_, float(model.intercept_) + shift, y.min(), y.max()))
+    coef, bias, low, high = (np.stack(side, axis=-1) for side in zip(*columns, strict=True))
+    return CostHead(coef, bias, low, high)
+
+
+def _cross_costs(x: Floats, costs: Floats, fold: NDArray[np.int64]) -> Floats:
+    found = np.zeros(costs.shape)
+    for k in np.unique(fold):
+        found[fold == k] = _fit_costs(x[fold != k], costs[fold != k]).costs(x[fold == k])
+    return found
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a set of answers was worth in training: rows to plan by. p, cost: (m, n_tiers), from rows not fitted on."""
+
+    p: Floats
+    cost: Floats
+
+    def state(self) -> dict[str, Any]:
+        return {"p": self.p.astype(np.float32), "cost": self.cost.astype(np.float32)}
+
+
+def key(tiers: Answered) -> str:
+    """The name of a set of tiers in an artefact."""
+    return ",".join(map(str, tiers))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """All heads of one ladder. Learned by `fit_posterior`, or taken back from an artefact by `restore`."""
+
+    n_tiers: int
+    heads: Mapping[str, Head]
+    """by view and answered tiers: `full:0,1`, `bare:0,1` (without log-probabilities), `prefix:0`"""
+    cost_heads: Mapping[str, CostHead]
+    known: Mapping[str, Known]
+    """by answered tiers, `""` being none yet"""
+    prefix: int = PREFIX
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """what is derived from this value alone and kept, such as plans"""
+
+    @cached_property
+    def sets(self) -> frozenset[Answered]:
+        return frozenset(answered_sets(self.n_tiers))
+
+    def reduce(self, tiers: Answered) -> Answered:
+        """The answered tiers there are heads for: of too many the two largest."""
+        return tiers if not tiers or tiers in self.sets else tiers[-2:]
+
+    def chance(self, tier: int, prior: Floats, evidence: Evidence, prefix: int | None = None) -> float:
+        """The chance in [0, 1] that `tier` is right given its own answer. prior: (n_tiers,). prefix: see `chances`."""
+        return float(self.chances(prior, {tier: evidence}, prefix)[tier])
+
+    def chances(self, prior: Floats, answered: Mapping[int, Evidence], prefix: int | None = None) -> Floats:
+        """(n_tiers,) chances of all tiers given the answers there are.
+
+        prefix: only so many first tokens of the (one) answer are there: its log-probabilities alone are looked at. It must
+        be the number that was trained on, `self.prefix`; with another, or without log-probabilities, the prior stays.
+        """
+        if prefix is not None:
+            return self._prefix_chances(prior, answered, prefix)
+        tiers = self.comparable(answered)
+        if not tiers:
+            return prior
+        full = f"full:{key(tiers)}"
+        is_full = full in self.heads and all(answered[j].logprobs for j in tiers)
+        head = self.heads.get(full if is_full else f"bare:{key(tiers)}")
+        if head is None:
+            return prior
+        found = np.full((1, self.n_tiers, len(SIGNALS)), np.nan)
+        for j in tiers:
+            found[0, j] = signals(answered[j])
+        x = design(prior[None], tiers, found, self._agreement(answered, tiers), 0 if is_full else N_LOGPROB)
+        return np.asarray(sigmoid(head.logits(x))[0])
+
+    def _prefix_chances(self, prior: Floats, answered: Mapping[int, Evidence], prefix: int) -> Floats:
+        tier = max(answered)
+        head = self.heads.get(f"prefix:{tier}")
+        if head is None or prefix != self.prefix or not answered[tier].logprobs:
+            return prior
+        found = np.full((1, self.n_tiers, len(SIGNALS)), np.nan)
+        found[0, tier] = signals(answered[tier], prefix)
+        x = design(prior[None], (tier,), found[..., :N_LOGPROB], np.zeros((1, 0, 0)), 0)
+        return np.asarray(sigmoid(head.logits(x))[0])
+
+    def comparable(self, answered: Mapping[int, Evidence]) -> Answered:
+        """The answered tiers to judge by: all, or the largest alone where free texts say nothing about each other."""
+        tiers = self.reduce(tuple(sorted(answered)))
+        for i, j in combinations(tiers, 2):
+            unknown = agreement(answered[i], answered[j]) is None
+            if unknown and answered[i].has_answer and answered[j].has_answer:
+                return tiers[-1:]
+        return tiers
+
+    def _agreement(self, answered: Mapping[int, Evidence], tiers: Answered) -> Floats:
+        agree = np.full((1, self.n_tiers, self.n_tiers), np.nan)
+        for i, j in combinations(tiers, 2):
+            told = agreement(answered[i], answered[j])
+            agree[0, i, j] = np.nan if told is None else told
+        return agree
+
+    def costs(self, guessed: Floats, answered: Mapping[int, Evidence]) -> Floats:
+        """(n_tiers,) costs guessed again: a long answer of one tier foretells long ones of the others."""
+        tiers = self.reduce(tuple(sorted(answered)))
+        head = self.cost_heads.get(key(tiers))
+        if head is None:
+            return guessed
+        lengths = [np.log1p(answered[j].output_tokens) for j in tiers]
+        return np.asarray(head.costs(np.concatenate([np.log(np.maximum(guessed, 1e-9)), lengths])[None])[0])
+
+    def chances_of(self, prior: Floats, seen: Seen, tiers: Answered) -> Floats:
+        """As `chances`, of n rows on which exactly `tiers` have answered. prior: (n, n_tiers)."""
+        tiers = self.reduce(tiers)
+        if not tiers:
+            return prior
+        full, bare = self.heads.get(f"full:{key(tiers)}"), self.heads[f"bare:{key(tiers)}"]
+        p = sigmoid(bare.logits(design(prior, tiers, seen.signals, seen.agree, N_LOGPROB)))
+        if full is None:
+            return p
+        has = _has_logprobs(seen, tiers)
+        return np.where(has[:, None], sigmoid(full.logits(design(prior, tiers, seen.signals, seen.agree, 0))), p)
+
+    def costs_of(self, guessed: Floats, seen: Seen, tiers: Answered) -> Floats:
+        """As `costs`, of n rows."""
+        tiers = self.reduce(tiers)
+        return self.cost_heads[key(tiers)].costs(_cost_design(guessed, tiers, seen.signals)) if tiers else guessed
+
+    def state(self) -> dict[str, Any]:
+        """Plain arrays and numbers; `restore` takes them back."""
+        return {
+            "n_tiers": self.n_tiers,
+            "prefix": self.prefix,
+            "heads": {name: head.state() for name, head in self.heads.items()},
+            "cost_heads": {name: head.state() for name, head in self.cost_heads.items()},
+            "known": {name: known.state() for name, known in self.known.items()},
+        }
+
+
+def restore(state: Mapping[str, Any]) -> Posterior:
+    """What `Posterior.state` described."""
+    return Posterior(
+        n_tiers=int(state["n_tiers"]),
+        heads={name: Head(**arrays) for name, arrays in state["heads"].items()},
+        cost_heads={name: CostHead(**arrays) for name, arrays in state["cost_heads"].items()},
+        known={name: Known(*(arrays[k].astype(np.float64) for k in ("p", "cost"))) for name, arrays in state["known"].items()},
+        prefix=int(state["prefix"]),
+    )
+
+
+def _has_logprobs(seen: Seen, tiers: Answered) -> NDArray[np.bool_]:
+    """(n,) whether each of `tiers` gave log-probabilities."""
+    return np.asarray(np.isfinite(seen.signals[:, list(tiers), 0]).all(axis=1))
+
+
+def agreement(a: Evidence, b: Evidence) -> bool | None:
+    """Whether two answers are the same; None where they cannot be compared."""
+    told = same(a.answer, b.answer)
+    if told is None and a.has_answer and b.has_answer:
+        return a.agrees if a.agrees is not None else b.agrees
+    return told
+
+
+def fit_posterior(
+    prior: Floats, guessed: Floats, seen: Seen, y: Floats, costs: Floats, fold: NDArray[np.int64], weight: Floats | None = None
+) -> Posterior:
+    """Learn all heads.
+
+    prior, guessed, y, costs: (n, n_tiers): chances from a classifier that had not seen the rows, guessed costs, scores
+    in [0, 1], costs with the top tier's mean = 1 (NaN where unknown). fold: (n,), near-duplicates sharing one.
+    """
+    n, n_tiers = y.shape
+    if n < 20:
+        raise BadTraining(f"{n} rows with answers: at least 20 are needed to learn what an answer tells")
+    weight = np.ones(n) if weight is None else weight
+    kept = np.sort(np.random.default_rng(0).choice(n, min(n, MOST_ROWS), replace=False))
+    heads, cost_heads, known = {}, {}, {"": Known(prior[kept], guessed[kept])}
+    with threadpool_limits(1, "blas"):  # small products: threads only wait for each other
+        for tiers in answered_sets(n_tiers):
+            made, p = _fit_set(prior, seen, y, weight, fold, tiers)
+            heads.update(made)
+            x = _cost_design(guessed, tiers, seen.signals)
+            cost_heads[key(tiers)] = _fit_costs(x, costs)
+            known[key(tiers)] = Known(p[kept], _cross_costs(x, costs, fold)[kept])
+    return Posterior(n_tiers, heads, cost_heads, known, seen.prefix_tokens)
+
+
+def _fit_set(
+    prior: Floats, seen: Seen, y: Floats, weight: Floats, fold: NDArray[np.int64], tiers: Answered
+) -> tuple[dict[str, Head], Floats]:
+    """The heads of one set of answers, and the chances (n, n_tiers) of rows not fitted on by the best of them."""
+    found = {}
+    x = design(prior, tiers, seen.signals, seen.agree, N_LOGPROB)
+    found[f"bare:{key(tiers)}"], p = fit_calibrated(x, y, weight, fold)
+    has = _has_logprobs(seen, tiers)
+    if has.sum() >= max(20, len(p) / 2):
+        x = design(prior, tiers, seen.signals, seen.agree, 0)
+        found[f"full:{key(tiers)}"], p[has] = fit_calibrated(x[has], y[has], weight[has], fold[has])
+    if len(tiers) == 1 and seen.prefix is not None:
+        has = np.isfinite(seen.prefix[:, tiers[0], 0])
+        if has.sum() >= 20:
+            x = design(prior[has], tiers, seen.prefix[has][..., :N_LOGPROB], seen.agree[has], 0)
+            found[f"prefix:{tiers[0]}"], _ = fit_calibrated(x, y[has], weight[has], fold[has])
+    return found, p

@@ -1,0 +1,235 @@
+"""Routing and cascading as one decision: given what has been answered so far, accept an answer or ask further tiers.
+
+With nothing answered it is routing. The best step is the one of highest expected quality less lambda times all cost
+still to come (cascade routing, arXiv 2410.10347; here asking looks ahead, so a probe is bought only for the steps it may
+save). What asking is worth is learned from the training rows by backward induction over the sets of answered tiers: from
+the states of the most answers to those of none, a ridge regression gives the mean worth of the state that follows.
+Pure: no clock, no files, no network.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.choose import Rule
+from classifiers.posterior import Answered, Evidence, Posterior, key
+
+Floats = NDArray[np.float64]
+RIDGE = 100.0  # on standardised features: with few rows asking is worth its mean in training
+COST_WEIGHT = 0.3
+NEVER = -1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Return this tier's answer."""
+
+    tier: int
+    chance: float
+    """that it is good enough, in [0, 1]"""
+    certain: bool = True
+    """false: no usable answer can be had any more, this is the last resort"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask these tiers, side by side where there are two."""
+
+    tiers: tuple[int, ...]
+    chance: float
+    """of the best answer so far or, before any, of the tier asked, in [0, 1]"""
+
+
+Step = Accept | Ask
+
+
+@dataclass(frozen=True)
+class Move:
+    """One way to go on from a state: ask `tiers`, which leads to the state `after`."""
+
+    tiers: Answered
+    after: Answered
+    weights: Floats  # (n_features,): what it is worth beyond the best answer expected of it
+
+
+@dataclass(frozen=True)
+class State:
+    """The moves that one set of answered tiers leaves, and how its features are scaled."""
+
+    mean: Floats
+    scale: Floats
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a plan holds. Requests of one kind share it."""
+
+    allowed: Answered
+    """tiers that may be asked, rising"""
+    comparable: bool = True
+    """whether answers can be compared: if not, only the largest one counts"""
+    best_of: bool = True
+    """whether a smaller tier's answer may still win once the top tier has answered (not where that streams at once)"""
+
+    def after(self, tiers: Answered, asked: Answered, posterior: Posterior) -> Answered:
+        """The state that follows from asking."""
+        joined = tuple(sorted({*tiers, *asked}))
+        return posterior.reduce(joined) if self.comparable else joined[-1:]
+
+    def candidates(self, tiers: Answered) -> Answered:
+        """The tiers whose answer may be accepted when `tiers` have answered."""
+        return tiers[-1:] if not self.best_of and tiers[-1:] == self.allowed[-1:] else tiers
+
+    def moves(self, tiers: Answered) -> Iterator[Answered]:
+        """What can be asked next: any larger tier; before any answer also two below the top side by side.
+
+        Asking a smaller tier after a larger one was tried and saved nothing.
+        """
+        rest = [k for k in self.allowed if k > max(tiers, default=-1)]
+        yield from ((k,) for k in rest)
+        if not tiers and self.comparable:
+            yield from combinations(rest[:-1], 2)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do in every state at one price of cost."""
+
+    price: float
+    ground: Ground
+    states: Mapping[Answered, State]
+
+
+def features(p: Floats, cost: Floats) -> Floats:
+    """(n, 2 n_tiers): chances and logarithmic costs, which together are the state of a request. p, cost: (n, n_tiers)."""
+    return np.concatenate([p, COST_WEIGHT * np.log(np.maximum(cost, 1e-9))], axis=1)
+
+
+def plan(posterior: Posterior, price: float, ground: Ground) -> Plan:
+    """Backward induction over the training rows; kept for the next request of the same kind."""
+    name = ("plan", float(price), ground)
+    if name not in posterior.memo:
+        posterior.memo[name] = make_plan(posterior, price, ground)
+    found: Plan = posterior.memo[name]
+    return found
+
+
+def make_plan(posterior: Posterior, price: float, ground: Ground, rows: NDArray[np.bool_] | None = None) -> Plan:
+    """The plan learned from `rows` (by default all) of what the posterior knows."""
+    worth: dict[Answered, Floats] = {}
+    states: dict[Answered, State] = {}
+    sets = [s for s in (*posterior.sets, ()) if ground.comparable or len(s) < 2]
+    for tiers in sorted(sets, key=lambda s: max(s, default=-1), reverse=True):  # every move leads to a larger largest tier
+        known = posterior.known[key(tiers)]
+        p, cost = (known.p, known.cost) if rows is None else (known.p[rows], known.cost[rows])
+        x = features(p, cost)
+        mean, scale = x.mean(0), x.std(0) + 1e-6
+        scaled = _scaled(x, mean, scale)
+        solve = _solver(scaled)
+        best = _best(p, ground.candidates(tiers))
+        moves = []
+        for asked in ground.moves(tiers):
+            following = ground.after(tiers, asked, posterior)
+            base = _best(p, ground.candidates((*tiers, *asked)))
+            weights = solve @ (worth[following] - base)
+            best = np.maximum(best, base + scaled @ weights - price * cost[:, list(asked)].sum(1))
+            moves.append(Move(asked, following, weights))
+        worth[tiers] = best
+        states[tiers] = State(mean, scale, tuple(moves))
+    return Plan(price, ground, states)
+
+
+def _scaled(x: Floats, mean: Floats, scale: Floats) -> Floats:
+    return np.concatenate([np.ones((len(x), 1)), np.clip((x - mean) / scale, -4, 4)], axis=1)
+
+
+def _solver(x: Floats) -> Floats:
+    """(n_features, n): times the targets gives the ridge weights; the constant is not held back."""
+    ridge = RIDGE * np.eye(x.shape[1])
+    ridge[0, 0] = 1e-6
+    return np.asarray(np.linalg.solve(x.T @ x + ridge, x.T))
+
+
+def _best(p: Floats, tiers: Answered) -> Floats:
+    """(n,) the chance of the best of these tiers; NEVER where there is none. p: (n, n_tiers)."""
+    return np.asarray(p[:, list(tiers)].max(axis=1)) if tiers else np.full(len(p), NEVER)
+
+
+def values(plan: Plan, tiers: Answered, p: Floats, cost: Floats) -> Floats:
+    """(n, n_moves) expected quality less price times expected cost of each move of a state. p, cost: (n, n_tiers)."""
+    state = plan.states[tiers]
+    if not state.moves:
+        return np.zeros((len(p), 0))
+    scaled = _scaled(features(p, cost), state.mean, state.scale)
+    return np.stack([_value(plan, tiers, move, p, cost, scaled) for move in state.moves], axis=1)
+
+
+def _value(plan: Plan, tiers: Answered, move: Move, p: Floats, cost: Floats, scaled: Floats) -> Floats:
+    base = _best(p, plan.ground.candidates((*tiers, *move.tiers)))
+    return np.asarray(base + scaled @ move.weights - plan.price * cost[:, list(move.tiers)].sum(1))
+
+
+def step(
+    prior: Floats,
+    cost: Floats,
+    answered: Mapping[int, Evidence],
+    rule: Rule,
+    posterior: Posterior,
+    allowed: Collection[int],
+    comparable: bool = True,
+    best_of: bool = True,
+    prefix: int | None = None,
+) -> Step:
+    """What to do next for one request; with nothing answered it is the first decision.
+
+    prior, cost: (n_tiers,) as `Artifact.guess_one` gives them. answered: by tier. rule: of kind `cascade`: value is the
+    price of cost, threshold the least chance at which a smaller tier's answer is accepted (NaN: any; above 1: none).
+    allowed: tiers that may still be asked or accepted. comparable, best_of: see Ground. prefix: what is there are the
+    first tokens of an answer still being written (holdback), then Accept means commit.
+    """
+    ground = Ground(tuple(sorted({*allowed} | {*answered})), comparable, best_of)
+    top = ground.allowed[-1]
+    if rule.threshold > 1 and not answered:  # nothing below the top could be accepted
+        return Ask((top,), float(prior[top]))
+    state = _state(answered, posterior, comparable)
+    seen = {k: answered[k] for k in state}
+    p = posterior.chances(prior, seen, prefix) if state else prior
+    p = np.where([k in answered and not answered[k].usable for k in range(len(p))], 0.0, p)
+    cost = posterior.costs(cost, seen) if state and prefix is None else cost
+    best = max(_acceptable(answered, ground), key=lambda k: float(p[k]), default=None)
+    here = NEVER if best is None else float(p[best])
+    move = _best_move(plan(posterior, rule.value, ground), state, p, cost, here)
+    if move is not None:
+        return Ask(move, float(p[list(move)].max()) if best is None else here)
+    if best is None:
+        return Accept(max(answered), float(p[max(answered)]), False)
+    return Ask((top,), here) if top not in answered and below(rule, here) else Accept(best, here)
+
+
+def below(rule: Rule, chance: float) -> bool:
+    """Whether a smaller tier's answer of that chance may not be accepted, whatever the price."""
+    return not np.isnan(rule.threshold) and not chance >= rule.threshold
+
+
+def _state(answered: Mapping[int, Evidence], posterior: Posterior, comparable: bool) -> Answered:
+    return posterior.comparable(answered) if comparable else tuple(sorted(answered))[-1:]
+
+
+def _acceptable(answered: Mapping[int, Evidence], ground: Ground) -> Answered:
+    """Tiers whose answer can be returned."""
+    usable = tuple(k for k in sorted(answered) if answered[k].usable)
+    return ground.candidates(usable)
+
+
+def _best_move(plan: Plan, state: Answered, p: Floats, cost: Floats, here: float) -> Answered | None:
+    """The move worth more than accepting now; None: accept."""
+    moves = plan.states[state].moves
+    if not moves:
+        return None
+    found = values(plan, state, p[None], cost[None])[0]
+    at = int(found.argmax())
+    return moves[at].tiers if found[at] > here else None
