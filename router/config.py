@@ -169,6 +169,12 @@ class Delegation(Settings):
     """tokens that a plan may have"""
     worker_prompt: str | None = None
     """what a worker is told, with {context} and {task}; none: the shipped instruction"""
+    subtask_max_tokens: Annotated[int, Field(ge=16, le=2048)] = 512
+    """tokens of a subtask's answer where the plan sets none; doubled once if they were too few"""
+    call_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """seconds for the plan or for one subtask's answer; less where the deadline is near"""
+    min_answer_tokens: Annotated[int, Field(ge=1)] = 1_500
+    """an answer of that many tokens asked for makes a short request long enough"""
     max_subtasks: Annotated[int, Field(ge=2, le=64)] = 8
     """subtasks of one plan, parts of a mapped subtask counted singly"""
     max_plans: Annotated[int, Field(ge=1, le=2)] = 2
@@ -178,7 +184,8 @@ class Delegation(Settings):
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     """calls of one request at the same time"""
     max_cost_ratio: Annotated[float, Field(gt=0)] = 1.0
-    """spend at most this many times the direct estimate; checked before every call"""
+    """delegation may spend this many times the direct estimate; checked before every call. The plain answer that is given
+    when delegation came to nothing is not part of it"""
     deadline_s: Annotated[float, Field(gt=0)] = 60.0
     """seconds for the whole request"""
     final_reserve: Annotated[float, Field(ge=0, lt=1)] = 0.4

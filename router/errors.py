@@ -1,6 +1,7 @@
 """Everything the product refuses or fails at, as one tree.
 
 StepdownError
+├── BadPlan                what the planning tier wrote is no plan; costs a repair, never a request
 ├── BadInput               a command was given something it cannot use (exit code 2)
 │   └── BadConfig          the YAML file, or what it points to
 └── RequestFailed          an HTTP request gets OpenAI's error body
@@ -12,6 +13,9 @@ StepdownError
     │   └── UnknownModel   404
     ├── WrongMethod        405
     ├── TooLarge           413
+    ├── DelegationFailed   502  no subtask, and no direct answer either
+    ├── DeadlineExceeded   504
+    ├── BudgetExceeded     429  the client's own limit of cost
     ├── TierFailed         502, or the tier's own status
     └── NoReplica          503  with Retry-After
 """
@@ -38,6 +42,12 @@ class BadConfig(BadInput):
     """The configuration, or a file it names, stops the start."""
 
     code = "bad_config"
+
+
+class BadPlan(StepdownError):
+    """A plan that is not JSON, not of the form, or no graph; the message is shown to the tier that mends it."""
+
+    code = "bad_plan"
 
 
 class RequestFailed(StepdownError):
@@ -147,3 +157,27 @@ class NoReplica(RequestFailed):
     def __init__(self, tier: str, why: str, retry_after_s: float = 10.0) -> None:
         super().__init__(f"tier {tier} is not available: {why}; try again in {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
+
+
+class DelegationFailed(RequestFailed):
+    """Every subtask failed and nothing is left with which to answer directly."""
+
+    status, code = 502, "delegation_failed"
+
+
+class DeadlineExceeded(RequestFailed):
+    """The time for the whole request is over."""
+
+    status, code = 504, "deadline_exceeded"
+
+    def __init__(self, deadline_s: float) -> None:
+        super().__init__(f"no answer within {deadline_s:g} s, the time this request was given")
+
+
+class BudgetExceeded(RequestFailed):
+    """Answering would cost more than the client allowed."""
+
+    status, code = 429, "budget_exceeded"
+
+    def __init__(self, needed_usd: float, left_usd: float) -> None:
+        super().__init__(f"an answer costs about {needed_usd:.3g} USD, {left_usd:.3g} USD of the request's limit are left")

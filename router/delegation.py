@@ -1,0 +1,337 @@
+"""Delegation: the largest tier plans, smaller ones work side by side, it merges. A generator; see `types.Flow`.
+
+    gates -no-> direct
+          -yes-> plan (-> repair) -none, bad, too dear-> direct
+                                  -> work -> say: the plan had the answer's form, or it is the list of results
+                                          -> final: the largest tier merges
+                                          -> direct: nothing came of it
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from classifiers.decomposability import splits as shipped_splits
+from router import briefs, gates, plans
+from router.blocks import numbered_like
+from router.budget import Budget, Memory, Rung, rung_of
+from router.config import Delegation
+from router.errors import BadPlan, BudgetExceeded, DeadlineExceeded, DelegationFailed, RequestFailed
+from router.gates import Considered, Route, Splits, State
+from router.plans import Job, Plan
+from router.splice import references, splice
+from router.types import Call, Commit, End, Fail, Flow, Reply, Role, Say, Step
+from router.work import Accept, Desk, Work, failure, structured, way_asked
+
+Asking = Generator[Step, Sequence[Reply], Sequence[Reply]]
+HELD = "merge"  # under which the budget keeps the price of the final call
+
+
+def good(tier: str, text: str, reply: Reply) -> str | None:
+    """Accepts every answer."""
+    return None
+
+
+def delegate(
+    body: Mapping[str, Any],
+    ladder: Sequence[Rung],
+    settings: Delegation,
+    route: Route,
+    accept: Accept = good,
+    memory: Memory | None = None,
+    splits: Splits = shipped_splits,
+    special: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
+    max_usd: float | None = None,
+    considered: Considered | None = None,
+) -> Flow:
+    """One request whose tier is the top of the ladder, cheaper tiers first.
+
+    special: all special tokens of the tiers' tokenizers. more: added to every worker's body. max_usd: the client's limit
+    for the whole request. considered: the gates' outcome, if they were asked already.
+    """
+    memory = memory or Memory()
+    seen = considered or gates.consider(body, ladder, settings, memory, route, splits, special)
+    limit = min(settings.max_cost_ratio * seen.direct_usd, max_usd if max_usd is not None else float("inf"))
+    desk = Desk(body, ladder, settings, route, accept, memory, Budget(limit, settings.max_calls), special, more or {})
+    return (yield from Errand(desk, seen, max_usd).run())
+
+
+class Errand:
+    """One request, from the gates to its answer."""
+
+    def __init__(self, desk: Desk, considered: Considered, max_usd: float | None) -> None:
+        self.desk, self.considered, self.max_usd = desk, considered, max_usd
+        self.told: dict[str, Any] = considered.told()
+        self.work: Work | None = None
+        self.dropped: list[str] = []
+        """calls to cancel with the next step"""
+        self.plan_tokens = 0
+
+    def run(self) -> Flow:
+        if self.considered.state:
+            return (yield from self.direct())
+        found = yield from self.planned()
+        if not found:
+            return (yield from self.direct())
+        plan, jobs = found
+        if not self.affordable(plan, jobs):
+            self.tell("not_worth_it", "the plan is too dear")
+            return (yield from self.direct())
+        self.work = Work(self.desk, self.considered.sheet, jobs)
+        yield from self.worked(self.work)
+        return (yield from self.finished(plan, self.work))
+
+    def tell(self, state: State, why: str = "") -> None:
+        self.told["delegation"] = state
+        self.told |= {"why": why} if why else {}
+
+    def drop(self, *calls: str) -> None:
+        """Give up calls: no reply to them will come."""
+        self.dropped += calls
+        self.desk.outcomes |= {call: self.desk.outcomes.get(call, "cancelled") for call in calls}
+
+    def turn(self, calls: Sequence[Call], until_s: float | None, phase: str) -> Asking:
+        """Ask the driver, say what became of earlier replies, and keep the time."""
+        outcomes, cancel = self.desk.outcomes, tuple(self.dropped)
+        self.desk.outcomes, self.dropped = {}, []
+        replies = yield Step(tuple(calls), cancel, until_s, outcomes, phase)
+        times = [reply.at_s for reply in replies] or [until_s or 0.0]
+        self.desk.now_s = max(self.desk.now_s, *times)
+        return replies
+
+    # -- planning ----------------------------------------------------------------------------------------------------------
+
+    def planned(self) -> Generator[Step, Sequence[Reply], tuple[Plan, tuple[Job, ...]] | None]:
+        """A plan with its jobs; None for a direct answer, with the reason told. A bad plan is mended once."""
+        asked = briefs.plan_messages(self.considered.sheet, self.desk.settings, self.desk.special)
+        messages, before = asked, None
+        for i in range(self.desk.settings.max_plans):
+            reply = yield from self.ask_plan(messages, "repair" if i else "plan")
+            if reply is None:
+                return None
+            try:
+                plan = plans.parse(reply.text)
+                jobs = plans.check(plan, self.considered.sheet, self.desk.settings.max_subtasks)
+            except BadPlan as error:
+                self.desk.outcomes[reply.call.id] = "plan invalid"
+                self.tell("plan_invalid", str(error))
+                if reply.text.strip() == before:
+                    self.tell("loop_detected", "the same plan came again")
+                    return None
+                before = reply.text.strip()
+                messages = briefs.repair_messages(asked, reply.text, str(error))
+                continue
+            self.told.pop("why", None)
+            return self.received(plan, jobs, reply)
+        return None
+
+    def received(self, plan: Plan, jobs: tuple[Job, ...], reply: Reply) -> tuple[Plan, tuple[Job, ...]] | None:
+        """Book a good plan."""
+        self.desk.outcomes[reply.call.id] = "accepted" if jobs else "direct"
+        self.plan_tokens = reply.usage.output_tokens
+        if jobs:
+            return plan, jobs
+        self.tell("direct")
+        return None
+
+    def ask_plan(self, messages: Sequence[Mapping[str, Any]], role: Role) -> Generator[Step, Sequence[Reply], Reply | None]:
+        """The planner's answer, asked for in the best form that its backend takes; None, with the reason told, without one."""
+        top = self.desk.top
+        while True:
+            call = self.plan_call(messages, role)
+            if call is None:
+                self.tell("not_worth_it" if role == "plan" else "plan_invalid", "nothing is left to plan with")
+                return None
+            replies = yield from self.turn([call], self.desk.work_until_s, role)
+            if not replies:
+                self.desk.budget.forfeit(call.id)
+                self.drop(call.id)
+                self.tell("plan_invalid", "deadline")
+                return None
+            reply = replies[0]
+            self.desk.pay(reply)
+            if reply.error is None:
+                return reply
+            self.desk.outcomes[call.id] = failure(reply.error).replace("_", " ")
+            if reply.error.status != 400 or not way_asked(call.body):
+                self.tell("plan_invalid", failure(reply.error))
+                return None
+            self.desk.outcomes[call.id] = "format refused"
+            self.desk.memory.refuse(top.name, self.desk.memory.refused.get(top.name, 0))
+
+    def plan_call(self, messages: Sequence[Mapping[str, Any]], role: Role) -> Call | None:
+        """A plan may cost half of what delegation may spend: one that is cut there is no plan, and little is lost."""
+        desk, top = self.desk, self.desk.top
+        body: dict[str, Any] = {"messages": list(messages), "temperature": 0}
+        schema = plans.plan_schema(desk.settings.max_subtasks)
+        body |= structured("plan", schema, desk.memory.refused.get(top.name, 0))
+        given = top.input_tokens(body)
+        share = desk.budget.left_usd / 2 - top.price_in * given
+        affordable = int(share / top.price_out) if top.price_out else desk.settings.plan_max_tokens
+        body["max_tokens"] = min(desk.settings.plan_max_tokens, affordable, top.context - given)
+        left = desk.work_until_s - desk.now_s
+        name = desk.name(role)
+        if body["max_tokens"] < plans.MIN_TOKENS or left <= 0:
+            return None
+        if not desk.budget.reserve(name, top.cost(given, body["max_tokens"]), kept_calls=1):
+            return None
+        return Call(name, top.name, role, body, timeout_s=min(desk.settings.call_timeout_s, left))
+
+    # -- work --------------------------------------------------------------------------------------------------------------
+
+    def affordable(self, plan: Plan, jobs: Sequence[Job]) -> bool:
+        """Whether what the plan is expected to cost fits the budget; sets the final call's price aside where there is one."""
+        desk = self.desk
+        expected = sum(self.expected_usd(job) for job in jobs)
+        merging = not self.says(plan) and not desk.budget.hold(HELD, self.merge_usd(len(jobs)))
+        return not merging and expected <= desk.budget.left_usd
+
+    def expected_usd(self, job: Job) -> float:
+        sheet, task = self.considered.sheet, job.task
+        part = sheet.blocks[task.each].part(job.part) if task.each and job.part else ""
+        told = "\n".join([*(sheet.text_of(ref) for ref in task.context if sheet.has(ref)), part, task.prompt]).strip()
+        rung = rung_of(self.desk.ladder, self.desk.route(told, task.difficulty))
+        mean = self.desk.memory.means[self.considered.kind].part_tokens
+        return rung.cost(rung.count(told), min(mean, task.max_tokens or mean))
+
+    def merge_usd(self, jobs: int) -> float:
+        """Price of the final call when every result is as long as results are."""
+        top, mean = self.desk.top, self.desk.memory.means[self.considered.kind].part_tokens
+        stubs = {"messages": self.considered.sheet.without_blocks(self.desk.settings.preview_chars)}
+        results = jobs * min(mean, self.desk.settings.digest_over_tokens)
+        return top.cost(top.input_tokens(stubs) + results, self.considered.answer_tokens)
+
+    def worked(self, work: Work) -> Generator[Step, Sequence[Reply], None]:
+        """Run the jobs, each as soon as what it needs is there, until all are done or time or money is."""
+        until = self.desk.work_until_s
+        while self.desk.now_s < until:
+            calls = work.start()
+            if not calls and not work.running():
+                break
+            done = sum(node.done for node in work.nodes.values())
+            replies = yield from self.turn(calls, until, f"subtasks {done}/{len(work.nodes)}")
+            for reply in replies:
+                work.take(reply)
+        late = self.desk.now_s >= until
+        unfinished = not all(node.done for node in work.nodes.values())
+        if unfinished:
+            self.told["truncated_by"] = "deadline" if late else "budget"
+        self.drop(*work.stop("timeout" if late else "budget"))
+
+    # -- the answer --------------------------------------------------------------------------------------------------------
+
+    def finished(self, plan: Plan, work: Work) -> Flow:
+        """Say what the plan composed, or have the results merged, or answer directly if there are none."""
+        nodes = work.nodes.values()
+        self.told |= {"subtasks": len(nodes)} | {
+            what: sum(node.status in states for node in nodes)
+            for what, states in (("ok", ("ok",)), ("failed", ("failed", "insufficient_context")), ("skipped", ("skipped",)))
+        }
+        self.told |= {"escalated": sum(node.upward for node in nodes), "shared": sum(node.twin is not None for node in nodes)}
+        if not work.spliceable():
+            self.tell("direct", "all subtasks failed")
+            return (yield from self.direct())
+        text = self.composed(plan, work) if self.says(plan) else None
+        self.learn(work, merged=text is None)
+        if text is None or not self.sayable(text):
+            return (yield from self.merged(work))
+        self.tell("done" if all(node.clean for node in nodes) else "partial")
+        return self.end(Say(text, self.desk.top.name))
+
+    def says(self, plan: Plan) -> bool:
+        """Whether the plan, if all goes well, makes the answer without a final call."""
+        if gates.json_wanted(self.desk.body) or self.desk.body.get("stop"):
+            return False
+        return bool(references(plan.answer or "")) or plans.lone_map(plan) is not None
+
+    def composed(self, plan: Plan, work: Work) -> str | None:
+        """The answer made of results; None where one of them is not fit for it."""
+        if plan.answer:
+            used = [node for ref in references(plan.answer) for node in work.behind(ref)]
+            return splice(plan.answer, work.spliceable()) if used and all(node.clean for node in used) else None
+        task, nodes = plans.lone_map(plan), list(work.nodes.values())
+        if task is None or task.each is None or not all(node.clean for node in nodes):
+            return None
+        return numbered_like(self.considered.sheet.blocks[task.each], [node.text for node in nodes])
+
+    def sayable(self, text: str) -> bool:
+        """Within the length that the client allowed."""
+        asked = gates.asked_tokens(self.desk.body)
+        return asked is None or self.desk.top.count(text) <= asked
+
+    def merged(self, work: Work) -> Flow:
+        """The final call: its prompt has stubs for the blocks and every job's result or what became of it."""
+        desk = self.desk
+        splices = {} if gates.json_wanted(desk.body) else work.spliceable()
+        messages = briefs.merge_messages(self.considered.sheet, work.told(), desk.settings, bool(splices))
+        body = {**desk.body, "messages": messages}
+        desk.budget.refund(HELD)
+        given, answer = desk.top.input_tokens(body), self.considered.answer_tokens
+        if not desk.budget.hold(HELD, desk.top.cost(given, answer)):
+            self.tell("direct", "nothing is left to merge with")
+            return (yield from self.direct())
+        self.tell("done" if all(node.clean for node in work.nodes.values()) else "partial")
+        return (yield from self.answered(body, given, splices))
+
+    def direct(self) -> Flow:
+        """The request as it was sent, to the top tier."""
+        body, top = self.desk.body, self.desk.top
+        if self.desk.used and self.max_usd is not None:
+            left = self.max_usd - self.desk.budget.spent_usd
+            if self.considered.direct_usd > left:
+                return self.end(Fail(BudgetExceeded(self.considered.direct_usd, left)))
+        return (yield from self.answered(body, top.input_tokens(body) if self.desk.used else 0, {}))
+
+    def answered(self, body: Mapping[str, Any], given: int, splices: Mapping[str, str]) -> Flow:
+        """Ask the top tier, then smaller ones that fit if it fails; the first that answers is the client's.
+
+        given: input tokens, at most.
+        """
+        deadline = self.desk.settings.deadline_s if self.desk.used else None
+        last: RequestFailed | None = None
+        for rung in reversed(self.desk.ladder):
+            if last and not rung.fits(rung.input_tokens(body), gates.asked_tokens(body) or 1):
+                continue
+            if deadline is not None and self.desk.now_s >= deadline:
+                return self.end(Fail(DeadlineExceeded(deadline)))
+            call = Call(self.desk.name("final"), rung.name, "final", body, hold=1)
+            replies = yield from self.turn([call], deadline, "final")
+            if not replies:
+                self.drop(call.id)
+                return self.end(Fail(DeadlineExceeded(self.desk.settings.deadline_s)))
+            last = replies[0].error
+            if last is None:
+                self.desk.outcomes[call.id] = "accepted"
+                return self.end(Commit(call.id, splices))
+            self.desk.outcomes[call.id] = failure(last).replace("_", " ")
+            if failure(last) == "request_refused":
+                break  # a smaller tier would refuse it too
+            self.told["degraded"] = True
+        return self.end(Fail(self.failure(last)))
+
+    def failure(self, last: RequestFailed | None) -> RequestFailed:
+        """The tier's own error where nothing was delegated, else ours."""
+        if last is not None and (self.work is None or failure(last) == "request_refused"):
+            return last
+        return DelegationFailed(f"no tier could give the answer; the last said: {last}")
+
+    def end(self, end: Commit | Say | Fail) -> End:
+        """The end with all that is to be said of the request."""
+        told = {**self.told, "delegation": self.told["delegation"] or "direct"}
+        outcomes = {**self.desk.outcomes}
+        if isinstance(end, Commit):
+            return Commit(end.call_id, end.splice, outcomes, told)
+        return Say(end.text, end.tier, outcomes, told) if isinstance(end, Say) else Fail(end.error, outcomes, told)
+
+    def learn(self, work: Work, merged: bool) -> None:
+        """Let later estimates know what this delegation was like."""
+        nodes = [node for node in work.nodes.values() if node.calls]
+        if not nodes:
+            return
+        self.desk.memory.learn(self.considered.kind, {
+            "plan_tokens": self.plan_tokens,
+            "part_tokens": sum(node.tokens for node in nodes) / len(nodes),
+            "again": sum(node.calls - 1 - node.upward for node in nodes) / len(nodes),
+            "upward": sum(node.upward for node in nodes) / len(nodes),
+            "merged": float(merged),
+        })  # fmt: skip
