@@ -8,8 +8,12 @@ from router.errors import (
     BadConfig,
     BadInput,
     BadKey,
+    BadPlan,
     BadRequest,
+    BudgetExceeded,
     ContextTooLong,
+    DeadlineExceeded,
+    DelegationFailed,
     NoReplica,
     NotFound,
     NoTierFits,
@@ -49,8 +53,12 @@ MADE = [
     (TierFailed("small", "broke", 500), 502, "tier_failed", SERVER),
     (TierFailed("small", "bad field", 422), 422, "tier_failed", CLIENT),
     (NoReplica("small", "none runs"), 503, "tier_unavailable", SERVER),
+    (DelegationFailed("nothing came back"), 502, "delegation_failed", SERVER),
+    (DeadlineExceeded(60), 504, "deadline_exceeded", SERVER),
+    (BudgetExceeded(0.2, 0.1), 429, "budget_exceeded", SERVER),
 ]
-OTHERS = [(StepdownError, 500, "internal_error"), (BadInput, 500, "bad_input"), (BadConfig, 500, "bad_config")]
+OTHERS = [(StepdownError, 500, "internal_error"), (BadInput, 500, "bad_input"), (BadConfig, 500, "bad_config"),
+          (BadPlan, 500, "bad_plan")]  # fmt: skip
 
 
 def drawn():
@@ -107,6 +115,8 @@ def test_the_tables_here_know_every_class():
     (BadKey(), ["Authorization: Bearer"]),
     (TooLarge(10), ["10 bytes"]),
     (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
+    (DeadlineExceeded(2.5), ["2.5 s"]),
+    (BudgetExceeded(0.2, 0.1), ["0.2 USD", "0.1 USD"]),
 ])  # fmt: skip
 def test_a_message_says_what_was_found_and_what_is_allowed(error, says):
     assert [part for part in says if part not in str(error)] == []
