@@ -19,6 +19,8 @@ class Outcome:
     """tokens times list price"""
     tiers: dict[str, int]
     """answers by tier"""
+    delegated: int = 0
+    """answers put together from subtasks"""
 
 
 @click.command()
@@ -63,24 +65,31 @@ async def ask_all(url: str, key: str, way: str, tasks: list[Any], config: Any, a
 
     prices = {tier.name: tier.price for tier in config.tiers}
     gate = asyncio.Semaphore(at_once)
-    right, usd, tiers = 0, 0.0, dict.fromkeys(config.names, 0)
+    right, usd, delegated, tiers = 0, 0.0, 0, dict.fromkeys(config.names, 0)
     async with httpx.AsyncClient(timeout=120, headers={"authorization": f"Bearer {key}"}) as client:
 
         async def ask(task: Any) -> None:
-            nonlocal right, usd
+            nonlocal right, usd, delegated
             body = {"model": way, "messages": [{"role": "user", "content": task.prompt}], "temperature": 0}
             async with gate:
                 response = await client.post(f"{url}/chat/completions", json=body)
             response.raise_for_status()
             answer = response.json()
-            price, usage = prices[answer["model"]], answer["usage"]
             right += (answer["choices"][0]["message"]["content"] or "").strip() == task.answer
-            usd += usage["prompt_tokens"] * price.usd_per_1m_input / 1e6
-            usd += usage["completion_tokens"] * price.usd_per_1m_output / 1e6
+            usd += spent(answer["usage"], prices[answer["model"]])
+            delegated += (answer["usage"].get("stepdown") or {}).get("delegation") in ("done", "partial")
             tiers[answer["model"]] += 1
 
         await asyncio.gather(*map(ask, tasks))
-    return Outcome(way, right / len(tasks), usd, tiers)
+    return Outcome(way, right / len(tasks), usd, tiers, delegated)
+
+
+def spent(usage: dict[str, Any], price: Any) -> float:
+    """USD of a request: what all its calls cost, or its tokens at the price of the tier that answered."""
+    if "stepdown" in usage:
+        return float(usage["stepdown"]["cost_usd"])
+    given, made = usage["prompt_tokens"], usage["completion_tokens"]
+    return float(given * price.usd_per_1m_input + made * price.usd_per_1m_output) / 1e6
 
 
 def row(outcome: Outcome, large: Outcome) -> dict[str, Any]:
@@ -91,12 +100,14 @@ def row(outcome: Outcome, large: Outcome) -> dict[str, Any]:
         "of_large": round(outcome.right / large.right, 4) if large.right else None,
         "cost_of_large": round(outcome.usd / large.usd, 4),
         "tiers": outcome.tiers,
+        "delegated": outcome.delegated,
     }
 
 
 def line(outcome: Outcome, large: Outcome) -> str:
     data = row(outcome, large)
     shares = "  ".join(f"{tier} {count}" for tier, count in outcome.tiers.items() if count)
+    shares += f"  delegated {outcome.delegated}" if outcome.delegated else ""
     of_large = f"{data['of_large']:.3f}" if data["of_large"] is not None else "-"
     return (
         f"{outcome.way:13} exact match {outcome.right:.3f} ({of_large} of {large.way})   "

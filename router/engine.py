@@ -8,6 +8,7 @@ from classifiers import Artifact, Rule, explicit
 from router import policy, sessions, wire
 from router.config import Config, Tier
 from router.errors import BadConfig, UnknownModel
+from router.flows import Flows
 from router.policy import Counter
 from router.types import Decision, Facts, Flow, Request
 
@@ -29,7 +30,10 @@ def load_artefact(config: Config) -> Artifact | None:
 class Router:
     """Decides for one ladder. `count` tells, per tier, how many tokens a text has there."""
 
-    def __init__(self, config: Config, artefact: Artifact | None, count: Mapping[str, Counter]) -> None:
+    def __init__(
+        self, config: Config, artefact: Artifact | None, count: Mapping[str, Counter], special: Sequence[str] = ()
+    ) -> None:
+        self.config = config
         self.tiers: Sequence[Tier] = config.tiers
         self.names = config.names
         self.artefact = artefact
@@ -37,6 +41,7 @@ class Router:
         self.default = str(config.routing.target)
         self.targets = list(artefact.rules) if artefact else list(TARGETS)
         self.rule(self.default)  # a target that does not exist stops the start
+        self.flows = Flows(config, artefact, count, special)
 
     def rule(self, target: str) -> Rule | None:
         """The rule behind a target; None: no router was trained. Raises BadConfig for an unknown target."""
@@ -68,7 +73,9 @@ class Router:
 
     def flow(self, asked: Request, decided: Decision) -> Flow | None:
         """The steps by which the request is answered; None: one call to the tier decided on."""
-        return None
+        if asked.path != "chat/completions" or decided.target in self.names:
+            return None
+        return self.flows.delegation(asked.body, decided) or self.flows.escalation(asked, decided)
 
     def decide_facts(
         self, facts: Facts, before: str | None = None, messages: Sequence[Mapping[str, Any]] = ()
@@ -86,6 +93,10 @@ class Router:
             return Decision(top, "fixed", target, {}, excluded)
         p, cost, unfamiliar = self.artefact.guess_one(facts.text)
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
+        ladder = self.flows.ladder(p, cost, target, excluded)
+        if ladder:
+            first = ladder.first()
+            decided = replace(decided, tier=first[0], first=first, ladder=ladder)
         if before:
             decided = sessions.stay(decided, before, self.names, p, cost, rule, messages)
         return replace(decided, unfamiliar=round(unfamiliar, 4))

@@ -49,6 +49,10 @@ class Decision:
     """tiers ruled out before the classifier was asked, each with the reason"""
     unfamiliar: float | None = None
     """how unlike the prompts of training, 0 (alike) to 1 (nothing seen is like it); None when nobody asked"""
+    first: tuple[str, ...] = ()
+    """tiers asked side by side at first, where answers are looked at before they are accepted"""
+    ladder: Any = field(default=None, repr=False, compare=False)
+    """`judging.Ladder`: how to go on from their answers; None where the first answer stands"""
 
     @property
     def confidence(self) -> float | None:

@@ -1,0 +1,84 @@
+"""Between a flow, which knows replies and names, and the decision, which knows evidence and positions on the ladder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from classifiers import Rule
+from classifiers.answers import final_answer, same
+from classifiers.artifact import Floats
+from classifiers.posterior import Evidence, Posterior
+from router import cascading
+from router.cascade import Accept, Up
+from router.types import Reply
+
+NEVER = 2.0  # a threshold that no chance reaches: nothing below the top is accepted
+
+
+def evidence_of(reply: Reply) -> Evidence:
+    """What a reply tells of itself."""
+    return Evidence(
+        output_tokens=reply.usage.output_tokens or len(reply.logprobs),
+        finish_reason=reply.finish_reason,
+        has_answer=bool(reply.text.strip()),
+        answer=None if reply.partial else final_answer(reply.text),
+        logprobs=reply.logprobs,
+        first_margin=reply.first_margin,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """What a decision about one request needs, whichever answers are there. prior, cost: (n_tiers,)."""
+
+    names: Sequence[str]
+    prior: Floats
+    cost: Floats
+    rule: Rule
+    posterior: Posterior
+    allowed: tuple[int, ...]
+    """places of the tiers that may be asked, rising"""
+    best_of: bool = True
+    """a smaller tier's answer may still win once the top has answered"""
+
+    def step(self, answers: Mapping[str, Reply]) -> cascading.Step:
+        answered = {self.names.index(tier): evidence_of(reply) for tier, reply in answers.items()}
+        partial = any(reply.partial for reply in answers.values())
+        return cascading.step(
+            self.prior,
+            self.cost,
+            answered,
+            self.rule,
+            self.posterior,
+            self.allowed,
+            best_of=self.best_of,
+            prefix=self.posterior.prefix if partial else None,
+        )
+
+    def first(self) -> tuple[str, ...]:
+        """The tiers to begin with."""
+        asked = self.step({})
+        assert isinstance(asked, cascading.Ask)
+        return tuple(self.names[k] for k in asked.tiers)
+
+    def next(self, answers: Mapping[str, Reply]) -> Accept | Up:
+        """See `cascade.Judge`."""
+        made = self.step(answers)
+        if isinstance(made, cascading.Accept):
+            return Accept(self.names[made.tier])
+        return Up(tuple(self.names[k] for k in made.tiers), reason(list(answers.values()), self.rule))
+
+
+def reason(replies: Sequence[Reply], rule: Rule) -> str:
+    """Why these answers go up."""
+    if rule.threshold > 1:
+        return "no certificate"
+    if not any(reply.logprobs for reply in replies):
+        return "no evidence"
+    if len(replies) > 1 and same(*(final_answer(reply.text) for reply in replies[-2:])) is False:
+        return "disagreement"
+    return "low confidence"
+
+
+def never(rule: Rule) -> Rule:
+    """The same rule, with nothing below the top accepted."""
+    return replace(rule, threshold=NEVER)
