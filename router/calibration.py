@@ -7,8 +7,8 @@ On few rows a bootstrap alone is too bold: ten prompts sent down and all answere
 takes off the losses that may have gone unseen, and is never above what the chances themselves expect.
 """
 
+import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,9 +66,10 @@ def top_quality(outcomes: Outcomes, weights: Floats) -> Floats:
 def lower_bound(quality: Floats, top: Floats, sends_down: NDArray[np.bool_], confidence: float, n_rows: int) -> Floats:
     """(n_points,) lower bound of a quality (n_draws, n_points) relative to the top tier's (n_draws,).
 
-    Where any prompt is sent down, z^2 / 2 lost answers are added that nobody saw, as Agresti and Coull's interval does.
+    Where any prompt is sent down, as many lost answers are taken off as may have gone unseen: none of n seen leaves up
+    to -ln(1 - confidence) of them, about 3 at 95 % (the rule of three).
     """
-    unseen = NormalDist().inv_cdf(confidence) ** 2 / 2 / n_rows
+    unseen = -math.log(1 - confidence) / n_rows
     ratio = (quality - unseen * sends_down) / top[:, None]
     return np.asarray(np.quantile(ratio[1:], 1 - confidence, axis=0))
 

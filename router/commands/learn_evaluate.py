@@ -92,4 +92,6 @@ def calibrate(
     rewrite_rule(artefact, name, rule)
     known = f" ({recalled} of {len(table)} rows were trained on; judged as if unseen)" if recalled else ""
     text = f"auto:{name}: {rule.describe(loaded.tiers)}{known}"
+    if quality is not None and rule.kind == "tier":
+        text += f"\nnothing cheaper is sure to keep that by {len(table)} rows; more prove more, those trained on included"
     click.echo(json.dumps({"name": name, **rule.to_dict()}) if as_json else text)
