@@ -7,7 +7,8 @@ StepdownError
 └── RequestFailed          an HTTP request gets OpenAI's error body
     ├── BadRequest         400  malformed JSON or fields
     │   ├── ContextTooLong 400  no tier's window holds the prompt
-    │   └── NoTierFits     400  no tier can do what the request needs
+    │   ├── NoTierFits     400  no tier can do what the request needs
+    │   └── ToolNameConflict 400  a client's function is named like one of ours
     ├── BadKey             401
     ├── NotFound           404  no such path
     │   └── UnknownModel   404
@@ -91,6 +92,15 @@ class NoTierFits(BadRequest):
 
     def __init__(self, excluded: Mapping[str, str]) -> None:
         super().__init__("no tier can take this request: " + "; ".join(f"{t}: {why}" for t, why in excluded.items()))
+
+
+class ToolNameConflict(BadRequest):
+    """A function of the client's has a name that is kept for the server's own."""
+
+    code = "tool_name_conflict"
+
+    def __init__(self, name: str, where: str) -> None:
+        super().__init__(f"`{where}`: names that begin with stepdown_ are the server's own; rename {name[:60]!r}", where)
 
 
 class BadKey(RequestFailed):

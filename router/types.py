@@ -83,7 +83,7 @@ class Usage:
         return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
-Role = Literal["attempt", "probe", "plan", "repair", "subtask", "final", "audit"]
+Role = Literal["attempt", "probe", "plan", "repair", "subtask", "turn", "final", "audit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,8 @@ class Commit:
     outcomes: Mapping[str, str] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
     """what `usage.stepdown` says besides the calls"""
+    hidden: tuple[Mapping[str, Any], ...] = ()
+    """messages between the client's last and the answer that the client does not see; kept for it if the answer calls tools"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from classifiers import prompt_text
 from classifiers.text import content_text
+from router import server_tools
 from router.errors import BadRequest
 from router.types import Facts, Path, Request
 
@@ -44,6 +45,7 @@ def check_common(body: Mapping[str, Any]) -> None:
         value = body.get(field)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_TOKENS):
             raise BadRequest(f"`{field}` must be a whole number from 0 to {MOST_TOKENS}", field)
+    server_tools.check(body)
 
 
 def check_messages(messages: Any) -> None:
@@ -85,8 +87,8 @@ def facts(request: Request) -> Facts:
     else:
         counted = prompt_of(body["prompt"])
         text = prompt_text([{"role": "user", "content": counted}])
-    if body.get("tools"):
-        counted += json.dumps(body["tools"])
+    if tools := server_tools.client_tools(body):
+        counted += json.dumps(tools)
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or 1
     read = body if request.path == "chat/completions" else {**body, "messages": None}
     return Facts(text, counted, body["model"], max(1, asked), needs(read))
@@ -102,9 +104,9 @@ def prompt_of(prompt: Any) -> str:
 
 
 def needs(body: Mapping[str, Any]) -> frozenset[str]:
-    """What the tier must be able to do."""
+    """What the tier must be able to do. Server tools need nothing: a tier that takes no tools is not shown them."""
     found = set()
-    if body.get("tools"):
+    if server_tools.client_tools(body):
         found.add("tools")
     if (body.get("response_format") or {}).get("type") in ("json_object", "json_schema"):
         found.add("json")
@@ -115,8 +117,8 @@ def needs(body: Mapping[str, Any]) -> frozenset[str]:
 
 
 def forwarded(body: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """The body as a tier gets it: its own model name, and usage at the end of a stream unless declined."""
-    sent = {**body, "model": model}
+    """The body as a tier gets it: its own model name, no server tools, and usage at the end of a stream unless declined."""
+    sent = {**server_tools.without(body), "model": model}
     if body.get("stream"):
         sent["stream_options"] = {"include_usage": True, **(body.get("stream_options") or {})}
     return sent

@@ -21,6 +21,7 @@ from router.errors import (
     StepdownError,
     TierFailed,
     TooLarge,
+    ToolNameConflict,
     UnknownModel,
     WrongMethod,
 )
@@ -44,6 +45,7 @@ MADE = [
     (BadRequest("no"), 400, "invalid_request", CLIENT),
     (ContextTooLong(900, 1, 512), 400, "context_length_exceeded", CLIENT),
     (NoTierFits({"small": "takes no tools"}), 400, "no_tier_fits", CLIENT),
+    (ToolNameConflict("stepdown_x", "tools[0]"), 400, "tool_name_conflict", CLIENT),
     (BadKey(), 401, "invalid_api_key", CLIENT),
     (NotFound("no such path"), 404, "not_found", CLIENT),
     (UnknownModel("gpt", ["small"], ["cheap"]), 404, "model_not_found", CLIENT),
