@@ -110,7 +110,7 @@ class JointLinear(Classifier):
     hand_: Floats  # (n_features, n_tiers)
     bias_: Floats
 
-    def __init__(self, strength: float = 0.5, rarest: int = 3, hand_weight: float = 0.1) -> None:
+    def __init__(self, strength: float = 1.0, rarest: int = 3, hand_weight: float = 0.1) -> None:
         self.strength = strength
         self.rarest = rarest
         self.hand_weight = hand_weight
