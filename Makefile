@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 
-.PHONY: serve test check install demo clean
+.PHONY: serve test check install demo bench-flows clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
@@ -25,6 +25,9 @@ check: install
 
 demo: install
 	$(VENV)/bin/stepdown demo
+
+bench-flows: install
+	$(PY) -m benchmarks.flows
 
 install: $(VENV)/.installed-$(EXTRA)
 
