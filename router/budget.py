@@ -133,4 +133,5 @@ class Memory:
 
 
 def rung_of(ladder: Sequence[Rung], name: str) -> Rung:
-    return next(rung for rung in ladder if rung.name == name)
+    """The rung of that name; the top for a tier that may not be asked."""
+    return next((rung for rung in ladder if rung.name == name), ladder[-1])

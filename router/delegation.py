@@ -23,6 +23,7 @@ from router.types import Call, Commit, End, Fail, Flow, Reply, Role, Say, Step
 from router.work import Accept, Desk, Work, failure, structured, way_asked
 
 Asking = Generator[Step, Sequence[Reply], Sequence[Reply]]
+SHORTEST = 32  # tokens of {"plan": [{"each": "c1"}]} in any tokenizer, with room
 HELD = "merge"  # under which the budget keeps the price of the final call
 
 
@@ -160,22 +161,32 @@ class Errand:
             self.desk.memory.refuse(top.name, self.desk.memory.refused.get(top.name, 0))
 
     def plan_call(self, messages: Sequence[Mapping[str, Any]], role: Role) -> Call | None:
-        """A plan may cost half of what delegation may spend: one that is cut there is no plan, and little is lost."""
+        """The call for a plan, its length bounded by the budget; None if too little is left of money, calls or time."""
         desk, top = self.desk, self.desk.top
         body: dict[str, Any] = {"messages": list(messages), "temperature": 0}
-        schema = plans.plan_schema(desk.settings.max_subtasks)
-        body |= structured("plan", schema, desk.memory.refused.get(top.name, 0))
+        body |= structured("plan", plans.plan_schema(desk.settings.max_subtasks), desk.memory.refused.get(top.name, 0))
         given = top.input_tokens(body)
-        share = desk.budget.left_usd / 2 - top.price_in * given
-        affordable = int(share / top.price_out) if top.price_out else desk.settings.plan_max_tokens
-        body["max_tokens"] = min(desk.settings.plan_max_tokens, affordable, top.context - given)
+        body["max_tokens"] = min(desk.settings.plan_max_tokens, self.plan_room(given), top.context - given)
         left = desk.work_until_s - desk.now_s
-        name = desk.name(role)
         if body["max_tokens"] < plans.MIN_TOKENS or left <= 0:
             return None
+        name = desk.name(role)
         if not desk.budget.reserve(name, top.cost(given, body["max_tokens"]), kept_calls=1):
             return None
         return Call(name, top.name, role, body, timeout_s=min(desk.settings.call_timeout_s, left))
+
+    def plan_room(self, given: int) -> int:
+        """Tokens that a plan may have: half of what is left, so that little is lost on one that is cut there and is none.
+
+        Short requests leave little: a map of one block, or twice what plans have had, is allowed if it can be paid at all.
+        given: input tokens.
+        """
+        top, left = self.desk.top, self.desk.budget.left_usd
+        if not top.price_out:
+            return self.desk.settings.plan_max_tokens
+        half, whole = ((part - top.price_in * given) / top.price_out for part in (left / 2, left))
+        usual = max(SHORTEST, 2 * self.desk.memory.means[self.considered.kind].plan_tokens)
+        return int(max(half, min(whole, usual)))
 
     # -- work --------------------------------------------------------------------------------------------------------------
 
@@ -267,7 +278,8 @@ class Errand:
         body = {**desk.body, "messages": messages}
         desk.budget.refund(HELD)
         given, answer = desk.top.input_tokens(body), self.considered.answer_tokens
-        if not desk.budget.hold(HELD, desk.top.cost(given, answer)):
+        fits = desk.top.fits(given, gates.asked_tokens(desk.body) or 1)
+        if not fits or not desk.budget.hold(HELD, desk.top.cost(given, answer)):
             self.tell("direct", "nothing is left to merge with")
             return (yield from self.direct())
         self.tell("done" if all(node.clean for node in work.nodes.values()) else "partial")
@@ -276,7 +288,7 @@ class Errand:
     def direct(self) -> Flow:
         """The request as it was sent, to the top tier."""
         body, top = self.desk.body, self.desk.top
-        if self.desk.used and self.max_usd is not None:
+        if self.max_usd is not None:
             left = self.max_usd - self.desk.budget.spent_usd
             if self.considered.direct_usd > left:
                 return self.end(Fail(BudgetExceeded(self.considered.direct_usd, left)))

@@ -30,6 +30,13 @@ STATUSES = ("ok", "insufficient_context", "too_hard")
 MIN_TOKENS, MAX_TOKENS = 16, 2048  # of one subtask's answer
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
 class Wire(BaseModel):
     """As the grammar has it: closed, and a number is no text."""
 
@@ -129,7 +136,7 @@ def parse(text: str) -> Plan:
     if at < 0:
         raise BadPlan(f"expected a JSON object, found {text[:60]!r}")
     try:
-        found, _ = json.JSONDecoder().raw_decode(text[at:])
+        found, _ = DECODER.raw_decode(text[at:])
         return Plan.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]

@@ -22,11 +22,12 @@ from router.errors import NoReplica, RequestFailed
 from router.gates import Route
 from router.plans import Job, Subtask
 from router.splice import inert, neutralise
-from router.types import Call, Reply, Role
+from router.types import Call, Reply
 
 Accept = Callable[[str, str, Reply], str | None]
 """(tier, what the worker was told, its reply) -> None if it is good, else why it should go up"""
 FORMATS = ("json_schema", "structured_outputs", "prompt")  # ways to ask for JSON, the best first
+AGAIN = 0.7  # temperature of a second try: at 0 the same wrong answer would come again
 LEAST_ROOM = 64  # tokens that a window must leave for an answer, if as many are wanted
 SAME_TIER = {"schema_invalid", "truncated", "empty", "timeout", "backend_error"}  # mended by asking once again
 UPWARD = SAME_TIER | {"too_hard", "not_grounded", "request_refused"}
@@ -111,6 +112,9 @@ class Node:
     """output tokens of its last answer"""
     again: bool = False
     """was asked a second time at the same tier"""
+    temperature: float = 0.0
+    problem: str = ""
+    """what was wrong with its last answer"""
     rose: bool = False
     """went up for a failure"""
     upward: int = 0
@@ -132,7 +136,8 @@ class Node:
         return self.status == "ok" and self.grounded is not False
 
     def fail(self, code: str) -> None:
-        self.status, self.code = ("ok", "low_confidence") if self.kept else ("failed", code)
+        """Give the job up; what was wrong with its last answer says more than that it ended for lack of time or money."""
+        self.status, self.code = ("ok", "low_confidence") if self.kept else ("failed", self.problem or code)
 
 
 class Work:
@@ -187,8 +192,7 @@ class Work:
             return None
         node.call, node.status, node.calls = call, "running", node.calls + 1
         left = max(0.05, (self.desk.work_until_s - self.desk.now_s) / 2)
-        role: Role = "subtask"
-        return Call(call, node.tier, role, body, timeout_s=min(self.desk.settings.call_timeout_s, left))
+        return Call(call, node.tier, "subtask", body, timeout_s=min(self.desk.settings.call_timeout_s, left))
 
     def seat(self, node: Node, brief: Brief) -> dict[str, Any] | None:
         """Choose the tier, if none is chosen, and go up to one whose window takes the job; the body for it."""
@@ -201,13 +205,13 @@ class Work:
             room = rung.context - rung.input_tokens(body)
             if room >= min(wanted, LEAST_ROOM):
                 node.tier, node.max_tokens = rung.name, min(wanted, room)
-                return {**body, "max_tokens": node.max_tokens}
+                return {**body, "max_tokens": node.max_tokens, "temperature": node.temperature}
             rung = self.desk.above(rung.name)
         return None
 
     def body(self, rung: Rung, brief: Brief) -> dict[str, Any]:
         """System prompt and texts first: the same for siblings, so that their tier computes it once. No tools."""
-        asked = {**self.desk.more, "messages": [*self.sheet.system, briefs.user(brief.text)], "temperature": 0}
+        asked = {**self.desk.more, "messages": [*self.sheet.system, briefs.user(brief.text)]}
         return asked | (structured("result", brief.schema, self.desk.memory.refused.get(rung.name, 0)) if brief.schema else {})
 
     def brief(self, job: Job) -> Brief:
@@ -264,7 +268,7 @@ class Work:
         if node.code:
             shown["code"] = node.code
         if node.status == "ok":
-            shown |= {"tier": node.tier, "result": self.readable(node)}
+            shown |= {"tier": node.tier, "data": self.readable(node)}
         elif node.brief is not None:
             shown["task"] = self.digest(node.brief.text)
         elif node.job.task.prompt:
@@ -334,15 +338,16 @@ class Work:
 
     def move(self, node: Node, problem: str) -> None:
         """The next state of a job whose answer came."""
-        higher = self.desk.above(node.tier)
+        higher, node.problem = self.desk.above(node.tier), problem
         if not problem:
             node.status, node.code = "ok", ""
         elif problem in SAME_TIER and not node.again:
             node.again, node.status = True, "pending"
             node.max_tokens = min(2 * node.max_tokens, plans.MAX_TOKENS) if problem == "truncated" else node.max_tokens
+            node.temperature = AGAIN if problem in ("schema_invalid", "empty") else 0.0
         elif (problem in UPWARD and not node.rose or node.kept) and higher:
             node.rose = node.rose or not node.kept
-            node.tier, node.upward, node.status = higher.name, node.upward + 1, "pending"
+            node.tier, node.upward, node.status, node.temperature = higher.name, node.upward + 1, "pending", 0.0
         elif problem == "not_grounded":
             node.status, node.code = "ok", problem  # listed as such, never dropped
         elif problem == "insufficient_context":
@@ -397,7 +402,7 @@ def read_result(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """A worker's JSON, in a fence or after prose where it was not constrained; None if it is not of the schema."""
     at = text.find("{")
     try:
-        found, _ = json.JSONDecoder().raw_decode(text[at:]) if at >= 0 else (None, 0)
+        found, _ = plans.DECODER.raw_decode(text[at:]) if at >= 0 else (None, 0)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and Draft202012Validator(schema).is_valid(found) else excused(found)

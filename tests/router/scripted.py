@@ -125,5 +125,13 @@ def answered(call: Call, said: Said | str, now: float) -> tuple[float, Reply]:
     at = now + said.wait_s
     if said.error:
         return at, Reply(call, error=said.error, at_s=at)
-    usage = Usage(given(call), words(said.text))
-    return at, Reply(call, **{"text": said.text, "finish_reason": said.finish, "usage": usage, "at_s": at, **said.more})
+    text, finish = cut(said, call.body.get("max_tokens"))
+    usage = Usage(given(call), words(text))
+    return at, Reply(call, **{"text": text, "finish_reason": finish, "usage": usage, "at_s": at, **said.more})
+
+
+def cut(said: Said, most: int | None) -> tuple[str, str]:
+    """No tier writes more than it may."""
+    if most is None or words(said.text) <= most:
+        return said.text, said.finish
+    return " ".join(said.text.split()[:most]), "length"
