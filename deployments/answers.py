@@ -3,11 +3,13 @@
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deployments.tier import DONE
 from router.errors import TierFailed
+from router.hidden import ID
+from router.server_tools import calls_ours
 from router.splice import Splicer
 from router.types import Call, Reply, Usage
 
@@ -51,6 +53,47 @@ def parts_of(raw: bytes) -> Iterator[bytes]:
     for block in raw.split(b"\n\n"):
         if block.startswith(b"data:"):
             yield block[5:].strip()
+
+
+class ClientCalls:
+    """The tool calls of one answer as the client gets them: never ours, and under ids by which an exchange is found again.
+
+    state: gives the exchange's name, asked for when a call passes; None: ids stay as they are.
+    """
+
+    def __init__(self, state: Callable[[], str] | None = None) -> None:
+        self.state = state
+        self.places: dict[int, int | None] = {}
+        """index at the tier -> at the client; None: ours, left out"""
+
+    def of(self, pieces: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Whole calls, or the pieces of a stream."""
+        return [shown for i, piece in enumerate(pieces) if (shown := self.shown(piece, piece.get("index", i)))]
+
+    def shown(self, piece: Mapping[str, Any], index: int) -> dict[str, Any] | None:
+        first = index not in self.places
+        if first:
+            passed = sum(place is not None for place in self.places.values())
+            self.places[index] = None if calls_ours(piece) else passed
+        place = self.places[index]
+        if place is None:
+            return None
+        shown = {**piece, "index": place} if "index" in piece else {**piece}
+        return shown | {"id": f"{ID}{self.state()}_{place}"} if self.state and (first or piece.get("id")) else shown
+
+    def finish(self, reason: str | None) -> str | None:
+        """A turn that called nothing of the client's has simply ended."""
+        only_ours = self.places and all(place is None for place in self.places.values())
+        return "stop" if reason == "tool_calls" and only_ours else reason
+
+    def clean(self, choice: dict[str, Any], key: str) -> None:
+        """Make a choice the client's; key: `message`, or `delta` in a stream."""
+        said = choice.get(key) or {}
+        if said.get("tool_calls"):
+            calls = self.of(said["tool_calls"])
+            rest = {k: v for k, v in said.items() if k != "tool_calls"}
+            choice[key] = rest | ({"tool_calls": calls} if calls else {})
+        choice["finish_reason"] = self.finish(choice.get("finish_reason"))
 
 
 class Held:
@@ -115,9 +158,10 @@ class Held:
             partial=not self.ended,
         )
 
-    def shown(self, data: dict[str, Any], splicer: Splicer, without_logprobs: bool) -> dict[str, Any]:
+    def shown(self, data: dict[str, Any], splicer: Splicer, without_logprobs: bool, calls: ClientCalls) -> dict[str, Any]:
         """A chunk as the client gets it."""
         choice = data["choices"][0]
+        calls.clean(choice, "delta")
         if without_logprobs:
             choice.pop("logprobs", None)
         delta = choice.get("delta") or {}

@@ -9,9 +9,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
-from deployments.answers import Held, chunks_of, document, read_answer, stripped
+from deployments.answers import ClientCalls, Held, chunks_of, document, read_answer, stripped
 from deployments.tier import DONE, Tier, event
 from router import cost
 from router.errors import NoReplica, RequestFailed
@@ -58,12 +59,17 @@ class Record:
 
 @dataclass(slots=True)
 class Driver:
-    """For one request. `own_logprobs`: the flow asks for log-probabilities that the client did not ask for."""
+    """For one request.
+
+    own_logprobs: the flow asks for log-probabilities that the client did not ask for.
+    keep: (end, tier) -> name under which the end's hidden messages are kept.
+    """
 
     tiers: Mapping[str, Tier]
     rates: Mapping[str, Rate]
     request: Request
     own_logprobs: bool = False
+    keep: Callable[[Commit, str], str] | None = None
     clock: Callable[[], float] = time.monotonic
     records: dict[str, Record] = field(default_factory=dict)
     running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
@@ -207,10 +213,17 @@ class Driver:
         if isinstance(end, Say):
             return document(end.tier, end.text, self.usage(end.told))
         body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
+        self.calls(end).clean(body["choices"][0], "message")
         if end.splice:
             message = body["choices"][0]["message"]
             message["content"] = splice(message.get("content") or "", end.splice)
         return body | {"usage": self.usage(end.told)}
+
+    def calls(self, end: Commit) -> ClientCalls:
+        keep = self.keep
+        if not end.hidden or keep is None:
+            return ClientCalls()
+        return ClientCalls(cache(lambda: keep(end, self.records[end.call_id].call.tier)))
 
     async def streamed(self, end: Commit | Say) -> AsyncGenerator[bytes]:
         """The answer as events. No chunk but the last, usage, is without choices: clients read `choices[0]`."""
@@ -219,20 +232,21 @@ class Driver:
             for last in chunks_of(end.tier, end.text):
                 yield event(last)
         else:
-            async with aclosing(self.passed_on(self.held[end.call_id], Splicer(end.splice))) as passed:
+            async with aclosing(self.passed_on(end)) as passed:
                 async for last in passed:
                     yield event(last)
         if (self.request.body.get("stream_options") or {}).get("include_usage", True):
             yield event({**last, "choices": [], "usage": self.usage(end.told)})
         yield DONE
 
-    async def passed_on(self, held: Held, splicer: Splicer) -> AsyncGenerator[dict[str, Any]]:
+    async def passed_on(self, end: Commit) -> AsyncGenerator[dict[str, Any]]:
         """The held events, then the rest as it comes, without the tier's own usage and end."""
-        record = self.records[held.call.id]
+        held, record = self.held[end.call_id], self.records[end.call_id]
+        splicer, calls = Splicer(end.splice), self.calls(end)
         async with aclosing(held.events):
             try:
                 async for data in held.all():
-                    yield held.shown(data, splicer, self.own_logprobs)
+                    yield held.shown(data, splicer, self.own_logprobs, calls)
             finally:
                 record.took_s = self.now() - record.began_s
                 self.settle(record, held.usage)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,10 +19,12 @@ from starlette.routing import Route
 
 from deployments.driver import Driver, Rate
 from deployments.tier import DONE, Tier, event
-from router import wire
+from router import server_tools, wire
 from router.cost import per_token
 from router.engine import Router
 from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
+from router.flows import one_call
+from router.hidden import Hidden, remembered
 from router.sessions import Sessions, key_of
 from router.types import Commit, Decision, End, Fail, Flow, Path, Say
 
@@ -50,6 +53,7 @@ class Ingress:
         self.router, self.tiers, self.key_hash, self.max_body_bytes = router, tiers, key_hash, max_body_bytes
         self.rates = {t.name: Rate(per_token(t), router.count[t.name]) for t in router.tiers}
         self.sessions = Sessions()
+        self.hidden = Hidden()
         self.started = int(time.time())
 
     def app(self) -> Starlette:
@@ -141,14 +145,19 @@ class Ingress:
 
     async def answer(self, request: Request, path: Path) -> Response:
         asked = wire.parse(path, await self.read(request))
-        session = key_of(asked.body, request.headers.get("x-session-id"), request.headers.get("authorization", ""))
+        owner = request.headers.get("authorization", "")
+        session = key_of(asked.body, request.headers.get("x-session-id"), owner)
+        asked, recalled = self.hidden.recall(owner, asked)
         began = time.perf_counter()
-        decided = self.router.decide(asked, self.sessions.tier(session))
+        decided = self.router.decide(asked, (recalled and recalled.tier) or self.sessions.tier(session))
         self.sessions.remember(session, decided.tier)
         shown = headers(decided, (time.perf_counter() - began) * 1e3, uuid.uuid4().hex)
         flow = self.router.flow(asked, decided)
+        if recalled and path == "chat/completions":
+            flow = remembered(flow or one_call(decided.tier, server_tools.without(asked.body), {}), recalled)
         if flow is not None:
-            driver = Driver(self.tiers, self.rates, asked, own_logprobs=not asked.body.get("logprobs"))
+            keep = partial(self.keep, owner)
+            driver = Driver(self.tiers, self.rates, asked, own_logprobs=not asked.body.get("logprobs"), keep=keep)
             return await self.follow(request, driver, flow, shown)
         tier, body = self.tiers[decided.tier], wire.forwarded(asked.body, decided.tier)
         try:
@@ -161,6 +170,9 @@ class Ingress:
             response.headers.update(shown)
             return response
         return StreamingResponse(self.whole(first, events), media_type="text/event-stream", headers=shown)
+
+    def keep(self, owner: str, end: Commit, tier: str) -> str:
+        return self.hidden.keep(owner, end.hidden, end.splice, tier)
 
     async def follow(self, request: Request, driver: Driver, flow: Flow, shown: dict[str, str]) -> Response:
         """Run a flow; while a stream waits for its first byte it is kept open by comments."""
@@ -226,7 +238,7 @@ async def gone(request: Request) -> None:
 def ended(driver: Driver, end: End) -> dict[str, str]:
     """Headers of what a flow came to."""
     tier = end.tier if isinstance(end, Say) else driver.records[end.call_id].call.tier if isinstance(end, Commit) else None
-    shown = {f"x-stepdown-{name}": str(end.told[name]) for name in ("escalations", "delegation") if name in end.told}
+    shown = {f"x-stepdown-{name}": str(end.told[name]) for name in ("escalations", "delegation", "state") if name in end.told}
     return shown | ({"x-stepdown-tier": tier} if tier else {}) | {"x-stepdown-calls": str(len(driver.records))}
 
 

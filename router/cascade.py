@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from router import checks
+from router import checks, server_tools
 from router.config import Escalation
 from router.types import Call, Commit, End, Fail, Flow, Reply, Role, Step
 
@@ -38,6 +38,13 @@ class Judge(Protocol):
         ...
 
 
+class Unseen:
+    """Accepts whatever can stand, of the largest tier that gave it: only hard triggers send a request up."""
+
+    def next(self, answers: Mapping[str, Reply]) -> Accept | Up:
+        return Accept(list(answers)[-1])
+
+
 @dataclass(slots=True)
 class Cascade:
     """One request on its way up."""
@@ -48,6 +55,10 @@ class Cascade:
     judge: Judge
     settings: Escalation
     stream: bool
+    escalate: set[str] = field(default_factory=set)
+    """tiers that are shown `stepdown_escalate`"""
+    scored: bool = True
+    """log-probabilities are asked for"""
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
@@ -62,12 +73,16 @@ class Cascade:
         """How much of a stream is looked at before it may go out."""
         if tier == self.names[-1]:
             return 1
+        if tier in self.escalate:
+            return WHOLE  # the call may come after some text
         return self.settings.holdback_tokens if self.settings.mode == "holdback" else WHOLE
 
     def call(self, tier: str) -> Call:
         again = "-again" if tier in self.retried else ""
         role: Role = "final" if tier == self.names[-1] else "attempt"
-        return Call(f"{role}-{tier}{again}", tier, role, with_logprobs(self.body), self.hold(tier))
+        body = with_logprobs(self.body) if self.scored else self.body
+        body = server_tools.with_escalation(body) if tier in self.escalate and role == "attempt" else body
+        return Call(f"{role}-{tier}{again}", tier, role, body, self.hold(tier))
 
     def tried(self, tier: str) -> bool:
         return tier in self.answers or tier in self.failed
@@ -118,7 +133,9 @@ class Cascade:
             self.answers[tier] = reply
             return None
         self.outcomes[reply.call.id] = reason
-        if reason == "schema invalid" and tier not in self.retried:
+        refused = reply.error is not None and reply.error.status in (400, 422) and tier in self.escalate
+        if (reason == "schema invalid" or refused) and tier not in self.retried:
+            self.escalate -= {tier} if refused else set()  # its backend may take no function
             self.retried.add(tier)
             return tier
         self.failed[tier] = reply

@@ -8,6 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from router.server_tools import ESCALATE, name_of
 from router.types import Reply
 
 TOO_HARD = "<ESCALATE>"  # a stop text by which a tier says that a request is beyond it
@@ -52,7 +53,7 @@ def wrong(reply: Reply, body: Mapping[str, Any]) -> str | None:
     """The reason why this answer cannot stand whatever its confidence, or None."""
     if reply.error is not None:
         return "backend failed"
-    if reply.text.rstrip().endswith(TOO_HARD):
+    if reply.text.rstrip().endswith(TOO_HARD) or any(name_of(call) == ESCALATE for call in reply.tool_calls):
         return "too hard"
     if reply.partial:
         return None  # the rest cannot be judged yet

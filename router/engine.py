@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from classifiers import Artifact, Rule, explicit
-from router import policy, sessions, wire
+from router import policy, server_tools, sessions, wire
 from router.config import Config, Tier
 from router.errors import BadConfig, UnknownModel
 from router.flows import Flows
@@ -68,14 +68,16 @@ class Router:
         raise UnknownModel(wanted, list(self.names), self.targets)
 
     def decide(self, request: Request, before: str | None = None) -> Decision:
-        """Where the request goes. `before`: the tier its conversation is on. Raises UnknownModel, ContextTooLong, NoTierFits."""
+        """Where the request goes. `before`: the tier its conversation is on. Raises BadRequest, UnknownModel."""
+        server_tools.allow(request.body, self.config.delegation.mode)
         return self.decide_facts(wire.facts(request), before, request.body.get("messages") or [])
 
     def flow(self, asked: Request, decided: Decision) -> Flow | None:
         """The steps by which the request is answered; None: one call to the tier decided on."""
-        if asked.path != "chat/completions" or decided.target in self.names:
+        if asked.path != "chat/completions":
             return None
-        return self.flows.delegation(asked.body, decided) or self.flows.escalation(asked, decided)
+        body = server_tools.without(asked.body)
+        return self.flows.answered(replace(asked, body=body), decided, server_tools.read(asked.body))
 
     def decide_facts(
         self, facts: Facts, before: str | None = None, messages: Sequence[Mapping[str, Any]] = ()

@@ -6,19 +6,30 @@ from typing import Any
 from classifiers import Artifact, choose
 from classifiers.artifact import Floats
 from classifiers.decomposability import splits
-from router import gates
+from router import gates, server_tools
 from router.budget import Memory, Rung
-from router.cascade import Cascade
+from router.cascade import Cascade, Unseen
 from router.config import Config
 from router.cost import per_token
 from router.delegation import delegate
 from router.judging import Ladder
 from router.policy import Counter
-from router.types import Decision, Flow, Reply, Request
+from router.server_tools import Limits, Offered
+from router.tool_mode import tool_mode
+from router.types import Call, Commit, Decision, Fail, Flow, Reply, Request, Step
 
 STRICTEST = ("quality", "balanced", "cheap")  # targets for subtasks: one wrong part spoils the whole
 LOWEST = {"trivial": 0.0, "easy": 0.0, "medium": 0.34, "hard": 1.0}  # of the ladder's height, that a hint raises to
 OWN_LOGPROBS = {"logprobs": True, "top_logprobs": 2}
+
+
+def one_call(tier: str, body: Mapping[str, Any], told: Mapping[str, Any]) -> Flow:
+    """The plain way as a flow, where there is something to tell of it."""
+    call = Call("final", tier, "final", body, hold=1)
+    reply = (yield Step((call,), phase=f"asking {tier}"))[0]
+    if reply.error is not None:
+        return Fail(reply.error, {call.id: "failed"}, told)
+    return Commit(call.id, outcomes={call.id: "accepted"}, told=told)
 
 
 class Flows:
@@ -45,19 +56,39 @@ class Flows:
             return None
         return Ladder(self.names, p, cost, rule, posterior, allowed, best_of=False)
 
-    def escalation(self, asked: Request, decided: Decision) -> Flow | None:
-        """Ask the first tiers, look, go up. None where the first answer stands: the top tier, or several answers wanted."""
-        if decided.ladder is None or (asked.body.get("n") or 1) > 1:
+    def escalation(self, asked: Request, decided: Decision, offered: bool = False) -> Flow | None:
+        """Ask the first tiers, look, go up. None where the first answer stands: the top tier, or several answers wanted.
+
+        offered: the client lets smaller tiers say by `stepdown_escalate` that a request is beyond them.
+        """
+        if (asked.body.get("n") or 1) > 1:
             return None
+        if decided.ladder is None:
+            return self.handed_up(asked, decided) if offered else None
         names = [self.names[k] for k in decided.ladder.allowed]
         first = decided.first if decided.tier in decided.first else (decided.tier,)  # its session may have moved it
         if first == (names[-1],):
             return None
-        return Cascade(asked.body, names, decided.ladder, self.config.escalation, asked.stream).run(first)
+        shown = self.shown(names, asked.body) if offered else set()
+        return Cascade(asked.body, names, decided.ladder, self.config.escalation, asked.stream, shown).run(first)
+
+    def handed_up(self, asked: Request, decided: Decision) -> Flow | None:
+        """One tier's answer stands unless it says itself that it cannot give one."""
+        names = [name for name in self.names if name not in decided.excluded]
+        shown = self.shown(names, asked.body)
+        if decided.tier not in shown:
+            return None
+        cascade = Cascade(asked.body, names, Unseen(), self.config.escalation, asked.stream, shown, scored=False)
+        return cascade.run([decided.tier])
+
+    def shown(self, names: Sequence[str], body: Mapping[str, Any]) -> set[str]:
+        """The tiers that get `stepdown_escalate`: all below the top that take tools."""
+        able = {tier.name for tier in self.config.tiers if tier.tools}
+        return able & set(names[:-1]) if server_tools.may_escalate(body) else set()
 
     # -- delegation ------------------------------------------------------------------------------------------------------
 
-    def delegation(self, body: Mapping[str, Any], decided: Decision) -> Flow | None:
+    def delegation(self, body: Mapping[str, Any], decided: Decision, limits: Limits | None = None) -> Flow | None:
         """Let the tier decided on plan, where all gates pass; it must be the top of those that may be asked."""
         if self.config.delegation.mode not in ("plan", "auto"):
             return None
@@ -65,13 +96,68 @@ class Flows:
         if decided.tier != allowed[-1]:
             return None
         rungs = self.rungs[: self.names.index(decided.tier) + 1]
-        settings = self.config.delegation
-        seen = gates.consider(body, rungs, settings, self.memory, self.route, splits, self.special)
+        settings, limits = self.config.delegation, limits or Limits()
+        settings, route = limits.tightened(settings), self.within(rungs)
+        # a client that forbids tool calls asks for a plain answer, which may be planned; the tools stay in the prompt
+        uncalled = server_tools.with_tools(body, []) if body.get("tool_choice") == "none" else body
+        seen = gates.consider(uncalled, rungs, settings, self.memory, route, splits, self.special)
         if seen.state is not None:
             return None
         return delegate(
-            body, rungs, settings, self.route, self.accept, self.memory, special=self.special, more=OWN_LOGPROBS, considered=seen
-        )
+            body, rungs, settings, route, self.accept, self.memory, special=self.special, more=OWN_LOGPROBS,
+            max_usd=limits.max_cost_usd, considered=seen,
+        )  # fmt: skip
+
+    def tool_mode(self, body: Mapping[str, Any], decided: Decision, limits: Limits) -> Flow | str:
+        """Let the tier decided on hand work down by a call; why not, where that is not offered. body: without server tools."""
+        if why := self.not_offered(body, decided):
+            return why
+        rungs = self.rungs[: self.names.index(decided.tier) + 1]
+        allowed = [name for name in self.names if name not in decided.excluded]
+        return tool_mode(
+            body, rungs, self.config.delegation, limits, self.within(rungs), self.accept, self.memory, self.special,
+            OWN_LOGPROBS, allowed if decided.target not in self.names else (),
+        )  # fmt: skip
+
+    def not_offered(self, body: Mapping[str, Any], decided: Decision) -> str:
+        """Why `stepdown_delegate` is not shown; empty where it is."""
+        allowed = [name for name in self.names if name not in decided.excluded]
+        tier = next(tier for tier in self.config.tiers if tier.name == decided.tier)
+        for found, what in (
+            (decided.tier != allowed[-1], "a smaller tier answers"),
+            (len(self.names) < 2 or decided.tier == self.names[0], "there is no smaller tier"),
+            (not tier.tools, f"tier {tier.name} takes no tools"),
+            (not server_tools.free_choice(body), "tool_choice leaves no choice"),
+            ((body.get("n") or 1) > 1, "several answers are asked for"),
+            (body.get("logprobs") or body.get("top_logprobs") or body.get("prompt_logprobs"), "log-probabilities are asked for"),
+            (body.get("echo"), "echo is asked for"),
+        ):
+            if found:
+                return what
+        return ""
+
+    def within(self, rungs: Sequence[Rung]) -> gates.Route:
+        """`route` for a ladder whose top is missing."""
+        names = [rung.name for rung in rungs]
+
+        def route(text: str, difficulty: str | None) -> str:
+            tier = self.route(text, difficulty)
+            return tier if tier in names else names[-1]
+
+        return route
+
+    def answered(self, asked: Request, decided: Decision, offered: Offered) -> Flow | None:
+        """The flow of a chat request without server tools in its body, which `offered` has; None: one plain call."""
+        tool = self.tool_mode(asked.body, decided, offered.delegate) if offered.delegate else ""
+        if not isinstance(tool, str):
+            return tool
+        flow: Flow | None = None
+        if decided.target not in self.names:
+            planned = self.delegation(asked.body, decided, offered.delegate)
+            flow = planned or self.escalation(asked, decided, offered.escalate)
+        if flow or not tool:
+            return flow
+        return one_call(decided.tier, asked.body, {"delegation": "ineligible", "why": tool})
 
     def guessed(self, text: str) -> Ladder | None:
         """The decision about a subtask; None without a trained router."""
