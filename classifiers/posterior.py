@@ -36,7 +36,7 @@ SIGNALS = (*LOGPROB_SIGNALS, *PLAIN_SIGNALS)
 N_LOGPROB = len(LOGPROB_SIGNALS)
 STRENGTH = 0.3  # inverse of the ridge of each head
 COST_RIDGE = 1.0
-MOST_ROWS = 1500  # training rows kept to plan by; more change no decision
+MOST_ROWS = 3000  # training rows kept to plan by
 ALL_SETS_UP_TO = 4  # tiers; longer ladders know sets of two answers at most
 PREFIX = 16  # tokens
 
@@ -222,7 +222,10 @@ def _cross_costs(x: Floats, costs: Floats, fold: NDArray[np.int64]) -> Floats:
 
 @dataclass(frozen=True)
 class Known:
-    """What a set of answers was worth in training: rows to plan by. p, cost: (m, n_tiers), from rows not fitted on."""
+    """Training rows to plan by, with what was thought of them once a set of tiers had answered; (m, n_tiers) each.
+
+    p, cost: chances and guessed costs by heads that had not seen the row.
+    """
 
     p: Floats
     cost: Floats
@@ -246,6 +249,8 @@ class Posterior:
     cost_heads: Mapping[str, CostHead]
     known: Mapping[str, Known]
     """by answered tiers, `""` being none yet"""
+    truth: Known
+    """the same rows' true scores and costs"""
     prefix: int = PREFIX
     memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     """what is derived from this value alone and kept, such as plans"""
@@ -344,6 +349,7 @@ class Posterior:
             "heads": {name: head.state() for name, head in self.heads.items()},
             "cost_heads": {name: head.state() for name, head in self.cost_heads.items()},
             "known": {name: known.state() for name, known in self.known.items()},
+            "truth": self.truth.state(),
         }
 
 
@@ -353,9 +359,14 @@ def restore(state: Mapping[str, Any]) -> Posterior:
         n_tiers=int(state["n_tiers"]),
         heads={name: Head(**arrays) for name, arrays in state["heads"].items()},
         cost_heads={name: CostHead(**arrays) for name, arrays in state["cost_heads"].items()},
-        known={name: Known(*(arrays[k].astype(np.float64) for k in ("p", "cost"))) for name, arrays in state["known"].items()},
+        known={name: _known(arrays) for name, arrays in state["known"].items()},
+        truth=_known(state["truth"]),
         prefix=int(state["prefix"]),
     )
+
+
+def _known(arrays: Mapping[str, Any]) -> Known:
+    return Known(arrays["p"].astype(np.float64), arrays["cost"].astype(np.float64))
 
 
 def _has_logprobs(seen: Seen, tiers: Answered) -> NDArray[np.bool_]:
@@ -392,7 +403,8 @@ def fit_posterior(
             x = _cost_design(guessed, tiers, seen.signals)
             cost_heads[key(tiers)] = _fit_costs(x, costs)
             known[key(tiers)] = Known(p[kept], _cross_costs(x, costs, fold)[kept])
-    return Posterior(n_tiers, heads, cost_heads, known, seen.prefix_tokens)
+    truth = Known(np.where(np.isnan(y), prior, y)[kept], np.where(np.isnan(costs), guessed, costs)[kept])
+    return Posterior(n_tiers, heads, cost_heads, known, truth, seen.prefix_tokens)
 
 
 def _fit_set(

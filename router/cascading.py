@@ -1,9 +1,10 @@
 """Routing and cascading as one decision: given what has been answered so far, accept an answer or ask further tiers.
 
-With nothing answered it is routing. The best step is the one of highest expected quality less lambda times all cost
-still to come (cascade routing, arXiv 2410.10347; here asking looks ahead, so a probe is bought only for the steps it may
-save). What asking is worth is learned from the training rows by backward induction over the sets of answered tiers: from
-the states of the most answers to those of none, a ridge regression gives the mean worth of the state that follows.
+With nothing answered it is routing. The best step is the one of highest expected quality less the price times all cost
+still to come (cascade routing, arXiv 2410.10347). What a probe is worth beyond that is learned from the training rows, by
+backward induction from the states of the largest tiers to that of no answer: what came of the rows, truly, when they
+went on by the plan, less what chances alone would have promised; a ridge regression on the state gives its mean. Chances
+alone promise too much, the best of several guesses being the luckiest; true scores and costs do not (docs/cascade.md).
 Pure: no clock, no files, no network.
 """
 
@@ -18,7 +19,7 @@ from classifiers.choose import Rule
 from classifiers.posterior import Answered, Evidence, Posterior, key
 
 Floats = NDArray[np.float64]
-RIDGE = 100.0  # on standardised features: with few rows asking is worth its mean in training
+RIDGE = 300.0  # on standardised features: with few rows a probe is worth its mean in training
 COST_WEIGHT = 0.3
 NEVER = -1e9
 
@@ -52,7 +53,7 @@ class Move:
 
     tiers: Answered
     after: Answered
-    weights: Floats  # (n_features,): what it is worth beyond the best answer expected of it
+    weights: Floats  # (n_features,): what it is worth beyond `outlook`
 
 
 @dataclass(frozen=True)
@@ -118,29 +119,48 @@ def plan(posterior: Posterior, price: float, ground: Ground) -> Plan:
     return found
 
 
-def make_plan(posterior: Posterior, price: float, ground: Ground, rows: NDArray[np.bool_] | None = None) -> Plan:
-    """The plan learned from `rows` (by default all) of what the posterior knows."""
-    worth: dict[Answered, Floats] = {}
+def make_plan(posterior: Posterior, price: float, ground: Ground) -> Plan:
+    """The plan for one price, from the training rows that the posterior knows."""
+    truth, worth = posterior.truth, dict[Answered, Floats]()
     states: dict[Answered, State] = {}
     sets = [s for s in (*posterior.sets, ()) if ground.comparable or len(s) < 2]
     for tiers in sorted(sets, key=lambda s: max(s, default=-1), reverse=True):  # every move leads to a larger largest tier
-        known = posterior.known[key(tiers)]
-        p, cost = (known.p, known.cost) if rows is None else (known.p[rows], known.cost[rows])
+        p, cost = posterior.known[key(tiers)].p, posterior.known[key(tiers)].cost
         x = features(p, cost)
         mean, scale = x.mean(0), x.std(0) + 1e-6
         scaled = _scaled(x, mean, scale)
         solve = _solver(scaled)
-        best = _best(p, ground.candidates(tiers))
+        best = _best(p, ground.candidates(tiers))  # as far as is known
+        came = _accepted(truth.p, p, ground.candidates(tiers))  # in truth
         moves = []
         for asked in ground.moves(tiers):
-            following = ground.after(tiers, asked, posterior)
-            base = _best(p, ground.candidates((*tiers, *asked)))
-            weights = solve @ (worth[following] - base)
-            best = np.maximum(best, base + scaled @ weights - price * cost[:, list(asked)].sum(1))
+            following, money = ground.after(tiers, asked, posterior), price * truth.cost[:, list(asked)].sum(1)
+            hope = outlook(p, cost, (*tiers, *asked), ground, price)
+            weights = solve @ (worth[following] - hope)
+            value = hope + scaled @ weights - price * cost[:, list(asked)].sum(1)
+            came = np.where(value > best, worth[following] - money, came)
+            best = np.maximum(best, value)
             moves.append(Move(asked, following, weights))
-        worth[tiers] = best
+        worth[tiers] = came
         states[tiers] = State(mean, scale, tuple(moves))
     return Plan(price, ground, states)
+
+
+def outlook(p: Floats, cost: Floats, tiers: Answered, ground: Ground, price: float) -> Floats:
+    """(n,) what is expected, without learning more, once `tiers` have answered: accept the best or ask one larger tier."""
+    best = _best(p, ground.candidates(tiers))
+    for k in ground.allowed:
+        if k > max(tiers):
+            best = np.maximum(best, _best(p, ground.candidates((*tiers, k))) - price * cost[:, k])
+    return best
+
+
+def _accepted(scores: Floats, p: Floats, tiers: Answered) -> Floats:
+    """(n,) true scores of the answers that would be accepted now; NEVER where there is none."""
+    if not tiers:
+        return np.full(len(p), NEVER)
+    best = np.array(tiers)[p[:, list(tiers)].argmax(axis=1)]
+    return np.asarray(scores[np.arange(len(p)), best])
 
 
 def _scaled(x: Floats, mean: Floats, scale: Floats) -> Floats:
@@ -169,8 +189,8 @@ def values(plan: Plan, tiers: Answered, p: Floats, cost: Floats) -> Floats:
 
 
 def _value(plan: Plan, tiers: Answered, move: Move, p: Floats, cost: Floats, scaled: Floats) -> Floats:
-    base = _best(p, plan.ground.candidates((*tiers, *move.tiers)))
-    return np.asarray(base + scaled @ move.weights - plan.price * cost[:, list(move.tiers)].sum(1))
+    hope = outlook(p, cost, (*tiers, *move.tiers), plan.ground, plan.price)
+    return np.asarray(hope + scaled @ move.weights - plan.price * cost[:, list(move.tiers)].sum(1))
 
 
 def step(

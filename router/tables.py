@@ -10,6 +10,11 @@ from router.errors import BadInput
 
 LONGEST_LINE = 32 * 1024 * 1024  # bytes; a longer line is a damaged file, not a prompt
 Table = dict[str, list[Any]]
+# What is kept of each tier's answer beside its score and cost, as `label` writes it; see evidence.py.
+OF_ANSWERS = (
+    "answer", "finish_reason", "output_tokens", "mean_logprob", "min_logprob", "p10_logprob", "p25_logprob", "p50_logprob",
+    "first_margin", "first_logprobs",
+)  # fmt: skip
 
 
 def read_table(path: str | Path) -> Table:
@@ -88,6 +93,7 @@ def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:
             flat[f"score|{name}"] = outcome.get("score")
             if "cost_usd" in outcome:
                 flat[f"cost|{name}"] = outcome["cost_usd"]
+            flat |= {f"{key}|{name}": outcome[key] for key in OF_ANSWERS if key in outcome}
     return flat
 
 

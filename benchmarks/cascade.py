@@ -1,0 +1,146 @@
+"""Routing, cascading and both on ladders of models whose answers are known; and whether certificates keep their promise.
+
+Run as: python -m benchmarks.cascade DATA_FOLDER [--only NAME] [--table JSONL] [--top-streams]
+
+Every row is played by a router and a posterior trained on the other folds (five folds by near-duplicate group), each
+probe paid for. Printed is the cost, as a share of always asking the top tier, at 95, 98 and 99 % of its score, and the
+paired difference to routing alone. The stand-in for the Qwen2.5 ladder is Qwen2. --table adds a pocket ladder's outcomes.
+Then 200 recalibrations on bootstrap draws of the rows: how often the certified loss exceeds alpha. Last line: JSON.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers import Sufficiency
+from classifiers.base import sigmoid
+from classifiers.posterior import Posterior, fit_posterior
+from classifiers.sufficiency import folds_of
+from classifiers.view import View
+from router import evaluation as ev
+from router.evidence import read_seen
+from router.learn_measures import is_complete
+from router.outcomes import read_outcomes
+from router.simulate import Played, Rows, cost_at, frontier_of, play_all
+
+Floats = NDArray[np.float64]
+L8, L70, L405 = "Llama-3.1-8B-Instruct", "Llama-3.1-70B-Instruct", "Llama-3.1-405B-Instruct"
+SHARES = (0.95, 0.98, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class Setup:
+    name: str
+    file: str
+    tiers: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+
+
+HARD = ("math_l5", "crux_o")
+SETUPS = (
+    Setup("8B, gemma 9B, 405B", "zeroeval_3task", (L8, "gemma-2-9b-it", L405)),
+    Setup("8B, 70B", "zeroeval_3task", (L8, L70)),
+    Setup("Qwen2 7B, 72B", "zeroeval_3task", ("Qwen2-7B-Instruct", "Qwen2-72B-Instruct"), HARD),
+    Setup("gemma 2B, 9B, Qwen2 72B", "zeroeval_3task", ("gemma-2-2b-it", "gemma-2-9b-it", "Qwen2-72B-Instruct"), HARD),
+    Setup("8B, 70B, 405B", "zeroeval_3task", (L8, L70, L405)),
+    Setup("gemma 2B, 9B, 27B", "zeroeval_3task", ("gemma-2-2b-it", "gemma-2-9b-it", "gemma-2-27b-it")),
+    Setup("MMLU-Pro 8B, 70B", "mmlu_pro", (L8, L70)),
+)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of the outer cross-validation: what was learned from the others, and its rows with their guesses."""
+
+    posterior: Posterior
+    rows: Rows
+
+
+def rows_of(setup: Setup, path: Path) -> tuple[Rows, list[str], list[str], Floats]:
+    """All complete rows; their texts, groups and helpers' scores. Priors are not known yet (NaN), costs are in USD."""
+    names = {name: name for name in setup.tiers}
+    table = read_outcomes(path, names)
+    if setup.tasks:
+        table = table.take(np.isin(table.tasks, setup.tasks))
+    table = table.take(is_complete(table))
+    seen = read_seen([path], names, table)
+    assert seen is not None, f"{path}: no answers"
+    empty = np.full(table.scores.shape, np.nan)
+    rows = Rows(empty, empty, seen, table.scores, table.costs)
+    return rows, list(table.texts), list(table.groups), table.helper_scores()
+
+
+def folds(setup: Setup, path: Path, classifier: str) -> list[Fold]:
+    """Train on four fifths, guess the rest, five times."""
+    rows, texts, groups, helpers = rows_of(setup, path)
+    outer = folds_of([f"outer {group}" for group in groups], 5)
+    found = []
+    for k in range(5):
+        train, test = np.flatnonzero(outer != k), np.flatnonzero(outer == k)
+        model, view = Sufficiency(classifier), View(texts)
+        inner = [groups[i] for i in train]
+        y, money = rows.scores[train], rows.costs[train]
+        model.fit(view.take(train), y, None, helpers[train], inner, costs=money)
+        top = money[:, -1].mean()
+        (_, guessed, _), (z, cost, _) = model.assess(view.take(train)), model.assess(view.take(test))
+        posterior = fit_posterior(model.unseen, guessed, rows.seen.take(train), y, money / top, folds_of(inner, 5))
+        unseen = rows.take(test)
+        found.append(Fold(posterior, Rows(sigmoid(z), cost, unseen.seen, unseen.scores, unseen.costs / top)))
+    return found
+
+
+def joined(parts: list[Fold], best_of: bool) -> tuple[dict[str, list[Played]], Rows]:
+    """Every fold played by its own posterior, put together again."""
+    played = [play_all(fold.posterior, fold.rows, best_of) for fold in parts]
+    whole = {
+        name: [
+            Played(*(np.concatenate([getattr(p[name][i], part) for p in played]) for part in ("tier", "chance", "cost", "calls")))
+            for i in range(len(played[0][name]))
+        ]
+        for name in played[0]
+    }
+    scores, costs = (np.concatenate([getattr(fold.rows, name) for fold in parts]) for name in ("scores", "costs"))
+    return whole, Rows(scores, scores, parts[0].rows.seen, scores, costs)
+
+
+def report(setup: Setup, parts: list[Fold], best_of: bool) -> dict[str, list[float]]:
+    """Print one ladder; the bare figures."""
+    start = time.time()
+    played, rows = joined(parts, best_of)
+    weights = ev.draws(len(rows), 200)
+    frontiers = {name: frontier_of(p, rows, weights) for name, p in played.items()}
+    costs = {name: {s: cost_at(f, s) for s in SHARES} for name, f in frontiers.items()}
+    print(f"\n{setup.name}: {len(rows)} rows, scores {np.round(rows.scores.mean(0), 3)}, costs "
+          f"{np.round(rows.costs.mean(0) / rows.costs[:, -1].mean(), 3)} ({time.time() - start:.0f} s)", flush=True)  # fmt: skip
+    for name in frontiers:
+        print(f"  {name:20}" + "".join(f"{str(ev.estimate(costs[name][s])):24}" for s in SHARES))
+    print("  both - routing      " + "".join(f"{str(ev.estimate(costs['both'][s] - costs['routing'][s])):24}" for s in SHARES))
+    return {name: [round(float(by[s][0]), 4) for s in SHARES] for name, by in costs.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="", help="Ladders whose name has this in it.")
+    parser.add_argument("--table", type=Path, default=None, help="JSONL of `stepdown label`, tiers small, medium, large.")
+    parser.add_argument("--top-streams", action="store_true", help="The top tier's answer is final once it is asked.")
+    parser.add_argument("--classifier", default="ensemble")
+    options = parser.parse_args()
+    print(f"{'cost at':22}" + "".join(f"{f'{s:.0%}':24}" for s in SHARES) + "of the top tier's score")
+    todo = [(setup, options.folder / f"{setup.file}.parquet") for setup in SETUPS]
+    if options.table:
+        todo.append((Setup("pocket", "", ("small", "medium", "large")), options.table))
+    found = {}
+    for setup, path in todo:
+        if options.only in setup.name:
+            found[setup.name] = report(setup, folds(setup, path, options.classifier), not options.top_streams)
+    print(json.dumps({"cost_at": SHARES, "found": found}))
+
+
+if __name__ == "__main__":
+    main()
