@@ -41,13 +41,18 @@ def play(ladder, posterior, price, rows, allowed=ALL, **options):
     return np.mean(cost), np.mean(score), calls
 
 
-def test_nothing_answered_is_routing(ladder, posterior):
+def test_nothing_answered_is_routing(posterior):
     cost = np.array([0.05, 0.07, 1.0])
     first = step(np.array([0.99, 0.99, 0.99]), cost, {}, rule(0.3), posterior, ALL)
     assert isinstance(first, Ask) and 2 not in first.tiers
-    # Where the small tiers are hopeless it goes straight to the top, no tier between.
-    straight = np.array([step(ladder.prior[i], cost, {}, rule(0.03), posterior, ALL).tiers == (2,) for i in range(300)])
-    assert straight.any() and ladder.prior[:300][straight, 1].mean() < ladder.prior[:300][~straight, 1].mean() - 0.1
+
+
+def test_where_small_tiers_are_hopeless_it_goes_straight_to_the_top():
+    ladder = make_ladder(600, costs=(0.3, 0.4, 1.0), logprobs=False)
+    posterior, cost = ladder.posterior(), np.array([0.3, 0.4, 1.0])
+    straight = np.array([step(ladder.prior[i], cost, {}, rule(0.2), posterior, ALL).tiers == (2,) for i in range(300)])
+    small = ladder.prior[:300, 0]
+    assert straight.any() and not straight.all() and small[straight].mean() < small[~straight].mean() - 0.1
 
 
 def test_a_good_answer_is_accepted_and_a_bad_one_goes_up(posterior):
