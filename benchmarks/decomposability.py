@@ -20,7 +20,7 @@ from deployments.pocket.tasks import KINDS
 
 PER_TEMPLATE = 12
 POCKET = 600
-PRECISION_WEIGHT = 8.0  # a wrong yes costs a plan and quality, a wrong no only a saving
+PRECISION_WEIGHT = 4.0  # a wrong yes costs a plan and quality, a wrong no only a saving
 
 # -- what the items are made of --------------------------------------------------------------------------------------------
 
@@ -305,6 +305,7 @@ def measure(model: Decomposability, rows: list[Row]) -> dict[str, str]:
     found: dict[str, list[bool]] = {}
     for text, label, _, group in rows:
         found.setdefault(f"{group}, {'yes' if label else 'no'}", []).append((model.chance(text) >= 0.5) == bool(label))
+    found["all"] = [right for group in list(found.values()) for right in group]
     return {name: f"{sum(right)}/{len(right)}" for name, right in sorted(found.items())}
 
 

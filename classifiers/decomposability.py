@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from classifiers.parts import Cut, cut
+from classifiers.parts import ASKS, Cut, cut
 
 FILE = Path(__file__).with_suffix(".json")
 FRAME = 400  # characters at the beginning and end of what stands around the parts
@@ -68,12 +68,7 @@ BACK = re.compile(
     re.IGNORECASE,
 )
 ORDER = re.compile(
-    r"^(?:please |can you |could you |i need you to )?(?:add|answer|calculate|capitali[sz]e|change|check|classify|compute|"
-    r"convert|correct|count|define|describe|determine|draft|explain|extract|find|fix|generate|give|identify|label|list|make|name|order|"
-    r"paraphrase|proofread|put|rate|replace|reverse|rewrite|say|score|shorten|simplify|solve|sort|spell|state|subtract|suggest|"
-    r"summari[sz]e|take|tell|translate|turn|what|which|who|whom|whose|where|when|how|is|are|does|do|did|can|work out|write|round|"
-    r"evaluate|estimate|name|provide|recommend|expand|multiply|divide|plus)\b",
-    re.IGNORECASE,
+    rf"{ASKS.pattern}|^(?:what|which|who|whom|whose|where|when|how|is|are|does|do|did|can)\b", re.IGNORECASE
 )
 ARITHMETIC = re.compile(
     r"(?:^|[.;,\n] ?|then |and )(?:add|subtract|double|triple|multiply|divide|halve|take|increase|decrease|square|plus|minus)\b",
@@ -105,7 +100,7 @@ def capped(pattern: re.Pattern[str], text: str, most: int = 3) -> float:
 
 def around(text: str, shape: Cut) -> str:
     """What frames the parts: the text before and after them; of a text without structure its first and last paragraph."""
-    if shape.kind == "paragraphs":
+    if shape.kind == "paragraphs" and not shape.head and not shape.tail:
         ends = text.strip().split("\n\n", 1)[0], text.strip().rsplit("\n\n", 1)[-1]
         return f"{ends[0][:FRAME]}\n{ends[1][-FRAME:]}" if ends[0] != ends[1] else f"{text[:FRAME]}\n{text[FRAME:][-FRAME:]}"
     head = shape.head if len(shape.head) <= 2 * FRAME else f"{shape.head[:FRAME]}\n{shape.head[-FRAME:]}"

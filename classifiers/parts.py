@@ -20,6 +20,16 @@ FILE = re.compile(
     re.IGNORECASE,
 )
 CLOSES = re.compile(r"^</\w+>$")
+VERBS = (
+    "add|answer|calculate|capitali[sz]e|change|check|classify|compute|convert|correct|count|define|describe|detect|determine|"
+    "draft|explain|extract|find|fix|generate|give|identify|label|list|make|name|order|paraphrase|proofread|provide|put|rate|"
+    "recommend|replace|reverse|review|rewrite|round|say|score|shorten|simplify|solve|sort|spell|state|subtract|suggest|"
+    "summari[sz]e|sum up|tag|take|tell|translate|turn|work out|write|evaluate|estimate|expand|multiply|divide|compare|rank|choose|pick|"
+    "return|for each|for every|using|answer|reply|keep|please"
+)
+ASKS = re.compile(rf"^(?:please |now |can you |could you |i need you to |help me )?(?:{VERBS})\b", re.IGNORECASE)
+SHORT = 60  # words of a paragraph that may be an instruction about the others
+MOST_LINES = 5000  # that are searched for structure; a longer text is cut into paragraphs
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +61,16 @@ class Mark:
     """what of the part stands on the same line"""
 
 
+def asks(text: str) -> bool:
+    """Whether a text is a request of its own: a question, or a sentence that begins with what to do."""
+    return text.rstrip().endswith("?") or bool(ASKS.match(text.lstrip()))
+
+
 def cut(text: str, most_paragraphs: int = 8) -> Cut:
     """The parts by the structure that covers most of the text; without one, paragraphs joined to `most_paragraphs` at most."""
     lines = text.split("\n")
+    if len(lines) > MOST_LINES:
+        return paragraphs(text, most_paragraphs)
     code = fenced(lines)
     found = [made for kind, marks in structures(lines, code) if (made := build(kind, lines, marks, code))]
     best = max(found, key=lambda made: sum(len(p.text) for p in made.parts), default=None)
@@ -148,6 +165,8 @@ def build(kind: Kind, lines: list[str], marks: list[Mark], code: list[bool]) -> 
         bodies[-1], tail = apart(bodies[:-1], bodies[-1])
     elif kind == "files":
         bodies[-1], tail = after_fence(bodies[-1])
+    if not tail and kind in ("files", "sections"):
+        bodies[-1], tail = last_order(bodies[-1])
     parts = [Part(mark.label, "\n".join(body).strip()) for mark, body in zip(marks, bodies, strict=True)]
     if sum(bool(part.text) for part in parts) < 2:
         return None
@@ -177,11 +196,32 @@ def after_fence(body: list[str]) -> tuple[list[str], str]:
     return body[:end], "\n".join(body[end:]).strip()
 
 
+def last_order(body: list[str]) -> tuple[list[str], str]:
+    """Split off a last paragraph that says what to do with all parts."""
+    at = next((i for i in range(len(body) - 1, 0, -1) if body[i].strip() and not body[i - 1].strip()), None)
+    said = "\n".join(body[at:]).strip() if at is not None else ""
+    return (body[:at], said) if any(line.strip() for line in body[:at]) and is_order(said) else (body, "")
+
+
+def is_order(paragraph: str) -> bool:
+    """Whether a paragraph is short and says what to do."""
+    return 0 < len(paragraph.split()) <= SHORT and (asks(paragraph) or paragraph.rstrip().endswith(":"))
+
+
 def paragraphs(text: str, most: int) -> Cut:
-    """Paragraphs, neighbours joined until at most `most` parts of like size are left."""
+    """Paragraphs, neighbours joined until at most `most` parts of like size are left.
+
+    A first or last one that says what to do is head or tail, if two others are left.
+    """
     found = [p.strip("\n") for p in re.split(r"\n\s*\n", text) if p.strip()]
+    head = found.pop(0).strip() if len(found) > 2 and is_order(found[0]) else ""
+    tail = found.pop().strip() if len(found) > 2 and is_order(found[-1]) else ""
+    return Cut("paragraphs", head, joined(found, most), tail)
+
+
+def joined(found: list[str], most: int) -> tuple[Part, ...]:
     if len(found) <= most:
-        return Cut("paragraphs", "", tuple(Part("", p.strip()) for p in found))
+        return tuple(Part("", p.strip()) for p in found)
     room, groups = sum(map(len, found)) / most, [[found[0]]]
     done = len(found[0])
     for paragraph in found[1:]:
@@ -189,4 +229,4 @@ def paragraphs(text: str, most: int) -> Cut:
             groups.append([])
         groups[-1].append(paragraph)
         done += len(paragraph)
-    return Cut("paragraphs", "", tuple(Part("", "\n\n".join(group).strip()) for group in groups))
+    return tuple(Part("", "\n\n".join(group).strip()) for group in groups)

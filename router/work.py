@@ -14,6 +14,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from classifiers.parts import asks
 from router import briefs, plans
 from router.blocks import Sheet, neutral
 from router.budget import Budget, Memory, Rung, rung_of
@@ -220,7 +221,7 @@ class Work:
         part = self.sheet.blocks[task.each].part(job.part) if task.each and job.part else ""
         shown = [self.shown(ref) for ref in task.context]
         if part and not task.prompt.strip():
-            said, source = part, "\n\n".join(shown)
+            said, source = self.unprompted(task, part), "\n\n".join(shown)
         else:
             said, source = neutralise(task.prompt, special), "\n\n".join([*shown, part] if part else shown)
         grounded = bool(source and task.output_fields and task.kind in self.desk.settings.grounding)
@@ -228,6 +229,14 @@ class Work:
         names = list(schema["properties"]) if schema else []
         text = briefs.worker_text(self.desk.settings.worker_prompt, source, said, names, grounded)
         return Brief(text, source, schema, grounded)
+
+    def unprompted(self, task: Subtask, part: str) -> str:
+        """What a mapped part is told by itself: its own text, and what its block says of all parts.
+
+        The head of a list of requests ("Do each of these:") says nothing more; that of other parts says what to do.
+        """
+        shape = self.sheet.blocks[task.each or ""].cut
+        return "\n\n".join(text for text in ("" if asks(part) else shape.head, part, shape.tail) if text)
 
     def shown(self, ref: str) -> str:
         """A slice of a block, or the result of a subtask."""

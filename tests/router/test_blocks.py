@@ -35,6 +35,11 @@ CUTS = [
     ('<file name="a">\nx\n</file>\n<file name="b">\ny\n</file>', "files", "",
      [('<file name="a">', "x"), ('<file name="b">', "y")], ""),
     ("one\n\ntwo\n\n\nthree", "paragraphs", "", [("", "one"), ("", "two"), ("", "three")], ""),
+    ("Sum up each paragraph.\n\none\n\ntwo", "paragraphs", "Sum up each paragraph.", [("", "one"), ("", "two")], ""),
+    ("one\n\ntwo\n\nWho is named in each?", "paragraphs", "", [("", "one"), ("", "two")], "Who is named in each?"),
+    ("Sum up.\n\none", "paragraphs", "", [("", "Sum up."), ("", "one")], ""),
+    ("## A\nx y\n\n## B\nz\n\nTranslate each section.", "sections", "", [("## A", "x y"), ("## B", "z")],
+     "Translate each section."),
     ("no structure at all", "paragraphs", "", [("", "no structure at all")], ""),
     ("", "paragraphs", "", [], ""),
     ("3 apples. 4. not a list", "paragraphs", "", [("", "3 apples. 4. not a list")], ""),
@@ -57,6 +62,11 @@ def test_paragraphs_are_joined_to_as_many_as_allowed():
 def test_any_text_can_be_cut_and_no_word_is_in_two_parts(text):
     made = cut(text)
     assert sum(len("".join(p.text.split())) for p in made.parts) <= len("".join(text.split()))
+
+
+def test_a_text_of_very_many_lines_is_cut_without_looking_for_lists():
+    made = cut("\n".join(f"- line {i}" for i in range(6000)))
+    assert made.kind == "paragraphs" and len(made.parts) == 1
 
 
 def test_only_large_texts_of_users_and_tools_go_behind_handles():

@@ -25,7 +25,7 @@ def chat(text, **more):
 
 
 def listing(n=8, size=20):
-    return "Do each of these:\n" + "\n".join(f"{i}. number {i} " + "word " * size for i in range(1, n + 1))
+    return "Do each of these:\n" + "\n".join(f"{i}. say number {i} " + "word " * size for i in range(1, n + 1))
 
 
 def planner(plan, **others):
@@ -74,7 +74,20 @@ def test_every_part_of_a_list_goes_down_and_the_list_of_results_is_the_answer():
     assert done.end == Say("\n".join(f"{i}. r{i}" for i in range(1, 9)), "large", done.end.outcomes, done.end.told)
     assert [call.role for call in done.calls] == ["plan"] + ["subtask"] * 8
     assert {call.tier for call in done.of("subtask")} == {"small"} and state(done) == "done"
-    assert told(done.of("subtask")[0]).startswith("number 1 word"), "the part alone, its number stripped"
+    assert told(done.of("subtask")[0]).startswith("say number 1 word"), "the part alone, its number stripped"
+
+
+@pytest.mark.parametrize("head, part, tail, said", [
+    ("Do each of these:", "1. Spell harbour.", "", "Spell harbour."),
+    ("Do each of these:", "1. Spell harbour.", "Answer in French.", "Spell harbour.\n\nAnswer in French."),
+    ("Put each of these into German:", "1. The kettle broke.", "", "Put each of these into German:\n\nThe kettle broke."),
+    ("What is the tone of each?", "- The kettle broke.", "", "What is the tone of each?\n\nThe kettle broke."),
+    ("", "- The kettle broke.", "", "The kettle broke."),
+])  # fmt: skip
+def test_a_part_that_is_no_request_is_told_what_its_list_asks(head, part, tail, said):
+    text = "\n".join([head, part, part.replace("1.", "2.") + " " + "w " * 30, part.replace("1.", "3.") + " also", "", tail])
+    settings = SETTINGS.model_copy(update={"plan_prompt": "plan {preview}"})
+    assert told(run(MAP, chat(text), settings).of("subtask")[0]) == said
 
 
 def test_a_template_written_with_the_plan_is_the_answer():
