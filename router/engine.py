@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from classifiers import Artifact, Rule, explicit
 from router import policy, server_tools, sessions, wire
 from router.config import Config, Tier
@@ -70,7 +72,11 @@ class Router:
     def decide(self, request: Request, before: str | None = None) -> Decision:
         """Where the request goes. `before`: the tier its conversation is on. Raises BadRequest, UnknownModel."""
         server_tools.allow(request.body, self.config.delegation.mode)
-        return self.decide_facts(wire.facts(request), before, request.body.get("messages") or [])
+        seen = self.flows.considered(server_tools.without(request.body))
+        # A request that falls apart costs the top tier less than the classifier expects, which knows plain calls only.
+        share = seen.delegated_usd / seen.direct_usd if seen and seen.direct_usd else 1.0
+        decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share)
+        return replace(decided, considered=seen)
 
     def flow(self, asked: Request, decided: Decision) -> Flow | None:
         """The steps by which the request is answered; None: one call to the tier decided on."""
@@ -80,8 +86,9 @@ class Router:
         return self.flows.answered(replace(asked, body=body), decided, server_tools.read(asked.body))
 
     def decide_facts(
-        self, facts: Facts, before: str | None = None, messages: Sequence[Mapping[str, Any]] = ()
+        self, facts: Facts, before: str | None = None, messages: Sequence[Mapping[str, Any]] = (), share: float = 1.0
     ) -> Decision:
+        """share: what the top tier is expected to cost of its plain price, where it can hand parts down."""
         target = self.target_of(facts.wanted)
         asked = [t for t in self.tiers if t.name == facts.wanted] if target is None else self.tiers
         excluded = policy.exclude(facts, asked, self.count)
@@ -94,6 +101,7 @@ class Router:
             top = next(t.name for t in reversed(self.tiers) if t.name not in excluded)
             return Decision(top, "fixed", target, {}, excluded)
         p, cost, unfamiliar = self.artefact.guess_one(facts.text)
+        cost = np.append(cost[:-1], cost[-1] * share)
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
         ladder = self.flows.ladder(p, cost, target, excluded)
         if ladder:

@@ -12,6 +12,7 @@ from router.cascade import Cascade, Unseen
 from router.config import Config
 from router.cost import per_token
 from router.delegation import delegate
+from router.gates import Considered
 from router.judging import Ladder
 from router.policy import Counter
 from router.server_tools import Limits, Offered
@@ -30,6 +31,11 @@ def one_call(tier: str, body: Mapping[str, Any], told: Mapping[str, Any]) -> Flo
     if reply.error is not None:
         return Fail(reply.error, {call.id: "failed"}, told)
     return Commit(call.id, outcomes={call.id: "accepted"}, told=told)
+
+
+def uncalled(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A client that forbids tool calls asks for a plain answer, which may be planned; the tools stay in the prompt."""
+    return server_tools.with_tools(body, []) if body.get("tool_choice") == "none" else body
 
 
 class Flows:
@@ -88,6 +94,14 @@ class Flows:
 
     # -- delegation ------------------------------------------------------------------------------------------------------
 
+    def considered(self, body: Mapping[str, Any]) -> Considered | None:
+        """The gates' outcome where all pass: what a plan is expected to cost, and the plain call; else None."""
+        if self.config.delegation.mode not in ("plan", "auto") or "messages" not in body:
+            return None
+        settings, route = self.config.delegation, self.within(self.rungs)
+        seen = gates.consider(uncalled(body), self.rungs, settings, self.memory, route, splits, self.special)
+        return seen if seen.state is None else None
+
     def delegation(self, body: Mapping[str, Any], decided: Decision, limits: Limits | None = None) -> Flow | None:
         """Let the tier decided on plan, where all gates pass; it must be the top of those that may be asked."""
         if self.config.delegation.mode not in ("plan", "auto"):
@@ -98,9 +112,9 @@ class Flows:
         rungs = self.rungs[: self.names.index(decided.tier) + 1]
         settings, limits = self.config.delegation, limits or Limits()
         settings, route = limits.tightened(settings), self.within(rungs)
-        # a client that forbids tool calls asks for a plain answer, which may be planned; the tools stay in the prompt
-        uncalled = server_tools.with_tools(body, []) if body.get("tool_choice") == "none" else body
-        seen = gates.consider(uncalled, rungs, settings, self.memory, route, splits, self.special)
+        seen = decided.considered
+        if seen is None or settings != self.config.delegation or len(rungs) < len(self.rungs):
+            seen = gates.consider(uncalled(body), rungs, settings, self.memory, route, splits, self.special)
         if seen.state is not None:
             return None
         return delegate(

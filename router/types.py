@@ -53,6 +53,8 @@ class Decision:
     """tiers asked side by side at first, where answers are looked at before they are accepted"""
     ladder: Any = field(default=None, repr=False, compare=False)
     """`judging.Ladder`: how to go on from their answers; None where the first answer stands"""
+    considered: Any = field(default=None, repr=False, compare=False)
+    """`gates.Considered`: what handing parts down is expected to cost, where it may be tried"""
 
     @property
     def confidence(self) -> float | None:
