@@ -49,6 +49,15 @@ def fit_heads(x: Any, y: Floats, weight: Floats, strength: float) -> tuple[Float
     return np.stack([coef for coef, _ in heads], axis=1), np.array([bias for _, bias in heads])
 
 
+def pooled(coef: Floats, bias: Floats, centre: Floats, own: float) -> tuple[Floats, Floats]:
+    """Coefficients (n_features, n_tiers) pulled to their mean over tiers, the mean text `centre` scored as before.
+
+    What makes a prompt hard is much the same for all tiers; the differences are mostly noise, and they decide.
+    """
+    pulled = own * coef + (1 - own) * coef.mean(axis=1, keepdims=True)
+    return pulled, bias + centre @ (coef - pulled)
+
+
 class HandLinear(Classifier):
     """Logistic regression on the hand-made features: length, numbers, structure, key words."""
 
@@ -110,17 +119,19 @@ class JointLinear(Classifier):
     hand_: Floats  # (n_features, n_tiers)
     bias_: Floats
 
-    def __init__(self, strength: float = 1.0, rarest: int = 3, hand_weight: float = 0.1) -> None:
+    def __init__(self, strength: float = 1.0, rarest: int = 3, hand_weight: float = 0.1, own: float = 0.5) -> None:
         self.strength = strength
         self.rarest = rarest
         self.hand_weight = hand_weight
+        self.own = own  # share of a tier's coefficients that is its own; the rest is the mean of all tiers
 
     def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         words = fit_words(view.words, self.rarest)
         self.words_ = words.state()
         self.mean_, self.scale_ = view.hand.mean(0), view.hand.std(0) + 1e-6
         x = sparse.hstack([words.matrix(view.words), sparse.csr_matrix(self._scaled(view.hand))]).tocsr()
-        coef, self.bias_ = fit_heads(x, y, weight, self.strength)
+        coef, bias = fit_heads(x, y, weight, self.strength)
+        coef, self.bias_ = pooled(coef, bias, np.asarray(x.mean(axis=0)).ravel(), self.own)
         n = len(words.rarity)
         self.coef_, self.hand_ = coef[:n].astype(np.float32), coef[n:]
 

@@ -56,18 +56,28 @@ def prepare(model: Classifier, view: View) -> None:
         view.meaning  # noqa: B018  # a cached property
 
 
-def platt(z: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
-    """Slope and offset that turn log-odds z (n,) into calibrated ones; near (1, 0) when rows are few."""
-    known = ~np.isnan(y)
-    z, y, weight = z[known], y[known], weight[known]
+def platt_tiers(z: Floats, y: Floats, weight: Floats) -> tuple[float, Floats]:
+    """One slope and an offset a tier (n_tiers,) that calibrate log-odds z (n, n_tiers); near 1 and 0 when rows are few.
+
+    The slope is shared: slopes of their own, each with its own error, blur the differences between tiers that decide.
+    """
+    known = ~np.isnan(y) * weight[:, None]
+    won, n_tiers = np.nan_to_num(y), y.shape[1]
 
     def loss(ab: Floats) -> float:
-        p = np.clip(sigmoid(ab[0] * z + ab[1]), 1e-9, 1 - 1e-9)
-        fit = -(weight * (y * np.log(p) + (1 - y) * np.log1p(-p))).sum()
-        return float(fit + PRIOR_ROWS * ((ab[0] - 1) ** 2 + ab[1] ** 2) / 8)
+        p = np.clip(sigmoid(ab[0] * z + ab[1:]), 1e-9, 1 - 1e-9)
+        fit = -(known * (won * np.log(p) + (1 - won) * np.log1p(-p))).sum()
+        return float(fit + PRIOR_ROWS * (n_tiers * (ab[0] - 1) ** 2 + (ab[1:] ** 2).sum()) / 8)
 
-    a, b = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.0, 5.0), (-10, 10)]).x
-    return float(a), float(b)
+    start, bounds = np.array([1.0, *[0.0] * n_tiers]), [(0.0, 5.0), *[(-10.0, 10.0)] * n_tiers]
+    a, *b = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
+    return float(a), np.array(b)
+
+
+def platt(z: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
+    """Slope and offset of one tier alone. z, y: (n,)."""
+    slope, offset = platt_tiers(z[:, None], y[:, None], weight)
+    return slope, float(offset[0])
 
 
 class Sufficiency(Classifier):
@@ -114,8 +124,8 @@ class Sufficiency(Classifier):
             self.cost_ = fit_costs(view, np.ones(y.shape) if costs is None else costs)
         progress(len(np.unique(fold)) + 1, len(np.unique(fold)) + 1)
         self.prior_ = self.inner_.prior_
-        pairs = [platt(z[:, k], y[:, k], weight) for k in range(y.shape[1])]
-        self.slope_, self.offset_ = (np.array(side) for side in zip(*pairs, strict=True))
+        slope, self.offset_ = platt_tiers(z, y, weight)
+        self.slope_ = np.full(y.shape[1], slope)
         self.unseen = sigmoid(z * self.slope_ + self.offset_)
         hashes = hash_texts(view.texts)
         order = np.argsort(hashes, kind="stable")
