@@ -24,8 +24,8 @@ VERBS = (
     "add|answer|calculate|capitali[sz]e|change|check|classify|compute|convert|correct|count|define|describe|detect|determine|"
     "draft|explain|extract|find|fix|generate|give|identify|label|list|make|name|order|paraphrase|proofread|provide|put|rate|"
     "recommend|replace|reverse|review|rewrite|round|say|score|shorten|simplify|solve|sort|spell|state|subtract|suggest|"
-    "summari[sz]e|sum up|tag|take|tell|translate|turn|work out|write|evaluate|estimate|expand|multiply|divide|compare|rank|choose|pick|"
-    "return|for each|for every|using|answer|reply|keep|please"
+    "summari[sz]e|sum up|tag|take|tell|translate|turn|work out|write|evaluate|estimate|expand|multiply|divide|compare|rank|"
+    "choose|pick|return|for each|for every|using|answer|reply|keep|please"
 )
 ASKS = re.compile(rf"^(?:please |now |can you |could you |i need you to |help me )?(?:{VERBS})\b", re.IGNORECASE)
 SHORT = 60  # words of a paragraph that may be an instruction about the others

@@ -62,6 +62,15 @@ class Sheet:
     def system(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(m for m in self.messages if m.get("role") in SYSTEM)
 
+    @property
+    def turns(self) -> int:
+        """Messages that are no system prompt."""
+        return len(self.messages) - len(self.system)
+
+    def beside(self) -> str:
+        """What the last message says outside its blocks."""
+        return outside(self.messages[-1], len(self.messages) - 1, self.blocks.values()) if self.messages else ""
+
     def has(self, ref: str) -> bool:
         """Whether the handle leads to a text here."""
         found = REF.fullmatch(ref)

@@ -8,7 +8,7 @@ from typing import Any
 from router.blocks import Sheet, begins, ends, manifest, preview
 from router.config import Delegation
 from router.policy import Counter
-from router.splice import inert
+from router.splice import inert, neutralise
 
 Body = dict[str, Any]
 
@@ -55,13 +55,17 @@ def plan_messages(sheet: Sheet, settings: Delegation, special: Sequence[str] = (
         settings.plan_prompt or PLAN,
         preview=preview(sheet, settings.preview_chars, special),
         manifest=manifest(sheet, settings.preview_chars, special),
-        task=sheet.task(),
+        task=neutralise(sheet.task(), special),
     )
     return [*sheet.system, user(told.strip())]
 
 
-def repair_messages(asked: Sequence[Mapping[str, Any]], wrote: str, problem: str) -> list[Mapping[str, Any]]:
-    return [*asked, {"role": "assistant", "content": wrote[:4000] or "{}"}, user(fill(REPAIR, problem=problem))]
+def repair_messages(
+    asked: Sequence[Mapping[str, Any]], wrote: str, problem: str, special: Sequence[str] = ()
+) -> list[Mapping[str, Any]]:
+    """The same again with what came of it and what is wrong with that."""
+    shown = {"role": "assistant", "content": neutralise(wrote[:4000], special) or "{}"}
+    return [*asked, shown, user(neutralise(fill(REPAIR, problem=problem), special))]
 
 
 def worker_text(template: str | None, context: str, task: str, fields: Sequence[str], evidence: bool) -> str:

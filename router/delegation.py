@@ -120,7 +120,7 @@ class Errand:
                     self.tell("loop_detected", "the same plan came again")
                     return None
                 before = reply.text.strip()
-                messages = briefs.repair_messages(asked, reply.text, str(error))
+                messages = briefs.repair_messages(asked, reply.text, str(error), self.desk.special)
                 continue
             self.told.pop("why", None)
             return self.received(plan, jobs, reply)
@@ -191,11 +191,13 @@ class Errand:
     # -- work --------------------------------------------------------------------------------------------------------------
 
     def affordable(self, plan: Plan, jobs: Sequence[Job]) -> bool:
-        """Whether what the plan is expected to cost fits the budget; sets the final call's price aside where there is one."""
-        desk = self.desk
-        expected = sum(self.expected_usd(job) for job in jobs)
-        merging = not self.says(plan) and not desk.budget.hold(HELD, self.merge_usd(len(jobs)))
-        return not merging and expected <= desk.budget.left_usd
+        """Whether what is left to do costs less than the plain call and fits the budget; keeps the final call's price there."""
+        jobs_usd = sum(self.expected_usd(job) for job in jobs)
+        join = self.desk.memory.means[self.considered.kind].join
+        expected, most = (0.0, 0.0) if self.says(plan) else (self.merge_usd(len(jobs), share) for share in (join, 1.0))
+        if jobs_usd + expected > self.considered.direct_usd or not self.desk.budget.hold(HELD, most):
+            return False
+        return jobs_usd <= self.desk.budget.left_usd
 
     def expected_usd(self, job: Job) -> float:
         sheet, task = self.considered.sheet, job.task
@@ -205,12 +207,12 @@ class Errand:
         mean = self.desk.memory.means[self.considered.kind].part_tokens
         return rung.cost(rung.count(told), min(mean, task.max_tokens or mean))
 
-    def merge_usd(self, jobs: int) -> float:
-        """Price of the final call when every result is as long as results are."""
+    def merge_usd(self, jobs: int, share: float) -> float:
+        """Price of the final call when every result is as long as results are. share: of the plain answer's length."""
         top, mean = self.desk.top, self.desk.memory.means[self.considered.kind].part_tokens
         stubs = {"messages": self.considered.sheet.without_blocks(self.desk.settings.preview_chars)}
         results = jobs * min(mean, self.desk.settings.digest_over_tokens)
-        return top.cost(top.input_tokens(stubs) + results, self.considered.answer_tokens)
+        return top.cost(top.input_tokens(stubs) + results, share * self.considered.answer_tokens)
 
     def worked(self, work: Work) -> Generator[Step, Sequence[Reply], None]:
         """Run the jobs, each as soon as what it needs is there, until all are done or time or money is."""
@@ -253,7 +255,7 @@ class Errand:
         """Whether the plan, if all goes well, makes the answer without a final call."""
         if gates.json_wanted(self.desk.body) or self.desk.body.get("stop"):
             return False
-        return bool(references(plan.answer or "")) or plans.lone_map(plan) is not None
+        return bool(references(plan.answer or "")) or (plans.lone_map(plan) is not None and self.considered.sheet.turns == 1)
 
     def composed(self, plan: Plan, work: Work) -> str | None:
         """The answer made of results; None where one of them is not fit for it."""
@@ -274,7 +276,7 @@ class Errand:
         """The final call: its prompt has stubs for the blocks and every job's result or what became of it."""
         desk = self.desk
         splices = {} if gates.json_wanted(desk.body) else work.spliceable()
-        messages = briefs.merge_messages(self.considered.sheet, work.told(), desk.settings, bool(splices))
+        messages = briefs.merge_messages(work.sheet, work.told(), desk.settings, bool(splices))
         body = {**desk.body, "messages": messages}
         desk.budget.refund(HELD)
         given, answer = desk.top.input_tokens(body), self.considered.answer_tokens

@@ -142,7 +142,7 @@ def weighed(
         + workers_usd(ladder, memory, route, shape, answer / len(shape.parts))
         + merged * top.cost(top.input_tokens(stubs) + answer, seen.join * answer)
     )
-    worth = total <= (1 - settings.min_saving) * direct
+    worth = total <= min(1 - settings.min_saving, settings.max_cost_ratio) * direct
     return Considered(sheet, shape, None if worth else "not_worth_it", "" if worth else "cost", direct, total, answer)
 
 

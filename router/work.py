@@ -231,12 +231,12 @@ class Work:
         return Brief(text, source, schema, grounded)
 
     def unprompted(self, task: Subtask, part: str) -> str:
-        """What a mapped part is told by itself: its own text, and what its block says of all parts.
+        """What a mapped part is told by itself: its own text, and what is said of all parts beside the block and around them.
 
         The head of a list of requests ("Do each of these:") says nothing more; that of other parts says what to do.
         """
-        shape = self.sheet.blocks[task.each or ""].cut
-        return "\n\n".join(text for text in ("" if asks(part) else shape.head, part, shape.tail) if text)
+        shape, beside = self.sheet.blocks[task.each or ""].cut, neutralise(self.sheet.beside(), self.desk.special)
+        return "\n\n".join(text for text in (beside, "" if asks(part) else shape.head, part, shape.tail) if text)
 
     def shown(self, ref: str) -> str:
         """A slice of a block, or the result of a subtask."""

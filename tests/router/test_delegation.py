@@ -90,6 +90,31 @@ def test_a_part_that_is_no_request_is_told_what_its_list_asks(head, part, tail, 
     assert told(run(MAP, chat(text), settings).of("subtask")[0]) == said
 
 
+def test_a_part_is_told_what_stands_beside_its_block():
+    content = [{"type": "text", "text": listing()}, {"type": "text", "text": "In French."}]
+    done = run(MAP, chat(content))
+    assert told(done.of("subtask")[0]).startswith("In French.\n\nsay number 1 word") and isinstance(done.end, Say)
+
+
+def test_in_a_conversation_the_list_of_results_is_not_the_answer_yet():
+    earlier = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    done = run(MAP, {"messages": [*earlier, *chat(listing())["messages"]]})
+    assert isinstance(done.end, Commit) and told(done.of("plan")[0]).endswith("user: hi\n\nassistant: hello")
+
+
+def test_the_system_prompt_stays_in_front_of_every_call():
+    body = {"messages": [{"role": "system", "content": "Be brief. " * 40}, *chat(listing())["messages"]]}
+    done = run({**MAP, "merge": True}, body)
+    assert {call.body["messages"][0]["content"] for call in done.calls} == {"Be brief. " * 40}
+
+
+def test_a_plan_that_is_dearer_than_the_plain_answer_is_not_worked_on():
+    body = chat(listing())
+    plan = {"plan": [{"prompt": f"again {i}", "context": ["c1"]} for i in range(8)], "merge": True}
+    done = run(plan, body, route=lambda text, difficulty: "large" if "again" in text else "small")
+    assert state(done) == "not_worth_it" and not done.of("subtask") and done.of("final")[0].body is body
+
+
 def test_a_template_written_with_the_plan_is_the_answer():
     subtasks = [{"prompt": "first"}, {"prompt": "second"}, {"id": "t9", "prompt": "third"}]
     plan = {"plan": subtasks, "answer": "A {{t1}}, B {{t2}} {{t9}} {{t1}}."}
