@@ -37,6 +37,7 @@ handle, or results of subtasks by id, that it is shown), "each" (a handle: a wor
 "plan" you may give "answer": the whole answer to the user with {{t1}} where a result stands in it unchanged."""
 HANDLES = "\nHandles of this request's long texts, c1.3 for a part and c1.2-5 for several:"
 NO_HANDLES = "\nThis request has no handles: put into each prompt all that its worker needs."
+LEAST_TOKENS = 64  # of an answer, for a turn to be worth its price
 SPLICE = "write {{t1}} in your answer to put in the result of t1 unchanged; an id used twice means its latest result"
 
 
@@ -111,7 +112,7 @@ class ToolErrand(Errand):
         """Ask the tier once and do what follows from its reply; None: ask again."""
         if self.json and not self.offered and not self.tools:
             self.closing = True
-        call = Call(self.desk.name("turn"), self.desk.top.name, "turn", self.body(), self.hold())
+        call = Call(self.desk.name("turn"), self.desk.top.name, "turn", self.capped(self.body()), self.hold())
         until = self.until_s()
         replies = yield from self.turn([call], until, "answer" if self.exchange else "turn")
         if not replies:
@@ -146,16 +147,31 @@ class ToolErrand(Errand):
         return self.desk.settings.deadline_s if self.exchange or self.deadline_s else None
 
     def too_dear(self) -> End | None:
-        """The client's limit is kept before each turn, by what the turn is expected to cost."""
+        """The client's limit is kept before each turn: by what the first is expected to cost, then by what is left to say."""
         if self.max_usd is None:
             return None
-        needed, left = self.turn_usd(), self.max_usd - self.turns_usd - self.desk.budget.spent_usd
+        needed, left = self.turn_usd(LEAST_TOKENS if self.exchange else self.considered.answer_tokens), self.left_usd()
         return self.end(Fail(BudgetExceeded(needed, left))) if needed > left else None
 
-    def turn_usd(self) -> float:
+    def left_usd(self) -> float:
+        """Of the client's own limit."""
+        assert self.max_usd is not None
+        return self.max_usd - self.turns_usd - self.desk.budget.spent_usd
+
+    def turn_usd(self, answer_tokens: float) -> float:
+        """Price of the next turn."""
+        top, body = self.desk.top, self.body()
+        tools = top.count(json.dumps(body["tools"])) if "tools" in body else 0
+        return top.cost(top.input_tokens(body) + tools, answer_tokens)
+
+    def capped(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Once work is paid for the answer gets what is left of the client's limit, rather than none at all."""
         top = self.desk.top
-        given = top.input_tokens({"messages": [*self.desk.body["messages"], *self.exchange]})
-        return top.cost(given, self.considered.answer_tokens)
+        if self.max_usd is None or not self.exchange or not top.price_out:
+            return body
+        field = "max_completion_tokens" if body.get("max_completion_tokens") else "max_tokens"
+        most = int((self.left_usd() - self.turn_usd(0)) / top.price_out)
+        return {**body, field: min(most, body.get(field) or most)}
 
     def failed(self, reply: Reply) -> Generator[Step, Sequence[Reply], End | None]:
         """A backend may refuse our tool: ask without what it may not like. Else as every failure of the largest tier."""
@@ -235,7 +251,7 @@ class ToolErrand(Errand):
         self.seen.append(key)
         if problem:
             return self.refused(reply, "plan_invalid", problem)
-        self.limit()
+        self.limit(len(jobs))
         if sum(map(self.expected_usd, jobs)) > self.desk.budget.left_usd:
             return self.refused(reply, "not_worth_it", "the plan is too dear")
         self.desk.outcomes[reply.call.id] = "delegated"
@@ -250,12 +266,13 @@ class ToolErrand(Errand):
         how = "send a corrected plan, or answer yourself" if self.offered else "answer yourself"
         return json.dumps({"error": f"not run: {why}; {how}"}, ensure_ascii=False)
 
-    def limit(self) -> None:
+    def limit(self, jobs: int) -> None:
         """Keep the client's limit for the whole request, with the price of the next turn set aside."""
-        budget = self.desk.budget
+        budget, settings = self.desk.budget, self.desk.settings
         budget.calls += 1  # the turn that brought the plan
         if self.max_usd is not None:
-            left = self.max_usd - self.turns_usd - budget.spent_usd - self.turn_usd()
+            reading = self.desk.top.cost(jobs * settings.digest_over_tokens, 0)
+            left = self.left_usd() - self.turn_usd(self.considered.answer_tokens) - reading
             budget.limit_usd = min(budget.limit_usd, budget.spent_usd + max(0.0, left))
 
     def done(self, plan: Plan, jobs: tuple[Job, ...]) -> Generator[Step, Sequence[Reply], tuple[str, End | None]]:
