@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
@@ -25,7 +26,6 @@ from classifiers.answers import same
 from classifiers.base import logit, sigmoid
 from classifiers.errors import BadTraining
 from classifiers.linear import fit_head
-from classifiers.sufficiency import platt
 
 Floats = NDArray[np.float64]
 Answered = tuple[int, ...]  # tiers that answered, rising
@@ -36,6 +36,7 @@ SIGNALS = (*LOGPROB_SIGNALS, *PLAIN_SIGNALS)
 N_LOGPROB = len(LOGPROB_SIGNALS)
 STRENGTH = 0.3  # inverse of the ridge of each head
 COST_RIDGE = 1.0
+AS_IT_IS = 20.0  # rows by whose weight recalibration is held to "as it is"
 MOST_ROWS = 3000  # training rows kept to plan by
 ALL_SETS_UP_TO = 4  # tiers; longer ladders know sets of two answers at most
 PREFIX = 16  # tokens
@@ -172,9 +173,23 @@ def fit_calibrated(x: Floats, y: Floats, weight: Floats, fold: NDArray[np.int64]
     z = np.zeros(y.shape)
     for k in np.unique(fold):
         z[fold == k] = _bare_fit(x[fold != k], y[fold != k], weight[fold != k]).logits(x[fold == k])
-    head = _bare_fit(x, y, weight)
-    slope, offset = (np.array(side) for side in zip(*(platt(z[:, k], y[:, k], weight) for k in range(y.shape[1])), strict=True))
+    head, columns = _bare_fit(x, y, weight), range(y.shape[1])
+    slope, offset = (np.array(side) for side in zip(*(_straighten(z[:, k], y[:, k], weight) for k in columns), strict=True))
     return Head(head.mean, head.scale, head.coef * slope, head.bias * slope + offset), sigmoid(z * slope + offset)
+
+
+def _straighten(z: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
+    """Slope and offset that calibrate log-odds z (n,); near 1 and 0 when rows are few (Platt)."""
+    known = np.isfinite(y)
+    z, y, weight = z[known], y[known], weight[known]
+
+    def loss(ab: Floats) -> float:
+        p = np.clip(sigmoid(ab[0] * z + ab[1]), 1e-9, 1 - 1e-9)
+        fit = -(weight * (y * np.log(p) + (1 - y) * np.log1p(-p))).sum()
+        return float(fit + AS_IT_IS * ((ab[0] - 1) ** 2 + ab[1] ** 2) / 8)
+
+    a, b = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.0, 5.0), (-10.0, 10.0)]).x
+    return float(a), float(b)
 
 
 @dataclass(frozen=True)

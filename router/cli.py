@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "router.commands.learn_train:train",
     "evaluate": "router.commands.learn_evaluate:evaluate",
     "calibrate": "router.commands.learn_evaluate:calibrate",
+    "simulate": "router.commands.learn_simulate:simulate",
     "decide": "router.commands.learn_decide:decide",
     "explain": "router.commands.learn_decide:explain",
     "show": "router.commands.learn_decide:show",

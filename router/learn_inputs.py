@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from classifiers import CLASSIFIERS, DEFAULT, Artifact, BadArtifact, Rule, load
 from classifiers.artifact import MANIFEST, manifest_text, read_manifest
+from classifiers.posterior import Seen
 from router.errors import BadInput
+from router.evidence import read_seen
 from router.outcomes import Outcomes, join, parse_tiers, read_outcomes
 
 T = TypeVar("T")
@@ -161,10 +163,24 @@ def measured_rows(
     return table
 
 
+def answers_of(paths: Sequence[Path], tiers: str | None, table: Outcomes) -> Seen:
+    """What the answers behind `table` tell, row for row; a table without any is refused."""
+    names = parse_tiers(tiers) if tiers else {tier: tier for tier in table.tiers}
+    seen = read_seen(paths, names, table)
+    if seen is None:
+        raise BadInput("the outcomes hold no answers: for each tier pred|NAME or out_tok|NAME, or what `stepdown label` writes")
+    return seen
+
+
 def rewrite_rule(folder: Path, name: str, rule: Rule) -> None:
     """Replace one named rule in an artefact's manifest; the model stays as it is."""
     manifest = read_manifest(folder)
     manifest["rules"][name] = rule.to_dict()
+    rewrite_manifest(folder, manifest)
+
+
+def rewrite_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Another manifest for the same model, written whole or not at all."""
     fresh = folder / (MANIFEST + ".new")
     fresh.write_text(manifest_text(manifest), "utf-8")
     os.replace(fresh, folder / MANIFEST)

@@ -18,7 +18,7 @@ from router.learn_measures import Frontier
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-PRICES = np.concatenate([[-0.3, -0.1, 0.0], np.geomspace(0.003, 5, 60)])  # negative: quality above the top tier's own
+PRICES = np.concatenate([[-0.3, -0.1, 0.0], np.geomspace(0.003, 4, 90)])  # negative: quality above the top tier's own
 BARS = np.concatenate([np.linspace(0, 0.95, 39), [0.97, 0.98, 0.99, 0.995, 1.01]])
 
 

@@ -34,12 +34,16 @@ def train(
     """Train a router from OUTCOMES (Parquet or JSONL): which tier answers which prompt well enough.
 
     Rows with split "test" are left out. Everything else is learned from; what the report says comes from
-    predictions for rows that the classifier had not seen (cross-fitting), or from --val.
+    predictions for rows that the classifier had not seen (cross-fitting), or from --val. Where OUTCOMES hold the answers
+    too, what an answer tells is learned as well: for escalation and `stepdown simulate`.
     """
     import json
 
     from classifiers import save
+    from router.evidence import read_seen
+    from router.learn_cascade import teach
     from router.learn_inputs import fresh_output, known_classifier, parse_costs, progress_bar, read_all, training_rows
+    from router.outcomes import parse_tiers
     from router.report import write
     from router.training import check_teaches, measured_on
     from router.training import train as fit
@@ -51,7 +55,10 @@ def train(
     kept = read_all(val, tiers, parse_costs(costs)) if val else None
     with progress_bar(f"fitting {name}", 6) as progress:
         trained = fit(table, name, progress, kept)
-    save(output, trained.model, trained.manifest)
+    seen = read_seen(outcomes, parse_tiers(tiers), table)
+    posterior, cascades = teach(trained, table, seen) if seen else (None, {})
+    trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
+    save(output, trained.model, trained.manifest, posterior)
     if not no_report:
         write(report_folder or output / "report", *measured_on(trained, table, kept), trained.manifest)
     click.echo(json.dumps(trained.manifest) if as_json else summary(trained.manifest, output))
@@ -68,7 +75,8 @@ def summary(manifest: Mapping[str, Any], output: Path) -> str:
     ]
     if not low > 0:
         lines.append("not significantly better than mixing: the router is switched off")
-    lines += [f"  auto:{key}  {Rule.from_dict(rule).describe(manifest['tiers'])}" for key, rule in manifest["rules"].items()]
+    for part in (manifest["rules"], manifest.get("cascades", {})):
+        lines += [f"  auto:{key}  {Rule.from_dict(rule).describe(manifest['tiers'])}" for key, rule in part.items()]
     return "\n".join(lines)
 
 

@@ -1,0 +1,117 @@
+"""What `train` learns of answers, and what `calibrate` promises of them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from classifiers import Artifact, Rule
+from classifiers.posterior import Posterior, Seen, fit_posterior
+from classifiers.sufficiency import folds_of
+from classifiers.view import View
+from router import certificates as ct
+from router import evaluation as ev
+from router.calibration import CONFIDENCE, NAMED, Menu, for_quality, lower_bound, top_quality
+from router.cascading import plan
+from router.errors import BadInput
+from router.learn_measures import is_complete
+from router.outcomes import Outcomes
+from router.simulate import PRICES, Floats, Played, Rows, States, cross_play, everything, frontier_of, play
+from router.training import Trained
+
+N_FOLDS = 5
+FEWEST_ROWS = 50  # with all scores and costs, to choose a target by
+# As it is served: once the top tier is asked its answer streams, and is final.
+TOP_IS_FINAL = False
+
+
+def rows_to_learn(trained: Trained, outcomes: Outcomes, seen: Seen) -> Rows:
+    """The training rows with chances by a classifier that had not seen them."""
+    _, guessed, _ = trained.model.assess(View(list(outcomes.texts)))
+    return Rows(trained.unseen, guessed, seen, outcomes.scores, outcomes.costs / np.nanmean(outcomes.costs[:, -1]))
+
+
+def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, dict[str, Rule]]:
+    """What answers tell, and the rules of the targets for which looking at answers is worth it."""
+    rows, fold = rows_to_learn(trained, outcomes, seen), folds_of(list(outcomes.groups), N_FOLDS)
+    posterior = fit_posterior(rows.prior, rows.guessed, seen, rows.scores, rows.costs, fold, outcomes.weights)
+    whole = is_complete(outcomes)
+    if whole.sum() < FEWEST_ROWS:
+        return posterior, {}
+    found = menu(rows.take(whole), fold[whole], outcomes.take(whole))
+    routed = {name: Rule.from_dict(rule) for name, rule in trained.manifest["rules"].items()}
+    return posterior, cascades(found, routed)
+
+
+def menu(rows: Rows, fold: Any, outcomes: Outcomes) -> Menu:
+    """Every price with what it gives on rows that neither posterior nor plan had seen; as calibration.menu."""
+    played = cross_play(rows, fold, PRICES, TOP_IS_FINAL)
+    weights = ev.draws(len(rows), 400)
+    f, top = frontier_of(played, rows, weights), top_quality(outcomes, weights)
+    large = np.array([(p.tier == rows.prior.shape[1] - 1).mean() for p in played])
+    bound = lower_bound(f.quality * top[:, None], top, large < 1, CONFIDENCE, len(rows))
+    return Menu(PRICES, f.cost[0], f.quality[0], bound, large, rows.prior.shape[1])
+
+
+def cascades(found: Menu, routed: Mapping[str, Rule]) -> dict[str, Rule]:
+    """The rule of each target, where it promises the same quality for less than routing alone does."""
+    rules = {name: for_quality(found, share) for name, share in NAMED.items()}
+    return {
+        name: replace(rule, kind="cascade")
+        for name, rule in rules.items()
+        if rule.kind == "utility" and rule.expected_cost < routed[name].expected_cost
+    }
+
+
+def promise(
+    artefact: Artifact, rows: Rows, name: str, alpha: float, delta: float, fingerprints: Mapping[str, Any]
+) -> tuple[ct.Certificate | ct.Infeasible, list[ct.Point]]:
+    """The certificate of a target by rows it was not trained on, and the region it was chosen from."""
+    played = played_by(artefact, rows, name)
+    scores, loss = to_certify(played, rows)
+    found = ct.certify(scores, loss, alpha, delta, name)
+    score = {"score": ct.score_fingerprint(artefact.manifest, name)}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    if isinstance(found, ct.Certificate):
+        found = replace(found, fingerprints={**fingerprints, **score}, created=now)
+    else:
+        found = replace(found, created=now)
+    return found, ct.region(scores, loss, delta)
+
+
+def played_by(artefact: Artifact, rows: Rows, name: str) -> Played:
+    """Every row decided by the target's rule without a threshold."""
+    posterior, rule = artefact.posterior, artefact.cascades.get(name)
+    if posterior is None:
+        raise BadInput("the artefact knows no answers; train it on outcomes that hold them (`stepdown label` writes them)")
+    if rule is None:
+        known = ", ".join(artefact.cascades) or "none"
+        raise BadInput(f"target {name!r} does not look at answers, routing alone is as cheap; targets that do: {known}")
+    return play(States(posterior, rows), plan(posterior, rule.value, everything(posterior.n_tiers, TOP_IS_FINAL)))
+
+
+def to_certify(played: Played, rows: Rows) -> tuple[Floats, Floats]:
+    """scores and loss as certificates.certify wants them: (n,) each."""
+    top = rows.prior.shape[1] - 1
+    small = played.tier < top
+    return np.where(small, played.chance, -np.inf), (small & (played.scores(rows) < rows.scores[:, top])).astype(np.float64)
+
+
+def rows_to_judge(artefact: Artifact, outcomes: Outcomes, seen: Seen) -> tuple[Rows, int]:
+    """Complete rows with chances as if unseen, and how many of them the artefact was trained on."""
+    whole = is_complete(outcomes)
+    kept = outcomes.take(whole)
+    if not len(kept):
+        raise BadInput("no row has a score and a cost of every tier")
+    guess, recalled = artefact.guess_honestly(list(kept.texts))
+    costs = kept.costs / kept.costs[:, -1].mean()
+    return Rows(guess.p, guess.cost, seen.take(whole), kept.scores, costs), recalled
+
+
+def bind(manifest: dict[str, Any], name: str, found: ct.Certificate | ct.Infeasible) -> dict[str, Any]:
+    """A manifest with the certificate and with its threshold in the target's rule."""
+    rule = ct.binding(Rule.from_dict(manifest["cascades"][name]), found)
+    cascades = {**manifest["cascades"], name: rule.to_dict()}
+    return {**manifest, "cascades": cascades, "certificates": {**manifest.get("certificates", {}), name: found.to_dict()}}
