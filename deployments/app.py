@@ -8,12 +8,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 
+from deployments import fingerprints
 from deployments.echo_tier import EchoTier
 from deployments.ingress import Ingress, hashed
 from deployments.remote_tier import RemoteTier
 from deployments.serve_tier import ServeTier
 from deployments.tier import Tier
-from deployments.tokens import counters
+from deployments.tokens import counters, special
 from router.config import Config, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
@@ -65,7 +66,7 @@ class ServedIngress(Ingress):
         settings = Config.model_validate(config)
         timeout_s = settings.server.first_token_timeout_s
         tiers = {t.name: TIERS[t.engine](t, handles.get(t.name), timeout_s) for t in settings.tiers}
-        router = Router(settings, load_artefact(settings), counters(settings))
+        router = Router(settings, load_artefact(settings), counters(settings), special(settings), fingerprints.of(settings))
         super().__init__(router, tiers, key_hash, settings.server.max_body_bytes)
 
 

@@ -69,6 +69,7 @@ class Ingress:
             Route("/v1/models/{name}", self.guarded(self.model)),
             Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
+            Route("/v1/status", self.guarded(self.status)),
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: self.no_route, Exception: self.unexpected})
@@ -120,7 +121,21 @@ class Ingress:
         return JSONResponse({"status": "ok", "tiers": list(self.router.names)})
 
     def card(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
+        """OpenAI's model object; a way of routing has its certificate's state besides."""
+        shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
+        target = self.router.target_of(name)
+        return shown | ({"certificate": self.router.flows.promises.state(target)} if target else {})
+
+    async def status(self, request: Request) -> Response:
+        """The ladder, the targets, and what is promised of each."""
+        shown = {
+            "tiers": list(self.router.names),
+            "target": self.router.default,
+            "certificates": self.router.flows.promises.told(),
+            "escalation": self.router.config.escalation.model_dump(),
+            "delegation": self.router.config.delegation.mode,
+        }
+        return JSONResponse(shown)
 
     def known_models(self) -> list[str]:
         return ["auto", *(f"auto:{target}" for target in self.router.targets), *self.router.names]
@@ -252,6 +267,8 @@ def told(decided: Decision) -> dict[str, Any]:
         "unfamiliar": decided.unfamiliar,
         "p": dict(decided.p),
         "excluded": dict(decided.excluded),
+        "first": list(decided.first) or [decided.tier],
+        "certificate": decided.certificate or None,
     }
 
 
@@ -263,6 +280,8 @@ def headers(decided: Decision, took_ms: float, trace_id: str) -> dict[str, str]:
         "x-stepdown-decision-ms": f"{took_ms:.3f}",
         "x-stepdown-trace-id": trace_id,
     }
+    if decided.certificate:
+        shown["x-stepdown-certificate"] = decided.certificate
     if decided.confidence is not None:
         shown["x-stepdown-confidence"] = f"{decided.confidence:.4f}"
     return shown

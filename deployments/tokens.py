@@ -1,5 +1,6 @@
 """How many tokens a text has in a tier: by its own tokenizer where we have it, else an estimate that errs upwards."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,3 +41,11 @@ def counters(config: Config) -> Mapping[str, Counter]:
     files = {tier.name: vocabulary(tier) for tier in config.tiers}
     made = {file: counter(file) for file in set(files.values())}
     return {name: made[file] for name, file in files.items()}
+
+
+def special(config: Config) -> list[str]:
+    """All special tokens of the tiers' tokenizers: what a text must not smuggle into a prompt."""
+    found: set[str] = set()
+    for file in {vocabulary(tier) for tier in config.tiers} - {b""}:
+        found |= {token["content"] for token in json.loads(file).get("added_tokens", []) if token.get("special")}
+    return sorted(found)

@@ -33,7 +33,12 @@ class Router:
     """Decides for one ladder. `count` tells, per tier, how many tokens a text has there."""
 
     def __init__(
-        self, config: Config, artefact: Artifact | None, count: Mapping[str, Counter], special: Sequence[str] = ()
+        self,
+        config: Config,
+        artefact: Artifact | None,
+        count: Mapping[str, Counter],
+        special: Sequence[str] = (),
+        fingerprints: Mapping[str, Any] | None = None,
     ) -> None:
         self.config = config
         self.tiers: Sequence[Tier] = config.tiers
@@ -43,7 +48,7 @@ class Router:
         self.default = str(config.routing.target)
         self.targets = list(artefact.rules) if artefact else list(TARGETS)
         self.rule(self.default)  # a target that does not exist stops the start
-        self.flows = Flows(config, artefact, count, special)
+        self.flows = Flows(config, artefact, count, special, fingerprints)
 
     def rule(self, target: str) -> Rule | None:
         """The rule behind a target; None: no router was trained. Raises BadConfig for an unknown target."""
@@ -103,10 +108,11 @@ class Router:
         p, cost, unfamiliar = self.artefact.guess_one(facts.text)
         cost = np.append(cost[:-1], cost[-1] * share)
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
-        ladder = self.flows.ladder(p, cost, target, excluded)
+        state = self.flows.promises.covering(target, facts.temperature)
+        ladder = self.flows.ladder(p, cost, target, excluded, state)
         if ladder:
             first = ladder.first()
-            decided = replace(decided, tier=first[0], first=first, ladder=ladder)
+            decided = replace(decided, tier=first[0], first=first, ladder=ladder, certificate=state)
         if before:
             decided = sessions.stay(decided, before, self.names, p, cost, rule, messages)
         return replace(decided, unfamiliar=round(unfamiliar, 4))

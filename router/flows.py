@@ -15,6 +15,7 @@ from router.delegation import delegate
 from router.gates import Considered
 from router.judging import Ladder
 from router.policy import Counter
+from router.promises import Promises
 from router.server_tools import Limits, Offered
 from router.tool_mode import tool_mode
 from router.types import Call, Commit, Decision, Fail, Flow, Reply, Request, Step
@@ -42,25 +43,37 @@ class Flows:
     """Makes the flow of a request. `special`: all special tokens of the tiers' tokenizers."""
 
     def __init__(
-        self, config: Config, artefact: Artifact | None, count: Mapping[str, Counter], special: Sequence[str] = ()
+        self,
+        config: Config,
+        artefact: Artifact | None,
+        count: Mapping[str, Counter],
+        special: Sequence[str] = (),
+        fingerprints: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.artefact, self.special = config, artefact, special
         self.names = config.names
         self.memory = Memory()
+        self.promises = Promises(artefact, config.escalation, fingerprints or {})
         self.rungs = [Rung(t.name, t.context, *per_token(t), count[t.name]) for t in config.tiers]
         self.strict = next((name for name in STRICTEST if artefact and name in artefact.rules), None)
 
     # -- escalation ------------------------------------------------------------------------------------------------------
 
-    def ladder(self, p: Floats, cost: Floats, target: str, excluded: Mapping[str, str]) -> Ladder | None:
-        """How to decide after each answer; None where answers are not looked at. p, cost: (n_tiers,)."""
+    def ladder(
+        self, p: Floats, cost: Floats, target: str, excluded: Mapping[str, str], state: str | None = None
+    ) -> Ladder | None:
+        """How to decide after each answer; None where answers are not looked at. p, cost: (n_tiers,).
+
+        state: of the certificate for this request; None: nothing is promised of it, as of a subtask.
+        """
         allowed = tuple(i for i, name in enumerate(self.names) if name not in excluded)
         if self.artefact is None or self.config.escalation.mode == "pre" or len(allowed) < 2:
             return None
         posterior, rule = self.artefact.posterior, self.artefact.cascades.get(target)
         if posterior is None or rule is None:
             return None
-        return Ladder(self.names, p, cost, rule, posterior, allowed, best_of=False)
+        bound = rule if state is None else self.promises.rule(rule, target, state)
+        return Ladder(self.names, p, cost, bound, posterior, allowed, best_of=False)
 
     def escalation(self, asked: Request, decided: Decision, offered: bool = False) -> Flow | None:
         """Ask the first tiers, look, go up. None where the first answer stands: the top tier, or several answers wanted.

@@ -33,6 +33,8 @@ class Facts:
     """tokens asked for the answer, at least 1"""
     needs: frozenset[str] = frozenset()
     """of `tools`, `json`, `images`"""
+    temperature: float | None = None
+    """asked for; None leaves it to the model"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Decision:
     """tiers ruled out before the classifier was asked, each with the reason"""
     unfamiliar: float | None = None
     """how unlike the prompts of training, 0 (alike) to 1 (nothing seen is like it); None when nobody asked"""
+    certificate: str = ""
+    """what covers the request: `valid`, `uncovered`, `stale`, `retired`, `infeasible`, `none`; empty: no answer is looked at"""
     first: tuple[str, ...] = ()
     """tiers asked side by side at first, where answers are looked at before they are accepted"""
     ladder: Any = field(default=None, repr=False, compare=False)

@@ -91,7 +91,9 @@ def facts(request: Request) -> Facts:
         counted += json.dumps(tools)
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or 1
     read = body if request.path == "chat/completions" else {**body, "messages": None}
-    return Facts(text, counted, body["model"], max(1, asked), needs(read))
+    temperature = body.get("temperature")
+    sampled = float(temperature) if isinstance(temperature, int | float) else None
+    return Facts(text, counted, body["model"], max(1, asked), needs(read), sampled)
 
 
 def prompt_of(prompt: Any) -> str:
