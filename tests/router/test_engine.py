@@ -20,7 +20,7 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 class Fixed:
     """An artefact that always gives the same chances; long prompts look strange to it and cost more."""
 
-    posterior = None
+    posterior, cascades, manifest = None, {}, {}
     rules = {"balanced": Rule("chance", 0.9), "cheap": Rule("utility", 1.0), "quality": Rule("tier", 1)}
 
     def __init__(self, *p: float) -> None:
