@@ -9,7 +9,7 @@ from classifiers.text import content_text
 from router.policy import Counter
 from router.types import Usage
 
-TEMPLATE_TOKENS = 8  # that a chat template adds to a message; a reservation errs on the side of too much
+TEMPLATE_TOKENS, USUAL_TEMPLATE = 8, 4  # that a chat template adds to a message, at most and as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,12 @@ class Rung:
         return self.cost(usage.input_tokens, usage.output_tokens)
 
     def input_tokens(self, body: Mapping[str, Any]) -> int:
-        """Tokens of a body's messages, at most."""
+        """Tokens of a body's messages, at most: what is set aside for them."""
         return sum(self.count(content_text(m.get("content"))) + TEMPLATE_TOKENS for m in body["messages"])
+
+    def expected_tokens(self, messages: Sequence[Mapping[str, Any]]) -> int:
+        """Tokens of messages as a rule: what an estimate goes by."""
+        return sum(self.count(content_text(m.get("content"))) + USUAL_TEMPLATE for m in messages)
 
     def fits(self, input_tokens: int, output_tokens: int) -> bool:
         return input_tokens + output_tokens <= self.context

@@ -345,7 +345,7 @@ class Errand:
         self.desk.memory.learn(self.considered.kind, {
             "plan_tokens": self.plan_tokens,
             "part_tokens": sum(node.tokens for node in nodes) / len(nodes),
-            "again": sum(node.calls - 1 - node.upward for node in nodes) / len(nodes),
+            "again": sum(max(0, node.calls - 1 - node.upward) for node in nodes) / len(nodes),
             "upward": sum(node.upward for node in nodes) / len(nodes),
             "merged": float(merged),
         })  # fmt: skip

@@ -8,7 +8,7 @@ from classifiers.parts import Cut, Kind, cut
 from classifiers.text import content_text
 from router import briefs
 from router.blocks import Sheet, offload
-from router.budget import TEMPLATE_TOKENS, Memory, Rung, rung_of
+from router.budget import USUAL_TEMPLATE, Memory, Rung, rung_of
 from router.config import Delegation
 
 Route = Callable[[str, str | None], str]
@@ -93,7 +93,7 @@ def consider(
         return Considered(Sheet((), {}), nothing, "ineligible", why)
     sheet = offload(body["messages"], top.count, settings.offload_min_tokens, settings.max_subtasks)
     shape = outline(sheet, settings)
-    before = top.input_tokens(body)
+    before = top.expected_tokens(body["messages"])
     if before < settings.min_input_tokens and (asked_tokens(body) or 0) < settings.min_answer_tokens:
         return Considered(sheet, shape, "not_worth_it", f"{before} tokens, {settings.min_input_tokens} are the least")
     if len(shape.parts) < settings.min_parts:
@@ -133,14 +133,13 @@ def weighed(
     answer = seen.part_tokens * len(shape.parts)
     if asked:
         answer = min(asked, max(answer, asked / 2 if asked >= settings.min_answer_tokens else 0))
-    direct = top.cost(top.input_tokens(body), answer)
-    planner = {"messages": briefs.plan_messages(sheet, settings, special)}
-    stubs = {"messages": sheet.without_blocks(settings.preview_chars)}
+    direct = top.cost(top.expected_tokens(body["messages"]), answer)
+    asked_to_plan, stubs = briefs.plan_messages(sheet, settings, special), sheet.without_blocks(settings.preview_chars)
     merged = 1.0 if json_wanted(body) else seen.merged
     total = (
-        top.cost(top.input_tokens(planner), seen.plan_tokens)
+        top.cost(top.expected_tokens(asked_to_plan), seen.plan_tokens)
         + workers_usd(ladder, memory, route, shape, answer / len(shape.parts))
-        + merged * top.cost(top.input_tokens(stubs) + answer, seen.join * answer)
+        + merged * top.cost(top.expected_tokens(stubs) + answer, seen.join * answer)
     )
     worth = total <= min(1 - settings.min_saving, settings.max_cost_ratio) * direct
     return Considered(sheet, shape, None if worth else "not_worth_it", "" if worth else "cost", direct, total, answer)
@@ -155,6 +154,6 @@ def workers_usd(ladder: Sequence[Rung], memory: Memory, route: Route, shape: Cut
     sample = shape.parts[:SAMPLED]
     for part in sample:
         rung = rung_of(ladder, route(part.text, None))
-        tokens = rung.count(part.text) + TEMPLATE_TOKENS
+        tokens = rung.count(part.text) + USUAL_TEMPLATE
         total += (1 + seen.again) * rung.cost(tokens, out) + seen.upward * top.cost(tokens, out)
     return total * len(shape.parts) / len(sample)

@@ -187,13 +187,22 @@ class Work:
             node.fail("context_overflow")
             return None
         rung = rung_of(self.desk.ladder, node.tier)
+        given = rung.input_tokens(body)
+        if not self.running():  # nothing will be refunded: better a short answer than none
+            node.max_tokens = min(node.max_tokens, max(plans.MIN_TOKENS, self.affordable(rung, given)))
         call = self.desk.name(node.job.id)
-        if not self.desk.budget.reserve(call, rung.cost(rung.input_tokens(body), node.max_tokens), kept_calls=1):
+        if not self.desk.budget.reserve(call, rung.cost(given, node.max_tokens), kept_calls=1):
             self.desk.used.discard(call)
             return None
+        body["max_tokens"] = node.max_tokens
         node.call, node.status, node.calls = call, "running", node.calls + 1
         left = max(0.05, (self.desk.work_until_s - self.desk.now_s) / 2)
         return Call(call, node.tier, "subtask", body, timeout_s=min(self.desk.settings.call_timeout_s, left))
+
+    def affordable(self, rung: Rung, given: int) -> int:
+        """Tokens of an answer for which there is money."""
+        left = self.desk.budget.left_usd - rung.price_in * given
+        return int(left / rung.price_out) if rung.price_out else plans.MAX_TOKENS
 
     def seat(self, node: Node, brief: Brief) -> dict[str, Any] | None:
         """Choose the tier, if none is chosen, and go up to one whose window takes the job; the body for it."""
@@ -206,7 +215,7 @@ class Work:
             room = rung.context - rung.input_tokens(body)
             if room >= min(wanted, LEAST_ROOM):
                 node.tier, node.max_tokens = rung.name, min(wanted, room)
-                return {**body, "max_tokens": node.max_tokens, "temperature": node.temperature}
+                return {**body, "temperature": node.temperature}
             rung = self.desk.above(rung.name)
         return None
 
