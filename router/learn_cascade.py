@@ -115,3 +115,26 @@ def bind(manifest: dict[str, Any], name: str, found: ct.Certificate | ct.Infeasi
     rule = ct.binding(Rule.from_dict(manifest["cascades"][name]), found)
     cascades = {**manifest["cascades"], name: rule.to_dict()}
     return {**manifest, "cascades": cascades, "certificates": {**manifest.get("certificates", {}), name: found.to_dict()}}
+
+
+def certificate_text(found: ct.Certificate | ct.Infeasible, region: list[ct.Point], recalled: int) -> str:
+    """A certificate, or why there is none, for people."""
+    base = region[-1].risk
+    lines = [
+        f"returning every answer that auto:{found.rule} would: {base:.1%} of {found.n} prompts worse than by the top tier",
+        f"so at least {ct.deferral(base, found.alpha):.1%} of them must be sent up to keep {found.alpha:.1%}",
+        "",
+        ct.region_text(region, found.alpha),
+        "",
+    ]
+    if isinstance(found, ct.Certificate):
+        lines += [
+            f"certified: from a chance of {found.threshold:.4g} on an answer is accepted, so smaller tiers answer",
+            f"{found.coverage:.1%} of prompts: worse than the top tier's in at most {found.alpha:.1%} of all,",
+            f"with confidence {1 - found.delta:.0%}",
+        ]
+    else:
+        lines += [f"infeasible: {found.reason}", f"under auto:{found.rule} every request now goes to the top tier"]
+    if recalled:
+        lines.append(f"{recalled} of these rows were trained on: the promise wants rows that were not")
+    return "\n".join(lines)

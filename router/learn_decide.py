@@ -86,4 +86,10 @@ def card(manifest: Mapping[str, Any]) -> str:
     ]
     for name, rule in manifest["rules"].items():
         lines.append(f"auto:{name}  {Rule.from_dict(rule).describe(manifest['tiers'])}")
+    for name, rule in manifest.get("cascades", {}).items():
+        lines.append(f"auto:{name}, looking at answers  {Rule.from_dict(rule).describe(manifest['tiers'])}")
+    for name, found in manifest.get("certificates", {}).items():
+        alpha, sure = found["alpha"], 1 - found["delta"]
+        kept = f"worse than the top tier in at most {alpha:.1%}, with confidence {sure:.0%}"
+        lines.append(f"auto:{name}, certified  {kept if found['kind'] == 'certificate' else found['reason']}")
     return "\n".join(lines)

@@ -1,8 +1,12 @@
 """stepdown evaluate and calibrate: what an artefact is worth on prompts with known outcomes, and its targets."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from classifiers import Artifact
 
 TIERS_HELP = "TIER=NAME,… where the table's columns are named otherwise than the artefact's tiers."
 
@@ -58,6 +62,19 @@ def evaluate(
 @click.option("--cost", type=click.FloatRange(0, 1), help="Spend at most this share of always the top tier.")
 @click.option("--large-share", type=click.FloatRange(0, 1), help="Send at most this share to the top tier.")
 @click.option(
+    "--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Certify: at most this share of requests gets a smaller tier's answer that is worse than the top tier's.",
+)
+@click.option(
+    "--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.10, show_default=True,
+    help="Chance that --alpha is not kept.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=None,
+    help="The ladder that gave OUTCOMES: its models and templates are noted in the certificate.",
+)
+@click.option("--temperature", default=0.0, show_default=True, help="That the answers were sampled with; 0 by `stepdown label`.")
+@click.option(
     "--name", default="balanced", show_default=True, help="The target to set: cheap, balanced or quality."
 )
 @click.option(
@@ -70,12 +87,16 @@ def evaluate(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def calibrate(
     artefact: Path, outcomes: tuple[Path, ...], quality: float | None, cost: float | None, large_share: float | None,
+    alpha: float | None, delta: float, config: Path | None, temperature: float,
     name: str, confidence: float, tiers: str | None, split: str | None, costs: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Set a target of ARTEFACT from OUTCOMES it was not trained on, and write it into the artefact.
 
-    One of --quality, --cost and --large-share. A quality is promised on a lower confidence bound; where no rule keeps
-    it, the target becomes "always the top tier" and the command says so.
+    One of --quality, --cost, --large-share and --alpha. A quality is promised on a lower confidence bound; where no rule
+    keeps it, the target becomes "always the top tier" and the command says so.
+
+    --alpha certifies the acceptance of smaller tiers' answers by Learn-then-Test. Where nothing can be certified the
+    command says so and ends with code 3, and under that target every request goes to the top tier.
     """
     import json
 
@@ -83,9 +104,12 @@ def calibrate(
     from router.errors import BadInput
     from router.learn_inputs import measured_rows, open_artefact, rewrite_rule
 
-    if sum(wish is not None for wish in (quality, cost, large_share)) != 1:
-        raise BadInput("give one of --quality, --cost and --large-share")
+    if sum(wish is not None for wish in (quality, cost, large_share, alpha)) != 1:
+        raise BadInput("give one of --quality, --cost, --large-share and --alpha")
     loaded = open_artefact(artefact)
+    if alpha is not None:
+        made = fingerprints(config, temperature)
+        return certify(artefact, loaded, outcomes, alpha, delta, made, name, tiers, split, costs, as_json)
     table = measured_rows(outcomes, tiers, loaded.tiers, split, costs)
     guess, recalled = loaded.guess_honestly(list(table.texts))
     rule = solve(guess.p, guess.cost, table, quality, cost, large_share, confidence)
@@ -95,3 +119,36 @@ def calibrate(
     if quality is not None and rule.kind == "tier":
         text += f"\nnothing cheaper is sure to keep that by {len(table)} rows; more prove more, those trained on included"
     click.echo(json.dumps({"name": name, **rule.to_dict()}) if as_json else text)
+
+
+def fingerprints(config: Path | None, temperature: float) -> dict[str, Any]:
+    """What the answers came from, as far as it is known."""
+    from router.config import load_config
+
+    if config is None:
+        return {"sampling": {"temperature": temperature}}
+    from deployments.fingerprints import of
+
+    return {**of(load_config(config)), "sampling": {"temperature": temperature}}
+
+
+def certify(
+    folder: Path, artefact: "Artifact", outcomes: tuple[Path, ...], alpha: float, delta: float, made: dict[str, Any],
+    name: str, tiers: str | None, split: str | None, costs: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """`calibrate --alpha`: the certificate goes into the manifest, the region it was chosen from is printed."""
+    import json
+    import sys
+
+    from router.certificates import Certificate
+    from router.learn_cascade import bind, certificate_text, promise, rows_to_judge
+    from router.learn_inputs import answers_of, measured_rows, rewrite_manifest
+
+    table = measured_rows(outcomes, tiers, artefact.tiers, split, costs)
+    rows, recalled = rows_to_judge(artefact, table, answers_of(outcomes, tiers, table))
+    found, region = promise(artefact, rows, name, alpha, delta, made)
+    rewrite_manifest(folder, bind(artefact.manifest, name, found))
+    shown = {**found.to_dict(), "trained_on": recalled, "region": [[p.threshold, p.coverage, p.k, p.bound] for p in region]}
+    click.echo(json.dumps(shown) if as_json else certificate_text(found, region, recalled))
+    if not isinstance(found, Certificate):
+        sys.exit(3)

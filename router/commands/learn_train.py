@@ -75,8 +75,8 @@ def summary(manifest: Mapping[str, Any], output: Path) -> str:
     ]
     if not low > 0:
         lines.append("not significantly better than mixing: the router is switched off")
-    for part in (manifest["rules"], manifest.get("cascades", {})):
-        lines += [f"  auto:{key}  {Rule.from_dict(rule).describe(manifest['tiers'])}" for key, rule in part.items()]
+    for part, how in ((manifest["rules"], ""), (manifest.get("cascades", {}), ", looking at answers")):
+        lines += [f"  auto:{key}{how}  {Rule.from_dict(rule).describe(manifest['tiers'])}" for key, rule in part.items()]
     return "\n".join(lines)
 
 
