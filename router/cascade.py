@@ -3,8 +3,8 @@
 Not one byte of an answer that is not accepted reaches the client: the first content byte is the commit point.
 """
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from router import checks, server_tools
@@ -59,6 +59,8 @@ class Cascade:
     """tiers that are shown `stepdown_escalate`"""
     scored: bool = True
     """log-probabilities are asked for"""
+    finale: Callable[[], Flow] | None = None
+    """answers in the place of the largest tier's plain call"""
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
@@ -104,7 +106,18 @@ class Cascade:
             following = self.following()
             if not isinstance(following, Sequence):
                 return following
+            if self.finale and tuple(following) == (self.names[-1],):
+                return (yield from self.handed(self.finale()))
             asked, cancel = following, self.give_up()
+
+    def handed(self, flow: Flow) -> Flow:
+        """Leave the answer to another flow, and tell of both."""
+        cancel = self.give_up()
+        if cancel:
+            yield Step((), cancel, outcomes=self.outcomes)
+        end = yield from flow
+        told = {**end.told, "escalations": len(self.answers) + len(self.failed)}
+        return replace(end, outcomes={**self.outcomes, **end.outcomes}, told=told)
 
     def give_up(self) -> tuple[str, ...]:
         """Let go of streams that were looked at and not taken."""

@@ -1,6 +1,7 @@
 """Which flow answers a request, and how its parts are routed and judged: cascade and delegation meet the classifier here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from classifiers import Artifact, choose
@@ -23,6 +24,7 @@ from router.types import Call, Commit, Decision, Fail, Flow, Reply, Request, Ste
 STRICTEST = ("quality", "balanced", "cheap")  # targets for subtasks: one wrong part spoils the whole
 LOWEST = {"trivial": 0.0, "easy": 0.0, "medium": 0.34, "hard": 1.0}  # of the ladder's height, that a hint raises to
 OWN_LOGPROBS = {"logprobs": True, "top_logprobs": 2}
+NOTHING = Offered()
 
 
 def one_call(tier: str, body: Mapping[str, Any], told: Mapping[str, Any]) -> Flow:
@@ -75,29 +77,40 @@ class Flows:
         bound = rule if state is None else self.promises.rule(rule, target, state)
         return Ladder(self.names, p, cost, bound, posterior, allowed, best_of=False)
 
-    def escalation(self, asked: Request, decided: Decision, offered: bool = False) -> Flow | None:
+    def escalation(self, asked: Request, decided: Decision, offered: Offered = NOTHING) -> Flow | None:
         """Ask the first tiers, look, go up. None where the first answer stands: the top tier, or several answers wanted.
 
-        offered: the client lets smaller tiers say by `stepdown_escalate` that a request is beyond them.
+        offered: by it smaller tiers may say that a request is beyond them, and the top tier, once there, delegates.
         """
         if (asked.body.get("n") or 1) > 1:
             return None
         if decided.ladder is None:
-            return self.handed_up(asked, decided) if offered else None
+            return self.handed_up(asked, decided, offered) if offered.escalate else None
         names = [self.names[k] for k in decided.ladder.allowed]
         first = decided.first if decided.tier in decided.first else (decided.tier,)  # its session may have moved it
         if first == (names[-1],):
             return None
-        shown = self.shown(names, asked.body) if offered else set()
-        return Cascade(asked.body, names, decided.ladder, self.config.escalation, asked.stream, shown).run(first)
+        shown = self.shown(names, asked.body) if offered.escalate else set()
+        cascade = Cascade(asked.body, names, decided.ladder, self.config.escalation, asked.stream, shown)
+        cascade.finale = self.finale(asked, decided, offered)
+        return cascade.run(first)
 
-    def handed_up(self, asked: Request, decided: Decision) -> Flow | None:
+    def finale(self, asked: Request, decided: Decision, offered: Offered) -> Callable[[], Flow] | None:
+        """What the top tier does with a request that came up to it, if more than answer."""
+        limits = offered.delegate
+        there = replace(decided, tier=[name for name in self.names if name not in decided.excluded][-1])
+        if limits is None or self.not_offered(asked.body, there):
+            return None
+        return lambda: self.tool_mode(asked.body, there, limits)
+
+    def handed_up(self, asked: Request, decided: Decision, offered: Offered) -> Flow | None:
         """One tier's answer stands unless it says itself that it cannot give one."""
         names = [name for name in self.names if name not in decided.excluded]
         shown = self.shown(names, asked.body)
         if decided.tier not in shown:
             return None
         cascade = Cascade(asked.body, names, Unseen(), self.config.escalation, asked.stream, shown, scored=False)
+        cascade.finale = self.finale(asked, decided, offered)
         return cascade.run([decided.tier])
 
     def shown(self, names: Sequence[str], body: Mapping[str, Any]) -> set[str]:
@@ -135,10 +148,8 @@ class Flows:
             max_usd=limits.max_cost_usd, considered=seen,
         )  # fmt: skip
 
-    def tool_mode(self, body: Mapping[str, Any], decided: Decision, limits: Limits) -> Flow | str:
-        """Let the tier decided on hand work down by a call; why not, where that is not offered. body: without server tools."""
-        if why := self.not_offered(body, decided):
-            return why
+    def tool_mode(self, body: Mapping[str, Any], decided: Decision, limits: Limits) -> Flow:
+        """Let the tier decided on hand work down by a call. body: without server tools."""
         rungs = self.rungs[: self.names.index(decided.tier) + 1]
         allowed = [name for name in self.names if name not in decided.excluded]
         return tool_mode(
@@ -158,6 +169,8 @@ class Flows:
             ((body.get("n") or 1) > 1, "several answers are asked for"),
             (body.get("logprobs") or body.get("top_logprobs") or body.get("prompt_logprobs"), "log-probabilities are asked for"),
             (body.get("echo"), "echo is asked for"),
+            (body.get("functions"), "the client brings functions of the old kind"),
+            (body["messages"][-1].get("role") not in ("user", "tool", "function"), "the last message is not the user's"),
         ):
             if found:
                 return what
@@ -175,16 +188,16 @@ class Flows:
 
     def answered(self, asked: Request, decided: Decision, offered: Offered) -> Flow | None:
         """The flow of a chat request without server tools in its body, which `offered` has; None: one plain call."""
-        tool = self.tool_mode(asked.body, decided, offered.delegate) if offered.delegate else ""
-        if not isinstance(tool, str):
-            return tool
+        why = self.not_offered(asked.body, decided) if offered.delegate else ""
+        if offered.delegate and not why:
+            return self.tool_mode(asked.body, decided, offered.delegate)
         flow: Flow | None = None
         if decided.target not in self.names:
             planned = self.delegation(asked.body, decided, offered.delegate)
-            flow = planned or self.escalation(asked, decided, offered.escalate)
-        if flow or not tool:
+            flow = planned or self.escalation(asked, decided, offered)
+        if flow or not why:
             return flow
-        return one_call(decided.tier, asked.body, {"delegation": "ineligible", "why": tool})
+        return one_call(decided.tier, asked.body, {"delegation": "ineligible", "why": why})
 
     def guessed(self, text: str) -> Ladder | None:
         """The decision about a subtask; None without a trained router."""

@@ -170,7 +170,8 @@ def free_choice(body: Mapping[str, Any]) -> bool:
 
 def may_escalate(body: Mapping[str, Any]) -> bool:
     """Whether the function can be shown: where JSON is asked for, tools would be a second grammar in one call."""
-    return free_choice(body) and (body.get("response_format") or {}).get("type") not in ("json_object", "json_schema")
+    wanted = (body.get("response_format") or {}).get("type")
+    return free_choice(body) and not body.get("functions") and wanted not in ("json_object", "json_schema")
 
 
 def with_escalation(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -357,13 +357,13 @@ def test_the_client_may_only_tighten_the_limits():
     assert not made["medium"].bodies
 
 
-def test_a_cost_limit_counts_every_call():
+@pytest.mark.parametrize("limit, state", [(0.012, "not_worth_it"), (0.2, "done")])
+def test_a_cost_limit_counts_every_call(limit, state):
     made = tiers(delegates(), Said("plain"))
     with served(made) as url:
-        free = ask(url, max_tokens=10)
-        limit = free.told["cost_usd"]
-        answer = ask(url, max_tokens=10, tools=({**DELEGATE, "parameters": {"max_cost_usd": limit / 2}},))
-    assert answer.text == "plain" and answer.told["cost_usd"] <= limit / 2
+        answer = ask(url, max_tokens=10, tools=({**DELEGATE, "parameters": {"max_cost_usd": limit}},))
+    assert answer.text == "plain" and answer.told["delegation"] == state and answer.told["cost_usd"] <= limit
+    balanced(made, answer)
 
 
 def test_the_clients_deadline_is_kept():
@@ -569,6 +569,37 @@ def test_a_tier_that_says_it_is_beyond_it_hands_up(way, tools, said):
     assert offered(made["small"].bodies[0]) == offered(made["medium"].bodies[0]) == [*own, "stepdown_escalate"]
     assert offered(made["large"].bodies[0]) == own
     balanced(made, answer)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_handed_up_can_be_handed_down_again(way):
+    made = tiers(delegates(), Said("with results"), work=lambda body: too_hard() if body.get("tools") else worker(body))
+    with served(made, Small) as url:
+        answer = ask(url, way, tools=(ESCALATE, DELEGATE))
+    assert answer.text == "with results" and answer.told["delegation"] == "done" and answer.told["escalations"] == 2
+    outcomes = [c["outcome"] for c in answer.told["calls"]]
+    assert outcomes == ["too hard", "too hard", "delegated", "accepted", "accepted", "accepted"]
+    assert offered(made["large"].bodies[0]) == ["stepdown_delegate"]
+    balanced(made, answer)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_smaller_tier_that_answers_is_not_shown_delegate(way):
+    made = tiers(Said("never"), work=lambda body: Said("easy"))
+    with served(made, Small) as url:
+        answer = ask(url, way, tools=(DELEGATE,))
+    assert answer.text == "easy" and answer.told["why"] == "a smaller tier answers"
+    assert "tools" not in made["small"].bodies[0]
+    balanced(made, answer)
+
+
+@pytest.mark.parametrize("more", [{"n": 2}, {"logprobs": True}, {"extra_body": {"functions": [{"name": "f"}]}}])
+def test_where_it_cannot_be_offered_the_answer_says_why(more):
+    made = tiers(Said("plain"))
+    with served(made) as url:
+        answer = ask(url, **more)
+    assert answer.text == "plain" and answer.told["delegation"] == "ineligible" and answer.told["why"]
+    assert not any("stepdown" in json.dumps(body) for body in made["large"].bodies)
 
 
 @pytest.mark.parametrize("way", WAYS)
