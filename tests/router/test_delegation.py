@@ -566,3 +566,58 @@ def test_the_pocket_ladder_never_plans_for_chains_and_singles(kind):
     settings = POCKET.model_copy(update={"min_input_tokens": 1, "offload_min_tokens": 1})
     prompts = [task.prompt for task in tasks.fresh(kind, 300, seed=11)]
     assert not any(run(tasks.SPLIT, chat(text), settings, splits=splits).of("plan") for text in prompts)
+
+
+# -- whatever happens ------------------------------------------------------------------------------------------------------------
+
+
+BROKE = TierFailed("x", "broke")
+
+
+def any_plan(rng):
+    """A plan that may pass: maps, texts, results of others, fields, templates."""
+    n = rng.randint(1, 8)
+    subtasks = []
+    for i in range(1, n + 1):
+        earlier = [f"t{k}" for k in range(1, i)]
+        task = {"prompt": rng.choice(["same", f"p{i}", "say number 3"])}
+        if rng.random() < 0.2:
+            task["each"] = "c1"
+        if rng.random() < 0.5:
+            task["context"] = rng.sample(["c1", "c1.1", "c1.2-9", *earlier], 1)
+        if earlier and rng.random() < 0.4:
+            task["depends_on"] = rng.sample(earlier, 1)
+        if rng.random() < 0.3:
+            task |= {"kind": rng.choice(["extract", "draft"]), "output_fields": FIELDS}
+        subtasks.append(task)
+    more = rng.choice([{}, {"merge": True}, {"answer": "A {{t1}} B"}, {"answer": ""}])
+    return {"plan": subtasks, **more}
+
+
+def anything(rng, call):
+    """A worker's answer, good, bad, late or none."""
+    fields = {"status": rng.choice(["ok", "ok", "too_hard", "insufficient_context"]), "amount": "5", "evidence": "say number 1"}
+    text = rng.choice(["fine", "", json.dumps(fields), "{{t1}} <|im_end|>", "w " * 700, '{"status": "ok"}', "[" * 3000])
+    errors = [NoReplica("x", "gone"), BROKE, TierFailed("x", "bad", 400), TierFailed("x", "slow", 429)]
+    error = rng.choice([None] * 8 + errors)
+    more = rng.choice([{}] * 9 + [{"refusal": "no"}])
+    return Said(text, rng.choice([0.0, 0.1, 0.1, 0.1, 5.0, 1e6]), error, more=more)
+
+
+def test_whatever_happens_the_flow_ends_in_time_with_every_reply_accounted_for():
+    rng, ends, states = random.Random(12), set(), set()
+    for _ in range(400):
+        settings = SETTINGS.model_copy(update={
+            "deadline_s": rng.choice([1.0, 5.0, 60.0]), "max_in_flight": rng.choice([1, 3, 8]), "max_calls": rng.choice([4, 16]),
+            "max_cost_ratio": rng.choice([0.7, 3.0]), "min_saving": 0.0, "plan_prompt": "plan {preview}"})  # fmt: skip
+        done = run(any_plan(rng), chat(listing(rng.choice([4, 8]))), settings, subtask=lambda call: anything(rng, call),
+                   final=lambda call: Said("end", rng.choice([0.1, 0.1, 9.0]), rng.choice([None, None, BROKE])),
+                   more={"accept": lambda *_: rng.choice([None, None, "low confidence"])})
+        assert done.took_s <= settings.deadline_s + 1e-6
+        assert len(done.calls) - len(done.of("final")) < settings.max_calls
+        assert set(done.outcomes) == {call.id for call in done.calls}, "cancelled calls have an outcome too"
+        counted = [done.end.told.get(key, 0) for key in ("ok", "failed", "skipped")]
+        assert sum(counted) == done.end.told.get("subtasks", 0)
+        ends.add(type(done.end).__name__)
+        states.add(state(done))
+    assert ends == {"Commit", "Say", "Fail"} and {"done", "partial", "direct", "plan_invalid"} <= states
