@@ -59,8 +59,8 @@ class Cascade:
     """tiers that are shown `stepdown_escalate`"""
     scored: bool = True
     """log-probabilities are asked for"""
-    finale: Callable[[], Flow] | None = None
-    """answers in the place of the largest tier's plain call"""
+    finale: Callable[[Sequence[Reply]], Flow] | None = None
+    """answers in the place of the largest tier's plain call, given all replies before it"""
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Cascade:
             if not isinstance(following, Sequence):
                 return following
             if self.finale and tuple(following) == (self.names[-1],):
-                return (yield from self.handed(self.finale()))
+                return (yield from self.handed(self.finale([*self.answers.values(), *self.failed.values()])))
             asked, cancel = following, self.give_up()
 
     def handed(self, flow: Flow) -> Flow:

@@ -95,13 +95,18 @@ class Flows:
         cascade.finale = self.finale(asked, decided, offered)
         return cascade.run(first)
 
-    def finale(self, asked: Request, decided: Decision, offered: Offered) -> Callable[[], Flow] | None:
+    def finale(self, asked: Request, decided: Decision, offered: Offered) -> Callable[[Sequence[Reply]], Flow] | None:
         """What the top tier does with a request that came up to it, if more than answer."""
         limits = offered.delegate
         there = replace(decided, tier=[name for name in self.names if name not in decided.excluded][-1])
         if limits is None or self.not_offered(asked.body, there):
             return None
-        return lambda: self.tool_mode(asked.body, there, limits)
+
+        def flow(before: Sequence[Reply]) -> Flow:
+            spent = sum(self.rungs[self.names.index(reply.call.tier)].paid(reply.usage) for reply in before)
+            return self.tool_mode(asked.body, there, limits.after(spent))
+
+        return flow
 
     def handed_up(self, asked: Request, decided: Decision, offered: Offered) -> Flow | None:
         """One tier's answer stands unless it says itself that it cannot give one."""

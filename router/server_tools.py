@@ -49,6 +49,10 @@ class Limits(BaseModel):
         given = {"max_subtasks": self.max_subtasks, "deadline_s": self.deadline_s}
         return settings.model_copy(update={k: min(v, getattr(settings, k)) for k, v in given.items() if v is not None})
 
+    def after(self, spent_usd: float) -> "Limits":
+        """What is left of them."""
+        return self if self.max_cost_usd is None else self.model_copy(update={"max_cost_usd": self.max_cost_usd - spent_usd})
+
 
 @dataclass(frozen=True, slots=True)
 class Offered:

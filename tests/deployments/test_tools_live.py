@@ -439,8 +439,11 @@ def test_with_the_largest_tier_down_a_smaller_one_answers():
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_stops_every_call_within_a_second(stream):
-    made = tiers(delegates(), Said("plain"), work=lambda body: Said("slow", wait_s=30))
+@pytest.mark.parametrize("turns, left", [
+    ([delegates()], 2), ([Said("slow", wait_s=30)], 1), ([delegates(), Said("slow", wait_s=30)], 1),
+])  # fmt: skip
+def test_a_client_that_leaves_stops_every_call_within_a_second(stream, turns, left):
+    made = tiers(*turns, work=lambda body: Said("slow", wait_s=30) if left == 2 else Said("quick"))
     body = {"model": "auto", "messages": [USER], "tools": [DELEGATE], "stream": stream}
     with served(made) as url:
         with pytest.raises(httpx.TimeoutException):
@@ -448,7 +451,7 @@ def test_a_client_that_leaves_stops_every_call_within_a_second(stream):
         until = time.monotonic() + 1.0
         while any(tier.running for tier in made.values()) and time.monotonic() < until:
             time.sleep(0.02)
-        assert not any(tier.running for tier in made.values()) and made["medium"].given_up == 2
+        assert not any(tier.running for tier in made.values()) and sum(tier.given_up for tier in made.values()) == left
 
 
 # -- hostile --------------------------------------------------------------------------------------------------------------
@@ -581,6 +584,16 @@ def test_what_was_handed_up_can_be_handed_down_again(way):
     assert outcomes == ["too hard", "too hard", "delegated", "accepted", "accepted", "accepted"]
     assert offered(made["large"].bodies[0]) == ["stepdown_delegate"]
     balanced(made, answer)
+
+
+def test_the_cost_limit_counts_what_smaller_tiers_have_cost():
+    made = tiers(delegates(), Said("never"), work=lambda body: too_hard())
+    narrow = {**DELEGATE, "parameters": {"max_cost_usd": 0.0105}}
+    with served(made, Small) as url:
+        chat = [{"role": "user", "content": "word " * 2000}]  # the two smaller tiers take 0.01 of it
+        with pytest.raises(openai.RateLimitError):
+            ask(url, messages=chat, tools=(ESCALATE, narrow))
+    assert made["medium"].bodies and not made["large"].bodies
 
 
 @pytest.mark.parametrize("way", WAYS)
