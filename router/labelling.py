@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from classifiers.posterior import statistics
 from router.errors import BadInput
 from router.grading import Grader
 from router.learn_judge import judge
@@ -20,6 +21,7 @@ from router.tables import read_jsonl
 
 Row = dict[str, Any]
 Price = tuple[float, float]  # USD per million input and output tokens
+FIRST = 64  # log-probabilities kept in full: holdback decides on a prefix of them
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,19 @@ def messages_of(row: Row) -> list[Row]:
 
 
 def logprob_stats(choice: Mapping[str, Any]) -> Row:
-    """Mean, least, and 10th-percentile log-probability of the answer's tokens; empty where the tier gave none."""
+    """What the answer's tokens tell: mean, least, and 10, 25 and 50 % quantiles of their log-probabilities, the first
+    token's lead over the next best, and the first FIRST values. Empty where the tier gave none.
+    """
     content = (choice.get("logprobs") or {}).get("content") or []
-    values = sorted(float(token["logprob"]) for token in content if token.get("logprob") is not None)
-    if not values:
+    tokens = [token for token in content if token.get("logprob") is not None]
+    if not tokens:
         return {}
-    return {
-        "mean_logprob": sum(values) / len(values),
-        "min_logprob": values[0],
-        "p10_logprob": values[len(values) // 10],
-        "logprob_tokens": len(values),
-    }
+    values = [float(token["logprob"]) for token in tokens]
+    names = ("mean_logprob", "min_logprob", "p10_logprob", "p25_logprob", "p50_logprob")
+    found = {**dict(zip(names, statistics(values), strict=True)), "logprob_tokens": len(values)}
+    others = [float(o["logprob"]) for o in tokens[0].get("top_logprobs") or [] if o.get("token") != tokens[0].get("token")]
+    margin = {"first_margin": values[0] - max(others)} if others else {}
+    return {**found, **margin, "first_logprobs": [round(value, 5) for value in values[:FIRST]]}
 
 
 def outcome_of(reply: Mapping[str, Any], price: Price, latency_s: float) -> Row:
@@ -107,7 +111,9 @@ class Asker:
         """The reply of one tier, as JSON."""
         import httpx
 
-        body = {"model": tier, "messages": messages, "temperature": 0, "max_tokens": max_tokens, "logprobs": True}
+        body = {
+            "model": tier, "messages": messages, "temperature": 0, "max_tokens": max_tokens, "logprobs": True, "top_logprobs": 2,
+        }  # fmt: skip
         async with self.slots:
             for attempt in range(6):
                 await self._wait_turn()

@@ -24,12 +24,16 @@ PATH = click.Path(path_type=Path)
     "--costs", default=None, help="USD a request where the file has no costs: small=0.001,large=0.02."
 )
 @click.option("--val", multiple=True, type=PATH, help="Rows kept out of training: targets and report come from them.")
+@click.option(
+    "--prefix", type=click.IntRange(1, 64), default=16, show_default=True,
+    help="Tokens of an answer that the streaming mode `holdback` decides on.",
+)
 @click.option("--report", "report_folder", type=PATH, default=None, help="Folder of the report; by default OUTPUT/report.")
 @click.option("--no-report", is_flag=True, help="Leave the report out: faster.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def train(
     outcomes: tuple[Path, ...], tiers: str, output: Path, classifier: str | None, costs: str | None,
-    val: tuple[Path, ...], report_folder: Path | None, no_report: bool, as_json: bool,
+    val: tuple[Path, ...], prefix: int, report_folder: Path | None, no_report: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a router from OUTCOMES (Parquet or JSONL): which tier answers which prompt well enough.
 
@@ -55,7 +59,7 @@ def train(
     kept = read_all(val, tiers, parse_costs(costs)) if val else None
     with progress_bar(f"fitting {name}", 6) as progress:
         trained = fit(table, name, progress, kept)
-    seen = read_seen(outcomes, parse_tiers(tiers), table)
+    seen = read_seen(outcomes, parse_tiers(tiers), table, prefix)
     posterior, cascades = teach(trained, table, seen) if seen else (None, {})
     trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
     save(output, trained.model, trained.manifest, posterior)

@@ -38,9 +38,14 @@ def test_a_python_callable_grades_by_entry_point():
 
 
 def test_statistics_of_the_answers_tokens():
-    content = [{"logprob": -0.5}, {"logprob": -1.5}]
-    found = logprob_stats({"logprobs": {"content": content}})
-    assert found == {"mean_logprob": -1.0, "min_logprob": -1.5, "p10_logprob": -1.5, "logprob_tokens": 2}
+    others = [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -2.0}]
+    content = [{"token": "a", "logprob": -0.5, "top_logprobs": others}, {"token": "c", "logprob": -1.5}]
+    assert logprob_stats({"logprobs": {"content": content}}) == {
+        "mean_logprob": -1.0, "min_logprob": -1.5, "p10_logprob": -1.5, "p25_logprob": -1.5, "p50_logprob": -0.5,
+        "logprob_tokens": 2, "first_margin": 1.5, "first_logprobs": [-0.5, -1.5],
+    }  # fmt: skip
+    assert "first_margin" not in logprob_stats({"logprobs": {"content": [{"token": "a", "logprob": -0.5}]}})
+    assert len(logprob_stats({"logprobs": {"content": content * 100}})["first_logprobs"]) == 64
     assert logprob_stats({"logprobs": None}) == {}
 
 
