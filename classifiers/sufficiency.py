@@ -56,7 +56,7 @@ def prepare(model: Classifier, view: View) -> None:
         view.meaning  # noqa: B018  # a cached property
 
 
-def platt_tiers(z: Floats, y: Floats, weight: Floats) -> tuple[float, Floats]:
+def platt(z: Floats, y: Floats, weight: Floats) -> tuple[float, Floats]:
     """One slope and an offset a tier (n_tiers,) that calibrate log-odds z (n, n_tiers); near 1 and 0 when rows are few.
 
     The slope is shared: slopes of their own, each with its own error, blur the differences between tiers that decide.
@@ -72,12 +72,6 @@ def platt_tiers(z: Floats, y: Floats, weight: Floats) -> tuple[float, Floats]:
     start, bounds = np.array([1.0, *[0.0] * n_tiers]), [(0.0, 5.0), *[(-10.0, 10.0)] * n_tiers]
     a, *b = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
     return float(a), np.array(b)
-
-
-def platt(z: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
-    """Slope and offset of one tier alone. z, y: (n,)."""
-    slope, offset = platt_tiers(z[:, None], y[:, None], weight)
-    return slope, float(offset[0])
 
 
 class Sufficiency(Classifier):
@@ -124,7 +118,7 @@ class Sufficiency(Classifier):
             self.cost_ = fit_costs(view, np.ones(y.shape) if costs is None else costs)
         progress(len(np.unique(fold)) + 1, len(np.unique(fold)) + 1)
         self.prior_ = self.inner_.prior_
-        slope, self.offset_ = platt_tiers(z, y, weight)
+        slope, self.offset_ = platt(z, y, weight)
         self.slope_ = np.full(y.shape[1], slope)
         self.unseen = sigmoid(z * self.slope_ + self.offset_)
         hashes = hash_texts(view.texts)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from classifiers import CLASSIFIERS, BadTraining, NotTrained, Sufficiency, minilm
+from classifiers.linear import pooled
 from classifiers.registry import rebuild
+from classifiers.sufficiency import platt
 from classifiers.view import View
 
 NAMES = [name for name, make in CLASSIFIERS.items() if minilm.available() or not make().needs_meaning]
@@ -134,3 +136,19 @@ def test_a_free_tier_costs_nothing(rows):
     costs = np.tile([0.0, 0.5], (len(texts), 1))
     _, guessed, _ = Sufficiency("length", n_folds=2).fit(texts, y, costs=costs).assess(View(texts))
     assert np.allclose(guessed, [0, 1], atol=1e-6)
+
+
+def test_tiers_share_one_slope_of_calibration_and_keep_their_own_means():
+    random = np.random.default_rng(0)
+    z = random.normal(0, 2, (4000, 3))
+    y = (random.random(z.shape) < 1 / (1 + np.exp(-(0.5 * z + [1.0, 0.0, -1.0])))).astype(float)
+    y[::5, 1] = np.nan
+    slope, offset = platt(z, y, np.ones(len(z)))
+    assert slope == pytest.approx(0.5, abs=0.05) and offset == pytest.approx([1.0, 0.0, -1.0], abs=0.15)
+
+
+def test_pooled_coefficients_score_the_mean_text_as_before():
+    coef, bias, centre = np.array([[1.0, 3.0], [0.0, -2.0]]), np.array([0.1, 0.2]), np.array([0.5, 2.0])
+    pulled, moved = pooled(coef, bias, centre, own=0.5)
+    assert np.allclose(pulled, [[1.5, 2.5], [-0.5, -1.5]])
+    assert np.allclose(centre @ pulled + moved, centre @ coef + bias)
