@@ -46,7 +46,7 @@ SHAPES = {
     "base": Shape(hidden=160, heads=5, inner=416, layers=6, tokens_m=30, lr=5e-3),
     "large": Shape(hidden=160, heads=5, inner=416, layers=6, tokens_m=3, lr=1e-3, start="base"),
     "medium": Shape(hidden=96, heads=3, inner=224, layers=4, tokens_m=9, lr=5e-3, teacher="large"),
-    "small": Shape(hidden=64, heads=2, inner=96, layers=2, tokens_m=6, lr=5e-3, teacher="large"),
+    "small": Shape(hidden=64, heads=2, inner=96, layers=2, tokens_m=4.7, lr=5e-3, teacher="large"),
 }
 BATCH_TOKENS = 1_800
 
