@@ -111,7 +111,8 @@ def test_the_system_prompt_stays_in_front_of_every_call():
 def test_a_plan_that_is_dearer_than_the_plain_answer_is_not_worked_on():
     body = chat(listing())
     plan = {"plan": [{"prompt": f"again {i}", "context": ["c1"]} for i in range(8)], "merge": True}
-    done = run(plan, body, route=lambda text, difficulty: "large" if "again" in text else "small")
+    settings = SETTINGS.model_copy(update={"max_cost_ratio": 40.0})
+    done = run(plan, body, settings, route=lambda text, difficulty: "large" if "again" in text else "small")
     assert state(done) == "not_worth_it" and not done.of("subtask") and done.of("final")[0].body is body
 
 
@@ -164,10 +165,24 @@ def test_the_answer_of_a_json_request_is_always_the_final_calls():
     assert "{{t1}}" not in told(final)
 
 
-@pytest.mark.parametrize("more", [{"stop": ["5"]}, {"max_tokens": 10}])
-def test_what_bounds_the_answer_bounds_the_final_call(more):
-    done = run(MAP, chat(listing(), **more), subtask="three words here")
-    assert isinstance(done.end, Commit) and done.of("final")[0].body["stop" if "stop" in more else "max_tokens"]
+@pytest.mark.parametrize("more, merged", [({"stop": ["5"]}, True), ({"max_tokens": 100}, True), ({"max_tokens": 101}, True),
+                                          ({"max_tokens": 400}, False)])  # fmt: skip
+def test_what_bounds_the_answer_bounds_the_final_call(more, merged):
+    settings = SETTINGS.model_copy(update={"plan_prompt": "plan {preview}"})
+    done = run(MAP, chat(listing(8, 100), **more), settings, subtask="w " * 13)
+    assert len(done.of("subtask")) == 8 and bool(done.of("final")) == merged
+    assert all(call.body[key] == value for call in done.of("final") for key, value in more.items())
+
+
+def test_long_results_are_shown_by_head_and_tail_and_set_in_whole():
+    long = json.dumps({"status": "ok", "evidence": "say number 1", "amount": "first " + "middle " * 600 + "last"})
+    extract = {"prompt": "a", "kind": "extract", "context": ["c1"], "output_fields": FIELDS}
+    settings = SETTINGS.model_copy(update={"subtask_max_tokens": 2048, "max_cost_ratio": 40.0})
+    done = run({"plan": [extract, {"prompt": "b"}]}, settings=settings,
+               subtask=lambda call: long if "say" in told(call) else "short")
+    shown = results(done)["t1"]["data"]
+    assert shown.startswith("first middle") and shown.endswith("last") and words(shown) < 400 and "[...]" in shown
+    assert done.end.splice["t1"].count("middle") == 600 and results(done)["t2"]["data"] == "short"
 
 
 # -- acceptance 1: side by side ---------------------------------------------------------------------------------------------
