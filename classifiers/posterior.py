@@ -33,7 +33,7 @@ STATISTICS = ("mean", "min", "q10", "q25", "q50")
 LOGPROB_SIGNALS = (*STATISTICS, *(f"log_{name}" for name in STATISTICS), "first_margin")
 PLAIN_SIGNALS = ("length", "has_answer", "answer_size", "truncated")
 SIGNALS = (*LOGPROB_SIGNALS, *PLAIN_SIGNALS)
-N_LOGPROB = len(LOGPROB_SIGNALS)
+N_LOGPROB, LENGTH = len(LOGPROB_SIGNALS), SIGNALS.index("length")
 STRENGTH = 0.3  # inverse of the ridge of each head
 COST_RIDGE = 1.0
 AS_IT_IS = 20.0  # rows by whose weight recalibration is held to "as it is"
@@ -127,10 +127,19 @@ def design(prior: Floats, tiers: Answered, found: Floats, agree: Floats, first: 
     prior: (n, n_tiers). found: (n, n_tiers, n_signals). agree: (n, n_tiers, n_tiers). NaN stays NaN.
     """
     parts = [logit(np.clip(prior, 1e-4, 1 - 1e-4)), *(found[:, j, first:] for j in tiers)]
-    for i, j in combinations(tiers, 2):
-        told = agree[:, i, j]
-        parts.append(np.stack([np.nan_to_num(told - 0.5), np.isfinite(told)], axis=1))
+    parts += [_agreement_features(parts[0], found, agree, i, j) for i, j in combinations(tiers, 2)]
     return np.concatenate(parts, axis=1)
+
+
+def _agreement_features(odds: Floats, found: Floats, agree: Floats, i: int, j: int) -> Floats:
+    """(n, 6): whether two answers agree (0 where it cannot be told), whether that is known, and what it weighs more on.
+
+    Agreement on an easy prompt says little that p had not said; that of two long answers, less likely by chance, says more.
+    """
+    told = np.nan_to_num(agree[:, i, j] - 0.5)
+    lengths = np.nan_to_num(found[:, [i, j], LENGTH])
+    alone = np.stack([told, np.isfinite(agree[:, i, j])], axis=1)
+    return np.concatenate([alone, told[:, None] * odds[:, [i, j]], told[:, None] * lengths], axis=1)
 
 
 @dataclass(frozen=True)
@@ -210,7 +219,7 @@ class CostHead:
 
 
 def _cost_design(guessed: Floats, tiers: Answered, found: Floats) -> Floats:
-    lengths = found[:, list(tiers), SIGNALS.index("length")]
+    lengths = found[:, list(tiers), LENGTH]
     return np.concatenate([np.log(np.maximum(guessed, 1e-9)), np.nan_to_num(lengths)], axis=1)
 
 
