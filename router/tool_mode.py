@@ -218,8 +218,7 @@ class ToolErrand(Errand):
 
     def delegated(self, reply: Reply, call: Mapping[str, Any]) -> Generator[Step, Sequence[Reply], End | None]:
         """Run the plan and keep what was said; the end, if the plan had the whole answer's form."""
-        wrote = call["function"].get("arguments")
-        wrote = wrote if isinstance(wrote, str) else json.dumps(wrote)
+        wrote = arguments(call)
         self.offered = len(self.seen) + 1 < self.desk.settings.max_plans
         found = self.checked(reply, wrote)
         if isinstance(found, str):
@@ -302,6 +301,18 @@ class ToolErrand(Errand):
             ("escalated", sum(node.upward for node in nodes)),
         ):
             self.told[what] = self.told.get(what, 0) + n
+
+
+def arguments(call: Mapping[str, Any]) -> str:
+    """What the tier wrote. Some parsers give an object, or the list of subtasks as a text."""
+    wrote = call["function"].get("arguments")
+    try:
+        read = json.loads(wrote) if isinstance(wrote, str) else wrote
+        if isinstance(read, dict) and isinstance(read.get("plan"), str):
+            return json.dumps(read | {"plan": json.loads(read["plan"])})
+    except (ValueError, RecursionError):
+        pass
+    return wrote if isinstance(wrote, str) else json.dumps(wrote)
 
 
 def is_object(text: str) -> bool:

@@ -27,7 +27,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "counted", "schema": SH
 USER = {"role": "user", "content": "how many cats and dogs are there"}
 PLAN = {"plan": [{"prompt": "count the cats"}, {"prompt": "count the dogs"}]}
 OTHER = {"plan": [{"prompt": "count the birds"}]}
-WAYS = ["whole", "async", "stream", "helper"]
+WAYS = ["whole", "async", "stream", "async stream", "helper"]
 
 
 def call(name, arguments="{}", id="call_by_tier"):
@@ -110,7 +110,8 @@ def client(url, key="x", kind=openai.OpenAI):
 
 
 async def ask_async(url, body, key):
-    return await client(url, key, openai.AsyncOpenAI).chat.completions.create(**body)
+    answer = await client(url, key, openai.AsyncOpenAI).chat.completions.create(**body)
+    return [chunk async for chunk in answer] if body.get("stream") else answer
 
 
 def ask(url, way="whole", key="x", messages=(USER,), tools=(DELEGATE,), **more) -> Answer:
@@ -121,6 +122,8 @@ def ask(url, way="whole", key="x", messages=(USER,), tools=(DELEGATE,), **more) 
         return whole(client(url, key).chat.completions.create(**body))
     if way == "stream":
         return streamed(client(url, key).chat.completions.create(**body, stream=True))
+    if way == "async stream":
+        return streamed(asyncio.run(ask_async(url, {**body, "stream": True}, key)))
     # the helper takes no tools but its own kinds, and no schema that it has not made itself: they go around it
     around = {k: body.pop(k) for k in ("tools", "response_format") if k in body}
     with client(url, key).chat.completions.stream(**body, extra_body=around, stream_options={"include_usage": True}) as stream:

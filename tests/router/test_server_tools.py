@@ -153,6 +153,20 @@ def test_arguments_that_are_no_json_do_not_stay_in_the_chat():
     assert made == {"name": "stepdown_delegate", "arguments": "{}"}
 
 
+@pytest.mark.parametrize("arguments", [PLAN, {**PLAN, "plan": json.dumps(PLAN["plan"])}, json.dumps(PLAN, indent=4)])
+def test_arguments_are_read_as_parsers_give_them(arguments):
+    call = {"id": "c1", "function": {"name": "stepdown_delegate", "arguments": arguments}}
+    run = play(Said("", finish="tool_calls", more={"tool_calls": (call,)}), "done")
+    assert run.end.told["ok"] == 2
+
+
+@pytest.mark.parametrize("arguments", [None, 7, "", "[]", '{"plan": "["}', '{"plan": "' + "[" * 9999 + '"}', {"plan": None}])
+def test_arguments_that_are_no_plan_cost_a_correction_and_no_more(arguments):
+    call = {"function": {"name": "stepdown_delegate", "arguments": arguments}}
+    run = play(Said("", finish="tool_calls", more={"tool_calls": (call,)}), "done")
+    assert run.answer == "done" and run.end.told["delegation"] == "plan_invalid"
+
+
 def test_workers_get_no_tools_and_the_systems_own_prompt():
     run = play(delegates(), "x", body={"messages": [{"role": "system", "content": "be kind"}, ASK]})
     assert all("tools" not in call.body and call.body["messages"][0]["content"] == "be kind" for call in run.of("subtask"))
