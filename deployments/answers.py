@@ -12,18 +12,13 @@ from router.hidden import ID
 from router.server_tools import calls_ours
 from router.splice import Splicer
 from router.types import Call, Reply, Usage
+from router.wire import margin
 
 
 def usage_of(body: Mapping[str, Any]) -> Usage:
     """Zero where the tier gave none."""
     given = body.get("usage") or {}
     return Usage(int(given.get("prompt_tokens") or 0), int(given.get("completion_tokens") or 0))
-
-
-def margin(token: Mapping[str, Any]) -> float | None:
-    """Log-probability of a token over its runner-up; None without alternatives."""
-    others = [float(o["logprob"]) for o in token.get("top_logprobs") or [] if o.get("token") != token.get("token")]
-    return float(token["logprob"]) - max(others) if others else None
 
 
 def read_answer(call: Call, body: Mapping[str, Any]) -> Reply:
@@ -203,4 +198,3 @@ def chunks_of(tier: str, text: str) -> Iterator[dict[str, Any]]:
     head = frame(tier, "chat.completion.chunk")
     for delta, end in (({"role": "assistant", "content": ""}, None), ({"content": text}, None), ({}, "stop")):
         yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
-

@@ -7,6 +7,10 @@ from typing import Any
 
 import click
 
+from router import cost
+from router.cost import per_token
+from router.types import Usage
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -63,7 +67,7 @@ def measure(url: str, key: str, config: Any, kind: str, n: int, seed: int) -> li
 async def ask_all(url: str, key: str, way: str, tasks: list[Any], config: Any, at_once: int = 16) -> Outcome:
     import httpx
 
-    prices = {tier.name: tier.price for tier in config.tiers}
+    prices = {tier.name: per_token(tier) for tier in config.tiers}
     gate = asyncio.Semaphore(at_once)
     right, usd, delegated, tiers = 0, 0.0, 0, dict.fromkeys(config.names, 0)
     async with httpx.AsyncClient(timeout=120, headers={"authorization": f"Bearer {key}"}) as client:
@@ -84,12 +88,11 @@ async def ask_all(url: str, key: str, way: str, tasks: list[Any], config: Any, a
     return Outcome(way, right / len(tasks), usd, tiers, delegated)
 
 
-def spent(usage: dict[str, Any], price: Any) -> float:
-    """USD of a request: what all its calls cost, or its tokens at the price of the tier that answered."""
+def spent(usage: dict[str, Any], prices: tuple[float, float]) -> float:
+    """USD of a request: what all its calls cost, or its tokens at the prices of the tier that answered."""
     if "stepdown" in usage:
         return float(usage["stepdown"]["cost_usd"])
-    given, made = usage["prompt_tokens"], usage["completion_tokens"]
-    return float(given * price.usd_per_1m_input + made * price.usd_per_1m_output) / 1e6
+    return cost.of(Usage(usage["prompt_tokens"], usage["completion_tokens"]), prices)
 
 
 def row(outcome: Outcome, large: Outcome) -> dict[str, Any]:

@@ -37,13 +37,13 @@ def hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def error_response(error: StepdownError) -> Response:
-    """OpenAI's error body; anything we did not expect says no more than that."""
+def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
+    """OpenAI's error body; anything we did not expect says no more than that. shown: headers besides."""
     known = error if isinstance(error, RequestFailed) else RequestFailed("internal error; the server's log has more")
     headers = {"retry-after": f"{known.retry_after_s:.0f}"} if known.retry_after_s else {}
     if isinstance(known, BadKey):
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(known.body(), known.status, headers)
+    return JSONResponse(known.body(), known.status, headers | dict(shown or {}))
 
 
 class Ingress:
@@ -181,9 +181,7 @@ class Ingress:
             events = tier.stream(path, body)
             first = await anext(events, DONE)  # errors before the first event still get their status
         except RequestFailed as error:
-            response = error_response(error)
-            response.headers.update(shown)
-            return response
+            return error_response(error, shown)
         return StreamingResponse(self.whole(first, events), media_type="text/event-stream", headers=shown)
 
     def keep(self, owner: str, end: Commit, tier: str) -> str:
@@ -198,17 +196,14 @@ class Ingress:
             await asyncio.wait({running, left}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if left.done():
                 raise ClientDisconnect
-            if not running.done():
-                return StreamingResponse(self.driven(driver, running), media_type="text/event-stream", headers=shown)
-            end = running.result()
-            shown.update(ended(driver, end))
-            if isinstance(end, Fail):
-                response = error_response(end.error)
-                response.headers.update(shown)
-                return response
-            if driver.request.stream:
-                return StreamingResponse(self.driven(driver, running), media_type="text/event-stream", headers=shown)
-            return JSONResponse(driver.whole(end), headers=shown)
+            if running.done():
+                end = running.result()
+                shown.update(ended(driver, end))
+                if isinstance(end, Fail):
+                    return error_response(end.error, shown)
+                if not driver.request.stream:
+                    return JSONResponse(driver.whole(end), headers=shown)
+            return StreamingResponse(self.driven(driver, running), media_type="text/event-stream", headers=shown)
         except BaseException:
             running.cancel()
             raise

@@ -93,7 +93,8 @@ class Cascade:
 
     def run(self, first: Sequence[str]) -> Flow:
         """`first`: the tiers to begin with, several for a probe by agreement."""
-        asked, cancel = first, self.give_up()
+        asked: Sequence[str] = first
+        cancel: tuple[str, ...] = ()
         while True:
             self.steps += 1
             yield from self.gather(asked, cancel)

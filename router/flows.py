@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from classifiers import Artifact, choose
@@ -57,6 +58,8 @@ class Flows:
         self.memory = Memory()
         self.promises = Promises(artefact, config.escalation, fingerprints or {})
         self.rungs = [Rung(t.name, t.context, *per_token(t), count[t.name]) for t in config.tiers]
+        # A subtask is guessed for the gates, for its price, for its tier and for its answer: the same text each time.
+        self.guess = lru_cache(maxsize=256)(artefact.guess_one) if artefact else None
         self.strict = next((name for name in STRICTEST if artefact and name in artefact.rules), None)
 
     # -- escalation ------------------------------------------------------------------------------------------------------
@@ -165,15 +168,13 @@ class Flows:
     def not_offered(self, body: Mapping[str, Any], decided: Decision) -> str:
         """Why `stepdown_delegate` is not shown; empty where it is."""
         allowed = [name for name in self.names if name not in decided.excluded]
-        tier = next(tier for tier in self.config.tiers if tier.name == decided.tier)
+        tier, asked = next(tier for tier in self.config.tiers if tier.name == decided.tier), gates.beyond_flows(body)
         for found, what in (
             (decided.tier != allowed[-1], "a smaller tier answers"),
             (len(self.names) < 2 or decided.tier == self.names[0], "there is no smaller tier"),
             (not tier.tools, f"tier {tier.name} takes no tools"),
             (not server_tools.free_choice(body), "tool_choice leaves no choice"),
-            ((body.get("n") or 1) > 1, "several answers are asked for"),
-            (body.get("logprobs") or body.get("top_logprobs") or body.get("prompt_logprobs"), "log-probabilities are asked for"),
-            (body.get("echo"), "echo is asked for"),
+            (asked, asked),
             (body.get("functions"), "the client brings functions of the old kind"),
             (body["messages"][-1].get("role") not in ("user", "tool", "function"), "the last message is not the user's"),
         ):
@@ -206,9 +207,9 @@ class Flows:
 
     def guessed(self, text: str) -> Ladder | None:
         """The decision about a subtask; None without a trained router."""
-        if self.artefact is None or self.strict is None:
+        if self.guess is None or self.strict is None:
             return None
-        p, cost, _ = self.artefact.guess_one(text)
+        p, cost, _ = self.guess(text)
         return self.ladder(p, cost, self.strict, {})
 
     def route(self, text: str, difficulty: str | None) -> str:
@@ -218,12 +219,12 @@ class Flows:
 
     def cheapest(self, text: str) -> str:
         """The tier that the classifier gives a text; without a trained router the one below the top."""
-        if self.artefact is None or self.strict is None:
+        if self.artefact is None or self.guess is None or self.strict is None:
             return self.names[max(0, len(self.names) - 2)]
         ladder = self.guessed(text)
         if ladder:
             return ladder.first()[0]
-        p, cost, _ = self.artefact.guess_one(text)
+        p, cost, _ = self.guess(text)
         return self.names[choose(p, cost, self.artefact.rules[self.strict])[0]]
 
     def accept(self, tier: str, text: str, reply: Reply) -> str | None:

@@ -45,13 +45,23 @@ class Considered:
         return {"delegation": self.state} | ({"why": self.why} if self.why else {}) | (estimates if self.direct_usd else {})
 
 
-def ineligible(body: Mapping[str, Any]) -> str:
-    """What about the request rules delegation out; empty if nothing does."""
-    choice = body.get("tool_choice")
+def beyond_flows(body: Mapping[str, Any]) -> str:
+    """What is asked for that an answer made of several calls cannot have; empty if nothing is."""
     for found, what in (
         ((body.get("n") or 1) > 1, "several answers are asked for"),
         (body.get("logprobs") or body.get("top_logprobs") or body.get("prompt_logprobs"), "log-probabilities are asked for"),
         (body.get("echo"), "echo is asked for"),
+    ):
+        if found:
+            return what
+    return ""
+
+
+def ineligible(body: Mapping[str, Any]) -> str:
+    """What about the request rules delegation out; empty if nothing does."""
+    choice, asked = body.get("tool_choice"), beyond_flows(body)
+    for found, what in (
+        (asked, asked),
         (body.get("tools") or body.get("functions"), "the client brings tools"),
         (isinstance(choice, dict) or choice == "required", "a tool call is asked for"),
         (body["messages"][-1].get("role") not in ("user", "tool"), "the last message is not the user's"),

@@ -1,7 +1,7 @@
 """Between a flow, which knows replies and names, and the decision, which knows evidence and positions on the ladder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from classifiers import Rule
 from classifiers.answers import final_answer, same
@@ -10,8 +10,6 @@ from classifiers.posterior import Evidence, Posterior
 from router import cascading
 from router.cascade import Accept, Up
 from router.types import Reply
-
-NEVER = 2.0  # a threshold that no chance reaches: nothing below the top is accepted
 
 
 def evidence_of(reply: Reply) -> Evidence:
@@ -77,8 +75,3 @@ def reason(replies: Sequence[Reply], rule: Rule) -> str:
     if len(replies) > 1 and same(*(final_answer(reply.text) for reply in replies[-2:])) is False:
         return "disagreement"
     return "low confidence"
-
-
-def never(rule: Rule) -> Rule:
-    """The same rule, with nothing below the top accepted."""
-    return replace(rule, threshold=NEVER)

@@ -18,6 +18,7 @@ from router.errors import BadInput
 from router.grading import Grader
 from router.learn_judge import judge
 from router.tables import read_jsonl
+from router.wire import margin
 
 Row = dict[str, Any]
 Price = tuple[float, float]  # USD per million input and output tokens
@@ -70,9 +71,9 @@ def logprob_stats(choice: Mapping[str, Any]) -> Row:
     values = [float(token["logprob"]) for token in tokens]
     names = ("mean_logprob", "min_logprob", "p10_logprob", "p25_logprob", "p50_logprob")
     found = {**dict(zip(names, statistics(values), strict=True)), "logprob_tokens": len(values)}
-    others = [float(o["logprob"]) for o in tokens[0].get("top_logprobs") or [] if o.get("token") != tokens[0].get("token")]
-    margin = {"first_margin": values[0] - max(others)} if others else {}
-    return {**found, **margin, "first_logprobs": [round(value, 5) for value in values[:FIRST]]}
+    lead = margin(tokens[0])
+    first = {} if lead is None else {"first_margin": lead}
+    return {**found, **first, "first_logprobs": [round(value, 5) for value in values[:FIRST]]}
 
 
 def outcome_of(reply: Mapping[str, Any], price: Price, latency_s: float) -> Row:

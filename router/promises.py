@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,6 @@ from classifiers import Artifact, Rule
 from router import certificates
 from router.certificates import Certificate, Drift
 from router.config import Escalation
-from router.judging import never
 
 log = logging.getLogger("stepdown")
 UNCOVERED = "uncovered"  # a valid certificate, but the request samples otherwise than it was made with
@@ -22,18 +22,19 @@ class Promises:
     """
 
     def __init__(self, artefact: Artifact | None, settings: Escalation, fingerprints: Mapping[str, Any]) -> None:
-        self.artefact, self.settings = artefact, settings
-        self.fingerprints = dict(fingerprints)
+        self.settings = settings
         self.drift: dict[str, Drift] = {}
-        targets = artefact.cascades if artefact else {}
-        self.known = {target: certificates.of(artefact.manifest, target) for target in targets} if artefact else {}
+        manifest, targets = (artefact.manifest, artefact.cascades) if artefact else ({}, {})
+        self.known = {target: certificates.of(manifest, target) for target in targets}
+        # Every request asks for its state and only an alarm changes one, so hashing is done here.
+        self.states = {
+            target: certificates.state(found, {**fingerprints, "score": certificates.score_fingerprint(manifest, target)})
+            for target, found in self.known.items()
+        }
 
-    def state(self, target: str) -> str:
+    def state(self, target: str) -> certificates.State:
         """`valid`, `stale`, `retired`, `infeasible` or `none`."""
-        if self.artefact is None:
-            return "none"
-        here = {**self.fingerprints, "score": certificates.score_fingerprint(self.artefact.manifest, target)}
-        return certificates.state(self.known.get(target), here)
+        return self.states.get(target, "none")
 
     def covering(self, target: str, temperature: float | None) -> str:
         """The state for one request. temperature: None where it asks for none, which leaves it to the model."""
@@ -48,7 +49,7 @@ class Promises:
         found = self.known.get(target)
         if found is not None and state in ("valid", "infeasible"):
             return certificates.binding(rule, found)
-        return never(rule) if self.settings.without_certificate == "escalate" else rule
+        return replace(rule, threshold=certificates.ALWAYS_UP) if self.settings.without_certificate == "escalate" else rule
 
     def audited(self, target: str, error: bool) -> None:
         """One accepted answer was compared with the top tier's. Retires the certificate when its promise is found broken."""
@@ -59,7 +60,7 @@ class Promises:
         self.drift[target] = drift
         if drift.alarmed:
             why = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: {drift.errors} of {drift.audits} audited answers differed"
-            self.known[target] = certificates.retire(found, why)
+            self.known[target], self.states[target] = certificates.retire(found, why), "retired"
             log.warning("the certificate of auto:%s is retired: %s", target, why)
 
     def told(self) -> dict[str, Any]:

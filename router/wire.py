@@ -118,6 +118,12 @@ def needs(body: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(found)
 
 
+def margin(token: Mapping[str, Any]) -> float | None:
+    """Log-probability of an answer's token over its runner-up; None without alternatives."""
+    others = [float(o["logprob"]) for o in token.get("top_logprobs") or [] if o.get("token") != token.get("token")]
+    return float(token["logprob"]) - max(others) if others else None
+
+
 def forwarded(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     """The body as a tier gets it: its own model name, no server tools, and usage at the end of a stream unless declined."""
     sent = {**server_tools.without(body), "model": model}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deployments.pocket.facts import CAPITALS, SYMBOLS
+from router.blocks import begins
 
 Kind = Literal["single", "composite", "chain"]
 SPLIT, DIRECT = '{"plan": [{"each": "c1"}]}', '{"plan": []}'  # spaced as vLLM's grammar for JSON writes it
@@ -192,16 +193,11 @@ def chain(rng: random.Random) -> Task:
     return Task(" ".join([start, *text, ask]), ", ".join(results), "chain", count)
 
 
-def preview(text: str, most: int) -> str:
-    """The first `most` characters, cut at the end of a word: what a planner is shown of a block."""
-    return text if len(text) <= most else text[: most + 1].rsplit(None, 1)[0]
-
-
 def plan(rng: random.Random, draw: Draw = evenly) -> tuple[Task, Task]:
     """What a planner is asked about a task, and that task: each part of a composite by itself, anything else direct."""
     kind = rng.choices(["composite", "chain", "single"], [6, 2, 2])[0]
     about = chain(rng) if kind == "chain" else {"composite": composite, "single": single}[kind](rng, draw)
-    shown = preview(about.prompt, rng.randint(16, 100))
+    shown = begins(about.prompt, rng.randint(16, 100))
     return Task(f"plan {shown}", SPLIT if kind == "composite" else DIRECT, "plan", about.difficulty), about
 
 
