@@ -24,6 +24,8 @@ class Price(Settings):
     """USD per million input tokens"""
     usd_per_1m_output: Annotated[float, Field(ge=0)] | None = None
     """USD per million output tokens"""
+    usd_per_1m_cached_input: Annotated[float, Field(ge=0)] | None = None
+    """USD per million input tokens that were in the prefix cache; none: as other input"""
     usd_per_accelerator_hour: Annotated[float, Field(ge=0)] | None = None
     """USD per hour of one accelerator, busy or not"""
 
@@ -211,6 +213,29 @@ class Server(Settings):
     """ingress replicas"""
 
 
+class Ledger(Settings):
+    """Where every call is written down, and what is kept of it."""
+
+    url: str | None = None
+    """SQLAlchemy's address: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME (needed when ingress replicas run on
+    several machines; give the password by the environment, PGPASSWORD or PGPASSFILE). None: a file in the state folder,
+    STEPDOWN_STATE_DIR or ~/.local/state/stepdown"""
+    down: Literal["spool", "refuse"] = "spool"
+    """the database does not answer: keep serving and write rows to a local file until it does, or answer 503 at once"""
+    spool_max_s: Annotated[float, Field(ge=0)] = 600.0
+    """seconds that the spool may be in use before requests get 503"""
+    spool_max_bytes: Annotated[int, Field(gt=0)] = 256_000_000
+    """bytes that the spool may hold before requests get 503"""
+    store: Literal["nothing", "prompts", "all"] = "nothing"
+    """texts that are kept: none, prompts, or prompts and answers; learning from the log needs them"""
+    redact: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+    """module:function that a text goes through before it is kept: str -> str, or None to keep nothing of it"""
+    keep_days: Annotated[float, Field(gt=0)] | None = 90.0
+    """days that single rows are kept; sums by the hour stay. None: for ever"""
+    keep_bytes: Annotated[int, Field(gt=0)] | None = None
+    """size that the rows may have; the oldest go first. None: no limit"""
+
+
 class Config(Settings):
     """A ladder and how it is served. Tiers are listed cheapest first."""
 
@@ -224,6 +249,8 @@ class Config(Settings):
     """handing parts of a request down"""
     server: Server = Server()
     """the HTTP side"""
+    ledger: Ledger = Ledger()
+    """what every call cost, written down"""
 
     @property
     def names(self) -> list[str]:

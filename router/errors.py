@@ -10,6 +10,7 @@ StepdownError
     │   ├── NoTierFits     400  no tier can do what the request needs
     │   └── ToolNameConflict 400  a client's function is named like one of ours
     ├── BadKey             401
+    ├── NotAllowed         403  the key may not use this tier, target or page
     ├── NotFound           404  no such path
     │   └── UnknownModel   404
     ├── WrongMethod        405
@@ -17,6 +18,9 @@ StepdownError
     ├── DelegationFailed   502  no subtask, and no direct answer either
     ├── DeadlineExceeded   504
     ├── BudgetExceeded     429  the client's own limit of cost
+    ├── RateLimited        429  the key's requests or tokens by the minute, with Retry-After
+    ├── BudgetSpent        429  the key's budget by the day or month, with Retry-After
+    ├── LedgerDown         503  the ledger cannot be written, with Retry-After
     ├── TierFailed         502, or the tier's own status
     └── NoReplica          503  with Retry-After
 """
@@ -110,6 +114,45 @@ class BadKey(RequestFailed):
 
     def __init__(self) -> None:
         super().__init__("send the API key that `stepdown serve` printed: Authorization: Bearer KEY")
+
+
+class NotAllowed(RequestFailed):
+    """The key is known but may not do this."""
+
+    status, code, type = 403, "not_allowed", "invalid_request_error"
+
+
+class RateLimited(RequestFailed):
+    """The key has used up what it may ask for in a minute."""
+
+    status, code, type = 429, "rate_limit_exceeded", "requests"
+
+    def __init__(self, limit: int, unit: str, retry_after_s: float) -> None:
+        super().__init__(f"this key may use {limit} {unit} a minute; try again in {retry_after_s:.0f} s")
+        self.retry_after_s = max(1.0, retry_after_s)
+
+
+class BudgetSpent(RequestFailed):
+    """The key's budget does not hold what this request may cost."""
+
+    status, code, type = 429, "insufficient_quota", "insufficient_quota"
+
+    def __init__(self, budget_usd: float, period: str, left_usd: float, needed_usd: float, retry_after_s: float) -> None:
+        super().__init__(
+            f"this key's budget of {budget_usd:g} USD a {period} has {max(0.0, left_usd):.3g} USD left, "
+            f"the request may cost {needed_usd:.3g} USD; it is filled up again in {retry_after_s / 3600:.1f} h"
+        )
+        self.retry_after_s = max(1.0, retry_after_s)
+
+
+class LedgerDown(RequestFailed):
+    """No request is answered that could not be written down."""
+
+    status, code = 503, "ledger_unavailable"
+
+    def __init__(self, why: str, retry_after_s: float = 10.0) -> None:
+        super().__init__(f"the ledger cannot be written ({why}); try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
 
 
 class NotFound(RequestFailed):
