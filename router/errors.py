@@ -127,8 +127,10 @@ class RateLimited(RequestFailed):
 
     status, code, type = 429, "rate_limit_exceeded", "requests"
 
-    def __init__(self, limit: int, unit: str, retry_after_s: float) -> None:
-        super().__init__(f"this key may use {limit} {unit} a minute; try again in {retry_after_s:.0f} s")
+    def __init__(self, limit: int, unit: str, retry_after_s: float, needed: int = 0) -> None:
+        """needed: of a request that is larger than a whole minute's allowance, so that waiting does not help."""
+        mend = f"this request may need {needed}: shorten it, or ask for fewer" if needed else f"try again in {retry_after_s:.0f} s"
+        super().__init__(f"this key may use {limit} {unit} a minute; {mend}")
         self.retry_after_s = max(1.0, retry_after_s)
 
 
@@ -137,10 +139,15 @@ class BudgetSpent(RequestFailed):
 
     status, code, type = 429, "insufficient_quota", "insufficient_quota"
 
-    def __init__(self, budget_usd: float, period: str, left_usd: float, needed_usd: float, retry_after_s: float) -> None:
+    def __init__(
+        self, budget_usd: float, period: str, left_usd: float, needed_usd: float, retry_after_s: float, held_usd: float = 0.0
+    ) -> None:
+        """held_usd: set aside for requests in flight, where that alone stands in the way."""
+        when = f"{retry_after_s / 3600:.1f} h" if retry_after_s >= 360 else f"{retry_after_s:.0f} s"
+        held = f"requests in flight hold {held_usd:.3g} USD of it; try again in {when}"
         super().__init__(
             f"this key's budget of {budget_usd:g} USD a {period} has {max(0.0, left_usd):.3g} USD left, "
-            f"the request may cost {needed_usd:.3g} USD; it is filled up again in {retry_after_s / 3600:.1f} h"
+            f"the request may cost {needed_usd:.3g} USD; " + (held if held_usd else f"it is filled up again in {when}")
         )
         self.retry_after_s = max(1.0, retry_after_s)
 

@@ -11,12 +11,16 @@ from router.errors import (
     BadPlan,
     BadRequest,
     BudgetExceeded,
+    BudgetSpent,
     ContextTooLong,
     DeadlineExceeded,
     DelegationFailed,
+    LedgerDown,
     NoReplica,
+    NotAllowed,
     NotFound,
     NoTierFits,
+    RateLimited,
     RequestFailed,
     StepdownError,
     TierFailed,
@@ -47,6 +51,7 @@ MADE = [
     (NoTierFits({"small": "takes no tools"}), 400, "no_tier_fits", CLIENT),
     (ToolNameConflict("stepdown_x", "tools[0]"), 400, "tool_name_conflict", CLIENT),
     (BadKey(), 401, "invalid_api_key", CLIENT),
+    (NotAllowed("this key may not use tier large"), 403, "not_allowed", CLIENT),
     (NotFound("no such path"), 404, "not_found", CLIENT),
     (UnknownModel("gpt", ["small"], ["cheap"]), 404, "model_not_found", CLIENT),
     (WrongMethod("GET"), 405, "method_not_allowed", CLIENT),
@@ -58,6 +63,9 @@ MADE = [
     (DelegationFailed("nothing came back"), 502, "delegation_failed", SERVER),
     (DeadlineExceeded(60), 504, "deadline_exceeded", SERVER),
     (BudgetExceeded(0.2, 0.1), 429, "budget_exceeded", SERVER),
+    (RateLimited(60, "requests", 7.2), 429, "rate_limit_exceeded", "requests"),
+    (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), 429, "insufficient_quota", "insufficient_quota"),
+    (LedgerDown("disk full"), 503, "ledger_unavailable", SERVER),
 ]
 OTHERS = [(StepdownError, 500, "internal_error"), (BadInput, 500, "bad_input"), (BadConfig, 500, "bad_config"),
           (BadPlan, 500, "bad_plan")]  # fmt: skip
@@ -119,13 +127,25 @@ def test_the_tables_here_know_every_class():
     (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
     (DeadlineExceeded(2.5), ["2.5 s"]),
     (BudgetExceeded(0.2, 0.1), ["0.2 USD", "0.1 USD"]),
+    (RateLimited(60, "requests", 7.2), ["60 requests a minute", "try again in 7 s"]),
+    (RateLimited(100, "tokens", 60, needed=250), ["100 tokens a minute", "may need 250", "shorten it"]),
+    (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), ["5 USD a day", "0.1 USD left", "may cost 0.2 USD", "filled up again in 2.0 h"]),
+    (BudgetSpent(5.0, "month", 0.1, 0.2, 5.0, held_usd=3.0), ["a month", "in flight hold 3 USD", "try again in 5 s"]),
+    (LedgerDown("disk full"), ["disk full", "try again in 10 s"]),
 ])  # fmt: skip
 def test_a_message_says_what_was_found_and_what_is_allowed(error, says):
     assert [part for part in says if part not in str(error)] == []
 
 
-def test_no_replica_says_when_to_come_back():
-    assert NoReplica("small", "none runs").retry_after_s == 10.0
+@pytest.mark.parametrize("error, seconds", [
+    (NoReplica("small", "none runs"), 10.0),
+    (LedgerDown("disk full"), 10.0),
+    (RateLimited(60, "requests", 7.2), 7.2),
+    (RateLimited(60, "requests", 0.01), 1.0),  # a header of 0 would be read as: at once
+    (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), 7200.0),
+])  # fmt: skip
+def test_an_error_that_passes_says_when_to_come_back(error, seconds):
+    assert error.retry_after_s == seconds
 
 
 def test_a_tiers_body_without_an_error_is_replaced():
