@@ -129,8 +129,9 @@ class RateLimited(RequestFailed):
 
     def __init__(self, limit: int, unit: str, retry_after_s: float, needed: int = 0) -> None:
         """needed: of a request that is larger than a whole minute's allowance, so that waiting does not help."""
-        mend = f"this request may need {needed}: shorten it, or ask for fewer" if needed else f"try again in {retry_after_s:.0f} s"
-        super().__init__(f"this key may use {limit} {unit} a minute; {mend}")
+        again = f"try again in {retry_after_s:.0f} s"
+        shorten = f"this request may need {needed}: shorten it, or ask for fewer"
+        super().__init__(f"this key may use {limit} {unit} a minute; {shorten if needed else again}")
         self.retry_after_s = max(1.0, retry_after_s)
 
 
