@@ -2,12 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
+from router.schemas import fits
 from router.server_tools import ESCALATE, name_of
 from router.types import Reply
 
@@ -19,17 +16,6 @@ def own_limit(body: Mapping[str, Any]) -> bool:
     return body.get("max_tokens") is None and body.get("max_completion_tokens") is None
 
 
-@lru_cache(maxsize=256)
-def validator(schema: str) -> Draft202012Validator | None:
-    """None for a schema that is none: the tier has judged it, we do not."""
-    read = json.loads(schema)
-    try:
-        Draft202012Validator.check_schema(read)
-    except SchemaError:
-        return None
-    return Draft202012Validator(read)
-
-
 def fits_format(text: str, body: Mapping[str, Any]) -> bool:
     """Whether the text is what `response_format` asked for; True where nothing was asked."""
     wanted = body.get("response_format") or {}
@@ -37,11 +23,9 @@ def fits_format(text: str, body: Mapping[str, Any]) -> bool:
         return True
     try:
         read = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
-    schema = (wanted.get("json_schema") or {}).get("schema")
-    found = validator(json.dumps(schema, sort_keys=True)) if isinstance(schema, dict) else None
-    return found is None or found.is_valid(read)
+    return fits(read, (wanted.get("json_schema") or {}).get("schema"))
 
 
 def is_final(reply: Reply) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import isinf
 from typing import Any
 
 from classifiers import prompt_text
@@ -12,6 +13,11 @@ from router.types import Facts, Path, Request
 
 SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
 MOST_TOKENS = 10**9
+WHOLE = {  # -1 is vLLM's way to ask for all log-probabilities
+    "max_tokens": (0, MOST_TOKENS), "max_completion_tokens": (0, MOST_TOKENS), "n": (1, 128), "top_logprobs": (-1, 1_000),
+}  # fmt: skip
+HOTTEST = 100.0
+MOST_DEPTH = 100  # lists and objects within each other: JSON libraries give up between 128 and a few hundred
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -19,16 +25,49 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def parse(path: Path, raw: bytes) -> Request:
-    """Read a request body and check the fields we use. Raises BadRequest."""
+def _finite(text: str) -> float:
+    value = float(text)
+    if isinf(value):  # 1e999: would be sent on as Infinity, which is not JSON
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value
+
+
+def decoded(raw: bytes) -> Any:
+    """A body's JSON; of a key that stands twice the last value counts, for us and for the tier.
+
+    Raises BadRequest, also for what is JSON but would break further on: halves of characters, thousandfold nesting.
+    """
     try:
-        body = json.loads(raw, parse_constant=_no_constant)
+        body = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+        if b"\\ud" in raw or b"\\uD" in raw:  # only an escape can smuggle a lone surrogate into UTF-8
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise BadRequest(f"the body holds half a character (a lone surrogate, {half}); send whole ones") from None
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {str(error)[:120]}") from None
+    if raw.count(b"[") + raw.count(b"{") > MOST_DEPTH and deeper(body, MOST_DEPTH):
+        raise BadRequest(f"the body nests more than {MOST_DEPTH} lists and objects within each other; send a flatter one")
+    return body
+
+
+def deeper(value: Any, most: int) -> bool:
+    """Whether more than `most` lists and objects lie within each other. Level by level: recursion is what it guards."""
+    level, depth = [value], 0
+    while level and depth <= most:
+        depth += 1
+        held = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level = [part for parts in held for part in parts if isinstance(part, dict | list)]
+    return depth > most
+
+
+def parse(path: Path, raw: bytes) -> Request:
+    """Read a request body and check the fields we use. Raises BadRequest."""
+    body = decoded(raw)
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
     check_common(body)
-    check_messages(body.get("messages")) if path == "chat/completions" else check_prompt(body.get("prompt"))
+    check_messages(body.get("messages")) if path == "chat/completions" else check_text(body)
     return Request(path, body)
 
 
@@ -41,10 +80,16 @@ def check_common(body: Mapping[str, Any]) -> None:
     for field, kind, word in SHAPES:
         if body.get(field) is not None and not isinstance(body[field], kind):
             raise BadRequest(f"`{field}` must be {word}", field)
-    for field in ("max_tokens", "max_completion_tokens"):
+    schema = (body.get("response_format") or {}).get("json_schema")
+    if schema is not None and not isinstance(schema, dict):
+        raise BadRequest("`response_format.json_schema` must be an object", "response_format")
+    for field, (least, most) in WHOLE.items():
         value = body.get(field)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_TOKENS):
-            raise BadRequest(f"`{field}` must be a whole number from 0 to {MOST_TOKENS}", field)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
+            raise BadRequest(f"`{field}` must be a whole number from {least} to {most}", field)
+    heat = body.get("temperature")
+    if heat is not None and (not isinstance(heat, int | float) or isinstance(heat, bool) or not 0 <= heat <= HOTTEST):
+        raise BadRequest(f"`temperature` must be a number from 0 to {HOTTEST:g}", "temperature")
     server_tools.check(body)
 
 
@@ -71,6 +116,13 @@ def check_content(content: Any, where: str) -> None:
             raise BadRequest(f"`{where}`: a text part needs `text`", where)
 
 
+def check_text(body: Mapping[str, Any]) -> None:
+    """The body of a completion: a prompt, and no chat beside it that deciding might read."""
+    if "messages" in body:
+        raise BadRequest("`messages` belong to chat/completions; completions takes a `prompt`", "messages")
+    check_prompt(body.get("prompt"))
+
+
 def check_prompt(prompt: Any) -> None:
     """A text, texts, or token ids, as OpenAI has it."""
     texts = isinstance(prompt, list) and bool(prompt) and all(isinstance(p, str | int | list) for p in prompt)
@@ -91,9 +143,7 @@ def facts(request: Request) -> Facts:
         counted += json.dumps(tools)
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or 1
     read = body if request.path == "chat/completions" else {**body, "messages": None}
-    temperature = body.get("temperature")
-    sampled = float(temperature) if isinstance(temperature, int | float) else None
-    return Facts(text, counted, body["model"], max(1, asked), needs(read), sampled)
+    return Facts(text, counted, body["model"], max(1, asked), needs(read), body.get("temperature"))
 
 
 def prompt_of(prompt: Any) -> str:

@@ -31,6 +31,15 @@ def read(path=CHAT, **fields):
     (CHAT, {"max_tokens": 1.5}, "max_tokens"),
     (CHAT, {"max_tokens": True}, "max_tokens"),
     (CHAT, {"max_completion_tokens": "9"}, "max_completion_tokens"),
+    (CHAT, {"n": "2"}, "n"),
+    (CHAT, {"n": 0}, "n"),
+    (CHAT, {"n": 10_000}, "n"),
+    (CHAT, {"top_logprobs": "2"}, "top_logprobs"),
+    (CHAT, {"temperature": "0.5"}, "temperature"),
+    (CHAT, {"temperature": 10**400}, "temperature"),
+    (CHAT, {"response_format": {"type": "json_schema", "json_schema": 3}}, "response_format"),
+    (TEXT, {"messages": [USER]}, "messages"),
+    (TEXT, {"messages": None}, "messages"),
     (CHAT, {"messages": []}, "messages"),
     (CHAT, {"messages": "hello"}, "messages"),
     (CHAT, {"messages": [USER, 7]}, "messages[1]"),
@@ -57,6 +66,12 @@ def test_a_bad_field_is_named(path, fields, param):
     (b"\xff\xff", "not JSON"),
     (b'{"model": NaN}', "NaN is not JSON"),
     (b"[" * 100_000, "not JSON"),
+    (b'{"temperature": 1e999}', "1e999 is too large"),
+    (b'{"x": ' + b"9" * 5_000 + b"}", "not JSON"),
+    (b'{"x": "\\ud83d"}', "half a character"),
+    (b'{"x": "\xed\xa0\x80"}', "not JSON"),
+    ('{"x": "é"}'.encode("utf-16"), "not JSON"),
+    (b'{"x": ' + b"[" * 100 + b"]" * 100 + b"}", "nests more than 100"),
     (b"[]", "found list"),
     (b'"auto"', "found str"),
     (b"null", "found NoneType"),
@@ -180,6 +195,23 @@ def test_any_value_in_a_field_of_a_completion_is_read_or_refused(fields):
 @pytest.mark.parametrize("messages", [5, ["x"], [None], {"a": 1}])
 def test_messages_beside_a_prompt_are_read_or_refused(messages):
     refused_or_read(TEXT, {"model": "auto", "prompt": "hello", "messages": messages})
+
+
+@pytest.mark.parametrize("raw", [
+    b'{"model": "auto", "prompt": "\\ud83d\\ude00 \\\\ud800"}',
+    '\ufeff{"model": "auto", "prompt": "été 😀"}'.encode(),
+    b'{"model": "auto", "prompt": "x", "deep": ' + b"[" * 99 + b"]" * 99 + b"}",
+    b'{"model": "auto", "prompt": "' + b"[{" * 5_000 + b'"}',
+    b'{"model": "auto", "prompt": "x", "seed": 9223372036854775808, "x": 1e-999}',
+])  # fmt: skip
+def test_what_is_whole_is_read(raw):
+    assert json.loads(json.dumps(parse(TEXT, raw).body)) == json.loads(raw.decode("utf-8-sig"))
+
+
+def test_of_a_key_that_stands_twice_the_last_value_counts_for_us_and_for_the_tier():
+    request = parse(TEXT, b'{"model": "small", "prompt": "a", "model": "large", "prompt": "b"}')
+    assert (facts(request).wanted, facts(request).text) == ("large", "b")
+    assert forwarded(request.body, "large") == {"model": "large", "prompt": "b"}
 
 
 def test_a_prompt_of_deep_lists_is_read_or_refused():
