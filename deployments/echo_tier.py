@@ -11,6 +11,7 @@ from classifiers.text import content_text
 from deployments.tier import DONE, event
 from router import config
 from router.errors import TierFailed
+from router.trace import Reading
 from router.types import Path
 
 
@@ -44,7 +45,9 @@ class EchoTier:
         asked = len(json.dumps(body.get("messages") or body.get("prompt")).split())
         return {"prompt_tokens": asked, "completion_tokens": len(pieces), "total_tokens": asked + len(pieces)}
 
-    async def complete(self, path: Path, body: Mapping[str, Any]) -> bytes:
+    async def complete(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> bytes:
         await self.started()
         pieces = self.words(path, body)
         said: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
@@ -55,7 +58,9 @@ class EchoTier:
         answer = {**self.frame(path, "whole"), "choices": [said], "usage": self.usage(body, pieces)}
         return json.dumps(answer).encode()
 
-    async def stream(self, path: Path, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> AsyncIterator[bytes]:
         await self.started()
         frame, pieces = self.frame(path, "chunk"), self.words(path, body)
         for i, piece in enumerate(pieces):

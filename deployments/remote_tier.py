@@ -11,6 +11,7 @@ import httpx
 from deployments.tier import failure
 from router import config
 from router.errors import NoReplica, TierFailed
+from router.trace import Reading
 from router.types import Path
 
 
@@ -46,7 +47,9 @@ class RemoteTier:
             raise failure(self.name, response.status_code, raw)
         return response
 
-    async def complete(self, path: Path, body: Mapping[str, Any]) -> bytes:
+    async def complete(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> bytes:
         response = await self.send(self.request(path, body))
         try:
             return self.renamed(await response.aread())
@@ -55,7 +58,9 @@ class RemoteTier:
         finally:
             await response.aclose()
 
-    async def stream(self, path: Path, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> AsyncIterator[bytes]:
         response = await self.send(self.request(path, body))
         try:
             async for line in response.aiter_lines():

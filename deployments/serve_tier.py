@@ -10,6 +10,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.tier import failure
 from router.errors import NoReplica, TierFailed
+from router.trace import Reading
 from router.types import Path
 
 LOOK_EVERY_S = 2.0  # how often a request that waits for its first token asks whether a replica is there at all
@@ -53,11 +54,15 @@ class ServeTier:
             waiting.cancel()
         raise NoReplica(self.name, f"no first token within {self.timeout_s:.0f} s")
 
-    async def complete(self, path: Path, body: Mapping[str, Any]) -> bytes:
+    async def complete(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> bytes:
         _, text = await self.opened(path, body)
         return text.encode()
 
-    async def stream(self, path: Path, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> AsyncIterator[bytes]:
         items, text = await self.opened(path, body)
         try:
             yield text.encode()

@@ -5,21 +5,30 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
 from router.errors import NoReplica, TierFailed
+from router.trace import Reading
 from router.types import Path
 
 DONE = b"data: [DONE]\n\n"
 
 
 class Tier(Protocol):
-    """Two methods. Both raise RequestFailed before anything was answered."""
+    """Two methods. Both raise RequestFailed before anything was answered.
+
+    reading: filled with what was measured of the call, at the latest when the answer ends.
+    call_id: under which a measurement that comes later is told.
+    """
 
     name: str
 
-    async def complete(self, path: Path, body: Mapping[str, Any]) -> bytes:
+    async def complete(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> bytes:
         """The whole answer, as the JSON of an OpenAI response."""
         ...
 
-    def stream(self, path: Path, body: Mapping[str, Any]) -> AsyncGenerator[bytes]:
+    def stream(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> AsyncGenerator[bytes]:
         """Server-sent events, each of them whole, ending with usage (unless declined) and [DONE]."""
         ...
 

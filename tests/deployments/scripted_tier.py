@@ -72,7 +72,7 @@ class ScriptedTier:
         usage = self.usage(body, made)
         self.ledger.append((usage["prompt_tokens"], made))
 
-    async def complete(self, path: str, body: Mapping[str, Any]) -> bytes:
+    async def complete(self, path: str, body: Mapping[str, Any], reading: Any = None, call_id: str = "") -> bytes:
         said, made, finished = self.begin(body), 0, False
         try:
             await asyncio.sleep(said.wait_s)
@@ -95,7 +95,9 @@ class ScriptedTier:
             else:
                 self.running -= 1
 
-    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: str, body: Mapping[str, Any], reading: Any = None, call_id: str = ""
+    ) -> AsyncIterator[bytes]:
         said, made, finished = self.begin(body), 0, False
         frame = {"id": "scripted", "object": "chat.completion.chunk", "created": 1, "model": self.name}
         try:
