@@ -1,0 +1,38 @@
+"""Measurements that come before the call they belong to is written."""
+
+import threading
+from collections.abc import Callable, Iterable
+
+from deployments.rows import Busy
+
+LATE_S, LATE_MAX = 600.0, 20_000  # a reading waits so long for its call; so many at most
+
+
+class Late:
+    """Readings whose call is not written yet. They wait in memory: one that is lost leaves its call without a measurement."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.lock = threading.Lock()
+        self.waiting: dict[str, tuple[Busy, float]] = {}
+        self.dropped = 0
+
+    def of(self, ids: Iterable[str]) -> dict[str, Busy]:
+        with self.lock:
+            return {id: self.waiting[id][0] for id in ids if id in self.waiting} if self.waiting else {}
+
+    def settle(self, tried: dict[str, Busy], missing: set[str]) -> None:
+        """Keep those of `tried` that are `missing`, each until its time is over; forget the others."""
+        now = self.clock()
+        with self.lock:
+            for id, busy in tried.items():
+                _, until = self.waiting.pop(id, (busy, now + LATE_S))
+                if id in missing:
+                    self.waiting[id] = (busy, until)
+            old = [id for id, (_, until) in self.waiting.items() if until < now]
+            for id in old + list(self.waiting)[: max(0, len(self.waiting) - len(old) - LATE_MAX)]:
+                self.dropped += self.waiting.pop(id, None) is not None
+
+    def all(self) -> dict[str, Busy]:
+        with self.lock:
+            return {id: busy for id, (busy, _) in self.waiting.items()}
