@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 
-.PHONY: serve test check install demo bench-flows clean
+.PHONY: serve test check install demo bench-flows fuzz simulate-cluster clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
@@ -28,6 +28,13 @@ demo: install
 
 bench-flows: install
 	$(PY) -m benchmarks.flows
+
+# CASES generated requests at the wire parser, the flows and the endpoint
+fuzz: install
+	$(PY) -m benchmarks.fuzz --cases $(or $(CASES),100000)
+
+simulate-cluster: install
+	$(PY) -m benchmarks.simulation
 
 install: $(VENV)/.installed-$(EXTRA)
 

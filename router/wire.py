@@ -125,7 +125,7 @@ def check_text(body: Mapping[str, Any]) -> None:
 
 def check_prompt(prompt: Any) -> None:
     """A text, texts, or token ids, as OpenAI has it."""
-    texts = isinstance(prompt, list) and bool(prompt) and all(isinstance(p, str | int | list) for p in prompt)
+    texts = isinstance(prompt, list) and bool(prompt) and all(type(p) in (str, int, list) for p in prompt)  # true is an int too
     if not isinstance(prompt, str) and not texts:
         raise BadRequest("`prompt` must be a text or a list", "prompt")
 

@@ -34,6 +34,7 @@ HARD_TEXTS = st.sampled_from([
     "auto:nan", "auto:", "required", "none", "json_schema", "text", "image_url", "function",
 ])  # fmt: skip
 TEXTS = st.text(max_size=40) | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Lo"]), max_size=10) | HARD_TEXTS
+FLAT_TEXTS = st.text(st.characters(max_codepoint=0x17F), max_size=30)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 1e308, 2**63, 2**31, -1, 0, 1, 10**9, 10**9 + 1])
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
 KEYS = st.text(max_size=6) | st.sampled_from(["type", "name", "function", "parameters", "id", "role", "content", "text", "url"])

@@ -52,6 +52,7 @@ def read(path=CHAT, **fields):
     (TEXT, {"prompt": []}, "prompt"),
     (TEXT, {"prompt": {"a": 1}}, "prompt"),
     (TEXT, {"prompt": [1.5]}, "prompt"),
+    (TEXT, {"prompt": [True]}, "prompt"),
 ])  # fmt: skip
 def test_a_bad_field_is_named(path, fields, param):
     with pytest.raises(BadRequest) as caught:

@@ -1,0 +1,20 @@
+"""The ingress in process over echo tiers, without Ray, for tests that throw things at it."""
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from deployments import openapi
+from deployments.accounts import nobody
+from deployments.app import TIERS
+from deployments.ingress import Ingress, hashed
+from router.engine import Router
+
+KEY = {"authorization": "Bearer right"}
+
+
+def app_of(router: Router) -> Starlette:
+    tiers = {t.name: TIERS[t.engine](t, None, 5.0) for t in router.config.tiers}
+    app = Ingress(router, tiers, nobody(hashed("right")), router.config.server.max_body_bytes).app()
+    if not any(getattr(route, "path", "") == "/openapi.json" for route in app.routes):
+        app.router.routes.append(Route("/openapi.json", openapi.endpoint))
+    return app
