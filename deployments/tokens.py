@@ -33,7 +33,12 @@ def counter(vocabulary: bytes) -> Counter:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_buffer(vocabulary)
-    return lambda text: len(tokenizer.encode(readable(text), add_special_tokens=False).ids) + TEMPLATE_TOKENS
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(readable(text), add_special_tokens=False).ids) + TEMPLATE_TOKENS
+
+    count.exact = True  # what is set aside of a budget relies on it: router/bounds.py
+    return count
 
 
 def counters(config: Config) -> Mapping[str, Counter]:

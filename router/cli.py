@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "router.commands.learn_decide:show",
     "classifiers": "router.commands.learn_train:classifiers",
     "pocket": "deployments.pocket.commands:pocket",
+    "keys": "deployments.keys_command:keys",
     "demo": "deployments.demo:demo",
     "bench": "router.commands.bench:bench",
 }

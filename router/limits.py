@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from router.bounds import Size, capped, most
 from router.errors import NotAllowed, RateLimited
+
+__all__ = ["Key", "Period", "Rates", "Size", "Taken", "capped", "day_of", "month_of", "most", "named"]
 
 MINUTE_S = 60
 USUAL_ANSWER = 256  # tokens that an answer counts for until it is there, where the request sets no limit
@@ -74,18 +77,21 @@ class Key:
         """Whether this tier may be asked for by name: a key that was given targets alone leaves the choice to them."""
         return self.targets is None if self.tiers is None else tier in self.tiers
 
-    def allowed(self, wanted: str, target: str | None, names: Iterable[str]) -> None:
-        """Raises NotAllowed.
+    def allow(self, tier: str | None, target: str | None) -> None:
+        """One of the two is asked for. Raises NotAllowed."""
+        if tier is not None and not self.names_tiers(tier):
+            raise NotAllowed(f"key {self.name} may not ask for tier {tier!r}; its `model` may be {self.told()}")
+        if target is not None and self.targets is not None and target not in self.targets and not self.same_chance(target):
+            raise NotAllowed(f"key {self.name} may not use target {target!r}; its `model` may be {self.told()}")
 
-        wanted: the request's `model`. target: the target it stands for; None: it names a tier. names: the ladder.
-        """
-        if target is None:
-            if not self.names_tiers(wanted):
-                raise NotAllowed(f"key {self.name} may not ask for tier {wanted!r}; it may use {self.told()}")
-        elif self.targets is not None and target not in self.targets and not self.same_chance(target):
-            raise NotAllowed(f"key {self.name} may not use target {target!r}; it may use {self.told()}")
-        elif self.tiers is not None and not self.tiers & set(names):
-            raise NotAllowed(f"the tiers of key {self.name} ({', '.join(sorted(self.tiers))}) are none of this ladder")
+    @property
+    def limited(self) -> bool:
+        """Whether requests must be admitted."""
+        return self.budgeted or self.requests_per_minute is not None or self.tokens_per_minute is not None
+
+    @property
+    def budgeted(self) -> bool:
+        return self.usd_per_day is not None or self.usd_per_month is not None
 
     def same_chance(self, target: str) -> bool:
         """`0.9` and `0.90` are one target."""
@@ -175,12 +181,9 @@ class Rates:
     def share(self, limit: int) -> int:
         return max(1, limit // self.replicas)
 
-    def take(self, key: Key, input_tokens: int, answer_tokens: int | None, now_s: float) -> Taken:
-        """Count a request before it runs. Raises RateLimited, counting nothing.
-
-        answer_tokens: asked for; None: no limit was set, so a usual answer is counted until the real one is known.
-        """
-        needed = self.needed(key, input_tokens, answer_tokens)
+    def take(self, key: Key, size: Size, now_s: float) -> Taken:
+        """Count a request before it runs. Raises RateLimited, counting nothing."""
+        needed = self.needed(key, size)
         for limit, unit, minutes, amount in (
             (key.requests_per_minute, "requests", self.requests, 1),
             (key.tokens_per_minute, "tokens", self.tokens, needed),
@@ -191,15 +194,17 @@ class Rates:
                     raise RateLimited(limit, unit, wait_s)
         return self.count(key, needed, now_s)
 
-    def needed(self, key: Key, input_tokens: int, answer_tokens: int | None) -> int:
-        """Tokens to set aside. Raises RateLimited for what no minute holds."""
-        limit = key.tokens_per_minute
-        least = input_tokens + (answer_tokens or 1)
-        if limit is not None and least > self.share(limit):
-            raise RateLimited(limit, "tokens", MINUTE_S, needed=least)
-        if answer_tokens is not None or limit is None:
+    def needed(self, key: Key, size: Size) -> int:
+        """Tokens to set aside; where the request sets no limit, those of a usual answer until the real one is known.
+
+        Raises RateLimited for what no minute holds.
+        """
+        limit, least = key.tokens_per_minute, size.input_tokens + (size.answer_tokens or 1)
+        if limit is None or size.answer_tokens is not None and least <= self.share(limit):
             return least
-        return min(input_tokens + USUAL_ANSWER, self.share(limit))
+        if least > self.share(limit):
+            raise RateLimited(limit, "tokens", MINUTE_S, needed=least)
+        return min(size.input_tokens + USUAL_ANSWER, self.share(limit))
 
     def count(self, key: Key, tokens: int, now_s: float) -> Taken:
         if key.requests_per_minute is not None:

@@ -1,0 +1,197 @@
+"""Who asks, and whether they may: known by its key, within its limits a minute and its budgets."""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from deployments import budgets
+from deployments.budgets import settle_in
+from deployments.key_store import Stored, hashed, read, usable
+from router.errors import BadKey, LedgerDown
+from router.limits import RIGHTS, Key, Rates, Size, Taken
+
+__all__ = ["Grant", "Key", "Keys", "hashed", "settle_in"]
+log = logging.getLogger("stepdown")
+FRESH_S = 2.0  # older than this, the keys are read again while requests go on
+STALE_S = 4.0  # older than this, a request waits for that, so that a revoked key is refused after 5 s at the latest
+WAIT_S = 1.0  # at most: a database that does not answer stops no key that is known
+AGAIN_S = 0.25  # between two readings for keys that nobody knows: junk must not become work for the database
+RENEW_S = budgets.LEASE_S / 5
+THREADS = 4  # that speak with the database about budgets; requests of one key wait for each other there anyway
+GIVEN = Key("given", "given at the start", rights=frozenset(RIGHTS))
+NOBODY = Key("nobody", "nobody", rights=frozenset(RIGHTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to answer one request. To be settled once, whatever becomes of it."""
+
+    trace_id: str
+    key_id: str
+    usd: float
+    """set aside; 0: nothing was"""
+    taken: Taken
+
+
+class Keys:
+    """Made once for a process. Without an engine only the given key is known.
+
+    given_hash: SHA-256 of a key that needs no database and may do everything. insecure: who is not known is let in as nobody.
+    replicas: processes that share the requests, each of which gives its share of what a key may in a minute.
+    clock: Unix time, for days and months. ticks: seconds that never jump, for ages and minutes.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | None,
+        given_hash: str = "",
+        insecure: bool = False,
+        replicas: int = 1,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine, self.given_hash, self.insecure, self.clock, self.ticks = engine, given_hash, insecure, clock, ticks
+        self.rates = Rates(replicas)
+        self.found: Mapping[str, Stored] = {}
+        """hash -> key, those that are not revoked"""
+        self.read_s = self.tried_s = float("-inf")
+        """when the last reading that came back began, and the last that was tried"""
+        self.reading: Future[None] | None = None
+        self.live: set[str] = set()
+        """reservations of requests that are being answered here"""
+        self.renewing: asyncio.Task[None] | None = None
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
+
+    def close(self) -> None:
+        self.threads.shutdown()
+
+    # -- who asks ------------------------------------------------------------------------------------------------------
+
+    async def look_up(self, header: str) -> Key:
+        """The key of an Authorization header. A key that is new is found, one that was revoked is not after 5 s.
+
+        Raises BadKey, LedgerDown where a key is not known and the database cannot be asked.
+        """
+        hash_, now = key_hash(header), self.ticks()
+        if self.engine and hash_ and not self.is_given(hash_):
+            if hash_ not in self.found:
+                await self.wait_for_reading(since=now)
+                if self.read_s < now and not self.insecure:
+                    raise LedgerDown("the keys cannot be read")
+            elif self.read_s < now - STALE_S:
+                await self.wait_for_reading(since=now - STALE_S)
+        return self.known(header)
+
+    def known(self, header: str) -> Key:
+        """The same from what is known by now, without waiting: a new key may not be known yet. Raises BadKey."""
+        hash_, now = key_hash(header), self.ticks()
+        if self.is_given(hash_):
+            return GIVEN
+        if self.engine and max(self.read_s, self.tried_s) < now - FRESH_S:
+            self.start_reading()
+        found = self.found.get(hash_)  # a look-up by digest tells an attacker nothing: it cannot choose digests of keys
+        if found and hmac.compare_digest(found.hash, hash_):
+            return found.key
+        if self.insecure:
+            return NOBODY
+        raise BadKey
+
+    def is_given(self, hash_: str) -> bool:
+        return bool(self.given_hash) and hmac.compare_digest(hash_, self.given_hash)
+
+    async def wait_for_reading(self, since: float) -> None:
+        """Until the keys as they were at `since` or later are here. Gives up where a reading fails, or takes too long."""
+        while self.read_s < since:
+            if self.reading is None or self.reading.done():
+                if self.tried_s >= since:
+                    return
+                await asyncio.sleep(self.tried_s + AGAIN_S - self.ticks())
+            reading, left_s = self.start_reading(), self.tried_s + WAIT_S - self.ticks()
+            if left_s <= 0:
+                return
+            await asyncio.wait({asyncio.wrap_future(reading)}, timeout=left_s)
+
+    def start_reading(self) -> "Future[None]":
+        """Read the keys again, beside the event loop; the reading that is under way, if one is."""
+        if self.reading is None or self.reading.done():
+            self.tried_s = self.ticks()
+            self.reading = self.threads.submit(self.read, self.tried_s)
+        return self.reading
+
+    def read(self, began_s: float) -> None:
+        assert self.engine is not None
+        try:
+            self.found = {k.hash: k for k in usable(read(self.engine))}
+            self.read_s = began_s
+        except (SQLAlchemyError, ValueError) as error:
+            log.warning("the keys cannot be read, those that are known go on: %s", first_line(error))
+
+    # -- whether they may ----------------------------------------------------------------------------------------------
+
+    async def admit(self, key: Key, trace_id: str, size: Size, most_usd: float) -> Grant:
+        """Count a request and set aside what it may cost. Raises RateLimited, BudgetSpent, LedgerDown; then nothing is."""
+        taken = self.rates.take(key, size, self.ticks())
+        held = key.budgeted and most_usd > 0
+        if not held or self.engine is None:
+            return Grant(trace_id, key.id, 0.0, taken)
+        reserving = self.threads.submit(budgets.reserve, self.engine, trace_id, key, most_usd, self.clock())
+        try:
+            await asyncio.shield(asyncio.wrap_future(reserving))
+        except BaseException as error:
+            self.rates.undo(taken)
+            if isinstance(error, asyncio.CancelledError):  # the client left; the money may be set aside all the same
+                reserving.add_done_callback(lambda _: self.threads.submit(self.settled, trace_id, 0.0))
+            if isinstance(error, SQLAlchemyError):
+                raise LedgerDown("budgets cannot be kept") from error
+            raise
+        self.keep_alive(trace_id)
+        return Grant(trace_id, key.id, most_usd, taken)
+
+    async def settle(self, grant: Grant, spent_usd: float, tokens: int) -> None:
+        """The request is over: what was set aside beyond this is free again. Never raises; goes on if it is cancelled."""
+        self.rates.settle(grant.taken, tokens)
+        if grant.usd > 0:
+            self.live.discard(grant.trace_id)
+            settling = self.threads.submit(self.settled, grant.trace_id, spent_usd)
+            await asyncio.shield(asyncio.wrap_future(settling))
+
+    def settled(self, trace_id: str, spent_usd: float) -> None:
+        """In a thread. What cannot be settled runs out, and the ledger's own sums say what was spent."""
+        assert self.engine is not None
+        try:
+            budgets.settle(self.engine, trace_id, spent_usd)
+        except SQLAlchemyError as error:
+            log.warning("the budget of %s is settled when its reservation runs out: %s", trace_id, first_line(error))
+
+    def keep_alive(self, trace_id: str) -> None:
+        """Renew the reservation for as long as the request is answered here."""
+        self.live.add(trace_id)
+        if self.renewing is None or self.renewing.done():
+            self.renewing = asyncio.get_running_loop().create_task(self.renew())
+
+    async def renew(self) -> None:
+        assert self.engine is not None
+        while self.live:
+            await asyncio.sleep(RENEW_S)
+            try:
+                if self.live:
+                    await asyncio.to_thread(budgets.renew, self.engine, set(self.live), self.clock())
+            except SQLAlchemyError as error:
+                log.warning("reservations cannot be renewed: %s", first_line(error))
+
+
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def key_hash(header: str) -> str:
+    """Of the key in an Authorization header; empty if there is none."""
+    scheme, _, key = header.partition(" ")
+    return hashed(key.strip()) if scheme.lower() == "bearer" and key.strip() else ""

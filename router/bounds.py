@@ -1,0 +1,189 @@
+"""What a request may cost at most: what is set aside of a key's budget before anything is asked. Pure.
+
+A reservation is an upper bound or no budget is kept: tokens of the prompt as a tier counts them at most, and for each call
+that a flow may make the longest answer that it may get.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from classifiers.text import content_text
+from router import gates, server_tools
+from router.config import Config, Tier
+from router.cost import per_token
+from router.policy import Counter, tokens_at_most
+from router.types import Decision, Request
+
+if TYPE_CHECKING:
+    from router.engine import Router
+
+ANSWER_TOKENS = 4_096  # that an answer may have where the request sets no limit and the key has a budget; see `capped`
+PER_MESSAGE, PER_PROMPT, PER_TOOLS = 8, 64, 512  # tokens that a chat template adds, at most
+PER_RESULT = 100  # tokens around one subtask's result
+LAST_TURNS = 3  # of tool mode, beside one for each plan: the answer, one that can only answer, and that one mended
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Tokens of one plain call."""
+
+    input_tokens: int
+    """at most"""
+    answer_tokens: int | None
+    """asked for, of all answers together; None: the request sets no limit"""
+
+
+def most(
+    router: "Router", asked: Request, decided: Decision, flow: str, answer_cap: int | None = None
+) -> tuple[Size, float]:
+    """Size of the plain call, and USD that the whole request may cost.
+
+    flow: `direct`, `cascade`, `delegation` or `tools`. answer_cap: what `capped` adds to every call without a limit of its
+    own, if it does; None: nothing is added, so that an answer may fill the window.
+    """
+    allowed = [name for name in router.names if name not in decided.excluded]
+    allowed = [decided.tier] if flow == "direct" or decided.target in router.names else allowed
+    given = prompts_tokens(asked, [tier_of(router.config, name) for name in allowed], router.count)
+    answers, limit = answers_of(asked), asked_tokens(asked.body)
+    spend = Spend(router.config, given, limit, answers, answer_cap)
+    size = Size(given[decided.tier], None if limit is None else answers * limit)
+    return size, spend.usd(asked, decided, allowed, flow)
+
+
+def prompts_tokens(asked: Request, tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, int]:
+    """`prompt_tokens` by tier; tiers that share a counter and a window are counted once."""
+    counted: dict[tuple[Counter, int], int] = {}
+    for tier in tiers:
+        same = (count[tier.name], tier.context)
+        if same not in counted:
+            counted[same] = prompt_tokens(asked, tier, count[tier.name])
+    return {tier.name: counted[count[tier.name], tier.context] for tier in tiers}
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Prices of one request's calls, each at most. given: tier -> tokens of the prompt."""
+
+    config: Config
+    given: Mapping[str, int]
+    limit: int | None
+    """tokens asked for one answer"""
+    answers: int
+    answer_cap: int | None = None
+
+    def usd(self, asked: Request, decided: Decision, allowed: Sequence[str], flow: str) -> float:
+        if flow == "direct" or asked.path != "chat/completions":
+            return self.call(decided.tier)
+        top, offered = allowed[-1], server_tools.read(asked.body)
+        below = sum(map(self.tried, allowed[:-1])) if decided.ladder or offered.escalate else 0.0
+        if flow == "delegation":
+            return self.delegation(top, decided)
+        if flow == "tools" or offered.delegate:
+            return below + self.tools(top)
+        return below + (self.tried(top) if gates.json_wanted(asked.body) or offered.escalate else self.call(top))
+
+    def output(self, tier: Tier, given: int) -> int:
+        """Tokens of one answer."""
+        if self.limit is not None:
+            return min(self.limit, tier.context)
+        caps = self.answer_cap is not None and tier.context - given >= self.answer_cap
+        return self.answer_cap if caps and self.answer_cap else tier.context
+
+    def call(self, name: str, more: int = 0) -> float:
+        """One call. more: tokens of the prompt that are added to the client's."""
+        tier = tier_of(self.config, name)
+        price_in, price_out = per_token(tier)
+        given = self.given[name] + more
+        return price_in * given + price_out * self.output(tier, given) * self.answers
+
+    def tried(self, name: str) -> float:
+        """An attempt: asked once more where its answer has the wrong form, and shown a function of ours."""
+        return 2 * self.call(name, PER_TOOLS)
+
+    def results(self) -> int:
+        """Tokens of the results of one plan, as the merging tier sees them."""
+        settings = self.config.delegation
+        return settings.max_subtasks * (settings.digest_over_tokens + PER_RESULT)
+
+    def delegation(self, top: str, decided: Decision) -> float:
+        """Plan and parts within their own budget, then one final or plain answer."""
+        seen = decided.considered
+        direct = seen.direct_usd if seen else self.call(top)
+        return self.config.delegation.max_cost_ratio * float(direct) + self.call(top, self.results())
+
+    def tools(self, top: str) -> float:
+        """Turns of the top tier, each with what was said before it, and the parts within their own budget."""
+        settings, tier = self.config.delegation, tier_of(self.config, top)
+        price_in, price_out = per_token(tier)
+        said = self.output(tier, self.given[top]) + self.results()
+        turns = sum(self.call(top, PER_TOOLS + k * said) for k in range(settings.max_plans + LAST_TURNS))
+        direct = price_in * self.given[top] + price_out * (self.limit or settings.min_answer_tokens)
+        return turns + settings.max_cost_ratio * direct
+
+
+def tier_of(config: Config, name: str) -> Tier:
+    return next(tier for tier in config.tiers if tier.name == name)
+
+
+def asked_tokens(body: Mapping[str, Any]) -> int | None:
+    """The client's limit of one answer; where it set two, the larger. 0 is none to some backends."""
+    return max(body.get("max_completion_tokens") or 0, body.get("max_tokens") or 0) or None
+
+
+def answers_of(asked: Request) -> int:
+    """How many answers the request may make."""
+    wanted = [asked.body.get(name) for name in ("n", "best_of")]
+    prompt = asked.body.get("prompt")
+    prompts = len(prompt) if asked.path == "completions" and isinstance(prompt, list) and not is_ids(prompt) else 1
+    return prompts * max([1, *(n for n in wanted if isinstance(n, int))])
+
+
+def is_ids(prompt: Sequence[Any]) -> bool:
+    """One prompt as token ids, not a list of prompts."""
+    return all(isinstance(item, int) for item in prompt)
+
+
+def prompt_tokens(asked: Request, tier: Tier, count: Counter) -> int:
+    """Tokens of the prompt at most. Pictures may fill the window."""
+    if asked.path == "completions":
+        return completion_tokens(asked.body["prompt"], count)
+    body, messages = asked.body, asked.body["messages"]
+    around = PER_PROMPT + PER_MESSAGE * len(messages) + (PER_TOOLS if body.get("tools") or body.get("functions") else 0)
+    return (tier.context if pictures(messages) else 0) + around + at_most(all_text(body), count)
+
+
+def pictures(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a message has a part that is no text."""
+    return any(not gates.is_text(message.get("content")) for message in messages)
+
+
+def completion_tokens(prompt: Any, count: Counter) -> int:
+    """Of all prompts together."""
+    prompts = [prompt] if isinstance(prompt, str) or is_ids(prompt) else prompt
+    return sum(at_most(p, count) if isinstance(p, str) else len(p) if isinstance(p, list) else 1 for p in prompts) + PER_PROMPT
+
+
+def at_most(text: str, count: Counter) -> int:
+    """A tier's own tokenizer counts exactly; an estimate does not, but no tokenizer makes more tokens than bytes."""
+    return count(text) if getattr(count, "exact", False) else tokens_at_most(text)
+
+
+def all_text(body: Mapping[str, Any]) -> str:
+    """Everything that a chat template may write: texts as they are, calls and tools as JSON."""
+    texts = [content_text(message.get("content")) for message in body["messages"]]
+    beside = [{k: v for k, v in message.items() if k != "content"} for message in body["messages"]]
+    fields = ("tools", "functions", "documents", "chat_template_kwargs", "response_format")
+    return "\n".join([*texts, *map(json.dumps, beside), *(json.dumps(body[name]) for name in fields if body.get(name))])
+
+
+def capped(body: Mapping[str, Any], tier: Tier, count: Counter) -> Mapping[str, Any]:
+    """The body with a limit of its answer, for keys with a budget: without one a whole window would have to be set aside.
+
+    Where the window leaves less than that, it is the limit itself.
+    """
+    if asked_tokens(body) is not None:
+        return body
+    given = prompt_tokens(Request("completions" if "prompt" in body else "chat/completions", body), tier, count)
+    return {**body, "max_tokens": ANSWER_TOKENS} if tier.context - given >= ANSWER_TOKENS else body
