@@ -21,7 +21,7 @@ check: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
-	$(PY) -m pytest -m "not ray and not ladder"
+	$(PY) -m pytest -m "not ray and not ladder and not slow"
 
 demo: install
 	$(VENV)/bin/stepdown demo

@@ -8,6 +8,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
+from deployments.placement import bundles
 from router import config
 from router.types import Path
 
@@ -48,7 +49,6 @@ def bind(tier: config.VllmTier) -> Any:
     replicas: dict[str, Any] = {"num_replicas": tier.replicas}
     if tier.max_replicas:
         replicas = {"autoscaling_config": {"min_replicas": tier.replicas, "max_replicas": tier.max_replicas}}
-    bundle = {"CPU": tier.cpus} | ({"GPU": 1} if tier.accelerator else {})
     settings: dict[str, Any] = {
         "model_loading_config": {"model_id": tier.name, "model_source": tier.source},
         "deployment_config": {
@@ -57,7 +57,7 @@ def bind(tier: config.VllmTier) -> Any:
             "ray_actor_options": {"num_cpus": 0},
         },
         "engine_kwargs": {"max_model_len": tier.context, **tier.engine_kwargs},
-        "placement_group_config": {"bundles": [bundle] * tier.tensor_parallel},
+        "placement_group_config": {"bundles": bundles(tier)},
         "runtime_env": {"env_vars": tier.env},
     }
     if tier.accelerator:

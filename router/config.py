@@ -85,12 +85,26 @@ class VllmTier(Tier):
     """Ray's name of the accelerator, such as H100; none: the model runs on CPUs"""
     cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs that Ray reserves for one replica; fractions let several share a small machine"""
+    resources: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,62}$")], Annotated[float, Field(gt=0)]] = {}
+    """Ray resources that a replica reserves besides, for each accelerator: marks of the nodes that it may run on, such as
+    {tier-large: 0.01} for nodes started with `ray start --resources '{"tier-large": 1}'`"""
     max_ongoing: Annotated[int, Field(ge=1)] = 64
     """requests that one replica takes at once; more wait"""
     engine_kwargs: dict[str, Any] = {}
     """passed on to vLLM as they are"""
     env: dict[str, str] = {}
     """environment variables of the replicas"""
+
+    @field_validator("resources")
+    @classmethod
+    def no_twin(cls, resources: dict[str, float]) -> dict[str, float]:
+        """What has a setting of its own has it once. Ray takes a quantity above one only whole."""
+        twins = {"CPU": "cpus", "GPU": "accelerator and tensor_parallel"}
+        if name := next((name for name in twins if name in resources), None):
+            raise ValueError(f"{name} has a setting of its own: {twins[name]}")
+        if odd := next((name for name, n in resources.items() if n > 1 and n != int(n)), None):
+            raise ValueError(f"{odd}: {resources[odd]:g} is neither whole nor below 1")
+        return resources
 
     @property
     def accelerators(self) -> int:
