@@ -25,14 +25,15 @@ from classifiers.base import BATCH, sigmoid
 from classifiers.choose import Rule
 from classifiers.costs import constant_costs
 from classifiers.errors import BadArtifact
+from classifiers.inputs import check_features, check_heads, check_names, named
 from classifiers.posterior import Posterior, restore
 from classifiers.registry import rebuild
 from classifiers.sufficiency import Sufficiency
 from classifiers.view import View
 
 Floats = NDArray[np.float64]
-FORMAT = 4
-READABLE = (3, 4)  # format 3 knew one mean cost a tier
+FORMAT = 5
+READABLE = (3, 4, 5)  # format 3 knew one mean cost a tier, 4 did not name its inputs
 MODEL, MANIFEST, ANSWERS = "model.skops", "manifest.json", "answers.skops"
 TRUSTED: list[str] = []  # nothing beyond what skops trusts by itself; never read from the file
 
@@ -125,9 +126,10 @@ def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any], po
     folder = Path(folder)
     data = _canonical(skops.io.dumps(model.state()))
     full = {
-        **manifest,
+        **{key: value for key, value in manifest.items() if key != "answers_sha256"},
         "format": FORMAT,
         "scikit_learn": sklearn.__version__,
+        "inputs": named(posterior),
         "model_sha256": hashlib.sha256(data).hexdigest(),
     }
     answers = None if posterior is None else _canonical(skops.io.dumps(posterior.state()))
@@ -175,6 +177,7 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
         raise BadArtifact(
             f"{folder}: trained for tiers {manifest['tiers']}, asked for {list(tiers)}; train again"
         )
+    check_names(str(Path(folder) / MANIFEST), manifest)
     path = Path(folder) / MODEL
     data = _checked(path, manifest["model_sha256"])
     model = rebuild(skops.io.loads(data, trusted=TRUSTED))
@@ -182,6 +185,7 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
         raise BadArtifact(f"{path}: holds a bare {type(model).__name__}, expected a calibrated classifier; train again")
     if manifest["format"] == 3:
         model.restore({"cost_": constant_costs(np.array(manifest["costs"], dtype=np.float64))})
+    check_features(str(path), model.cost_)
     return Artifact(
         model=model,
         manifest=manifest,
@@ -207,4 +211,6 @@ def _checked(path: Path, sha256: str) -> bytes:
 def _posterior(folder: Path, manifest: Mapping[str, Any]) -> Posterior | None:
     if "answers_sha256" not in manifest:
         return None
-    return restore(skops.io.loads(_checked(folder / ANSWERS, manifest["answers_sha256"]), trusted=TRUSTED))
+    found = restore(skops.io.loads(_checked(folder / ANSWERS, manifest["answers_sha256"]), trusted=TRUSTED))
+    check_heads(str(folder / ANSWERS), found)
+    return found

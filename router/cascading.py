@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.choose import Rule
-from classifiers.posterior import Answered, Evidence, Posterior, key
+from classifiers.posterior import Posterior, key
+from classifiers.signals import Answered, Evidence
 
 Floats = NDArray[np.float64]
 RIDGE = 300.0  # on standardised features: with few rows a probe is worth its mean in training

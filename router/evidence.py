@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.answers import final_answer, normal, same
-from classifiers.posterior import (
+from classifiers.signals import (
     LOGPROB_SIGNALS,
     PLAIN_SIGNALS,
     PREFIX,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from classifiers import Rule
 from classifiers.answers import final_answer, same
 from classifiers.artifact import Floats
-from classifiers.posterior import Evidence, Posterior
+from classifiers.posterior import Posterior
+from classifiers.signals import Evidence
 from router import cascading
 from router.cascade import Accept, Up
 from router.types import Reply

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classifiers.posterior import statistics
+from classifiers.signals import statistics
 from router.errors import BadInput
 from router.grading import Grader
 from router.learn_judge import judge

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from classifiers import Artifact, Rule
-from classifiers.posterior import Posterior, Seen, fit_posterior
+from classifiers.posterior import Posterior, fit_posterior
+from classifiers.signals import Seen
 from classifiers.sufficiency import folds_of
 from classifiers.view import View
 from router import certificates as ct

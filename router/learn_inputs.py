@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from classifiers import CLASSIFIERS, DEFAULT, Artifact, BadArtifact, Rule, load
 from classifiers.artifact import MANIFEST, manifest_text, read_manifest
-from classifiers.posterior import Seen
+from classifiers.signals import Seen
 from router.errors import BadInput
 from router.evidence import read_seen
 from router.outcomes import Outcomes, join, parse_tiers, read_outcomes

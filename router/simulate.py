@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.posterior import Answered, Posterior, Seen, fit_posterior
+from classifiers.posterior import Posterior, fit_posterior
+from classifiers.signals import Answered, Seen
 from router import evaluation as ev
 from router.cascading import NEVER, Ground, Plan, make_plan, plan, values
 from router.learn_measures import Frontier

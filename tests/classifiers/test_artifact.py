@@ -1,5 +1,6 @@
 """An artefact proves where it fits, and the same content is the same bytes."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import skops.io
 
 from classifiers import BadArtifact, Rule, Sufficiency, load, save
+from classifiers.inputs import FEATURE_NAMES
 
 TEXTS = [f"add {i} and {i * 7}" if i % 2 else f"prove that {i} is prime because of theorem {i}" for i in range(60)]
 Y = np.array([[i % 2, 1.0 - (i % 7 == 0)] for i in range(60)], dtype=float)
@@ -63,6 +65,11 @@ def change(folder, **values):
     ({"format": 99}, "format 99"),
     ({"scikit_learn": "0.1.2"}, "trained with scikit-learn 0.1.2, here is"),
     ({"model_sha256": "feed"}, "the manifest says feed"),
+    ({"inputs": {"features": FEATURE_NAMES[1:]}}, f"expected {FEATURE_NAMES[0]}; train again"),
+    ({"inputs": {"features": ["poems", *FEATURE_NAMES[:0:-1]]}}, f"found poems, expected {FEATURE_NAMES[0]}; train again"),
+    ({"inputs": {"features": FEATURE_NAMES[::-1]}}, "other features .* in another order; train again"),
+    ({"inputs": {"features": [*FEATURE_NAMES[:-1], "negation#00000000"]}}, "found negation#00000000, expected negation#"),
+    ({"inputs": None}, "its inputs are None, expected names of features; train again"),
     ({"tiers": ["small", "huge"]}, r"trained for tiers \['small', 'huge'\], asked for \['small', 'large'\]"),
 ])  # fmt: skip
 def test_refuses_what_does_not_fit_with_both_values(folder, values, said):
@@ -94,3 +101,14 @@ def test_refuses_a_manifest_that_is_none(folder, content):
 def test_says_what_to_do_where_there_is_none(tmp_path):
     with pytest.raises(BadArtifact, match="stepdown train"):
         load(tmp_path / "nothing")
+
+
+def test_older_formats_that_named_no_inputs_are_read_where_the_sizes_fit(folder, model):
+    change(folder, format=4, inputs=None)
+    assert np.array_equal(load(folder).predict(TEXTS[:3]), model.predict_proba(TEXTS[:3]))
+    state = skops.io.load(folder / "model.skops", trusted=[])
+    state["learned"]["cost_"]["coef"] = state["learned"]["cost_"]["coef"][1:]
+    skops.io.dump(state, folder / "model.skops")
+    change(folder, model_sha256=hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest())
+    with pytest.raises(BadArtifact, match=f"made for {len(FEATURE_NAMES) - 1} features, this version has {len(FEATURE_NAMES)}"):
+        load(folder)

@@ -1,5 +1,8 @@
 """What an answer tells: heads by set of answers, missing evidence, agreement, and the way to disk and back."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 import skops.io
@@ -9,7 +12,8 @@ from synthetic import make_ladder
 from classifiers import BadArtifact, Rule, Sufficiency, load, save
 from classifiers.answers import final_answer, normal, same
 from classifiers.errors import BadTraining
-from classifiers.posterior import LOGPROB_SIGNALS, Evidence, Posterior, restore, signals, statistics
+from classifiers.posterior import Posterior, restore
+from classifiers.signals import AGREEMENT, LOGPROB_SIGNALS, SIGNALS, Evidence, signals, statistics
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +126,51 @@ def test_too_few_rows_are_refused():
         make_ladder(10).posterior()
 
 
-def test_an_artefact_holds_it_and_its_hash_is_checked(ladder, posterior, tmp_path):
+@pytest.fixture
+def folder(ladder, posterior, tmp_path):
     texts = [f"prompt number {i} of many" for i in range(40)]
     model = Sufficiency("length").fit(texts, ladder.y[:40])
     cascades = {"cheap": {"kind": "cascade", "value": 0.2}}
     manifest = {"tiers": ["a", "b", "c"], "costs": [0.1, 0.2, 1.0], "rules": {}, "cascades": cascades}
     save(tmp_path / "artefact", model, manifest, posterior)
-    found = load(tmp_path / "artefact")
+    return tmp_path / "artefact"
+
+
+def change(folder, **values):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **values}))
+
+
+def test_an_artefact_holds_it_and_its_hash_is_checked(folder):
+    found = load(folder)
     assert found.posterior is not None and found.cascades["cheap"] == Rule("cascade", 0.2)
-    save(tmp_path / "plain", model, manifest)
-    assert load(tmp_path / "plain").posterior is None
-    with (tmp_path / "artefact" / "answers.skops").open("ab") as file:
+    save(folder.with_name("plain"), found.model, found.manifest)
+    assert load(folder.with_name("plain")).posterior is None
+    with (folder / "answers.skops").open("ab") as file:
         file.write(b"x")
     with pytest.raises(BadArtifact, match=r"answers\.skops: sha256"):
-        load(tmp_path / "artefact")
+        load(folder)
+
+
+@pytest.mark.parametrize("kind, names, said", [
+    ("signals", [*SIGNALS[:-1], "entropy"], "other signals than this version's: found entropy, expected truncated; train again"),
+    ("signals", [*SIGNALS, "entropy"], "found entropy, expected none; train again"),
+    ("agreement", [*AGREEMENT[:2]], r"found none, expected agree_odds_a, agree_odds_b, agree_length_a \.\.\.; train again"),
+])  # fmt: skip
+def test_heads_for_other_signals_are_refused_by_name(folder, kind, names, said):
+    inputs = json.loads((folder / "manifest.json").read_text())["inputs"]
+    change(folder, inputs={**inputs, kind: names})
+    with pytest.raises(BadArtifact, match=said):
+        load(folder)
+
+
+def test_heads_without_names_are_refused_by_their_size(folder):
+    change(folder, format=4, inputs=None)
+    assert load(folder).posterior is not None
+    state = skops.io.load(folder / "answers.skops", trusted=[])
+    head = state["heads"]["full:0,1"]
+    state["heads"]["full:0,1"] = {**head, **{part: head[part][:-4] for part in ("coef", "mean", "scale")}}
+    skops.io.dump(state, folder / "answers.skops")
+    change(folder, answers_sha256=hashlib.sha256((folder / "answers.skops").read_bytes()).hexdigest())
+    with pytest.raises(BadArtifact, match="head full:0,1 takes 35 numbers, this version gives it 39; train again"):
+        load(folder)

@@ -7,7 +7,9 @@ import pytest
 
 from deployments import fingerprints
 from deployments.pocket import tasks
-from router.config import Config
+from router.config import Config, load_config
+from router.engine import load_artefact
+from router.promises import Promises
 
 SMALL = Path(tasks.__file__).parent / "models" / "small"
 
@@ -47,3 +49,9 @@ def test_settings_that_change_answers_count_and_others_do_not(folder):
 
 def test_a_model_that_is_not_here_is_known_by_its_name():
     assert of("org/model") != of("org/other")
+
+
+def test_the_shipped_ladder_is_the_one_its_certificates_were_made_for():
+    config = load_config("pocket")
+    promises = Promises(load_artefact(config), config.escalation, fingerprints.of(config))
+    assert promises.states == dict.fromkeys(("cheap", "balanced", "quality"), "valid")

@@ -12,7 +12,8 @@ from pyarrow import parquet
 from synthetic import make_ladder
 
 from classifiers import Rule, load
-from classifiers.posterior import SIGNALS, fit_posterior
+from classifiers.posterior import fit_posterior
+from classifiers.signals import SIGNALS
 from router import certificates as ct
 from router.cascading import Ask, plan, step
 from router.cli import main

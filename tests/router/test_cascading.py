@@ -5,7 +5,7 @@ import pytest
 from synthetic import make_ladder
 
 from classifiers import Rule
-from classifiers.posterior import Evidence
+from classifiers.signals import Evidence
 from router.cascading import Accept, Ask, step
 
 ALL = (0, 1, 2)

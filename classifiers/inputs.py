@@ -1,0 +1,63 @@
+"""What the columns of an artefact's numbers stand for, by name: numbers made for other columns are refused, never multiplied.
+
+A group of signs or words has its contents' checksum behind its name: the same name over other words is another column.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from classifiers.errors import BadArtifact
+from classifiers.features import FEATURES, SIGN_GROUPS, WORD_GROUPS
+from classifiers.posterior import Posterior
+from classifiers.signals import AGREEMENT, SIGNALS, design_width
+
+GROUPS: Mapping[str, str] = {**SIGN_GROUPS, **WORD_GROUPS}
+FEATURE_NAMES = [f"{name}#{zlib.crc32(GROUPS[name].encode()):08x}" if name in GROUPS else name for name in FEATURES]
+KINDS = {"features": FEATURE_NAMES, "signals": [*SIGNALS], "agreement": [*AGREEMENT]}
+
+
+def named(posterior: Posterior | None) -> dict[str, list[str]]:
+    """For the manifest: the columns that this code's classifiers, and heads on answers where there are any, look at."""
+    return {kind: names for kind, names in KINDS.items() if posterior is not None or kind == "features"}
+
+
+def check_names(where: str, manifest: Mapping[str, Any]) -> None:
+    """Refuse an artefact made for other columns. Raises BadArtifact; formats that named none are checked by size alone."""
+    if manifest["format"] < 5:
+        return
+    found = manifest.get("inputs")
+    wanted = named(None) if "answers_sha256" not in manifest else KINDS
+    if not isinstance(found, Mapping) or set(found) != set(wanted):
+        raise BadArtifact(f"{where}: its inputs are {found!r:.80}, expected names of {', '.join(wanted)}; train again")
+    for kind, names in wanted.items():
+        if found[kind] != names:
+            raise BadArtifact(f"{where}: for other {kind} than this version's: {difference(found[kind], names)}; train again")
+
+
+def difference(found: Sequence[str], expected: Sequence[str], shown: int = 3) -> str:
+    """What one list of names has that the other lacks, or that only their order differs."""
+    extra = [name for name in found if name not in expected]
+    missing = [name for name in expected if name not in found]
+    if not extra and not missing:
+        return f"the same {len(expected)} in another order"
+    return ", ".join(
+        f"{word} {', '.join(map(str, names[:shown])) or 'none'}{' ...' * (len(names) > shown)}"
+        for word, names in (("found", extra), ("expected", missing))
+    )
+
+
+def check_features(where: str, cost: Mapping[str, Any]) -> None:
+    """Refuse a model for another number of features. cost: see costs.py, which every model has. Raises BadArtifact."""
+    found = len(cost["coef"])
+    if found != len(FEATURES):
+        raise BadArtifact(f"{where}: made for {found} features, this version has {len(FEATURES)}; train again")
+
+
+def check_heads(where: str, posterior: Posterior) -> None:
+    """Refuse heads that are not as wide as what they would be multiplied with. Raises BadArtifact."""
+    for name, head in posterior.heads.items():
+        view, _, tiers = name.partition(":")
+        found, expected = head.coef.shape[0], design_width(view, posterior.n_tiers, tiers.count(",") + 1)
+        if found != expected:
+            raise BadArtifact(f"{where}: head {name} takes {found} numbers, this version gives it {expected}; train again")
