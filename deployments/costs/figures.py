@@ -1,0 +1,130 @@
+"""What one group of requests and calls comes to; groups add up to the whole."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from router.types import Role
+
+LOOKED_AT: tuple[Role, ...] = ("attempt", "probe")  # calls whose answer is looked at before it is accepted
+MICRO = 6
+NANO = 9  # decimals of USD that are told: sums in another order differ beyond
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counts, tokens, USD and accelerator-seconds. A request belongs to the tier that answered, a call to the tier called."""
+
+    requests: int = 0
+    failed: int = 0
+    delegated: int = 0
+    accepted: int = 0
+    """requests that a cascade ended below the top tier"""
+    calls: int = 0
+    attempts: int = 0
+    audits: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float = 0.0
+    """of all calls, by token price, audits included"""
+    audit_usd: float = 0.0
+    requests_usd: float = 0.0
+    """of all requests, audits left out"""
+    covered_usd: float = 0.0
+    """of requests whose counterfactual is known, audits left out"""
+    counterfactual_usd: float = 0.0
+    busy_s: float = 0.0
+    idle_s: float = 0.0
+    busy_usd: float = 0.0
+    idle_usd: float = 0.0
+
+    def called(self, row: Mapping[str, Any]) -> None:
+        """Add sums of calls that share a role."""
+        self.calls += row["calls"]
+        self.input_tokens += row["input_tokens"]
+        self.output_tokens += row["output_tokens"]
+        self.cached_tokens += row["cached_tokens"]
+        self.cost_usd += row["cost_usd"]
+        if row["role"] == "audit":
+            self.audits += row["calls"]
+            self.audit_usd += row["cost_usd"]
+        if row["role"] in LOOKED_AT:
+            self.attempts += row["calls"]
+
+    def asked(self, row: Mapping[str, Any], top: str) -> None:
+        """Add sums of requests that share flow and answering tier. top: the largest tier."""
+        self.requests += row["requests"]
+        self.failed += row["failed"]
+        self.requests_usd += row["cost_all_usd"]
+        self.covered_usd += row["cost_usd"]
+        self.counterfactual_usd += row["counterfactual_usd"]
+        if row["flow"] in ("delegation", "tools"):
+            self.delegated += row["requests"]
+        if row["flow"] == "cascade" and row["tier"] not in ("", top):
+            self.accepted += row["requests"]
+
+    def used(self, row: Mapping[str, Any]) -> None:
+        """Add accelerator time."""
+        self.busy_s += row["busy_s"]
+        self.idle_s += row["idle_s"]
+        self.busy_usd += row["busy_usd"]
+        self.idle_usd += row["idle_usd"]
+
+    def add(self, other: "Figures") -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def saving_usd(self) -> float:
+        """Audits are paid for out of what is saved."""
+        return self.counterfactual_usd - self.covered_usd - self.audit_usd
+
+    def told(self) -> dict[str, Any]:
+        """As JSON. The share is null where there is nothing to divide by."""
+        return {
+            "requests": self.requests,
+            "failed": self.failed,
+            "calls": self.calls,
+            "attempts": self.attempts,
+            "escalations": max(0, self.attempts - self.accepted),
+            "delegations": self.delegated,
+            "audits": self.audits,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_tokens": self.cached_tokens,
+            "tokens": self.tokens,
+            "cost_usd": round(self.cost_usd, NANO),
+            "audit_usd": round(self.audit_usd, NANO),
+            "covered_usd": round(self.covered_usd, NANO),
+            "counterfactual_usd": round(self.counterfactual_usd, NANO),
+            "saving_usd": round(self.saving_usd, NANO),
+            "saving_share": share(self.saving_usd, self.counterfactual_usd),
+            **self.machine(),
+        }
+
+    def machine(self) -> dict[str, float]:
+        return {
+            "busy_s": round(self.busy_s, MICRO),
+            "idle_s": round(self.idle_s, MICRO),
+            "busy_usd": round(self.busy_usd, NANO),
+            "idle_usd": round(self.idle_usd, NANO),
+        }
+
+    def brief(self) -> dict[str, Any]:
+        """What charts draw."""
+        return {
+            "cost_usd": round(self.cost_usd, NANO),
+            "tokens": self.tokens,
+            "requests": self.requests,
+            "busy_s": round(self.busy_s, MICRO),
+            "idle_s": round(self.idle_s, MICRO),
+        }
+
+
+def share(part: float, whole: float) -> float | None:
+    return round(part / whole, NANO) if whole > 0 else None

@@ -1,0 +1,77 @@
+"""From which hour to which: sums are kept by the hour, so every interval is rounded outward to whole hours, UTC."""
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from router.errors import BadRequest
+
+HOUR, DAY = 3600, 86400
+FINE_S = 2 * DAY  # up to here a report is by the hour, beyond by the day
+DEFAULT_S = 7 * DAY
+SPAN = re.compile(r"^(\d{1,6})\s*([hdw])$")
+LENGTHS = {"h": HOUR, "d": DAY, "w": 7 * DAY}
+LATEST_S = 4_102_444_800.0  # the year 2100: later figures are milliseconds, or a mistake
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Unix times, whole hours, `until` exclusive. asked: what was asked for before rounding."""
+
+    since: int
+    until: int
+    asked: tuple[float, float]
+
+    @property
+    def rounded(self) -> bool:
+        return self.asked != (self.since, self.until)
+
+    @property
+    def step_s(self) -> int:
+        return HOUR if self.until - self.since <= FINE_S else DAY
+
+
+def interval(since: float, until: float) -> Interval:
+    """Rounded outward. Raises BadRequest where it ends before it begins."""
+    if not 0 <= since < until <= LATEST_S:
+        raise BadRequest(f"the interval begins at {shown(since)} and ends at {shown(until)}; it must end after its begin")
+    return Interval(int(since // HOUR) * HOUR, -int(-until // HOUR) * HOUR, (since, until))
+
+
+def asked_for(since: str | None, until: str | None, now: float | None = None) -> Interval:
+    """From what people write: `7d`, `24h`, `2w` (before the end), `2026-11-24`, `2026-11-24T13:00`, Unix seconds.
+
+    A bare date as `until` includes that day. By default the last seven days up to now. Raises BadRequest.
+    """
+    end = moment(until, "until") if until else now if now is not None else time.time()
+    if until and is_date(until):
+        end += DAY
+    span = SPAN.match(since.strip()) if since else None
+    if span:
+        return interval(max(0.0, end - int(span[1]) * LENGTHS[span[2]]), end)
+    return interval(moment(since, "since") if since else max(0.0, end - DEFAULT_S), end)
+
+
+def is_date(text: str) -> bool:
+    return re.fullmatch(r"\d{4}-\d{2}-\d{2}", text.strip()) is not None
+
+
+def moment(text: str, name: str) -> float:
+    """Unix time; a time without a zone is UTC. Raises BadRequest."""
+    try:
+        if re.fullmatch(r"\d{5,}(\.\d+)?", text.strip()):
+            return float(text)
+        found = datetime.fromisoformat(text.strip())
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        forms = "7d or 24h" if name == "since" else "a time"
+        raise BadRequest(f"`{name}` is {text[:40]!r}; write {forms}, 2026-11-24, or 2026-11-24T13:00", name) from None
+
+
+def shown(at_s: float) -> str:
+    """`2026-11-24T13:00:00Z`; a number where it is no time."""
+    try:
+        return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return f"{at_s:g}"

@@ -1,0 +1,210 @@
+"""The one source of figures: /costs.json, the page and `stepdown costs` show what `report` returns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import Connection, Engine
+
+from deployments.costs import curve, days, estimates, gpu, sums
+from deployments.costs.figures import MICRO, NANO, Figures, share
+from deployments.costs.interval import Interval, interval, shown
+from router.config import Config
+from router.errors import BadRequest
+
+BY = ("tier", "key", "day")
+PLACES = {"day": 0, "tier": 1}  # in a key of `Books.parts`
+NOTE = "Routing saves money only when large replicas scale down or serve someone else."
+MEANS = {
+    "requests": "by the tier that answered and the hour they came; calls and tokens by the tier that was called",
+    "cost_usd": "tokens times list price, of every call: rejected, cancelled, failed and audits too",
+    "counterfactual_usd": "what the top tier alone would have cost by list price, of the requests where that can be told; "
+    "covered_usd is what was paid for the same requests",
+    "saving_usd": "counterfactual_usd - covered_usd - audit_usd. " + NOTE,
+    "escalations": "answers of smaller tiers that were looked at and not taken",
+    "gpu": "accelerator-seconds, and by the hour's price USD. Busy: measured by the replicas, shared among the requests that "
+    "ran together. Idle: held and not used, borne by who used the tier in that hour. Nobody: of hours in which no one did",
+    "quality": "relative to the top tier: its own answers count 1, others the chance they were given before they were seen",
+    "interval": "whole hours, UTC: the interval asked for is rounded outward",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which part of the traffic: of one key, of one tier, or all."""
+
+    interval: Interval
+    key: str | None = None
+    tier: str | None = None
+
+    def of(self, table: pa.Table) -> pa.Table:
+        return sums.only(table, key_id=self.key, tier=self.tier)
+
+
+def report(
+    engine: Engine, config: Config, since: float, until: float, key: str | None = None, tier: str | None = None,
+    by: Sequence[str] = BY,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything of an interval, rounded outward to whole hours (UTC). docs/costs.md explains each figure.
+
+    key: its id. tier: requests that it answered, calls that went to it. by: the tables wanted. Raises BadRequest.
+    """
+    unknown = [name for name in by if name not in BY]
+    if unknown:
+        raise BadRequest(f"`by` is {unknown[0][:40]!r}; use {', '.join(BY)}", "by")
+    chosen = Chosen(interval(since, until), key, tier)
+    with engine.connect() as connection:
+        tables = days.of(engine).read(connection, config, chosen.interval)
+        return Books(connection, config, chosen, tables).told(by)
+
+
+class Books:
+    """tables: `calls`, `requests` and `machines` of all keys and tiers."""
+
+    def __init__(self, connection: Connection, config: Config, chosen: Chosen, tables: Mapping[str, pa.Table]) -> None:
+        self.connection, self.config, self.chosen, self.tables = connection, config, chosen, tables
+        self.calls, self.requests = chosen.of(tables["calls"]), chosen.of(tables["requests"])
+        self.machines = chosen.of(tables["machines"])
+        self.names = sums.key_names(connection)
+        self.parts = self.by("at", "tier")
+        self.whole = merged(self.parts, ()).get((), Figures())
+
+    def by(self, *columns: str) -> dict[tuple[Any, ...], Figures]:
+        """Figures by the values of these columns."""
+        found: dict[tuple[Any, ...], Figures] = {}
+
+        def of(row: Mapping[str, Any]) -> Figures:
+            return found.setdefault(tuple(row[name] for name in columns), Figures())
+
+        for row in sums.grouped(self.calls, groups(columns, "role"), sums.CALLS.values):
+            of(row).called(row)
+        for row in sums.grouped(self.requests, groups(columns, "tier", "flow"), sums.REQUESTS.values):
+            of(row).asked(row, self.config.names[-1])
+        for row in sums.grouped(self.machines, groups(columns, "key_id"), gpu.VALUES):
+            if row["key_id"]:
+                of(row).used(row)
+            elif "key_id" not in columns:
+                of(row)  # a tier that was held and not used has a row of its own
+        return found
+
+    def told(self, by: Sequence[str]) -> dict[str, Any]:
+        return {
+            **asked(self.chosen),
+            "totals": self.whole.told(),
+            "gpu": self.machine(),
+            "covers": self.covers(),
+            "by": {name: self.table(name) for name in by},
+            "reasons": self.reasons(),
+            "curve": {**curve.promised(self.config), "live": self.live()},
+            "tiers": list(self.config.names),
+            "keys": [{"id": r.id, "name": r.name, "revoked": r.revoked_s is not None} for r in self.names.values()],
+            "budgets": self.budgets(),
+            "means": MEANS,
+            "note": NOTE,
+        }
+
+    def machine(self) -> dict[str, Any]:
+        """Of the chosen tier; with a key chosen, only its own time, and null for what is nobody's."""
+        found = sums.grouped(self.machines, [], gpu.VALUES)
+        of = found[0] if found else {}
+        seconds = {name: round(of.get(name) or 0.0, MICRO) for name in gpu.VALUES if name.endswith("_s")}
+        usd = {name: round(of.get(name) or 0.0, NANO) for name in gpu.VALUES if name.endswith("_usd")}
+        return {
+            **seconds,
+            **usd,
+            "provisioned_s": round(sum(seconds.values()), MICRO),
+            "provisioned_usd": round(sum(usd.values()), NANO),
+            "busy_share": share(seconds["busy_s"], sum(seconds.values())),
+        }
+
+    def covers(self) -> dict[str, Any]:
+        """How much of what was paid has a counterfactual, and how far off that is."""
+        looked_at = self.whole.audits or self.whole.attempts
+        error = estimates.error(self.connection, self.chosen.interval, self.config.names[-1]) if looked_at else estimates.NONE
+        return {"of_cost": share(self.whole.covered_usd, self.whole.requests_usd), "error": error}
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """Rows with their share of the whole's cost, tokens, busy time and requests."""
+        found = self.by("key_id") if name == "key" else merged(self.parts, (PLACES[name],))
+        rows = [{name: value, **of.told(), "shares": shares(of, self.whole)} for (value,), of in found.items()]
+        if name == "tier":
+            return sorted(rows, key=lambda row: in_order(self.config.names, row["tier"]))
+        if name == "key":
+            rows = [{**row, "name": self.names[row["key"]].name if row["key"] in self.names else ""} for row in rows]
+            return sorted(rows, key=lambda row: (-row["cost_usd"], row["key"]))
+        for row in rows:
+            row["tiers"] = {tier: of.brief() for (at, tier), of in self.parts.items() if at == row["day"]}
+        return sorted(rows, key=lambda row: int(row["day"]))
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Requests by tier that answered, reason and flow, the most frequent first."""
+        rows = sums.grouped(self.requests, ["tier", "reason", "flow"], ["requests", "failed"])
+        return sorted(rows, key=lambda row: -row["requests"])
+
+    def live(self) -> list[dict[str, Any]]:
+        rows = sums.grouped(self.requests, ["target", "tier", "reason"], sums.REQUESTS.values)
+        return curve.live(rows, self.config.names[-1])
+
+    def budgets(self) -> list[dict[str, Any]]:
+        """Each limit with what is spent and reserved of it now, whatever the interval."""
+        now = datetime.now(UTC)
+        periods = {"usd_per_day": f"{now:%Y-%m-%d}", "usd_per_month": f"{now:%Y-%m}"}
+        used = sums.spent(self.connection, list(periods.values()))
+        chosen = [row for row in self.names.values() if row.revoked_s is None and self.chosen.key in (None, row.id)]
+        return [
+            budget(row, period, limit, used.get((row.id, period)))
+            for row in chosen
+            for column, period in periods.items()
+            if (limit := getattr(row, column)) is not None
+        ]
+
+
+def merged(parts: Mapping[tuple[Any, ...], Figures], places: Sequence[int]) -> dict[tuple[Any, ...], Figures]:
+    """Added up by the values at these places of their key; in the order of the keys, so always the same sum."""
+    found: dict[tuple[Any, ...], Figures] = {}
+    for key, figures in sorted(parts.items()):
+        found.setdefault(tuple(key[place] for place in places), Figures()).add(figures)
+    return found
+
+
+def budget(key: Any, period: str, limit: float, used: Any) -> dict[str, Any]:
+    spent, reserved = (used.spent_usd, used.reserved_usd) if used else (0.0, 0.0)
+    money = {"limit_usd": limit, "spent_usd": round(spent, NANO), "reserved_usd": round(reserved, NANO)}
+    return {"key": key.id, "name": key.name, "period": period, **money}
+
+
+def groups(columns: Sequence[str], *more: str) -> list[str]:
+    """Without saying one twice."""
+    return list(dict.fromkeys([*columns, *more]))
+
+
+def asked(chosen: Chosen) -> dict[str, Any]:
+    when = chosen.interval
+    return {
+        "since": when.since,
+        "until": when.until,
+        "since_utc": shown(when.since),
+        "until_utc": shown(when.until),
+        "asked": {"since": when.asked[0], "until": when.asked[1]},
+        "rounded": when.rounded,
+        "step_s": when.step_s,
+        "key": chosen.key,
+        "tier": chosen.tier,
+        "currency": "USD",
+    }
+
+
+def shares(part: Figures, whole: Figures) -> dict[str, float | None]:
+    return {
+        "cost": share(part.cost_usd, whole.cost_usd),
+        "tokens": share(part.tokens, whole.tokens),
+        "gpu": share(part.busy_s, whole.busy_s),
+        "requests": share(part.requests, whole.requests),
+    }
+
+
+def in_order(names: Sequence[str], tier: str) -> tuple[int, str]:
+    """As on the ladder, then tiers that are there no more, then requests nobody answered."""
+    return (names.index(tier) if tier in names else len(names) + (tier == ""), tier)
