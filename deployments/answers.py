@@ -92,12 +92,13 @@ class ClientCalls:
 
 
 class Held:
-    """A stream that was opened and is not yet the client's."""
+    """A stream that was opened and is not yet the client's. first: called when its first token is here."""
 
-    def __init__(self, call: Call, events: AsyncGenerator[bytes]) -> None:
-        self.call, self.events = call, events
+    def __init__(self, call: Call, events: AsyncGenerator[bytes], first: Callable[[], None]) -> None:
+        self.call, self.events, self.first = call, events, first
         self.seen: list[dict[str, Any]] = []
         self.tokens = 0
+        self.spoke = False
         self.usage = Usage()
         self.ended = False
 
@@ -113,9 +114,16 @@ class Held:
                 if data.get("usage"):
                     self.usage = usage_of(data)
                 if data.get("choices"):
-                    self.tokens += bool(data["choices"][0].get("delta", {}).get("content"))
+                    self.count(data["choices"][0].get("delta") or {})
                     yield {k: v for k, v in data.items() if k != "usage"}
         self.ended = True
+
+    def count(self, delta: Mapping[str, Any]) -> None:
+        """Text alone counts: a call of a tool is looked at as a whole."""
+        if not self.spoke and (delta.get("content") or delta.get("tool_calls")):
+            self.spoke = True
+            self.first()
+        self.tokens += bool(delta.get("content"))
 
     async def read(self, tokens: int) -> None:
         """Until that many tokens are here, or all of them."""

@@ -3,14 +3,18 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 
 from deployments import fingerprints
+from deployments.accounts import Accounts
 from deployments.echo_tier import EchoTier
-from deployments.ingress import Ingress, hashed
+from deployments.ingress import Ingress
+from deployments.keys import Keys, hashed
+from deployments.ledger import Ledger
 from deployments.remote_tier import RemoteTier
 from deployments.serve_tier import ServeTier
 from deployments.tier import Tier
@@ -67,7 +71,17 @@ class ServedIngress(Ingress):
         timeout_s = settings.server.first_token_timeout_s
         tiers = {t.name: TIERS[t.engine](t, handles.get(t.name), timeout_s) for t in settings.tiers}
         router = Router(settings, load_artefact(settings), counters(settings), special(settings), fingerprints.of(settings))
-        super().__init__(router, tiers, key_hash, settings.server.max_body_bytes)
+        super().__init__(router, tiers, accounts_of(settings, key_hash), settings.server.max_body_bytes)
+        for name, tier in tiers.items():
+            if isinstance(tier, ServeTier):
+                tier.late = partial(self.accounts.late, name)
+
+
+def accounts_of(config: Config, key_hash: str) -> Accounts:
+    """Keys, ledger and metrics of one ingress replica."""
+    ledger = Ledger(config.ledger)
+    keys = Keys(ledger.engine, key_hash, replicas=config.server.replicas)
+    return Accounts(keys, ledger, tiers={tier.name: tier for tier in config.tiers})
 
 
 def check(config: Config) -> None:

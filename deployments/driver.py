@@ -5,16 +5,15 @@ Whatever ends the request - an answer, a failure, a client that leaves - ends ev
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from deployments.answers import ClientCalls, Held, chunks_of, document, read_answer, stripped
-from deployments.tier import DONE, Tier, event
-from router import cost
+from deployments.job import Job, Record
+from deployments.tier import Tier, event
 from router.errors import NoReplica, RequestFailed
 from router.splice import Splicer, splice
 from router.types import Call, Commit, End, Flow, Reply, Request, Say, Step, Usage
@@ -22,68 +21,39 @@ from router.types import Call, Commit, End, Flow, Reply, Request, Say, Step, Usa
 PATH = "chat/completions"
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """What the driver needs to know of a tier besides the tier itself."""
-
-    prices: tuple[float, float]
-    """USD per input and per output token"""
-    count: Callable[[str], int]
-
-
-@dataclass(slots=True)
-class Record:
-    """One call as the client is told of it."""
-
-    call: Call
-    began_s: float
-    usage: Usage = Usage()
-    took_s: float = 0.0
-    outcome: str = ""
-    estimated: bool = False
-    """the tier gave no usage: tokens are counted with its tokenizer"""
-
-    def told(self, rates: Mapping[str, Rate]) -> dict[str, Any]:
-        shown: dict[str, Any] = {
-            "id": self.call.id,
-            "role": self.call.role,
-            "tier": self.call.tier,
-            "prompt_tokens": self.usage.input_tokens,
-            "completion_tokens": self.usage.output_tokens,
-            "cost_usd": cost.of(self.usage, rates[self.call.tier].prices),
-            "latency_ms": round(self.took_s * 1e3, 1),
-            "outcome": self.outcome,
-        }
-        return shown | ({"estimated": True} if self.estimated else {})
+Count = Callable[[str], int]
 
 
 @dataclass(slots=True)
 class Driver:
     """For one request.
 
+    counts: tokens of a text as each tier counts them, for calls of which a tier tells nothing.
     own_logprobs: the flow asks for log-probabilities that the client did not ask for.
     keep: (end, tier) -> name under which the end's hidden messages are kept.
     """
 
     tiers: Mapping[str, Tier]
-    rates: Mapping[str, Rate]
-    request: Request
+    counts: Mapping[str, Count]
+    job: Job
     own_logprobs: bool = False
     keep: Callable[[Commit, str], str] | None = None
-    clock: Callable[[], float] = time.monotonic
-    records: dict[str, Record] = field(default_factory=dict)
     running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
     held: dict[str, Held] = field(default_factory=dict)
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     phase: str = ""
-    began: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.began = self.clock()
+    @property
+    def records(self) -> dict[str, Record]:
+        return self.job.records
+
+    @property
+    def request(self) -> Request:
+        return self.job.asked
 
     def now(self) -> float:
         """Seconds since the request."""
-        return self.clock() - self.began
+        return self.job.now()
 
     # -- the flow --------------------------------------------------------------------------------------------------
 
@@ -101,7 +71,14 @@ class Driver:
             flow.close()
             await self.stop(keep=end.call_id if isinstance(end, Commit) else None)
         self.note(end.outcomes)
+        self.job.tier = self.answered_by(end)
         return end
+
+    def answered_by(self, end: End) -> str:
+        """The tier whose answer it is; empty: nobody's."""
+        if isinstance(end, Commit):
+            return self.records[end.call_id].call.tier
+        return end.tier if isinstance(end, Say) else ""
 
     async def take(self, step: Step) -> None:
         self.phase = step.phase or self.phase
@@ -159,12 +136,16 @@ class Driver:
             reply = Reply(call, error=NoReplica(call.tier, f"no answer within {call.timeout_s:.1f} s"))
         record = self.records[call.id]
         record.took_s = self.now() - record.began_s
+        if reply.error is not None:
+            record.outcome = reply.error.code
         if reply.error is None and not reply.partial:
             self.settle(record, reply.usage)
         return replace(reply, at_s=self.now())
 
     async def complete(self, call: Call) -> Reply:
-        raw = await self.tiers[call.tier].complete(PATH, {**call.body, "model": call.tier, "stream": False})
+        body = {**call.body, "model": call.tier, "stream": False}
+        reading = self.records[call.id].reading
+        raw = await self.tiers[call.tier].complete(PATH, body, reading, self.job.call_id(call.id))
         body = json.loads(raw)
         self.bodies[call.id] = body
         return read_answer(call, body)
@@ -173,7 +154,9 @@ class Driver:
         """Open the stream and read its first tokens; the rest waits."""
         body = {**call.body, "model": call.tier, "stream": True}
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-        held = Held(call, self.tiers[call.tier].stream(PATH, body))
+        record = self.records[call.id]
+        events = self.tiers[call.tier].stream(PATH, body, record.reading, self.job.call_id(call.id))
+        held = Held(call, events, partial(self.first_token, record))
         self.held[call.id] = held
         try:
             await held.read(call.hold)
@@ -182,6 +165,9 @@ class Driver:
             raise
         return held.reply()
 
+    def first_token(self, record: Record) -> None:
+        record.first_token_s = self.now() - record.began_s
+
     def settle(self, record: Record, usage: Usage) -> None:
         record.usage = usage
         if usage == Usage():
@@ -189,7 +175,7 @@ class Driver:
 
     def count_it(self, record: Record) -> None:
         """The tier never said: count what it was sent and what came of it."""
-        count = self.rates[record.call.tier].count
+        count = self.counts[record.call.tier]
         held = self.held.get(record.call.id)
         sent = "\n".join(str(m.get("content") or "") for m in record.call.body.get("messages") or [])
         record.usage = Usage(count(sent), held.tokens if held else 0)
@@ -199,7 +185,7 @@ class Driver:
 
     def usage(self, told: Mapping[str, Any]) -> dict[str, Any]:
         """OpenAI's usage, the sum of all calls, and each call under `stepdown`."""
-        calls = [record.told(self.rates) for record in self.records.values()]
+        calls = [record.told(self.job.prices[record.call.tier]) for record in self.records.values()]
         total = sum((record.usage for record in self.records.values()), Usage())
         return {
             "prompt_tokens": total.input_tokens,
@@ -210,13 +196,16 @@ class Driver:
 
     def whole(self, end: Commit | Say) -> dict[str, Any]:
         """The answer as one document."""
+        self.job.sent()
         if isinstance(end, Say):
+            self.job.answer = [end.text]
             return document(end.tier, end.text, self.usage(end.told))
         body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
         self.calls(end).clean(body["choices"][0], "message")
         if end.splice:
             message = body["choices"][0]["message"]
             message["content"] = splice(message.get("content") or "", end.splice)
+        self.job.answer = [body["choices"][0]["message"].get("content") or ""]
         return body | {"usage": self.usage(end.told)}
 
     def calls(self, end: Commit) -> ClientCalls:
@@ -226,10 +215,12 @@ class Driver:
         return ClientCalls(cache(lambda: keep(end, self.records[end.call_id].call.tier)))
 
     async def streamed(self, end: Commit | Say) -> AsyncGenerator[bytes]:
-        """The answer as events. No chunk but the last, usage, is without choices: clients read `choices[0]`."""
+        """The answer as events, without [DONE]. No chunk but the last, usage, is without choices: clients read `choices[0]`."""
         last: dict[str, Any] = {}
         if isinstance(end, Say):
+            self.job.answer = [end.text]
             for last in chunks_of(end.tier, end.text):
+                self.job.sent()
                 yield event(last)
         else:
             async with aclosing(self.passed_on(end)) as passed:
@@ -237,7 +228,11 @@ class Driver:
                     yield event(last)
         if (self.request.body.get("stream_options") or {}).get("include_usage", True):
             yield event({**last, "choices": [], "usage": self.usage(end.told)})
-        yield DONE
+
+    def said(self, content: str | None) -> None:
+        if content:
+            self.job.sent()
+            self.job.answer.append(content)
 
     async def passed_on(self, end: Commit) -> AsyncGenerator[dict[str, Any]]:
         """The held events, then the rest as it comes, without the tier's own usage and end."""
@@ -246,9 +241,13 @@ class Driver:
         async with aclosing(held.events):
             try:
                 async for data in held.all():
-                    yield held.shown(data, splicer, self.own_logprobs, calls)
+                    shown = held.shown(data, splicer, self.own_logprobs, calls)
+                    self.said((shown["choices"][0].get("delta") or {}).get("content"))
+                    yield shown
             finally:
                 record.took_s = self.now() - record.began_s
                 self.settle(record, held.usage)
+                if not held.ended:
+                    record.outcome = "cancelled"
 
 

@@ -1,13 +1,12 @@
 """HTTP in, HTTP out. A plain class: Ray Serve calls `app` on each replica, tests call it without Ray."""
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,24 +16,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from deployments.driver import Driver, Rate
+from deployments.accounts import Accounts, Key, nobody
+from deployments.direct import Direct
+from deployments.driver import Driver
+from deployments.job import LEFT, Job
 from deployments.tier import DONE, Tier, event
-from router import server_tools, wire
-from router.cost import per_token
+from router import bounds, cost, limits, server_tools, wire
 from router.engine import Router
 from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
 from router.flows import one_call
 from router.hidden import Hidden, remembered
 from router.sessions import Sessions, key_of
-from router.types import Commit, Decision, End, Fail, Flow, Path, Say
+from router.types import Commit, Decision, End, Fail, Flow, Path
+from router.types import Request as Asked
 
 HEARTBEAT_S = 5.0  # a stream that has nothing to say yet says so; proxies close silent ones after 30 to 60 s
 log = logging.getLogger("stepdown")
-
-
-def hashed(key: str) -> str:
-    """What is kept of an API key."""
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
@@ -46,22 +43,28 @@ def error_response(error: StepdownError, shown: Mapping[str, str] | None = None)
     return JSONResponse(known.body(), known.status, headers | dict(shown or {}))
 
 
-class Ingress:
-    """`key_hash`: SHA-256 of the API key, hexadecimal; empty: no key is asked for."""
+Endpoint = Callable[[Request, Key], Awaitable[Response]]
+FLOWS = {"delegate": "delegation", "tool_mode": "tools", "run": "cascade", "remembered": "tools"}  # a generator's name -> ours
 
-    def __init__(self, router: Router, tiers: Mapping[str, Tier], key_hash: str, max_body_bytes: int) -> None:
-        self.router, self.tiers, self.key_hash, self.max_body_bytes = router, tiers, key_hash, max_body_bytes
-        self.rates = {t.name: Rate(per_token(t), router.count[t.name]) for t in router.tiers}
+
+class Ingress:
+    """accounts: keys, ledger, metrics; without them there is one open door and nothing is kept."""
+
+    def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
+        self.router, self.tiers, self.max_body_bytes = router, tiers, max_body_bytes
+        self.accounts = accounts or nobody()
+        self.settings = {t.name: t for t in router.tiers}
+        self.prices = {t.name: cost.per_token(t) for t in router.tiers}
         self.sessions = Sessions()
         self.hidden = Hidden()
         self.started = int(time.time())
 
     def app(self) -> Starlette:
-        def chat(request: Request) -> Awaitable[Response]:
-            return self.answer(request, "chat/completions")
+        def chat(request: Request, key: Key) -> Awaitable[Response]:
+            return self.answer(request, key, "chat/completions")
 
-        def text(request: Request) -> Awaitable[Response]:
-            return self.answer(request, "completions")
+        def text(request: Request, key: Key) -> Awaitable[Response]:
+            return self.answer(request, key, "completions")
 
         routes = [
             Route("/healthz", self.healthz),
@@ -72,17 +75,26 @@ class Ingress:
             Route("/v1/status", self.guarded(self.status)),
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: self.no_route, Exception: self.unexpected})
+        handlers = {HTTPException: self.no_route, Exception: self.unexpected}
+        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await self.accounts.open()
+        try:
+            yield
+        finally:
+            await self.accounts.close()
 
     __serve_build_asgi_app__ = app  # Ray Serve calls this on each replica
 
     # -- around every request ----------------------------------------------------------------------------------
 
-    def guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    def guarded(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
             try:
-                self.check_key(request)
-                return await endpoint(request)
+                key = await self.accounts.keys.look_up(request.headers.get("authorization", ""))
+                return await endpoint(request, key)
             except ClientDisconnect:
                 return Response(status_code=499)
             except RequestFailed as error:
@@ -90,15 +102,9 @@ class Ingress:
 
         return checked
 
-    def check_key(self, request: Request) -> None:
-        """Constant-time, on hashes. Raises BadKey."""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if self.key_hash and not (scheme.lower() == "bearer" and hmac.compare_digest(hashed(key.strip()), self.key_hash)):
-            raise BadKey
-
     async def no_route(self, request: Request, error: Exception) -> Response:
         if getattr(error, "status_code", 404) == 405:
-            return error_response(WrongMethod(f"{request.method} is not allowed here"))
+            return error_response(WrongMethod(f"{request.method} is not allowed here"), getattr(error, "headers", None))
         return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
 
     async def unexpected(self, request: Request, error: Exception) -> Response:
@@ -126,7 +132,7 @@ class Ingress:
         target = self.router.target_of(name)
         return shown | ({"certificate": self.router.flows.promises.state(target)} if target else {})
 
-    async def status(self, request: Request) -> Response:
+    async def status(self, request: Request, key: Key) -> Response:
         """The ladder, the targets, and what is promised of each."""
         shown = {
             "tiers": list(self.router.names),
@@ -140,55 +146,116 @@ class Ingress:
     def known_models(self) -> list[str]:
         return ["auto", *(f"auto:{target}" for target in self.router.targets), *self.router.names]
 
-    async def models(self, request: Request) -> Response:
+    async def models(self, request: Request, key: Key) -> Response:
         return JSONResponse({"object": "list", "data": [self.card(name) for name in self.known_models()]})
 
-    async def model(self, request: Request) -> Response:
+    async def model(self, request: Request, key: Key) -> Response:
         name = request.path_params["name"]
         if name not in self.known_models():
             raise UnknownModel(name, list(self.router.names), self.router.targets)
         return JSONResponse(self.card(name))
 
-    async def decision(self, request: Request) -> Response:
+    async def decision(self, request: Request, key: Key) -> Response:
         """Decide without answering; takes a chat or a completions body."""
         raw = await self.read(request)
         path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
         began = time.perf_counter()
-        decided = self.router.decide(wire.parse(path, raw))
+        decided = self.decide(wire.parse(path, raw), key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(told(decided) | {"decision_ms": round(took, 3)}, headers=headers(decided, took, uuid.uuid4().hex))
 
-    async def answer(self, request: Request, path: Path) -> Response:
+    def decide(self, asked: Asked, key: Key, before: str | None = None) -> Decision:
+        """Among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed."""
+        wanted = str(asked.body["model"])
+        target = self.router.target_of(wanted)
+        key.allow(wanted if target is None else None, target)
+        return self.router.decide(asked, before, key.excluded(self.router.names))
+
+    async def answer(self, request: Request, key: Key, path: Path) -> Response:
+        self.accounts.check()
         asked = wire.parse(path, await self.read(request))
         owner = request.headers.get("authorization", "")
         session = key_of(asked.body, request.headers.get("x-session-id"), owner)
         asked, recalled = self.hidden.recall(owner, asked)
         began = time.perf_counter()
-        decided = self.router.decide(asked, (recalled and recalled.tier) or self.sessions.tier(session))
+        decided = self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
         self.sessions.remember(session, decided.tier)
-        shown = headers(decided, (time.perf_counter() - began) * 1e3, uuid.uuid4().hex)
+        took_ms = (time.perf_counter() - began) * 1e3
+        job = Job(self.accounts, key, asked, decided, self.settings, self.prices, took_ms)
+        shown = headers(decided, took_ms, job.id)
+        if key.budgeted:  # an answer without a limit would set a whole window aside
+            tier = self.settings[decided.tier]
+            job.asked = asked = replace(asked, body=limits.capped(asked.body, tier, self.router.count[tier.name]))
         flow = self.router.flow(asked, decided)
         if recalled and path == "chat/completions":
             flow = remembered(flow or one_call(decided.tier, server_tools.without(asked.body), {}), recalled)
-        if flow is not None:
-            keep = partial(self.keep, owner)
-            driver = Driver(self.tiers, self.rates, asked, own_logprobs=not asked.body.get("logprobs"), keep=keep)
-            return await self.follow(request, driver, flow, shown)
-        tier, body = self.tiers[decided.tier], wire.forwarded(asked.body, decided.tier)
+        job.flow = FLOWS.get(getattr(flow, "__name__", ""), "direct")
         try:
-            if not asked.stream:
-                return Response(await tier.complete(path, body), media_type="application/json", headers=shown)
-            events = tier.stream(path, body)
-            first = await anext(events, DONE)  # errors before the first event still get their status
+            await self.admit(job)
+            if flow is None:
+                return await self.passed(job, shown)
+            keep = partial(self.keep, owner)
+            driver = Driver(self.tiers, self.router.count, job, own_logprobs=not asked.body.get("logprobs"), keep=keep)
+            return await self.follow(request, driver, flow, shown)
         except RequestFailed as error:
-            return error_response(error, shown)
-        return StreamingResponse(self.whole(first, events), media_type="text/event-stream", headers=shown)
+            return await self.refused(job, error, shown)
+        except Exception as error:
+            job.left(LEFT if isinstance(error, ClientDisconnect) else 500)
+            raise
+        except BaseException:  # cancelled: the client left
+            job.left()
+            raise
+
+    async def admit(self, job: Job) -> None:
+        """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""
+        if job.key.limited:
+            size, usd = limits.most(self.router, job.asked, job.decided, job.flow, bounds.ANSWER_TOKENS)
+            job.grant = await self.accounts.keys.admit(job.key, job.id, size, usd)
+
+    async def refused(self, job: Job, error: RequestFailed, shown: Mapping[str, str]) -> Response:
+        """The error as the client gets it, written down like an answer."""
+        try:
+            await job.finish(error.status, error)
+        except RequestFailed as down:
+            return error_response(down, shown)
+        return error_response(error, shown)
+
+    async def passed(self, job: Job, shown: dict[str, str]) -> Response:
+        """One plain call. Raises RequestFailed before anything was sent."""
+        direct = Direct.of(self.tiers[job.decided.tier], self.router.count[job.decided.tier], job)
+        if not job.asked.stream:
+            raw = await direct.complete()
+            await job.finish()
+            return Response(raw, media_type="application/json", headers=shown | {"x-stepdown-cost-usd": f"{job.cost_usd():.3g}"})
+        events = direct.stream()
+        first = await anext(events, b"")  # errors before the first event still get their status
+        return StreamingResponse(self.ending(job, first, events), media_type="text/event-stream", headers=shown)
+
+    async def ending(self, job: Job, first: bytes, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+        """The stream; before its end it is written down. A failure in the middle is an event, not silence."""
+        try:
+            async with aclosing(events):
+                if first:
+                    yield first
+                async for item in events:
+                    yield item
+            await job.finish()
+        except RequestFailed as error:
+            with suppress(RequestFailed):  # the client is told of the first failure
+                await job.finish(error.status, error)
+            yield event(error.body())
+        except Exception:
+            job.left(500)
+            raise
+        finally:
+            job.left()
+        yield DONE
 
     def keep(self, owner: str, end: Commit, tier: str) -> str:
         return self.hidden.keep(owner, end.hidden, end.splice, tier)
 
     async def follow(self, request: Request, driver: Driver, flow: Flow, shown: dict[str, str]) -> Response:
-        """Run a flow; while a stream waits for its first byte it is kept open by comments."""
+        """Run a flow; while a stream waits for its first byte it is kept open by comments. Raises RequestFailed."""
         running, left = asyncio.create_task(driver.run(flow)), asyncio.create_task(gone(request))
         try:
             # Errors that come soon still get a status of their own; later ones are events in the stream.
@@ -200,17 +267,22 @@ class Ingress:
                 end = running.result()
                 shown.update(ended(driver, end))
                 if isinstance(end, Fail):
-                    return error_response(end.error, shown)
+                    raise end.error
                 if not driver.request.stream:
-                    return JSONResponse(driver.whole(end), headers=shown)
-            return StreamingResponse(self.driven(driver, running), media_type="text/event-stream", headers=shown)
+                    body = driver.whole(end)
+                    await driver.job.finish()
+                    return JSONResponse(body, headers=shown | {"x-stepdown-cost-usd": f"{driver.job.cost_usd():.3g}"})
+            events = self.driven(driver, running)
+            return StreamingResponse(self.ending(driver.job, b"", events), media_type="text/event-stream", headers=shown)
         except BaseException:
             running.cancel()
+            await asyncio.wait({running})  # its calls are stopped and counted before they are written down
             raise
         finally:
             left.cancel()
 
-    async def driven(self, driver: Driver, running: "asyncio.Task[End]") -> AsyncIterator[bytes]:
+    async def driven(self, driver: Driver, running: "asyncio.Task[End]") -> AsyncGenerator[bytes]:
+        """What a flow says, without the last event, [DONE]. Raises RequestFailed."""
         try:
             while not running.done():
                 yield f": stepdown {driver.phase}\n\n".encode()
@@ -221,22 +293,9 @@ class Ingress:
             async with aclosing(driver.streamed(end)) as events:
                 async for item in events:
                     yield item
-        except RequestFailed as error:
-            yield event(error.body())
-            yield DONE
         finally:
             running.cancel()
-
-    async def whole(self, first: bytes, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-        """The stream; a tier that fails in the middle ends it with an error event, not with silence."""
-        yield first
-        try:
-            async with aclosing(events):  # a client that leaves between two events must not leave the tier working
-                async for item in events:
-                    yield item
-        except RequestFailed as error:
-            yield event(error.body())
-            yield DONE
+            await asyncio.wait({running})
 
 
 async def gone(request: Request) -> None:
@@ -247,8 +306,8 @@ async def gone(request: Request) -> None:
 
 def ended(driver: Driver, end: End) -> dict[str, str]:
     """Headers of what a flow came to."""
-    tier = end.tier if isinstance(end, Say) else driver.records[end.call_id].call.tier if isinstance(end, Commit) else None
     shown = {f"x-stepdown-{name}": str(end.told[name]) for name in ("escalations", "delegation", "state") if name in end.told}
+    tier = driver.answered_by(end)
     return shown | ({"x-stepdown-tier": tier} if tier else {}) | {"x-stepdown-calls": str(len(driver.records))}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from deployments.app import APP, application, check
-from deployments.ingress import hashed
+from deployments.keys import hashed
 from router.config import Config, load_config
 from router.errors import BadInput
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from classifiers import Artifact, Rule, explicit
-from router import policy, server_tools, sessions, wire
+from router import judging, policy, server_tools, sessions, wire
 from router.config import Config, Tier
 from router.errors import BadConfig, UnknownModel
 from router.flows import Flows
@@ -15,6 +16,7 @@ from router.policy import Counter
 from router.types import Decision, Facts, Flow, Request
 
 TARGETS = ("cheap", "balanced", "quality")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def load_artefact(config: Config) -> Artifact | None:
@@ -24,9 +26,11 @@ def load_artefact(config: Config) -> Artifact | None:
     if not config.routing.artefact:
         return None
     try:
-        return load(config.routing.artefact, config.names)
+        artefact = load(config.routing.artefact, config.names)
     except ClassifierError as error:
         raise BadConfig(f"routing.artefact: {error}") from None
+    judging.check_holdback(config.escalation, artefact.posterior)
+    return artefact
 
 
 class Router:
@@ -74,14 +78,17 @@ class Router:
             return target
         raise UnknownModel(wanted, list(self.names), self.targets)
 
-    def decide(self, request: Request, before: str | None = None) -> Decision:
-        """Where the request goes. `before`: the tier its conversation is on. Raises BadRequest, UnknownModel."""
+    def decide(self, request: Request, before: str | None = None, barred: Mapping[str, str] = NOTHING) -> Decision:
+        """Where the request goes. Raises BadRequest, UnknownModel.
+
+        before: the tier its conversation is on. barred: tiers that may not be asked at all, each with the reason.
+        """
         server_tools.allow(request.body, self.config.delegation.mode)
         seen = self.flows.considered(server_tools.without(request.body))
         # A request that falls apart costs the top tier less than the classifier expects, which knows plain calls only.
         share = seen.delegated_usd / seen.direct_usd if seen and seen.direct_usd else 1.0
-        decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share)
-        return replace(decided, considered=seen)
+        decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share, barred)
+        return replace(decided, considered=None if barred else seen, barred=frozenset(barred))
 
     def flow(self, asked: Request, decided: Decision) -> Flow | None:
         """The steps by which the request is answered; None: one call to the tier decided on."""
@@ -91,13 +98,18 @@ class Router:
         return self.flows.answered(replace(asked, body=body), decided, server_tools.read(asked.body))
 
     def decide_facts(
-        self, facts: Facts, before: str | None = None, messages: Sequence[Mapping[str, Any]] = (), share: float = 1.0
+        self,
+        facts: Facts,
+        before: str | None = None,
+        messages: Sequence[Mapping[str, Any]] = (),
+        share: float = 1.0,
+        barred: Mapping[str, str] = NOTHING,
     ) -> Decision:
         """share: what the top tier is expected to cost of its plain price, where it can hand parts down."""
         target = self.target_of(facts.wanted)
-        asked = [t for t in self.tiers if t.name == facts.wanted] if target is None else self.tiers
-        excluded = policy.exclude(facts, asked, self.count)
-        if len(excluded) == len(asked):
+        asked = [t for t in self.tiers if t.name == facts.wanted or (target is not None and t.name not in barred)]
+        excluded = {**policy.exclude(facts, asked, self.count), **barred}
+        if not [t for t in asked if t.name not in excluded]:
             policy.refuse(facts, asked, self.count, excluded)
         if target is None:
             return Decision(facts.wanted, "asked for", facts.wanted)
@@ -108,8 +120,8 @@ class Router:
         p, cost, unfamiliar = self.artefact.guess_one(facts.text)
         cost = np.append(cost[:-1], cost[-1] * share)
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
-        state = self.flows.promises.covering(target, facts.temperature)
-        ladder = self.flows.ladder(p, cost, target, excluded, state)
+        state = self.flows.promises.covering(target, facts.temperature, facts.stream)
+        ladder = self.flows.ladder(p, cost, target, excluded, state) if facts.one_answer else None
         if ladder:
             first = ladder.first()
             decided = replace(decided, tier=first[0], first=first, ladder=ladder, certificate=state)

@@ -143,7 +143,7 @@ class Flows:
         allowed = [name for name in self.names if name not in decided.excluded]
         if decided.tier != allowed[-1]:
             return None
-        rungs = self.rungs[: self.names.index(decided.tier) + 1]
+        rungs = self.below(decided)
         settings, limits = self.config.delegation, limits or Limits()
         settings, route = limits.tightened(settings), self.within(rungs)
         seen = decided.considered
@@ -158,7 +158,7 @@ class Flows:
 
     def tool_mode(self, body: Mapping[str, Any], decided: Decision, limits: Limits) -> Flow:
         """Let the tier decided on hand work down by a call. body: without server tools."""
-        rungs = self.rungs[: self.names.index(decided.tier) + 1]
+        rungs = self.below(decided)
         allowed = [name for name in self.names if name not in decided.excluded]
         return tool_mode(
             body, rungs, self.config.delegation, limits, self.within(rungs), self.accept, self.memory, self.special,
@@ -181,6 +181,10 @@ class Flows:
             if found:
                 return what
         return ""
+
+    def below(self, decided: Decision) -> list[Rung]:
+        """The tier decided on and those under it that may be asked."""
+        return [rung for rung in self.rungs[: self.names.index(decided.tier) + 1] if rung.name not in decided.barred]
 
     def within(self, rungs: Sequence[Rung]) -> gates.Route:
         """`route` for a ladder whose top is missing."""

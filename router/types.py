@@ -35,6 +35,10 @@ class Facts:
     """of `tools`, `json`, `images`"""
     temperature: float | None = None
     """asked for; None leaves it to the model"""
+    stream: bool = False
+    """the answer is sent as it is written"""
+    one_answer: bool = True
+    """a chat request for one answer, which may be looked at before it is given out"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Decision:
     """how unlike the prompts of training, 0 (alike) to 1 (nothing seen is like it); None when nobody asked"""
     certificate: str = ""
     """what covers the request: `valid`, `uncovered`, `stale`, `retired`, `infeasible`, `none`; empty: no answer is looked at"""
+    barred: frozenset[str] = frozenset()
+    """tiers that may not be asked for any part of the request"""
     first: tuple[str, ...] = ()
     """tiers asked side by side at first, where answers are looked at before they are accepted"""
     ladder: Any = field(default=None, repr=False, compare=False)

@@ -2,11 +2,14 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+# No test writes into the ledger of the person who runs it.
+os.environ["STEPDOWN_STATE_DIR"] = tempfile.mkdtemp(prefix="stepdown-tests-")
 
 # Fuzz tests take their number of cases from here: few and always the same ones by default, many and new ones in `make fuzz`.
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -6,7 +6,8 @@ from starlette.routing import Route
 from deployments import openapi
 from deployments.accounts import nobody
 from deployments.app import TIERS
-from deployments.ingress import Ingress, hashed
+from deployments.ingress import Ingress
+from deployments.keys import hashed
 from router.engine import Router
 
 KEY = {"authorization": "Bearer right"}

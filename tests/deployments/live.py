@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import uvicorn
 
+from deployments.accounts import Accounts
 from deployments.ingress import Ingress
 from router.config import Config
 from router.engine import Router
@@ -35,12 +36,12 @@ class OneFlow(Router):
 
 
 @contextlib.contextmanager
-def serving(router: Router, tiers: Mapping) -> Iterator[str]:
+def serving(router: Router, tiers: Mapping, accounts: Accounts | None = None) -> Iterator[str]:
     """The endpoint's address, up to /v1."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    app = Ingress(router, tiers, "", 8_000_000).app()
+    app = Ingress(router, tiers, accounts, 8_000_000).app()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

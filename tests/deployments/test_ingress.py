@@ -5,8 +5,10 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
+from deployments.accounts import nobody
 from deployments.app import TIERS
-from deployments.ingress import Ingress, hashed
+from deployments.ingress import Ingress
+from deployments.keys import hashed
 from deployments.tokens import counters
 from router.config import Config
 from router.engine import Router
@@ -23,7 +25,7 @@ def client(**changes) -> TestClient:
     ]
     config = Config.model_validate({"tiers": tiers, "server": {"max_body_bytes": 20_000}})
     made = {t.name: TIERS[t.engine](t, None, 5.0) for t in config.tiers}
-    ingress = Ingress(Router(config, None, counters(config)), made, hashed("right"), config.server.max_body_bytes)
+    ingress = Ingress(Router(config, None, counters(config)), made, nobody(hashed("right")), config.server.max_body_bytes)
     return TestClient(ingress.app(), headers=KEY, raise_server_exceptions=False)
 
 

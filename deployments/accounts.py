@@ -1,0 +1,99 @@
+"""What stands around every request: its key and budget before, the ledger and the metrics after."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from deployments.keys import Grant, Key, Keys
+from router import cost
+from router.config import Tier
+from router.trace import CallRow, Trace, Window
+
+if TYPE_CHECKING:
+    from deployments.ledger import Ledger
+    from deployments.metrics import Metrics
+
+log = logging.getLogger("stepdown")
+
+
+@dataclass
+class Accounts:
+    """Without a ledger nothing is written down, without metrics nothing is counted: tests and demos of the plumbing."""
+
+    keys: Keys
+    ledger: "Ledger | None" = None
+    metrics: "Metrics | None" = None
+    tiers: Mapping[str, Tier] = field(default_factory=dict)
+    running: set["asyncio.Task[Any]"] = field(default_factory=set)
+
+    async def open(self) -> None:
+        if self.ledger:
+            await self.ledger.open()
+
+    async def close(self) -> None:
+        """What was begun is written before the process ends."""
+        if self.running:
+            await asyncio.wait(self.running, timeout=10)
+        if self.ledger:
+            await self.ledger.close()
+
+    def check(self) -> None:
+        """Raises LedgerDown: what cannot be written down is not begun."""
+        if self.ledger:
+            self.ledger.check()
+
+    def keeps(self, *what: str) -> bool:
+        """Whether the ledger stores one of these: `prompts`, `all`."""
+        return self.ledger is not None and self.ledger.settings.store in what
+
+    async def finish(self, trace: Trace, grant: Grant | None) -> None:
+        """Durable when it returns. Raises LedgerDown; the budget is settled all the same."""
+        try:
+            if self.ledger:
+                await self.ledger.record(trace)
+            if self.metrics:
+                self.metrics.record(trace)
+        finally:
+            if grant:
+                tokens = sum(call.input_tokens + call.output_tokens for call in trace.calls)
+                await self.keys.settle(grant, trace.cost_usd, tokens)
+
+    async def add(self, call: CallRow) -> None:
+        """A call after the answer: an audit."""
+        if self.ledger:
+            await self.ledger.add([call])
+        if self.metrics:
+            self.metrics.called(call)
+
+    def later(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Go on with it although the request is over."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.running.add(task)
+        task.add_done_callback(self.ended)
+
+    def ended(self, task: "asyncio.Task[Any]") -> None:
+        self.running.discard(task)
+        if not task.cancelled() and task.exception():
+            log.error("work after a request failed", exc_info=task.exception())
+
+    def late(self, tier: str, busy: Mapping[str, float]) -> None:
+        """Measurements of calls that were cancelled, which arrive with a later call's. busy: call id -> seconds."""
+        if self.ledger:
+            found = {call: (busy_s, cost.gpu_usd(busy_s, self.tiers[tier])) for call, busy_s in busy.items()}
+            self.later(self.ledger.readings(found))
+
+    async def held(self, windows: list[Window]) -> None:
+        if self.ledger:
+            await self.ledger.held(windows)
+        if self.metrics:
+            self.metrics.held(windows)
+
+
+def nobody(key_hash: str = "") -> Accounts:
+    """One key, or an open door; nothing is kept."""
+    return Accounts(Keys(None, key_hash, insecure=not key_hash))
+
+
+__all__ = ["Accounts", "Grant", "Key", "nobody"]

@@ -1,0 +1,130 @@
+"""One plain call: what the tier says goes to the client byte by byte; only the end waits until it is written down."""
+
+import json
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.answers import parts_of, usage_of
+from deployments.job import Job, Record
+from deployments.tier import DONE, Tier
+from router import wire
+from router.errors import RequestFailed
+from router.types import Call, Usage
+
+SPEAKS = re.compile(rb'"(?:content|text|arguments)"\s*:\s*"[^"]')
+# Text of an answer cannot look like this: its quotes are escaped.
+TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|\[DONE\]')
+
+
+@dataclass(slots=True)
+class Direct:
+    """count: tokens of a text as the tier counts them, for a call that was cut off."""
+
+    tier: Tier
+    count: Callable[[str], int]
+    job: Job
+    record: Record
+    chunks: int = 0
+
+    @classmethod
+    def of(cls, tier: Tier, count: Callable[[str], int], job: Job) -> "Direct":
+        body = wire.forwarded(job.asked.body, tier.name)
+        if job.asked.stream:  # the ledger needs the usage whether or not the client wants it
+            body["stream_options"] = {**body["stream_options"], "include_usage": True}
+        record = Record(Call("final", tier.name, "final", body), job.now())
+        job.records["final"] = record
+        job.tier = tier.name
+        return cls(tier, count, job, record)
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool((self.job.asked.body.get("stream_options") or {}).get("include_usage", True))
+
+    async def complete(self) -> bytes:
+        """The tier's document. Raises RequestFailed."""
+        record, job = self.record, self.job
+        try:
+            raw = await self.tier.complete(job.asked.path, record.call.body, record.reading, job.call_id("final"))
+        except RequestFailed as error:
+            record.outcome = error.code
+            raise
+        except BaseException:
+            self.cut_off()
+            raise
+        finally:
+            record.took_s = job.now() - record.began_s
+        body = json.loads(raw)
+        self.count_it(usage_of(body))
+        job.sent()
+        if job.accounts.keeps("all"):
+            job.answer += [text_of(choice, "message") for choice in body["choices"]]
+        return raw
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        """The tier's events without the last, [DONE]. Raises RequestFailed."""
+        record, job = self.record, self.job
+        keep = job.accounts.keeps("all")
+        ended = False
+        events = self.tier.stream(job.asked.path, record.call.body, record.reading, job.call_id("final"))
+        try:
+            async with aclosing(events):  # a client that leaves between two events must not leave the tier working
+                async for item in events:
+                    self.look(item, keep)
+                    shown = self.without_end(item) if TELLS.search(item) else item
+                    if shown:
+                        yield shown
+            ended = True
+        except RequestFailed as error:
+            record.outcome = error.code
+            raise
+        finally:
+            record.took_s = job.now() - record.began_s
+            if not ended or record.usage == Usage():
+                self.cut_off()
+
+    def look(self, item: bytes, keep: bool) -> None:
+        """Count pieces, for a call that is cut off; note when the first came."""
+        speaks = SPEAKS.search(item) is not None
+        self.chunks += speaks
+        if speaks and self.record.first_token_s is None:
+            self.record.first_token_s = self.job.now() - self.record.began_s
+            self.job.sent()
+        if speaks and keep:
+            chunks = [json.loads(part) for part in parts_of(item) if part != DONE[6:-2]]
+            self.job.answer += [text_of(choice, "delta") for chunk in chunks for choice in chunk.get("choices") or []]
+
+    def without_end(self, item: bytes) -> bytes:
+        """Take the usage off, note it, and leave out [DONE]."""
+        shown = []
+        for part in parts_of(item):
+            if part == DONE[6:-2]:
+                continue
+            data = json.loads(part)
+            if data.get("usage"):
+                self.count_it(usage_of(data))
+            if data.get("error"):
+                self.record.outcome = "tier_failed"
+            if data.get("choices") or data.get("error") or self.wants_usage:
+                shown.append(b"data: " + part + b"\n\n")
+        return b"".join(shown)
+
+    def count_it(self, usage: Usage) -> None:
+        self.record.usage = usage
+        self.record.outcome = self.record.outcome or "answered"
+        if usage == Usage():
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """The tier never said how much it was: count what it was sent and what came of it."""
+        if self.record.usage == Usage():
+            self.record.usage = Usage(self.count(wire.facts(self.job.asked).counted), self.chunks)
+            self.record.estimated = True
+        self.record.outcome = self.record.outcome or "cancelled"
+
+
+def text_of(choice: dict[str, Any], part: str) -> str:
+    """What a choice says, whole or a piece of it."""
+    return str((choice.get(part) or {}).get("content") or choice.get("text") or "")

@@ -1,0 +1,153 @@
+"""One request under way: its calls as records, and at its end, once, its trace."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.accounts import Accounts, Grant, Key
+from router import cost, wire
+from router.config import Tier
+from router.errors import RequestFailed
+from router.trace import CallRow, Reading, Trace
+from router.types import Call, Decision, Request, Usage
+
+LEFT = 499  # the client closed its connection before the answer was whole
+
+
+@dataclass(slots=True)
+class Record:
+    """One call as the client is told of it and as the ledger keeps it."""
+
+    call: Call
+    began_s: float
+    """seconds since the request"""
+    usage: Usage = Usage()
+    took_s: float = 0.0
+    first_token_s: float | None = None
+    """seconds since the call began"""
+    outcome: str = ""
+    estimated: bool = False
+    """the tier gave no usage: tokens are counted with its tokenizer"""
+    reading: Reading = field(default_factory=Reading)
+
+    def cost_usd(self, prices: tuple[float, float]) -> float:
+        return cost.of(self.usage, prices)
+
+    def told(self, prices: tuple[float, float]) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "id": self.call.id,
+            "role": self.call.role,
+            "tier": self.call.tier,
+            "prompt_tokens": self.usage.input_tokens,
+            "completion_tokens": self.usage.output_tokens,
+            "cost_usd": self.cost_usd(prices),
+            "latency_ms": round(self.took_s * 1e3, 1),
+            "outcome": self.outcome,
+        }
+        return shown | ({"estimated": True} if self.estimated else {})
+
+
+@dataclass(slots=True)
+class Job:
+    """From the decision on. `records` is filled by whoever makes the calls."""
+
+    accounts: Accounts
+    key: Key
+    asked: Request
+    decided: Decision
+    tiers: Mapping[str, Tier]
+    prices: Mapping[str, tuple[float, float]]
+    decision_ms: float = 0.0
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    at_s: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
+    records: dict[str, Record] = field(default_factory=dict)
+    flow: str = "direct"
+    grant: Grant | None = None
+    first_byte_s: float | None = None
+    tier: str = ""
+    """whose answer the client gets"""
+    answer: list[str] = field(default_factory=list)
+    done: bool = False
+
+    def now(self) -> float:
+        """Seconds since the request."""
+        return time.monotonic() - self.began
+
+    def call_id(self, name: str) -> str:
+        return f"{self.id}/{name}"
+
+    def sent(self) -> None:
+        """The client gets its first content."""
+        if self.first_byte_s is None:
+            self.first_byte_s = self.now()
+
+    def cost_usd(self) -> float:
+        return sum(record.cost_usd(self.prices[record.call.tier]) for record in self.records.values())
+
+    async def finish(self, status: int = 200, error: RequestFailed | None = None) -> None:
+        """Write it down, once. Raises LedgerDown."""
+        if not self.done:
+            self.done = True
+            await self.accounts.finish(self.trace(status, error), self.grant)
+
+    def left(self, status: int = LEFT) -> None:
+        """It ends without an answer that is whole; what it cost is written all the same."""
+        if not self.done:
+            self.accounts.later(self.finish(status))
+
+    def trace(self, status: int, error: RequestFailed | None) -> Trace:
+        decided = self.decided
+        calls = tuple(self.row(record) for record in self.records.values())
+        return Trace(
+            id=self.id,
+            key_id=self.key.id,
+            began_s=self.at_s,
+            took_s=self.now(),
+            path=self.asked.path,
+            wanted=str(self.asked.body["model"])[:128],
+            status=status,
+            tier=self.tier if status == 200 else "",
+            target=decided.target[:64],
+            reason=decided.reason,
+            flow=self.flow,
+            error=error.code if error else "",
+            stream=self.asked.stream,
+            confidence=decided.confidence,
+            unfamiliar=decided.unfamiliar,
+            p=decided.p,
+            certificate=decided.certificate,
+            decision_ms=self.decision_ms,
+            first_byte_s=self.first_byte_s,
+            counterfactual_usd=None,
+            prompt=self.prompt(),
+            answer="".join(self.answer) or None,
+            calls=calls,
+        )
+
+    def prompt(self) -> str | None:
+        return wire.facts(self.asked).text if self.accounts.keeps("prompts", "all") else None
+
+    def row(self, record: Record) -> CallRow:
+        reading, tier = record.reading, record.call.tier
+        return CallRow(
+            id=self.call_id(record.call.id),
+            trace_id=self.id,
+            key_id=self.key.id,
+            role=record.call.role,
+            tier=tier,
+            outcome=(record.outcome or "answered")[:64],
+            began_s=self.at_s + record.began_s,
+            took_s=record.took_s,
+            input_tokens=record.usage.input_tokens,
+            output_tokens=record.usage.output_tokens,
+            cached_tokens=reading.cached_tokens,
+            estimated=record.estimated,
+            first_token_s=record.first_token_s,
+            cost_usd=record.cost_usd(self.prices[tier]),
+            replica=reading.replica,
+            busy_s=reading.busy_s,
+            gpu_usd=None if reading.busy_s is None else cost.gpu_usd(reading.busy_s, self.tiers[tier]),
+        )
