@@ -92,7 +92,8 @@ def in_ledger(key_id: str, period: Period):
 def refusal(engine: Engine, key: Key, full: Full, usd: float, now_s: float) -> BudgetSpent:
     with engine.connect() as connection:
         asked = select(budgets.c.spent_usd, budgets.c.reserved_usd).where(at(key.id, full.period.name))
-        spent, held = connection.execute(asked).one_or_none() or (0.0, 0.0)
+        row = connection.execute(asked).one_or_none()  # none: the first request of a period is refused, and its row with it
+        spent, held = row or (connection.scalar(select(in_ledger(key.id, full.period))), 0.0)
     passing = held > 0 and spent + usd <= full.limit_usd
     wait_s = IN_FLIGHT_S if passing else full.period.ends_s - now_s
     left = full.limit_usd - spent - held

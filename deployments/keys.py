@@ -147,7 +147,7 @@ class Keys:
         except BaseException as error:
             self.rates.undo(taken)
             if isinstance(error, asyncio.CancelledError):  # the client left; the money may be set aside all the same
-                reserving.add_done_callback(lambda _: self.threads.submit(self.settled, trace_id, 0.0))
+                reserving.add_done_callback(lambda _: self.settled(trace_id, 0.0))
             if isinstance(error, SQLAlchemyError):
                 raise LedgerDown("budgets cannot be kept") from error
             raise
