@@ -44,8 +44,8 @@ def fault(error: ValueError) -> dict[str, Any]:
     return {"message": message[:500], "type": "invalid_request_error", "param": where, "code": "invalid_request"}
 
 
-def bind(tier: config.VllmTier) -> Any:
-    """The Serve application of one tier; its handle answers `openai`."""
+def settings_of(tier: config.VllmTier) -> dict[str, Any]:
+    """What Ray's `LLMConfig` is made of."""
     replicas: dict[str, Any] = {"num_replicas": tier.replicas}
     if tier.max_replicas:
         replicas = {"autoscaling_config": {"min_replicas": tier.replicas, "max_replicas": tier.max_replicas}}
@@ -63,4 +63,9 @@ def bind(tier: config.VllmTier) -> Any:
     if tier.accelerator:
         settings["accelerator_type"] = tier.accelerator
         settings["engine_kwargs"].setdefault("tensor_parallel_size", tier.tensor_parallel)
-    return build_llm_deployment(LLMConfig(**settings), deployment_cls=PlainServer, name_prefix="tier-")
+    return settings
+
+
+def bind(tier: config.VllmTier) -> Any:
+    """The Serve application of one tier; its handle answers `openai`."""
+    return build_llm_deployment(LLMConfig(**settings_of(tier)), deployment_cls=PlainServer, name_prefix="tier-")
