@@ -11,9 +11,10 @@ from ray import serve
 
 from deployments import fingerprints
 from deployments.accounts import Accounts
+from deployments.door import for_serve_run, placed
 from deployments.echo_tier import EchoTier
 from deployments.ingress import Ingress
-from deployments.keys import Keys, hashed
+from deployments.keys import Keys
 from deployments.ledger import Ledger
 from deployments.remote_tier import RemoteTier
 from deployments.serve_tier import ServeTier
@@ -66,21 +67,21 @@ def running_replicas(application: str, deployment: str) -> Callable[[], Awaitabl
 class ServedIngress(Ingress):
     """The ingress as Serve constructs it: from settings and handles, on the replica."""
 
-    def __init__(self, config: dict[str, Any], key_hash: str, handles: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any]) -> None:
         settings = Config.model_validate(config)
         timeout_s = settings.server.first_token_timeout_s
         tiers = {t.name: TIERS[t.engine](t, handles.get(t.name), timeout_s) for t in settings.tiers}
         router = Router(settings, load_artefact(settings), counters(settings), special(settings), fingerprints.of(settings))
-        super().__init__(router, tiers, accounts_of(settings, key_hash), settings.server.max_body_bytes)
+        super().__init__(router, tiers, accounts_of(settings, key_hash, insecure), settings.server.max_body_bytes)
         for name, tier in tiers.items():
             if isinstance(tier, ServeTier):
                 tier.late = partial(self.accounts.late, name)
 
 
-def accounts_of(config: Config, key_hash: str) -> Accounts:
+def accounts_of(config: Config, key_hash: str, insecure: bool) -> Accounts:
     """Keys, ledger and metrics of one ingress replica."""
     ledger = Ledger(config.ledger)
-    keys = Keys(ledger.engine, key_hash, replicas=config.server.replicas)
+    keys = Keys(ledger.engine, key_hash, insecure, config.server.replicas)
     return Accounts(keys, ledger, tiers={tier.name: tier for tier in config.tiers})
 
 
@@ -92,7 +93,7 @@ def check(config: Config) -> None:
             raise BadConfig(f"tiers.{tier.name}.source: no folder {tier.source}; give a hub id or a model's folder")
 
 
-def application(config: Config, key_hash: str) -> Any:
+def application(config: Config, key_hash: str = "", insecure: bool = False) -> Any:
     """The Serve application: an ingress over the tiers' deployments, which start side by side. `check` the config first."""
     handles = {}
     for tier in config.tiers:
@@ -107,14 +108,11 @@ def application(config: Config, key_hash: str) -> Any:
         "ray_actor_options": {"num_cpus": 0},
     }
     deployment = serve.deployment(serve.ingress()(ServedIngress), **options)
-    return deployment.bind(config.model_dump(mode="json"), key_hash, handles)
+    return deployment.bind(placed(config).model_dump(mode="json"), key_hash, insecure, handles)
 
 
 def build(args: Args) -> Any:
-    """Typed builder for `serve run`. The key is STEPDOWN_API_KEY: without one it refuses to start."""
-    key = os.environ.get("STEPDOWN_API_KEY", "")
-    if not key:
-        raise BadConfig("set STEPDOWN_API_KEY, the key that clients must send (stepdown serve makes one by itself)")
+    """Typed builder for `serve run`. The key is STEPDOWN_API_KEY, or one that was made before: without any it does not start."""
     config = load_config(args.config)
     check(config)
-    return application(config, hashed(key))
+    return application(config, for_serve_run(config).key_hash)

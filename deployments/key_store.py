@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import Engine, Row, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
-from deployments.database import writing
+from deployments.database import connect, migrate, writing
 from deployments.schema import budgets, hourly, keys
+from router.config import Ledger
 from router.errors import BadInput
 from router.limits import RIGHTS, Key, day_of, month_of
 
@@ -46,6 +48,17 @@ class Spent:
 def hashed(key: str) -> str:
     """What is kept of an API key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def opened(settings: Ledger) -> Engine:
+    """The ledger's database, its tables there. Raises BadConfig, BadInput where it does not answer."""
+    engine = connect(settings)
+    try:
+        migrate(engine)
+    except SQLAlchemyError as error:
+        why = str(error).partition("\n")[0]
+        raise BadInput(f"the ledger's database, where keys are kept, does not answer: {why}; see ledger.url") from None
+    return engine
 
 
 def create(engine: Engine, key: Key, now_s: float) -> tuple[Key, str]:

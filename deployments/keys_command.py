@@ -5,13 +5,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from deployments import key_store
-from deployments.database import connect, migrate
-from deployments.key_store import Spent, Stored
-from router.config import Config, Ledger, load_config
+from deployments.key_store import Spent, Stored, opened
+from router.config import Config, load_config
 from router.engine import TARGETS, as_chance
 from router.errors import BadInput
 from router.limits import RIGHTS, Key
@@ -89,17 +86,6 @@ def revoke(key: str, config: str) -> None:
     """Refuse a KEY (id or name) from now on; running servers see it within 5 seconds."""
     found = key_store.revoke(opened(load_config(config).ledger), key, time.time())
     click.echo(f"revoked {found.key.id} ({found.key.name}); running servers refuse it within 5 s")
-
-
-def opened(settings: Ledger) -> Engine:
-    """The ledger's database, its tables there. Raises BadConfig, BadInput where it does not answer."""
-    engine = connect(settings)
-    try:
-        migrate(engine)
-    except SQLAlchemyError as error:
-        why = str(error).partition("\n")[0]
-        raise BadInput(f"the ledger's database, where keys are kept, does not answer: {why}; see ledger.url") from None
-    return engine
 
 
 def check_names(config: Config, tiers: frozenset[str] | None, targets: frozenset[str] | None) -> None:

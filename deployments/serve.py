@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from deployments.app import APP, application, check
-from deployments.keys import hashed
+from deployments.door import Door, door, with_first_key
 from router.config import Config, load_config
 from router.errors import BadInput
 
@@ -21,21 +20,28 @@ from router.errors import BadInput
 @click.argument("config", default="pocket")
 @click.option("--host", default=None, help="Address to listen on; by default the configuration's (127.0.0.1).")
 @click.option("--port", type=click.IntRange(1, 65535), envvar="STEPDOWN_PORT", default=None, help="Port to listen on.")
-@click.option("--api-key", envvar="STEPDOWN_API_KEY", default=None, help="The key clients send; by default one is made.")
+@click.option("--api-key", envvar="STEPDOWN_API_KEY", default=None, help="A key that may do everything, beside the stored ones.")
+@click.option("--no-keys", is_flag=True, help="Ask for no key. Refused where other machines could come in.")
+@click.option("--insecure", is_flag=True, help="Ask for no key, also where other machines can come in.")
 @click.option("--dashboard-port", default=8265, show_default=True, help="Of a Ray that this command starts.")
-def serve(config: str, host: str | None, port: int | None, api_key: str | None, dashboard_port: int) -> None:
-    """Serve CONFIG (a YAML file, or a shipped ladder by name) until Ctrl-C."""
+def serve(
+    config: str, host: str | None, port: int | None, api_key: str | None, no_keys: bool, insecure: bool, dashboard_port: int
+) -> None:
+    """Serve CONFIG (a YAML file, or a shipped ladder by name) until Ctrl-C.
+
+    The first start makes a key and shows it once; `stepdown keys` makes more.
+    """
     loaded = with_address(load_config(config), host, port)
-    key = api_key or f"sk-stepdown-{secrets.token_urlsafe(24)}"
     check(loaded)  # a configuration that is wrong stops here, before Ray starts
     check_port(loaded)
+    opened = door(loaded, api_key, no_keys, insecure)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     started = start_ray(dashboard_port)
     try:
-        if run(application(loaded, hashed(key)), loaded, stop):
-            click.echo(welcome(loaded, key, made=api_key is None, dashboard=dashboard_address()))
+        if run(application(loaded, opened.key_hash, opened.insecure), loaded, stop):
+            click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard=dashboard_address()))
             stop.wait()
             click.echo("stopping ...")
     finally:
@@ -133,19 +139,17 @@ def dashboard_address() -> str:
     return f"http://{address}" if "://" not in address and address != "not running" else address
 
 
-def welcome(config: Config, key: str, made: bool, dashboard: str) -> str:
+def welcome(config: Config, door: Door, dashboard: str) -> str:
     """What a newcomer needs: where, with which key, and one line that works."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
-    secret = f"{key}   (made now, shown once; fix it with STEPDOWN_API_KEY)" if made else "as given"
-    shown = key if made else "$STEPDOWN_API_KEY"
     body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
     return f"""
 Stepdown is ready: {" < ".join(config.names)}
   URL        {url}
-  API key    {secret}
+  API key    {door.told()}
   dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)
 
-  curl -s {url}/chat/completions -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" -d '{body}'
+  curl -s {url}/chat/completions {door.header()}-H "Content-Type: application/json" -d '{body}'
 
 Ctrl-C stops it."""
 
