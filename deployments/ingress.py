@@ -16,11 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from deployments import openapi
 from deployments.accounts import Accounts, Key, nobody
+from deployments.costs import routes as costs
 from deployments.direct import Direct
 from deployments.driver import Driver
 from deployments.job import LEFT, Job
 from deployments.tier import DONE, Tier, event
+from deployments.watched import Watched
 from router import bounds, cost, limits, server_tools, wire
 from router.engine import Router
 from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
@@ -51,7 +54,8 @@ class Ingress:
     """accounts: keys, ledger, metrics; without them there is one open door and nothing is kept."""
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
-        self.router, self.tiers, self.max_body_bytes = router, tiers, max_body_bytes
+        self.router, self.max_body_bytes = router, max_body_bytes
+        self.tiers = {name: Watched(tier) for name, tier in tiers.items()}
         self.accounts = accounts or nobody()
         self.settings = {t.name: t for t in router.tiers}
         self.prices = {t.name: cost.per_token(t) for t in router.tiers}
@@ -74,7 +78,10 @@ class Ingress:
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/v1/status", self.guarded(self.status)),
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
+            Route("/openapi.json", openapi.endpoint),
         ]
+        if self.accounts.ledger:
+            routes += costs.routes(self.accounts.ledger.engine, self.router.config, self.live, self.may_see_costs)
         handlers = {HTTPException: self.no_route, Exception: self.unexpected}
         return Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan)
 
@@ -142,6 +149,29 @@ class Ingress:
             "delegation": self.router.config.delegation.mode,
         }
         return JSONResponse(shown)
+
+    async def live(self) -> dict[str, Any]:
+        """The ladder as it is now, for the cost page. Queue and use are this process's own."""
+        running = await asyncio.gather(*(tier.replicas() for tier in self.tiers.values()))
+        tiers = [
+            {
+                "tier": tier.name,
+                "replicas": replicas,
+                "running": tier.running,
+                "queue": tier.waiting,
+                "price": self.settings[tier.name].price.model_dump(exclude_none=True),
+            }
+            for tier, replicas in zip(self.tiers.values(), running, strict=True)
+        ]
+        ledger = self.accounts.ledger
+        shown = {"tiers": tiers, "certificates": self.router.flows.promises.told()}
+        return shown | ({"ledger": ledger.state, "spooled": ledger.spooled} if ledger else {})
+
+    async def may_see_costs(self, request: Request) -> Key:
+        """Raises BadKey, NotAllowed."""
+        key = await self.accounts.keys.look_up(request.headers.get("authorization", ""))
+        key.may("costs")
+        return key
 
     def known_models(self) -> list[str]:
         return ["auto", *(f"auto:{target}" for target in self.router.targets), *self.router.names]

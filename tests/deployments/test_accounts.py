@@ -215,3 +215,23 @@ def test_the_key_that_asked_is_in_every_row(endpoint, ledger):
     post(client, CHAT)
     assert {r["key_id"] for t in (schema.traces, schema.calls) for r in rows(ledger, t)} == {"nobody"}
 
+
+
+def test_the_cost_page_tells_what_was_asked_and_the_ladder_as_it_is(endpoint):
+    client, _ = endpoint
+    post(client, CHAT)
+    figures, live = client.get("/costs.json").json(), client.get("/costs/live.json").json()
+    assert figures["totals"]["cost_usd"] == pytest.approx(7 * 20e-6)
+    assert [(t["tier"], t["replicas"], t["running"], t["queue"]) for t in live["tiers"]] == [(n, 1, 0, 0) for n in NAMES]
+    assert live["ledger"] == "ok"
+
+
+def test_what_is_under_way_is_seen(ledger):
+    router, tiers = plain(large=lambda body: Said("a b c d", token_s=0.1, wait_s=0.3))
+    with serving(router, tiers, accounts(ledger)) as url:
+        seen = []
+        with httpx.stream("POST", f"{url}/chat/completions", json={**CHAT, "stream": True}, timeout=10) as answer:
+            for _ in answer.iter_lines():
+                live = httpx.get(url.replace("/v1", "/costs/live.json")).json()
+                seen.append(next(t for t in live["tiers"] if t["tier"] == "large"))
+    assert {(t["running"], t["queue"]) for t in seen} >= {(1, 0)}
