@@ -10,6 +10,8 @@ from classifiers.posterior import Posterior
 from classifiers.signals import Evidence
 from router import cascading
 from router.cascade import Accept, Up
+from router.config import Escalation
+from router.errors import BadConfig
 from router.types import Reply
 
 
@@ -23,6 +25,23 @@ def evidence_of(reply: Reply) -> Evidence:
         logprobs=reply.logprobs,
         first_margin=reply.first_margin,
     )
+
+
+def check_holdback(settings: Escalation, posterior: Posterior | None) -> None:
+    """Refuse to decide on first tokens that the artefact was not trained on. Raises BadConfig."""
+    if settings.mode != "holdback":
+        return
+    heads = [] if posterior is None else [name for name in posterior.heads if name.startswith("prefix:")]
+    if posterior is None or len(heads) < posterior.n_tiers - 1:
+        raise BadConfig(
+            f"escalation.mode: holdback, but the artefact has heads on first tokens for {len(heads)} tiers, "
+            "expected all below the top; train it on outcomes with log-probabilities (`stepdown label`), or use mode: buffer"
+        )
+    if settings.holdback_tokens != posterior.prefix:
+        raise BadConfig(
+            f"escalation.holdback_tokens: {settings.holdback_tokens}, expected {posterior.prefix}, the number the artefact was "
+            f"trained on; set that, or train again with --prefix {settings.holdback_tokens}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from router.certificates import Certificate, Drift
 from router.config import Escalation
 
 log = logging.getLogger("stepdown")
-UNCOVERED = "uncovered"  # a valid certificate, but the request samples otherwise than it was made with
+UNCOVERED = "uncovered"  # a valid certificate, but the request samples, or is looked at, otherwise than it was made with
 
 
 class Promises:
@@ -36,13 +36,16 @@ class Promises:
         """`valid`, `stale`, `retired`, `infeasible` or `none`."""
         return self.states.get(target, "none")
 
-    def covering(self, target: str, temperature: float | None) -> str:
+    def covering(self, target: str, temperature: float | None, stream: bool = False) -> str:
         """The state for one request. temperature: None where it asks for none, which leaves it to the model."""
         found, state = self.known.get(target), self.state(target)
-        made = found.fingerprints.get("sampling") if isinstance(found, Certificate) else None
-        if state == "valid" and made is not None and made != {"temperature": temperature}:
-            return UNCOVERED
-        return state
+        if state != "valid" or not isinstance(found, Certificate):
+            return state
+        sampling, prefix = (found.fingerprints.get(name) for name in ("sampling", "prefix"))
+        # A stream that is held back is accepted by its first tokens, which is another score than that of whole answers.
+        held = self.settings.holdback_tokens if stream and self.settings.mode == "holdback" else None
+        same = prefix == held and sampling in (None, {"temperature": temperature})
+        return state if same else UNCOVERED
 
     def rule(self, rule: Rule, target: str, state: str) -> Rule:
         """The rule that keeps what is promised: with a valid certificate its threshold, without one as configured."""

@@ -143,7 +143,10 @@ def facts(request: Request) -> Facts:
         counted += json.dumps(tools)
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or 1
     read = body if request.path == "chat/completions" else {**body, "messages": None}
-    return Facts(text, counted, body["model"], max(1, asked), needs(read), body.get("temperature"))
+    one = request.path == "chat/completions" and (body.get("n") or 1) == 1
+    return Facts(
+        text, counted, body["model"], max(1, asked), needs(read), body.get("temperature"), request.stream, one
+    )  # fmt: skip
 
 
 def prompt_of(prompt: Any) -> str:

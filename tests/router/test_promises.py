@@ -44,6 +44,21 @@ def test_a_certificate_holds_for_what_it_was_made_for(found, ladder, temperature
     assert rule == RULE if threshold is None else rule.threshold == threshold
 
 
+@pytest.mark.parametrize("mode, stream, made_with, state", [
+    ("holdback", True, {}, "uncovered"),
+    ("holdback", True, {"prefix": 16}, "valid"),
+    ("holdback", True, {"prefix": 8}, "uncovered"),
+    ("holdback", False, {}, "valid"),
+    ("holdback", False, {"prefix": 16}, "uncovered"),
+    ("buffer", True, {}, "valid"),
+    ("buffer", True, {"prefix": 16}, "uncovered"),
+    ("holdback", True, {"score": "another"}, "stale"),
+])  # fmt: skip
+def test_a_certificate_of_whole_answers_says_nothing_of_their_first_tokens(mode, stream, made_with, state):
+    made = promises(certificate(**made_with), mode=mode, holdback_tokens=16)
+    assert made.covering("balanced", 0.0, stream) == state
+
+
 @pytest.mark.parametrize("state", ["uncovered", "stale", "none"])
 def test_without_one_everything_goes_up_if_so_configured(state):
     made = promises(certificate(), without_certificate="escalate")
