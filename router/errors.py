@@ -22,6 +22,7 @@ StepdownError
     ├── BudgetSpent        429  the key's budget by the day or month, with Retry-After
     ├── LedgerDown         503  the ledger cannot be written, with Retry-After
     ├── TierFailed         502, or the tier's own status
+    ├── Overloaded         503  every tier that may answer is full, with Retry-After
     └── NoReplica          503  with Retry-After
 """
 
@@ -218,6 +219,16 @@ class NoReplica(RequestFailed):
     def __init__(self, tier: str, why: str, retry_after_s: float = 10.0) -> None:
         super().__init__(f"tier {tier} is not available: {why}; try again in {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
+
+
+class Overloaded(RequestFailed):
+    """Every tier that is good enough for the request has as much waiting as it may have: `router.load.Full`."""
+
+    status, code = 503, "overloaded"
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"every tier that may answer this request is full; try again in {retry_after_s:.0f} s")
+        self.retry_after_s = max(1.0, retry_after_s)
 
 
 class DelegationFailed(RequestFailed):

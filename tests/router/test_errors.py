@@ -20,6 +20,7 @@ from router.errors import (
     NotAllowed,
     NotFound,
     NoTierFits,
+    Overloaded,
     RateLimited,
     RequestFailed,
     StepdownError,
@@ -60,6 +61,7 @@ MADE = [
     (TierFailed("small", "broke", 500), 502, "tier_failed", SERVER),
     (TierFailed("small", "bad field", 422), 422, "tier_failed", CLIENT),
     (NoReplica("small", "none runs"), 503, "tier_unavailable", SERVER),
+    (Overloaded(4.0), 503, "overloaded", SERVER),
     (DelegationFailed("nothing came back"), 502, "delegation_failed", SERVER),
     (DeadlineExceeded(60), 504, "deadline_exceeded", SERVER),
     (BudgetExceeded(0.2, 0.1), 429, "budget_exceeded", SERVER),
@@ -125,6 +127,7 @@ def test_the_tables_here_know_every_class():
     (BadKey(), ["Authorization: Bearer"]),
     (TooLarge(10), ["10 bytes"]),
     (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
+    (Overloaded(4.0), ["full", "4 s"]),
     (DeadlineExceeded(2.5), ["2.5 s"]),
     (BudgetExceeded(0.2, 0.1), ["0.2 USD", "0.1 USD"]),
     (RateLimited(60, "requests", 7.2), ["60 requests a minute", "try again in 7 s"]),
@@ -139,6 +142,7 @@ def test_a_message_says_what_was_found_and_what_is_allowed(error, says):
 
 @pytest.mark.parametrize("error, seconds", [
     (NoReplica("small", "none runs"), 10.0),
+    (Overloaded(4.0), 4.0),
     (LedgerDown("disk full"), 10.0),
     (RateLimited(60, "requests", 7.2), 7.2),
     (RateLimited(60, "requests", 0.01), 1.0),  # a header of 0 would be read as: at once
