@@ -1,11 +1,17 @@
-"""What tokens cost on a tier."""
+"""What a call costs: by its tokens, by its share of the machine, and what the top tier alone would have cost."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from router.config import Tier
+from router.trace import CallRow
 from router.types import Usage
 
 # A tier priced by the hour only: tokens are weighed by a replica that makes so many a second. The absolute figure is a
 # guess (batching moves it tenfold); ratios between tiers, which is what flows compare, are those of the hourly prices.
 OUTPUT_PER_S, INPUT_PER_S = 1_000.0, 10_000.0
+# Lengths are held at 1:1 as if so many requests had shown that: a handful of odd ones must not set the figure.
+PRIOR_REQUESTS = 20
 
 
 def per_token(tier: Tier) -> tuple[float, float]:
@@ -17,6 +23,142 @@ def per_token(tier: Tier) -> tuple[float, float]:
     return per_second / INPUT_PER_S, per_second / OUTPUT_PER_S
 
 
-def of(usage: Usage, prices: tuple[float, float]) -> float:
-    """USD."""
-    return usage.input_tokens * prices[0] + usage.output_tokens * prices[1]
+def prices(tier: Tier) -> tuple[float, float, float]:
+    """USD per input token, per output token, and per input token that was in the prefix cache."""
+    given, made = per_token(tier)
+    cached = tier.price.usd_per_1m_cached_input
+    return given, made, given if cached is None else cached / 1e6
+
+
+def of(usage: Usage, prices: Sequence[float], cached_tokens: int = 0) -> float:
+    """USD. prices: of `prices`, or of `per_token`, which knows no cheaper price of the `cached_tokens` of the input."""
+    cached = min(cached_tokens, usage.input_tokens)
+    price = prices[2] if len(prices) > 2 else prices[0]
+    return (usage.input_tokens - cached) * prices[0] + cached * price + usage.output_tokens * prices[1]
+
+
+def gpu_usd(busy_s: float, tier: Tier) -> float | None:
+    """What a share of a replica's busy time costs; None: the tier has no price by the hour."""
+    price = tier.price.usd_per_accelerator_hour
+    return None if price is None else busy_s * max(1, tier.accelerators) * price / 3600
+
+
+# -- what the top tier alone would have cost -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Pairs:
+    """Sums over requests that both a smaller tier and the top tier answered."""
+
+    requests: int = 0
+    small: int = 0
+    top: int = 0
+
+    def add(self, small: int, top: int) -> None:
+        self.requests, self.small, self.top = self.requests + 1, self.small + small, self.top + top
+
+    def ratio(self) -> float:
+        """Of the sums, so that predictions add up to what was seen; drawn to 1 while little was."""
+        if not self.small:
+            return 1.0
+        prior = PRIOR_REQUESTS * self.small / self.requests
+        return (self.top + prior) / (self.small + prior)
+
+
+@dataclass(slots=True)
+class Lengths:
+    """How many tokens the top tier writes for each that a smaller tier wrote, learned from requests that both answered.
+
+    Audits are drawn by chance from what was accepted, which is what is predicted. Escalations are the requests that the
+    smaller tier could not do: they serve only until there are as many audits as PRIOR_REQUESTS.
+    """
+
+    audits: dict[str, Pairs] = field(default_factory=dict)
+    escalations: dict[str, Pairs] = field(default_factory=dict)
+
+    def audited(self, tier: str, small: int, top: int) -> None:
+        """Output tokens of an accepted answer and of the top tier's to the same prompt."""
+        self.audits.setdefault(tier, Pairs()).add(small, top)
+
+    def escalated(self, tier: str, small: int, top: int) -> None:
+        """Output tokens of a rejected answer and of the top tier's that replaced it."""
+        self.escalations.setdefault(tier, Pairs()).add(small, top)
+
+    def ratio(self, tier: str) -> float:
+        """1 for a tier of which nothing is known."""
+        audits = self.audits.get(tier, Pairs())
+        found = audits if audits.requests >= PRIOR_REQUESTS else self.escalations.get(tier, audits)
+        return found.ratio()
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What the top tier alone would have cost; `estimated`: it did not answer this prompt by itself."""
+
+    usd: float
+    usage: Usage
+    estimated: bool
+    cached_tokens: int = 0
+
+
+def counterfactual(
+    top: Tier, calls: Sequence[CallRow], flow: str, asked: Usage, lengths: Lengths, answered: str, most: int | None = None
+) -> Alone:
+    """By token prices.
+
+    asked: input tokens of the client's own prompt as the top tier counts them, output tokens of the answer that the client
+    got (joined from parts, if it was). answered: the tier that wrote it. most: output tokens that the client allowed.
+    Where the top tier answered the client's prompt itself, directly or after an escalation, that call's cost is the figure.
+    """
+    own = [call for call in calls if call.tier == top.name and call.role == "final" and not call.estimated]
+    if flow in ("direct", "cascade") and own:
+        used = Usage(own[-1].input_tokens, own[-1].output_tokens)
+        cached = own[-1].cached_tokens
+        return Alone(of(used, prices(top), cached), used, False, cached)
+    output = round(asked.output_tokens * (1.0 if answered == top.name else lengths.ratio(answered)))
+    used = Usage(asked.input_tokens, output if most is None else min(output, most))
+    return Alone(of(used, prices(top)), used, True)
+
+
+def busy_alone(usage: Usage, cached_tokens: int, busy_s: float, of_calls: Usage, of_cached: int, ratio: float) -> float | None:
+    """Replica-seconds that the top tier would have been busy, by its measured rates; None: nothing was measured.
+
+    busy_s, of_calls, of_cached: sums over calls that it really answered. ratio: input tokens that take as long as one
+    output token (metering.Rates.ratio; its prior is 10).
+    """
+    work = weighed(of_calls, of_cached, ratio)
+    return weighed(usage, cached_tokens, ratio) * busy_s / work if work > 0 else None
+
+
+def weighed(usage: Usage, cached_tokens: int, ratio: float) -> float:
+    """In output tokens. What was in the prefix cache was not computed again."""
+    return max(0, usage.input_tokens - cached_tokens) / ratio + usage.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """How far predictions are off, in percent of the mean of the facts: bias above 0 means too high."""
+
+    requests: int
+    bias: float | None
+    mean_absolute: float | None
+
+
+def error(pairs: Iterable[tuple[float, float]]) -> Error:
+    """pairs: (predicted, fact), of requests that the top tier answered after they had been predicted. None: nothing tells.
+
+    Percent of the sums, not the mean of percents: a tiny request that is off tenfold costs nobody anything.
+    """
+    rows = list(pairs)
+    fact = sum(row[1] for row in rows)
+    if fact <= 0:
+        return Error(len(rows), None, None)
+    bias = sum(row[0] - row[1] for row in rows)
+    absolute = sum(abs(row[0] - row[1]) for row in rows)
+    return Error(len(rows), 100 * bias / fact, 100 * absolute / fact)
+
+
+def predicted(top: Tier, small: CallRow, ratio: float, most: int | None = None) -> float:
+    """USD that would have been told for a smaller tier's answer had the top tier not been asked too: for `error`."""
+    output = round(small.output_tokens * ratio)
+    return of(Usage(small.input_tokens, output if most is None else min(output, most)), prices(top))
