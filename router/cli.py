@@ -21,6 +21,8 @@ COMMANDS = {
     "classifiers": "router.commands.learn_train:classifiers",
     "pocket": "deployments.pocket.commands:pocket",
     "keys": "deployments.keys_command:keys",
+    "costs": "deployments.costs_command:costs",
+    "replay": "deployments.replay_command:replay",
     "demo": "deployments.demo:demo",
     "bench": "router.commands.bench:bench",
 }

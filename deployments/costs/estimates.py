@@ -1,17 +1,18 @@
-"""How far off the counterfactual is: where the top tier answered the same request after all, both figures are known."""
+"""How far off the counterfactual is: where an audit had the top tier answer the same request, both figures are known."""
 
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from deployments.costs.interval import Interval
 from deployments.schema import calls, traces
+from router import cost
 
 LATEST = 5_000  # calls looked through; the rest of a large interval is not read
 
 UNMEASURED = (
-    "not measured: in this interval no request with an estimated counterfactual was also answered by the top tier; "
-    "audits do that (escalation.audit_rate)"
+    "not measured: none of the latest calls of the interval is an audit, for which the top tier answers a request that a "
+    "smaller one answered already (escalation.audit_rate)"
 )
 NONE: dict[str, Any] = {"requests": 0, "bias": None, "mean_off": None, "means": UNMEASURED}
 
@@ -29,15 +30,15 @@ def error(connection: Connection, interval: Interval, top: str) -> dict[str, Any
         .limit(LATEST)
         .subquery()
     )
-    guess, truth = traces.c.counterfactual_usd, latest.c.cost_usd
     query = (
-        select(func.count(), func.sum(guess), func.sum(truth), func.sum(func.abs(guess - truth)))
+        select(traces.c.counterfactual_usd, latest.c.cost_usd)
         .select_from(latest.join(traces, traces.c.id == latest.c.trace_id))
-        .where(latest.c.tier == top, latest.c.role.in_(["audit", "final"]), latest.c.estimated.is_(False), truth > 0)
-        .where(traces.c.counterfactual_estimated.is_(True), guess.is_not(None), traces.c.flow.in_(["direct", "cascade"]))
+        .where(latest.c.tier == top, latest.c.role == "audit", latest.c.estimated.is_(False))
+        .where(traces.c.counterfactual_estimated.is_(True), traces.c.counterfactual_usd.is_not(None))
     )
-    n, guessed, true, off = connection.execute(query).one()
-    if not n:
+    found = cost.error((row[0], row[1]) for row in connection.execute(query))
+    if found.bias is None or found.mean_absolute is None:
         return NONE
-    means = f"measured on {n} requests that the top tier also answered, among the latest {LATEST} calls of the interval"
-    return {"requests": n, "bias": round(guessed / true - 1, 6), "mean_off": round(off / true, 6), "means": means}
+    means = f"measured on {found.requests} audited requests, among the latest {LATEST} calls of the interval"
+    off = {"bias": round(found.bias / 100, 6), "mean_off": round(found.mean_absolute / 100, 6)}
+    return {"requests": found.requests, **off, "means": means}

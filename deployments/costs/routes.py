@@ -46,6 +46,7 @@ def routes(engine: Engine, config: Config, live: Live, allowed: Allowed) -> list
     return [
         Route("/costs", shell("index.html")),
         Route("/costs.json", page.guarded(page.figures)),
+        Route("/costs/access.json", page.access),
         Route("/costs/live.json", page.guarded(page.ladder)),
         Route("/costs/decisions.json", page.guarded(page.decisions)),
         Route("/costs/static/{name:path}", static),
@@ -71,6 +72,14 @@ class Costs:
                 return refused(LedgerDown(type(error.orig).__name__))
 
         return checked
+
+    async def access(self, request: Request) -> Response:
+        """Whether the key that was sent, or none, may see the rest: an answer and no error, so that the page can ask first."""
+        try:
+            await awaited(self.allowed(request))
+        except RequestFailed as error:
+            return answer({"allowed": False, "why": str(error)})
+        return answer({"allowed": True, "why": ""})
 
     async def figures(self, request: Request) -> Response:
         asked = request.query_params

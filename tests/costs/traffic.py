@@ -24,8 +24,9 @@ from router.errors import BadKey, NotAllowed
 from router.trace import CallRow, Trace, Window
 
 PRICES = {"small": (0.10, 0.40), "medium": (0.40, 1.60), "large": (2.50, 10.0)}
-SPEED = {"small": 2600, "medium": 1400, "large": 600}  # output tokens a busy second
-HELD = {"small": 1.0, "medium": 1.0, "large": 0.4}  # replicas: the large one is given back most of the time
+SPEED = {"small": 60, "medium": 30, "large": 12}  # output tokens a busy second
+HOUR_USD = 0.4
+HELD = {"small": 0.15, "medium": 0.12, "large": 0.05}  # replicas: the large one is given back most of the time
 REASONS = ("good enough", "good enough", "worth its cost", "best we have", "asked for")
 KEY = "sk-may-see-costs"
 
@@ -33,7 +34,7 @@ KEY = "sk-may-see-costs"
 def ladder(**sections) -> Config:
     tiers = [
         {"name": name, "engine": "vllm", "source": "/nowhere", "context": 8192, "accelerator": "H100",
-         "price": {"usd_per_1m_input": into, "usd_per_1m_output": out, "usd_per_accelerator_hour": 3.0}}
+         "price": {"usd_per_1m_input": into, "usd_per_1m_output": out, "usd_per_accelerator_hour": HOUR_USD}}
         for name, (into, out) in PRICES.items()
     ]  # fmt: skip
     return Config.model_validate({"tiers": tiers, **sections})
@@ -43,11 +44,13 @@ def price(tier: str, tokens: tuple[int, int]) -> float:
     return (tokens[0] * PRICES[tier][0] + tokens[1] * PRICES[tier][1]) / 1e6
 
 
-def call(trace_id: str, key: str, name: str, role: str, tier: str, began_s: float, tokens: tuple[int, int], outcome: str) -> CallRow:
-    busy_s = tokens[1] / SPEED[tier] + tokens[0] / 40_000
+def call(
+    trace_id: str, key: str, name: str, role: str, tier: str, began_s: float, tokens: tuple[int, int], outcome: str
+) -> CallRow:
+    busy_s = tokens[1] / SPEED[tier] + tokens[0] / 1000
     return CallRow(
         f"{trace_id}/{name}", trace_id, key, role, tier, outcome, began_s, 3 * busy_s, *tokens, cached_tokens=tokens[0] // 3,
-        first_token_s=0.05, cost_usd=price(tier, tokens), replica=f"{tier}#1", busy_s=busy_s, gpu_usd=busy_s * 3.0 / 3600,
+        first_token_s=0.05, cost_usd=price(tier, tokens), replica=f"{tier}#1", busy_s=busy_s, gpu_usd=busy_s * HOUR_USD / 3600,
     )  # fmt: skip
 
 
@@ -94,7 +97,7 @@ def traffic(n: int, since: float, until: float, seed: int = 1, names: tuple[str,
         made, audits = one(f"{seed:02d}{i:07x}" + "0" * 23, max(since, at), dice, dice.choice(names))
         parts += [from_trace(made), Rows(calls=[from_call(found) for found in audits])]
     for at in range(int(since // 300) * 300, int(until), 300):
-        parts += [Rows(windows=[from_window(Window(tier, at, 300, held, 1, 3.0))]) for tier, held in HELD.items()]
+        parts += [Rows(windows=[from_window(Window(tier, at, 300, held, 1, HOUR_USD))]) for tier, held in HELD.items()]
     return together(parts)
 
 
@@ -124,7 +127,7 @@ def live() -> dict:
     shown = {"small": (2, 2, 3), "medium": (1, 1, 0), "large": (1, 0, 0)}
     tiers = [
         {"tier": name, "replicas": shown[name][0], "running": shown[name][1], "queue": shown[name][2],
-         "price": {"usd_per_1m_input": into, "usd_per_1m_output": out, "usd_per_accelerator_hour": 3.0}}
+         "price": {"usd_per_1m_input": into, "usd_per_1m_output": out, "usd_per_accelerator_hour": HOUR_USD}}
         for name, (into, out) in PRICES.items()
     ]  # fmt: skip
     certificates = {

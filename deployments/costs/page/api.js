@@ -26,10 +26,10 @@ export async function get(path, signal) {
   throw error;
 }
 
-/** Ask for a key where the server wants one; `then` runs when one is given. why: the error that made us ask. */
+/** Ask for a key where the server wants one; `then` runs when one is given. why: what the server says of the key that was sent. */
 export function ask(why, then) {
   at("ask").hidden = false;
-  at("ask-error").textContent = hasKey() ? why.message : "";
+  at("ask-error").textContent = hasKey() ? why : "";
   at("key-field").value = "";
   at("key-field").focus();
   at("ask").onsubmit = (event) => {

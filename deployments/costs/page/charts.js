@@ -57,7 +57,13 @@ function tip(lines) {
   };
 }
 
-/** Bars on top of each other by time. parts: {name, colour, values}; line: the same, drawn as steps over the bars. */
+/** Which buckets have room for their name: each begins under its bar. */
+function marks(times, step, width) {
+  const every = Math.ceil((times.length * (step >= 86_400 ? 62 : 96)) / Math.max(1, width - 80));
+  return times.filter((time, i) => i % every === 0).map((time) => time + step / 2);
+}
+
+/** Bars on top of each other by time. parts: {name, colour, values}; line: the same, drawn as a line over the bars. */
 export function bars(id, legend, times, step, parts, line, format) {
   const shown = parts.filter((part) => part.values.some((value) => value > 0));
   const entries = shown.map((part) => el("li", {}, swatch(`var(--${part.colour})`), part.name));
@@ -70,7 +76,7 @@ export function bars(id, legend, times, step, parts, line, format) {
   const series = shown.map((part) => ({ fill: colour(part.colour), width: 0, paths: uPlot.paths.bars({ size: [0.72, 56], radius: 0 }), points: { show: false } })).reverse();
   const data = [middle, ...sums.slice().reverse()];
   if (line) {
-    series.push({ stroke: colour(line.colour), width: 1.5, dash: [5, 4], paths: uPlot.paths.stepped({ align: 0 }), points: { show: false } });
+    series.push({ stroke: colour(line.colour), width: 1.5, dash: [5, 4], points: { show: true, size: 5, fill: colour(line.colour), width: 0 } });
     data.push(line.values);
   }
   const told = (i) => [bucket(times[i], step), [
@@ -80,7 +86,7 @@ export function bars(id, legend, times, step, parts, line, format) {
   return draw(id, {
     tzDate: (time) => uPlot.tzDate(new Date(time * 1e3), "Etc/UTC"),
     scales: { x: { time: true, range: [times[0], times[times.length - 1] + step] }, y: { range: (u, low, high) => [0, (high || 1) * 1.06] } },
-    axes: [axis({ space: 64, grid: { show: false } }), axis({ size: 62, values: (u, marks) => marks.map(format) })],
+    axes: [axis({ grid: { show: false }, splits: () => marks(times, step, at(id).clientWidth), values: (u, found) => found.map((time) => bucket(time - step / 2, step)) }), axis({ size: 62, values: (u, marks) => marks.map(format) })],
     series: [{}, ...series],
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     plugins: [tip(told)],
@@ -98,7 +104,7 @@ function dots(points, kind) {
       const x = u.valToPos(point.cost, "x", true), y = u.valToPos(point.quality, "y", true);
       ctx.beginPath();
       ctx.arc(x, y, (kind === "live" ? RADIUS + 2 : RADIUS) * ratio, 0, 7);
-      ctx.fillStyle = colour(kind === "live" ? "t2" : "card");
+      ctx.fillStyle = colour(kind === "live" ? "alone" : "card");
       ctx.fill();
       ctx.lineWidth = 2 * ratio;
       ctx.strokeStyle = colour(kind === "live" ? "card" : "t1");
@@ -116,12 +122,12 @@ function dots(points, kind) {
 export function curve(id, legend, points, targets, now, top) {
   const entries = [];
   if (points.length) entries.push(el("li", {}, swatch("var(--t1)", "line"), "promised by the artefact"));
-  if (now.length) entries.push(el("li", {}, swatch("var(--t2)", "dot"), "now"));
+  if (now.length) entries.push(el("li", {}, swatch("var(--alone)", "dot"), "now"));
   fill(legend, entries);
   const all = [...points.map(([cost, quality]) => ({ cost, quality })), ...now];
   if (!all.length) return clear(id, "Neither a curve nor routed requests in this interval.");
   const low = Math.min(...all.map((p) => p.quality)), high = Math.max(1, ...all.map((p) => p.quality));
-  const pad = Math.max(0.01, (high - low) * 0.18);
+  const pad = Math.max(0.01, (high - low) * 0.22);
   const right = Math.max(1, ...all.map((p) => p.cost)) * 1.08;
   const data = points.length ? [points.map((p) => p[0]), points.map((p) => p[1])] : [[0, right], [null, null]];
   return draw(id, {

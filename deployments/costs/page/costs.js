@@ -4,7 +4,7 @@ import { bars, clear, curve, tierColour, watch } from "./charts.js";
 import { at, el, fill, name, swatch, table } from "./dom.js";
 import { DASH, bucket, compact, count, day, moment, percent, seconds, tierName, usd } from "./format.js";
 
-const LADDER_MS = 10_000;
+const LADDER_MS = 10_000, REASONS = 8, DECISIONS = "15";
 let shown = null;
 let asking = null;
 let next = null;
@@ -56,8 +56,10 @@ async function load() {
   try {
     const asked = query();
     history.replaceState(null, "", `?${asked}`);
+    const access = hasKey() && shown ? { allowed: true } : await get("costs/access.json", mine.signal);
+    if (!access.allowed) return locked(access.why);
     const [figures, decisions] = await Promise.all([
-      get(`costs.json?${asked}`, mine.signal), get(`costs/decisions.json?${new URLSearchParams([...asked, ["limit", "25"]])}`, mine.signal),
+      get(`costs.json?${asked}`, mine.signal), get(`costs/decisions.json?${new URLSearchParams([...asked, ["limit", DECISIONS]])}`, mine.signal),
     ]);
     show(figures);
     showDecisions(decisions, false);
@@ -69,14 +71,16 @@ async function load() {
 
 function failed(error) {
   if (error.name === "AbortError") return;
-  if (error.status === 401 || error.status === 403) {
-    for (const id of ["figures", "filters", "forget"]) at(id).hidden = true;
-    ask(error, load);
-    return;
-  }
+  if (error.status === 401 || error.status === 403) return locked(error.message);
   at("filters").hidden = false;
   at("status").className = "status bad";
   at("status").textContent = error.message;
+}
+
+function locked(why) {
+  shown = null;
+  for (const id of ["figures", "filters", "forget"]) at(id).hidden = true;
+  ask(why, load);
 }
 
 // -- what is shown -------------------------------------------------------------------------------------------------------
@@ -218,14 +222,14 @@ function quality({ curve: found, tiers }) {
     found.why ? el("p", { className: "fine" }, `No curve is stored: ${found.why}.`) : null,
     table({ text: "Cost and quality by target, relative to the top tier", hidden: true }, [
       { name: "Target", head: true, cell: (row) => name(row.target) },
-      { name: "Requests", number: true, cell: (row) => (row.live ? count(row.live.requests) : DASH) },
-      { name: "Cost promised", number: true, cell: (row) => percent(row.promised?.cost) },
-      { name: "now", number: true, cell: (row) => percent(row.live?.cost) },
-      { name: "Quality promised", number: true, cell: (row) => percent(row.promised?.quality) },
-      { name: "now", number: true, cell: (row) => percent(row.live?.quality) },
+      { name: "Requests", number: true, cell: (row) => (row.live ? compact(row.live.requests) : DASH) },
+      { name: "Cost (promised)", number: true, cell: (row) => both(row.live?.cost, row.promised?.cost) },
+      { name: "Quality (promised)", number: true, cell: (row) => both(row.live?.quality, row.promised?.quality) },
     ], rows, "No routed requests in this interval."),
     el("p", { className: "fine" }, `Relative to always ${top}. Quality now is estimated: ${top}'s answers count 1, others the chance they were given before they were seen; where answers are looked at, it is at least that.${found.points.length && !found.whole ? " The artefact holds its targets only; lines between them are straight." : ""}`));
 }
+
+const both = (now, promised) => el("span", {}, percent(now), promised === undefined ? "" : el("span", { className: "dim" }, ` (${percent(promised)})`));
 
 function keyCell(row) {
   return el("span", {}, name(row.name || row.key || "no key"), row.name ? el("span", { className: "dim" }, ` ${row.key}`) : "");
@@ -256,14 +260,17 @@ function meter(share) {
 }
 
 function reasons({ reasons: rows, totals }) {
-  fill("reasons", table({ text: "Requests by tier and reason", hidden: true }, [
+  const columns = [
     { name: "Answered by", head: true, cell: tierCell },
     { name: "Reason", cell: (row) => name(row.reason || DASH) },
     { name: "Flow", cell: (row) => row.flow },
     { name: "Requests", number: true, cell: (row) => count(row.requests) },
     { name: "Share", cell: (row) => meter(row.requests / (totals.requests || 1)) },
     { name: "Failed", number: true, cell: (row) => count(row.failed) },
-  ], rows.slice(0, 20)));
+  ];
+  const rest = rows.slice(REASONS);
+  fill("reasons", table({ text: "Requests by tier and reason", hidden: true }, columns, rows.slice(0, REASONS)),
+    rest.length ? el("details", { className: "more" }, el("summary", {}, `${rest.length} rarer ones`), table({ text: "The rarer ones", hidden: true }, columns, rest)) : null);
 }
 
 // -- the ladder as it is now ------------------------------------------------------------------------------------------
@@ -276,7 +283,7 @@ async function ladder() {
       { name: "Replicas", number: true, cell: (row) => row.replicas ?? DASH },
       { name: "Running", number: true, cell: (row) => row.running ?? DASH },
       { name: "Queue", number: true, cell: (row) => row.queue ?? DASH },
-      { name: "Price", cell: (row) => price(row.price || {}) },
+      { name: "Price", cell: (row) => el("div", { className: "lines" }, price(row.price || {}).map((line) => el("span", {}, line))) },
     ], now.tiers || []), certificates(now.certificates || {}), now.ledger ? el("p", { className: "fine" }, `Ledger: ${now.ledger}`) : null);
   } catch (error) {
     fill("ladder", el("p", { className: "empty" }, `Not known: ${error.message}`));
@@ -286,7 +293,8 @@ async function ladder() {
 function price(of) {
   const lists = of.usd_per_1m_input !== null && of.usd_per_1m_input !== undefined ? `${usd(of.usd_per_1m_input)} in, ${usd(of.usd_per_1m_output)} out per 1M` : "";
   const hour = of.usd_per_accelerator_hour !== null && of.usd_per_accelerator_hour !== undefined ? `${usd(of.usd_per_accelerator_hour)} an accelerator-hour` : "";
-  return [lists, hour].filter(Boolean).join("; ") || DASH;
+  const known = [lists, hour].filter(Boolean);
+  return known.length ? known : [DASH];
 }
 
 const STATES = { valid: "ok", retired: "warn", stale: "warn", infeasible: "warn" };
@@ -330,7 +338,7 @@ function showDecisions(found, more) {
 
 async function older() {
   try {
-    const asked = new URLSearchParams([...query(), ["limit", "25"], ["before", next]]);
+    const asked = new URLSearchParams([...query(), ["limit", DECISIONS], ["before", next]]);
     showDecisions(await get(`costs/decisions.json?${asked}`), true);
   } catch (error) {
     failed(error);

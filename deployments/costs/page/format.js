@@ -14,7 +14,7 @@ export function usd(value) {
   if (size >= 1000) return `${sign}$${whole.format(size)}`;
   if (size >= 1) return `${sign}$${size.toFixed(2)}`;
   const digits = Math.min(12, 2 - Math.floor(Math.log10(size)));
-  return `${sign}$${size.toFixed(digits).replace(/0+$/, "").replace(/\.$/, "")}`;
+  return `${sign}$${size.toFixed(digits).replace(/(\.\d\d\d*?)0+$/, "$1")}`;
 }
 
 export function percent(share, digits = 1) {

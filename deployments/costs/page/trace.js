@@ -8,11 +8,15 @@ const id = decodeURIComponent(location.pathname.split("/").pop());
 async function load() {
   at("status").textContent = "Loading …";
   try {
+    const access = await get("../access.json");
+    if (!access.allowed) {
+      at("status").textContent = "";
+      return ask(access.why, load);
+    }
     show(await get(`${encodeURIComponent(id)}.json`));
     at("status").textContent = "";
   } catch (error) {
-    at("status").textContent = error.status === 401 || error.status === 403 ? "" : error.message;
-    if (error.status === 401 || error.status === 403) ask(error, load);
+    at("status").textContent = error.message;
   }
 }
 
