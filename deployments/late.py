@@ -26,12 +26,16 @@ class Late:
         now = self.clock()
         with self.lock:
             for id, busy in tried.items():
-                _, until = self.waiting.pop(id, (busy, now + LATE_S))
-                if id in missing:
-                    self.waiting[id] = (busy, until)
-            old = [id for id, (_, until) in self.waiting.items() if until < now]
-            for id in old + list(self.waiting)[: max(0, len(self.waiting) - len(old) - LATE_MAX)]:
-                self.dropped += self.waiting.pop(id, None) is not None
+                if id not in missing:
+                    self.waiting.pop(id, None)
+                elif id not in self.waiting:
+                    self.waiting[id] = (busy, now + LATE_S)
+            over = len(self.waiting) - LATE_MAX
+            for n, (id, (_, until)) in enumerate(list(self.waiting.items())):
+                if until >= now and n >= over:
+                    break  # they lie in the order in which they came
+                del self.waiting[id]
+                self.dropped += 1
 
     def all(self) -> dict[str, Busy]:
         with self.lock:

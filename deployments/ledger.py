@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from deployments.database import address, connect, migrate, state_folder, writing
 from deployments.retention import Retention
-from deployments.rows import Busy, Rows, from_call, from_trace, from_window, together
+from deployments.rows import Busy, Rows, finite, from_call, from_trace, from_window, together
 from deployments.store import State, Store
 from deployments.texts import Texts
 from router import config
@@ -77,7 +77,7 @@ class Ledger:
 
         Where the call is not written yet, the reading waits for it in memory, up to ten minutes.
         """
-        await self.put(Rows(readings=dict(busy)))
+        await self.put(Rows(readings={call: read for call, read in busy.items() if finite(read)}))
 
     async def held(self, windows: Sequence[Window]) -> None:
         """Of a window that several processes report, the first report is kept."""

@@ -115,6 +115,10 @@ def number(nullable: bool) -> Callable[[Any], Any]:
     return clean
 
 
+def finite(busy: Busy) -> bool:
+    return math.isfinite(busy[0]) and (busy[1] is None or math.isfinite(busy[1]))
+
+
 def as_is(value: Any) -> Any:
     return value
 

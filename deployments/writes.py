@@ -85,20 +85,25 @@ def add(connection: Connection, table: Table, keys: Sequence[str], rows: Iterabl
 
 def measure(connection: Connection, readings: Mapping[str, Busy]) -> set[str]:
     """Late measurements go to calls that have none; the hour's sums follow. Returns the ids of calls that are not there."""
-    wanted = [calls.c[name] for name in ("id", "key_id", "tier", "role", "began_s", "busy_s")]
+    wanted = [calls.c[name] for name in ("id", "key_id", "tier", "role", "began_s", "busy_s", "gpu_usd")]
     asked = select(*wanted).where(calls.c.id.in_(readings)).order_by(calls.c.id).with_for_update()
     found = [row._asdict() for row in connection.execute(asked)]
     bare = [row for row in found if row["busy_s"] is None]
     if bare:
-        change = calls.update().where(calls.c.id == bindparam("call")).values(busy_s=bindparam("busy"), gpu_usd=bindparam("usd"))
-        values = [{"call": row["id"], "busy": readings[row["id"]][0], "usd": readings[row["id"]][1]} for row in bare]
-        connection.execute(change, values)
-        add(connection, hourly, ("key_id", "tier", "role"), ((row, figures_of_reading(readings[row["id"]])) for row in bare))
+        connection.execute(MEASURE, [measured(row["id"], row, readings[row["id"]]) for row in bare])
+        add(connection, hourly, ("key_id", "tier", "role"), ((row, gain(row, readings[row["id"]])) for row in bare))
     return readings.keys() - {row["id"] for row in found}
 
 
-def figures_of_reading(busy: Busy) -> Figures:
-    return dict.fromkeys(FIGURES, 0) | {"busy_s": busy[0], "gpu_usd": busy[1] or 0.0}
+def measured(id: str, row: Row, busy: Busy) -> Row:
+    return {"call": id, "busy": busy[0], "usd": row["gpu_usd"] if busy[1] is None else busy[1]}
 
 
+def gain(row: Row, busy: Busy) -> Figures:
+    """What a reading changes in the sums."""
+    usd = 0.0 if busy[1] is None else busy[1] - (row["gpu_usd"] or 0.0)
+    return dict.fromkeys(FIGURES, 0) | {"busy_s": busy[0], "gpu_usd": usd}
+
+
+MEASURE = calls.update().where(calls.c.id == bindparam("call")).values(busy_s=bindparam("busy"), gpu_usd=bindparam("usd"))
 FIGURES = [column.name for column in hourly.columns if not column.primary_key]
