@@ -64,8 +64,8 @@ class Keys:
         self.read_s = self.tried_s = float("-inf")
         """when the last reading that came back began, and the last that was tried"""
         self.reading: Future[None] | None = None
-        self.live: set[str] = set()
-        """reservations of requests that are being answered here"""
+        self.live: dict[str, float | None] = {}
+        """reservations of requests that are answered here; USD once they are, until it is settled"""
         self.renewing: asyncio.Task[None] | None = None
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
 
@@ -158,33 +158,43 @@ class Keys:
         """The request is over: what was set aside beyond this is free again. Never raises; goes on if it is cancelled."""
         self.rates.settle(grant.taken, tokens)
         if grant.usd > 0:
-            self.live.discard(grant.trace_id)
+            self.live[grant.trace_id] = spent_usd
             settling = self.threads.submit(self.settled, grant.trace_id, spent_usd)
             await asyncio.shield(asyncio.wrap_future(settling))
 
     def settled(self, trace_id: str, spent_usd: float) -> None:
-        """In a thread. What cannot be settled runs out, and the ledger's own sums say what was spent."""
+        """In a thread. What cannot be settled now is tried again; of a process that dies before, the ledger's sums tell."""
         assert self.engine is not None
         try:
             budgets.settle(self.engine, trace_id, spent_usd)
+            self.live.pop(trace_id, None)
         except SQLAlchemyError as error:
-            log.warning("the budget of %s is settled when its reservation runs out: %s", trace_id, first_line(error))
+            log.warning("the budget of %s cannot be settled yet: %s", trace_id, first_line(error))
 
     def keep_alive(self, trace_id: str) -> None:
         """Renew the reservation for as long as the request is answered here."""
-        self.live.add(trace_id)
+        self.live[trace_id] = None
         if self.renewing is None or self.renewing.done():
             self.renewing = asyncio.get_running_loop().create_task(self.renew())
 
     async def renew(self) -> None:
-        assert self.engine is not None
         while self.live:
             await asyncio.sleep(RENEW_S)
-            try:
-                if self.live:
-                    await asyncio.to_thread(budgets.renew, self.engine, set(self.live), self.clock())
-            except SQLAlchemyError as error:
-                log.warning("reservations cannot be renewed: %s", first_line(error))
+            await asyncio.to_thread(self.renew_now)
+
+    def renew_now(self) -> None:
+        """In a thread."""
+        assert self.engine is not None
+        live = list(self.live.items())
+        try:
+            if live:
+                budgets.renew(self.engine, [trace_id for trace_id, _ in live], self.clock())
+        except SQLAlchemyError as error:
+            log.warning("reservations cannot be renewed: %s", first_line(error))
+            return
+        for trace_id, spent_usd in live:
+            if spent_usd is not None:
+                self.settled(trace_id, spent_usd)
 
 
 def first_line(error: Exception) -> str:

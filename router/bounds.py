@@ -13,7 +13,7 @@ from classifiers.text import content_text
 from router import gates, server_tools
 from router.config import Config, Tier
 from router.cost import per_token
-from router.policy import Counter, tokens_at_most
+from router.policy import Counter
 from router.types import Decision, Request
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ANSWER_TOKENS = 4_096  # that an answer may have where the request sets no limit and the key has a budget; see `capped`
 PER_MESSAGE, PER_PROMPT, PER_TOOLS = 8, 64, 512  # tokens that a chat template adds, at most
 PER_RESULT = 100  # tokens around one subtask's result
+COUNTED = ("content", "role")  # of a message, elsewhere
 LAST_TURNS = 3  # of tool mode, beside one for each plan: the answer, one that can only answer, and that one mended
 
 
@@ -167,13 +168,13 @@ def completion_tokens(prompt: Any, count: Counter) -> int:
 
 def at_most(text: str, count: Counter) -> int:
     """A tier's own tokenizer counts exactly; an estimate does not, but no tokenizer makes more tokens than bytes."""
-    return count(text) if getattr(count, "exact", False) else tokens_at_most(text)
+    return count(text) if getattr(count, "exact", False) else len(text.encode("utf-8", "replace"))
 
 
 def all_text(body: Mapping[str, Any]) -> str:
     """Everything that a chat template may write: texts as they are, calls and tools as JSON."""
     texts = [content_text(message.get("content")) for message in body["messages"]]
-    beside = [{k: v for k, v in message.items() if k != "content"} for message in body["messages"]]
+    beside = [rest for message in body["messages"] if (rest := {k: v for k, v in message.items() if k not in COUNTED})]
     fields = ("tools", "functions", "documents", "chat_template_kwargs", "response_format")
     return "\n".join([*texts, *map(json.dumps, beside), *(json.dumps(body[name]) for name in fields if body.get(name))])
 

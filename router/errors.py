@@ -26,6 +26,7 @@ StepdownError
     └── NoReplica          503  with Retry-After
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,10 +131,10 @@ class RateLimited(RequestFailed):
 
     def __init__(self, limit: int, unit: str, retry_after_s: float, needed: int = 0) -> None:
         """needed: of a request that is larger than a whole minute's allowance, so that waiting does not help."""
-        again = f"try again in {retry_after_s:.0f} s"
+        self.retry_after_s = max(1.0, math.ceil(retry_after_s))  # a fraction of a second early would be refused again
+        again = f"try again in {self.retry_after_s:.0f} s"
         shorten = f"this request may need {needed}: shorten it, or ask for fewer"
         super().__init__(f"this key may use {limit} {unit} a minute; {shorten if needed else again}")
-        self.retry_after_s = max(1.0, retry_after_s)
 
 
 class BudgetSpent(RequestFailed):
@@ -151,7 +152,7 @@ class BudgetSpent(RequestFailed):
             f"this key's budget of {budget_usd:g} USD a {period} has {max(0.0, left_usd):.3g} USD left, "
             f"the request may cost {needed_usd:.3g} USD; " + (held if held_usd else f"it is filled up again in {when}")
         )
-        self.retry_after_s = max(1.0, retry_after_s)
+        self.retry_after_s = max(1.0, math.ceil(retry_after_s))
 
 
 class LedgerDown(RequestFailed):

@@ -306,14 +306,22 @@ async def test_a_budget_that_cannot_be_kept_is_not_spent_and_settling_never_fail
     def down(*_):
         raise OperationalError("select", {}, Exception("no route"))
 
+    settle = budgets.settle
+    monkeypatch.setattr(keys, "RENEW_S", 0.02)
     async with door(engine) as made:
         grant = await made.admit(key, "a", SIZE, 0.1)
         monkeypatch.setattr(budgets, "reserve", down)
         monkeypatch.setattr(budgets, "settle", down)
         with pytest.raises(LedgerDown, match="budgets cannot be kept"):
             await made.admit(key, "b", SIZE, 0.1)
-        await made.settle(grant, 0.1, 20)
+        await made.settle(grant, 0.07, 20)
         await made.admit(Key("free", "free"), "c", SIZE, 0.1)
+        assert books(engine)["2026-11-24"] == (0.0, 0.1)
+        monkeypatch.setattr(budgets, "settle", settle)  # the database is back
+        async with asyncio.timeout(10):
+            while held(engine):
+                await asyncio.sleep(0.02)
+    assert books(engine)["2026-11-24"] == (0.07, 0.0)
 
 
 async def test_sums_of_many_small_parts_do_not_drift_over_the_budget(engine):

@@ -130,7 +130,7 @@ def test_the_tables_here_know_every_class():
     (Overloaded(4.0), ["full", "4 s"]),
     (DeadlineExceeded(2.5), ["2.5 s"]),
     (BudgetExceeded(0.2, 0.1), ["0.2 USD", "0.1 USD"]),
-    (RateLimited(60, "requests", 7.2), ["60 requests a minute", "try again in 7 s"]),
+    (RateLimited(60, "requests", 7.2), ["60 requests a minute", "try again in 8 s"]),
     (RateLimited(100, "tokens", 60, needed=250), ["100 tokens a minute", "may need 250", "shorten it"]),
     (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), ["5 USD a day", "0.1 USD left", "may cost 0.2 USD", "filled up again in 2.0 h"]),
     (BudgetSpent(5.0, "month", 0.1, 0.2, 5.0, held_usd=3.0), ["a month", "in flight hold 3 USD", "try again in 5 s"]),
@@ -144,7 +144,7 @@ def test_a_message_says_what_was_found_and_what_is_allowed(error, says):
     (NoReplica("small", "none runs"), 10.0),
     (Overloaded(4.0), 4.0),
     (LedgerDown("disk full"), 10.0),
-    (RateLimited(60, "requests", 7.2), 7.2),
+    (RateLimited(60, "requests", 7.2), 8.0),
     (RateLimited(60, "requests", 0.01), 1.0),  # a header of 0 would be read as: at once
     (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), 7200.0),
 ])  # fmt: skip

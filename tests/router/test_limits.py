@@ -111,7 +111,7 @@ def test_after_the_time_it_was_told_a_request_fits():
         with pytest.raises(RateLimited) as refused:
             rates.take(made, SMALL, now)
         with pytest.raises(RateLimited):
-            rates.take(made, SMALL, now + refused.value.retry_after_s - 1.01)
+            rates.take(made, SMALL, now + refused.value.retry_after_s - 2.01)
         now += refused.value.retry_after_s
         rates.take(made, SMALL, now)
 
