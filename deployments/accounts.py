@@ -26,6 +26,8 @@ class Accounts:
     ledger: "Ledger | None" = None
     metrics: "Metrics | None" = None
     tiers: Mapping[str, Tier] = field(default_factory=dict)
+    """cheapest first"""
+    lengths: cost.Lengths = field(default_factory=cost.Lengths)
     running: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     async def open(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -21,23 +21,22 @@ TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|\[DONE\]')
 
 @dataclass(slots=True)
 class Direct:
-    """count: tokens of a text as the tier counts them, for a call that was cut off."""
+    """For one request."""
 
     tier: Tier
-    count: Callable[[str], int]
     job: Job
     record: Record
     chunks: int = 0
 
     @classmethod
-    def of(cls, tier: Tier, count: Callable[[str], int], job: Job) -> "Direct":
+    def of(cls, tier: Tier, job: Job) -> "Direct":
         body = wire.forwarded(job.asked.body, tier.name)
         if job.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
         record = Record(Call("final", tier.name, "final", body), job.now())
         job.records["final"] = record
         job.tier = tier.name
-        return cls(tier, count, job, record)
+        return cls(tier, job, record)
 
     @property
     def wants_usage(self) -> bool:
@@ -120,7 +119,7 @@ class Direct:
     def cut_off(self) -> None:
         """The tier never said how much it was: count what it was sent and what came of it."""
         if self.record.usage == Usage():
-            self.record.usage = Usage(self.count(wire.facts(self.job.asked).counted), self.chunks)
+            self.record.usage = Usage(self.job.counts[self.tier.name](wire.facts(self.job.asked).counted), self.chunks)
             self.record.estimated = True
         self.record.outcome = self.record.outcome or "cancelled"
 

@@ -21,20 +21,15 @@ from router.types import Call, Commit, End, Flow, Reply, Request, Say, Step, Usa
 PATH = "chat/completions"
 
 
-Count = Callable[[str], int]
-
-
 @dataclass(slots=True)
 class Driver:
     """For one request.
 
-    counts: tokens of a text as each tier counts them, for calls of which a tier tells nothing.
     own_logprobs: the flow asks for log-probabilities that the client did not ask for.
     keep: (end, tier) -> name under which the end's hidden messages are kept.
     """
 
     tiers: Mapping[str, Tier]
-    counts: Mapping[str, Count]
     job: Job
     own_logprobs: bool = False
     keep: Callable[[Commit, str], str] | None = None
@@ -175,7 +170,7 @@ class Driver:
 
     def count_it(self, record: Record) -> None:
         """The tier never said: count what it was sent and what came of it."""
-        count = self.counts[record.call.tier]
+        count = self.job.counts[record.call.tier]
         held = self.held.get(record.call.id)
         sent = "\n".join(str(m.get("content") or "") for m in record.call.body.get("messages") or [])
         record.usage = Usage(count(sent), held.tokens if held else 0)

@@ -58,7 +58,7 @@ class Ingress:
         self.tiers = {name: Watched(tier) for name, tier in tiers.items()}
         self.accounts = accounts or nobody()
         self.settings = {t.name: t for t in router.tiers}
-        self.prices = {t.name: cost.per_token(t) for t in router.tiers}
+        self.prices = {t.name: cost.prices(t) for t in router.tiers}
         self.sessions = Sessions()
         self.hidden = Hidden()
         self.started = int(time.time())
@@ -211,7 +211,7 @@ class Ingress:
         decided = self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
-        job = Job(self.accounts, key, asked, decided, self.settings, self.prices, took_ms)
+        job = Job(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
         shown = headers(decided, took_ms, job.id)
         if key.budgeted:  # an answer without a limit would set a whole window aside
             tier = self.settings[decided.tier]
@@ -225,7 +225,7 @@ class Ingress:
             if flow is None:
                 return await self.passed(job, shown)
             keep = partial(self.keep, owner)
-            driver = Driver(self.tiers, self.router.count, job, own_logprobs=not asked.body.get("logprobs"), keep=keep)
+            driver = Driver(self.tiers, job, own_logprobs=not asked.body.get("logprobs"), keep=keep)
             return await self.follow(request, driver, flow, shown)
         except RequestFailed as error:
             return await self.refused(job, error, shown)
@@ -252,7 +252,7 @@ class Ingress:
 
     async def passed(self, job: Job, shown: dict[str, str]) -> Response:
         """One plain call. Raises RequestFailed before anything was sent."""
-        direct = Direct.of(self.tiers[job.decided.tier], self.router.count[job.decided.tier], job)
+        direct = Direct.of(self.tiers[job.decided.tier], job)
         if not job.asked.stream:
             raw = await direct.complete()
             await job.finish()

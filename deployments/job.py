@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,10 +32,10 @@ class Record:
     """the tier gave no usage: tokens are counted with its tokenizer"""
     reading: Reading = field(default_factory=Reading)
 
-    def cost_usd(self, prices: tuple[float, float]) -> float:
-        return cost.of(self.usage, prices)
+    def cost_usd(self, prices: Sequence[float]) -> float:
+        return cost.of(self.usage, prices, self.reading.cached_tokens)
 
-    def told(self, prices: tuple[float, float]) -> dict[str, Any]:
+    def told(self, prices: Sequence[float]) -> dict[str, Any]:
         shown: dict[str, Any] = {
             "id": self.call.id,
             "role": self.call.role,
@@ -58,7 +58,8 @@ class Job:
     asked: Request
     decided: Decision
     tiers: Mapping[str, Tier]
-    prices: Mapping[str, tuple[float, float]]
+    prices: Mapping[str, Sequence[float]]
+    counts: Mapping[str, Callable[[str], int]]
     decision_ms: float = 0.0
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     at_s: float = field(default_factory=time.time)
@@ -101,6 +102,7 @@ class Job:
     def trace(self, status: int, error: RequestFailed | None) -> Trace:
         decided = self.decided
         calls = tuple(self.row(record) for record in self.records.values())
+        alone = self.alone(calls) if status == 200 else None
         return Trace(
             id=self.id,
             key_id=self.key.id,
@@ -121,7 +123,8 @@ class Job:
             certificate=decided.certificate,
             decision_ms=self.decision_ms,
             first_byte_s=self.first_byte_s,
-            counterfactual_usd=None,
+            counterfactual_usd=alone.usd if alone else None,
+            counterfactual_estimated=alone.estimated if alone else True,
             prompt=self.prompt(),
             answer="".join(self.answer) or None,
             calls=calls,
@@ -129,6 +132,19 @@ class Job:
 
     def prompt(self) -> str | None:
         return wire.facts(self.asked).text if self.accounts.keeps("prompts", "all") else None
+
+    def alone(self, calls: Sequence[CallRow]) -> cost.Alone:
+        """What the top tier by itself would have cost."""
+        top, lengths = list(self.tiers.values())[-1], self.accounts.lengths
+        answered = next((c for c in reversed(calls) if c.tier == self.tier and c.outcome in ("answered", "accepted")), None)
+        if answered and self.flow in ("direct", "cascade"):
+            learn(lengths, top.name, calls, answered)
+            asked = Usage(answered.input_tokens, answered.output_tokens)
+        else:
+            count = self.counts[top.name]
+            asked = Usage(count(wire.facts(self.asked).counted), count("".join(self.answer)))
+        most = self.asked.body.get("max_completion_tokens") or self.asked.body.get("max_tokens")
+        return cost.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)
 
     def row(self, record: Record) -> CallRow:
         reading, tier = record.reading, record.call.tier
@@ -151,3 +167,11 @@ class Job:
             busy_s=reading.busy_s,
             gpu_usd=None if reading.busy_s is None else cost.gpu_usd(reading.busy_s, self.tiers[tier]),
         )
+
+
+def learn(lengths: cost.Lengths, top: str, calls: Sequence[CallRow], answered: CallRow) -> None:
+    """An escalation shows how long the top tier's answer is beside the rejected one."""
+    if answered.tier == top:
+        for call in calls:
+            if call.tier != top and call.role in ("attempt", "probe") and not call.estimated and call.output_tokens:
+                lengths.escalated(call.tier, call.output_tokens, answered.output_tokens)

@@ -235,3 +235,17 @@ def test_what_is_under_way_is_seen(ledger):
                 live = httpx.get(url.replace("/v1", "/costs/live.json")).json()
                 seen.append(next(t for t in live["tiers"] if t["tier"] == "large"))
     assert {(t["running"], t["queue"]) for t in seen} >= {(1, 0)}
+
+
+def test_the_counterfactual_is_what_was_paid_where_the_top_tier_answered(endpoint, ledger):
+    client, _ = endpoint
+    post(client, CHAT)
+    (trace,) = rows(ledger, schema.traces)
+    assert trace["counterfactual_usd"] == pytest.approx(trace["cost_usd"]) and not trace["counterfactual_estimated"]
+
+
+def test_the_counterfactual_of_a_smaller_tiers_answer_is_the_top_tiers_price(endpoint, ledger):
+    client, _ = endpoint
+    post(client, {**CHAT, "model": "small"})
+    (trace,) = rows(ledger, schema.traces)
+    assert trace["counterfactual_usd"] == pytest.approx(20 * trace["cost_usd"]) and trace["counterfactual_estimated"]
