@@ -1,10 +1,13 @@
 """A real HTTP server in a thread over scripted tiers, for clients as they are."""
 
 import contextlib
+import functools
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import uvicorn
 
@@ -35,20 +38,54 @@ class OneFlow(Router):
         return self.make(self, asked, decided) if decided.target in ("balanced", "cheap", "quality") else None
 
 
+Served = Callable[[Any, Any, Any], Any]
+
+
 @contextlib.contextmanager
-def serving(router: Router, tiers: Mapping, accounts: Accounts | None = None) -> Iterator[str]:
-    """The endpoint's address, up to /v1."""
+def listening(app: Served) -> Iterator[int]:
+    """The port of a server in a thread; `app` is opened before and closed after."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    app = Ingress(router, tiers, accounts, 8_000_000).app()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{port}/v1"
+        yield port
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+class Stage:
+    """One server for the whole run, with an application for each test: to start and stop one takes longer than most tests."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, Served] = {}
+        self.server = listening(self)  # lives as long as this object, a daemon to the end of the run
+        self.port = self.server.__enter__()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """The first part of the path names the application."""
+        if scope["type"] == "lifespan":
+            return
+        name, _, rest = scope["path"].removeprefix("/").partition("/")
+        await self.apps[name]({**scope, "path": f"/{rest}", "raw_path": f"/{rest}".encode()}, receive, send)
+
+
+stage = functools.cache(Stage)
+
+
+@contextlib.contextmanager
+def serving(router: Router, tiers: Mapping, accounts: Accounts | None = None) -> Iterator[str]:
+    """The endpoint's address, up to /v1."""
+    app = Ingress(router, tiers, accounts, 8_000_000).app()
+    if accounts is not None:  # to be opened and closed
+        with listening(app) as port:
+            yield f"http://127.0.0.1:{port}/v1"
+        return
+    name = uuid.uuid4().hex
+    stage().apps[name] = app
+    yield f"http://127.0.0.1:{stage().port}/{name}/v1"

@@ -27,7 +27,8 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "counted", "schema": SH
 USER = {"role": "user", "content": "how many cats and dogs are there"}
 PLAN = {"plan": [{"prompt": "count the cats"}, {"prompt": "count the dogs"}]}
 OTHER = {"plan": [{"prompt": "count the birds"}]}
-WAYS = ["whole", "async", "stream", "async stream", "helper"]
+# Each is quick, but there are hundreds; the ways that share most with another are left to `make test`.
+WAYS = ["whole", "stream", *(pytest.param(way, marks=pytest.mark.slow) for way in ("async", "async stream", "helper"))]
 
 
 def call(name, arguments="{}", id="call_by_tier"):
