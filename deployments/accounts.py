@@ -2,18 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deployments.keys import Grant, Key, Keys
+from deployments.ledger import Ledger
+from deployments.metrics import Metrics
+from deployments.pulse import Pulse
 from router import cost
 from router.config import Tier
+from router.promises import Promises
 from router.trace import CallRow, Trace, Window
-
-if TYPE_CHECKING:
-    from deployments.ledger import Ledger
-    from deployments.metrics import Metrics
 
 log = logging.getLogger("stepdown")
 
@@ -23,23 +23,32 @@ class Accounts:
     """Without a ledger nothing is written down, without metrics nothing is counted: tests and demos of the plumbing."""
 
     keys: Keys
-    ledger: "Ledger | None" = None
-    metrics: "Metrics | None" = None
+    ledger: Ledger | None = None
+    metrics: Metrics | None = None
     tiers: Mapping[str, Tier] = field(default_factory=dict)
     """cheapest first"""
     lengths: cost.Lengths = field(default_factory=cost.Lengths)
     running: set["asyncio.Task[Any]"] = field(default_factory=set)
 
-    async def open(self) -> None:
+    pulse: Pulse | None = None
+
+    async def open(self, promises: Callable[[], Promises]) -> None:
         if self.ledger:
             await self.ledger.open()
+        if self.metrics:
+            self.pulse = Pulse(self.metrics, promises, self.ledger)
+            self.pulse.start()
 
     async def close(self) -> None:
         """What was begun is written before the process ends."""
         if self.running:
             await asyncio.wait(self.running, timeout=10)
+        if self.metrics and self.pulse:
+            await self.pulse.stop()
+            await self.metrics.close()
         if self.ledger:
             await self.ledger.close()
+        self.keys.close()
 
     def check(self) -> None:
         """Raises LedgerDown: what cannot be written down is not begun."""
@@ -85,6 +94,8 @@ class Accounts:
         if self.ledger:
             found = {call: (busy_s, cost.gpu_usd(busy_s, self.tiers[tier])) for call, busy_s in busy.items()}
             self.later(self.ledger.readings(found))
+        if self.metrics:
+            self.metrics.late(tier, busy)
 
     async def held(self, windows: list[Window]) -> None:
         if self.ledger:

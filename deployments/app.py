@@ -16,6 +16,7 @@ from deployments.echo_tier import EchoTier
 from deployments.ingress import Ingress
 from deployments.keys import Keys
 from deployments.ledger import Ledger
+from deployments.metrics import Metrics
 from deployments.remote_tier import RemoteTier
 from deployments.serve_tier import ServeTier
 from deployments.tier import Tier
@@ -82,7 +83,7 @@ def accounts_of(config: Config, key_hash: str, insecure: bool) -> Accounts:
     """Keys, ledger and metrics of one ingress replica."""
     ledger = Ledger(config.ledger)
     keys = Keys(ledger.engine, key_hash, insecure, config.server.replicas)
-    return Accounts(keys, ledger, tiers={tier.name: tier for tier in config.tiers})
+    return Accounts(keys, ledger, Metrics(config.tiers), tiers={tier.name: tier for tier in config.tiers})
 
 
 def check(config: Config) -> None:

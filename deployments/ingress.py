@@ -87,7 +87,7 @@ class Ingress:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.accounts.open()
+        await self.accounts.open(lambda: self.router.flows.promises)
         try:
             yield
         finally:
