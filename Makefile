@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 
-.PHONY: serve test check install demo bench-flows fuzz simulate-cluster clean
+.PHONY: serve test check install demo monitoring bench-flows fuzz simulate-cluster clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
@@ -35,6 +35,10 @@ fuzz: install
 
 simulate-cluster: install
 	$(PY) -m benchmarks.simulation
+
+# Prometheus on the Ray of this machine; PORT is its port
+monitoring: install
+	$(PY) -m deployments.monitoring --port $(or $(PORT),9090)
 
 install: $(VENV)/.installed-$(EXTRA)
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "keys": "deployments.keys_command:keys",
     "costs": "deployments.costs_command:costs",
     "replay": "deployments.replay_command:replay",
+    "dashboard": "deployments.dashboard_command:dashboard",
     "demo": "deployments.demo:demo",
     "bench": "router.commands.bench:bench",
 }
