@@ -77,9 +77,10 @@ def summary(found: dict[str, Any]) -> list[str]:
         f"token price     {usd(of['cost_usd'])} USD",
         f"always {top:8} {usd(of['counterfactual_usd'])} USD, for {percent(found['covers']['of_cost'])} of the cost; {off}",
         f"saved           {usd(of['saving_usd'])} USD, {percent(of['saving_share'])}",
-        f"accelerators    {gpu['provisioned_s']:,.0f} s held, {percent(gpu['busy_share'])} busy; "
-        f"{usd(gpu['provisioned_usd'])} USD: busy {usd(gpu['busy_usd'])}, idle {usd(gpu['idle_usd'])}, "
-        f"nobody's {usd(gpu['nobody_usd'])}",
+        f"accelerators    {gpu['held_s']:,.0f} s held, {percent(gpu['busy_share'])} busy; "
+        f"{usd(gpu['held_usd'])} USD: busy {usd(gpu['busy_usd'])}, idle {usd(gpu['idle_usd'])}, "
+        f"nobody's {usd(gpu['nobody_usd'])}"
+        + (f", less {usd(-gpu['over_usd'])} measured beyond what was held" if gpu["over_usd"] < 0 else ""),
         found["note"],
     ]
 

@@ -8,6 +8,7 @@ from router.types import Role
 
 LOOKED_AT: tuple[Role, ...] = ("attempt", "probe")  # calls whose answer is looked at before it is accepted
 MICRO = 6
+MACHINE = ("busy_s", "idle_s", "nobody_s", "over_s", "busy_usd", "idle_usd", "nobody_usd", "over_usd")
 NANO = 9  # decimals of USD that are told: sums in another order differ beyond
 
 
@@ -36,8 +37,12 @@ class Figures:
     counterfactual_usd: float = 0.0
     busy_s: float = 0.0
     idle_s: float = 0.0
+    nobody_s: float = 0.0
+    over_s: float = 0.0
     busy_usd: float = 0.0
     idle_usd: float = 0.0
+    nobody_usd: float = 0.0
+    over_usd: float = 0.0
 
     def called(self, row: Mapping[str, Any]) -> None:
         """Add sums of calls that share a role."""
@@ -66,10 +71,8 @@ class Figures:
 
     def used(self, row: Mapping[str, Any]) -> None:
         """Add accelerator time."""
-        self.busy_s += row["busy_s"]
-        self.idle_s += row["idle_s"]
-        self.busy_usd += row["busy_usd"]
-        self.idle_usd += row["idle_usd"]
+        for name in MACHINE:
+            setattr(self, name, getattr(self, name) + row[name])
 
     def add(self, other: "Figures") -> None:
         for name in self.__dataclass_fields__:
@@ -107,13 +110,18 @@ class Figures:
             **self.machine(),
         }
 
+    @property
+    def held_s(self) -> float:
+        """Of a key: what it used and bears. Of tiers and days: all that was held, used or not."""
+        return self.busy_s + self.idle_s + self.nobody_s + self.over_s
+
+    @property
+    def held_usd(self) -> float:
+        return self.busy_usd + self.idle_usd + self.nobody_usd + self.over_usd
+
     def machine(self) -> dict[str, float]:
-        return {
-            "busy_s": round(self.busy_s, MICRO),
-            "idle_s": round(self.idle_s, MICRO),
-            "busy_usd": round(self.busy_usd, NANO),
-            "idle_usd": round(self.idle_usd, NANO),
-        }
+        found = {name: round(getattr(self, name), MICRO if name.endswith("_s") else NANO) for name in MACHINE}
+        return {**found, "held_s": round(self.held_s, MICRO), "held_usd": round(self.held_usd, NANO)}
 
     def brief(self) -> dict[str, Any]:
         """What charts draw."""
@@ -121,8 +129,8 @@ class Figures:
             "cost_usd": round(self.cost_usd, NANO),
             "tokens": self.tokens,
             "requests": self.requests,
-            "busy_s": round(self.busy_s, MICRO),
-            "idle_s": round(self.idle_s, MICRO),
+            "busy_s": round(self.busy_s + self.over_s, MICRO),
+            "idle_s": round(self.idle_s + self.nobody_s, MICRO),
         }
 
 

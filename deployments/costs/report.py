@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, Engine
 
 from deployments.costs import curve, days, estimates, gpu, sums
-from deployments.costs.figures import MICRO, NANO, Figures, share
+from deployments.costs.figures import NANO, Figures, share
 from deployments.costs.interval import Interval, interval, shown
 from router.config import Config
 from router.errors import BadRequest
@@ -26,7 +26,8 @@ MEANS = {
     "saving_usd": "counterfactual_usd - covered_usd - audit_usd. " + NOTE,
     "escalations": "answers of smaller tiers that were looked at and not taken",
     "gpu": "accelerator-seconds, and by the hour's price USD. Busy: measured by the replicas, shared among the requests that "
-    "ran together. Idle: held and not used, borne by who used the tier in that hour. Nobody: of hours in which no one did",
+    "ran together. Idle: held and not used, borne by who used the tier in that hour. Nobody: of hours in which no one did. "
+    "Over: measured beyond what was held, taken back. All four are what was held",
     "quality": "relative to the top tier: its own answers count 1, others the chance they were given before they were seen",
     "interval": "whole hours, UTC: the interval asked for is rounded outward",
 }
@@ -84,10 +85,8 @@ class Books:
         for row in sums.grouped(self.requests, groups(columns, "tier", "flow"), sums.REQUESTS.values):
             of(row).asked(row, self.config.names[-1])
         for row in sums.grouped(self.machines, groups(columns, "key_id"), gpu.VALUES):
-            if row["key_id"]:
+            if gpu.is_somebody(row["key_id"]) or "key_id" not in columns:
                 of(row).used(row)
-            elif "key_id" not in columns:
-                of(row)  # a tier that was held and not used has a row of its own
         return found
 
     def told(self, by: Sequence[str]) -> dict[str, Any]:
@@ -107,18 +106,9 @@ class Books:
         }
 
     def machine(self) -> dict[str, Any]:
-        """Of the chosen tier; with a key chosen, only its own time, and null for what is nobody's."""
-        found = sums.grouped(self.machines, [], gpu.VALUES)
-        of = found[0] if found else {}
-        seconds = {name: round(of.get(name) or 0.0, MICRO) for name in gpu.VALUES if name.endswith("_s")}
-        usd = {name: round(of.get(name) or 0.0, NANO) for name in gpu.VALUES if name.endswith("_usd")}
-        return {
-            **seconds,
-            **usd,
-            "provisioned_s": round(sum(seconds.values()), MICRO),
-            "provisioned_usd": round(sum(usd.values()), NANO),
-            "busy_share": share(seconds["busy_s"], sum(seconds.values())),
-        }
+        """What was held by the chosen tiers; with a key chosen, what it used and bears."""
+        of = self.whole.machine()
+        return {**of, "busy_share": share(self.whole.busy_s + self.whole.over_s, self.whole.held_s)}
 
     def covers(self) -> dict[str, Any]:
         """How much of what was paid has a counterfactual, and how far off that is."""

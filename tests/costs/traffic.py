@@ -26,9 +26,10 @@ from router.trace import CallRow, Trace, Window
 PRICES = {"small": (0.10, 0.40), "medium": (0.40, 1.60), "large": (2.50, 10.0)}
 SPEED = {"small": 60, "medium": 30, "large": 12}  # output tokens a busy second
 HOUR_USD = 0.4
-HELD = {"small": 0.15, "medium": 0.12, "large": 0.05}  # replicas: the large one is given back most of the time
+HELD = {"small": 0.15, "medium": 0.12, "large": 0.09}  # replicas: the large one is given back most of the time
 REASONS = ("good enough", "good enough", "worth its cost", "best we have", "asked for")
 KEY = "sk-may-see-costs"
+NOW = 1_790_000_000.0  # long ago enough that whole days are kept
 
 
 def ladder(**sections) -> Config:

@@ -117,7 +117,7 @@ function tiles({ totals: sum, gpu, covers, tiers, currency }) {
     tile("Cost by token price", usd(sum.cost_usd), sum.audits ? `${usd(sum.audit_usd)} of it for audits` : currency, { id: "cost", title: String(sum.cost_usd) }),
     tile(`Always ${top} instead`, usd(sum.counterfactual_usd), `${off}${covered}`, { id: "counterfactual" }),
     tile("Saved, by token price", `${usd(sum.saving_usd)}`, `${percent(sum.saving_share)} less than always ${top}`, { id: "saving", good: sum.saving_usd > 0 }),
-    tile("Machines held", gpu.provisioned_s ? usd(gpu.provisioned_usd) : DASH, gpu.provisioned_s ? `${seconds(gpu.provisioned_s)}, ${percent(gpu.busy_share, 0)} busy` : "no accelerator time recorded", { id: "held" }),
+    tile("Machines held", gpu.held_s ? usd(gpu.held_usd) : DASH, gpu.held_s ? `${seconds(gpu.held_s)}, ${percent(gpu.busy_share, 0)} busy` : "no accelerator time recorded", { id: "held" }),
     tile("Requests", compact(sum.requests), `${count(sum.failed)} failed · ${compact(sum.escalations)} escalations · ${compact(sum.delegations)} delegated`, { id: "requests", title: count(sum.requests) }),
     tile("Tokens", compact(sum.tokens), `${compact(sum.input_tokens)} in (${compact(sum.cached_tokens)} cached), ${compact(sum.output_tokens)} out`, { id: "tokens", title: count(sum.tokens) }),
   ]);
@@ -125,7 +125,7 @@ function tiles({ totals: sum, gpu, covers, tiers, currency }) {
 
 const MEASURES = {
   cost: { of: (part) => part.cost_usd, format: usd, line: (row) => row.counterfactual_usd },
-  gpu: { of: (part) => part.busy_s, format: seconds, idle: (row) => row.idle_s },
+  gpu: { of: (part) => part.busy_s, format: seconds, idle: (row) => row.idle_s + row.nobody_s },
   tokens: { of: (part) => part.tokens, format: compact },
   requests: { of: (part) => part.requests, format: compact },
 };
@@ -157,8 +157,8 @@ const MONEY = [
 ];
 const MACHINE = [
   { name: "GPU busy", number: true, cell: (row) => seconds(row.busy_s) },
-  { name: "GPU idle", number: true, cell: (row) => seconds(row.idle_s) },
-  { name: "GPU cost", number: true, cell: (row) => usd(row.busy_usd + row.idle_usd) },
+  { name: "GPU idle", number: true, cell: (row) => seconds(row.idle_s + row.nobody_s) },
+  { name: "GPU cost", number: true, cell: (row) => usd(row.held_usd) },
 ];
 
 function tierCell(row) {
@@ -185,17 +185,18 @@ function shares(label, parts) {
 }
 
 function machines({ gpu, by, key }) {
-  if (!gpu.provisioned_s) {
+  if (!gpu.held_s) {
     fill("gpu", el("p", { className: "empty" }, "No accelerator time was recorded in this interval: tiers without replicas of their own, or nothing ran."));
     return;
   }
-  const whole = gpu.provisioned_s;
-  const parts = [["busy", gpu.busy_s / whole, "accent"], ["idle", gpu.idle_s / whole, "idle"], ["nobody's", gpu.nobody_s / whole, "nobody"]];
+  const whole = gpu.held_s;
+  const parts = [["busy", (gpu.busy_s + gpu.over_s) / whole, "accent"], ["idle", gpu.idle_s / whole, "idle"], ["nobody's", gpu.nobody_s / whole, "nobody"]];
   const rows = [
     { what: "Busy", seconds: gpu.busy_s, usd: gpu.busy_usd, why: "a request was worked on" },
     { what: "Idle", seconds: gpu.idle_s, usd: gpu.idle_usd, why: "between requests" },
     { what: "Nobody's", seconds: gpu.nobody_s, usd: gpu.nobody_usd, why: "hours without a request" },
-    { what: "Held", seconds: gpu.provisioned_s, usd: gpu.provisioned_usd, why: "in all" },
+    ...(gpu.over_s < 0 ? [{ what: "Over", seconds: gpu.over_s, usd: gpu.over_usd, why: "measured beyond what was held" }] : []),
+    { what: "Held", seconds: gpu.held_s, usd: gpu.held_usd, why: "in all" },
   ];
   fill("gpu", 
     el("p", { className: "fine" }, key ? "Of the chosen key: its own busy time and the idle time it bears." : "Accelerator time that was held, used or not. Token prices above are what a list would say; this is what the machines cost."),

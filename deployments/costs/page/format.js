@@ -25,6 +25,7 @@ export function percent(share, digits = 1) {
 export function seconds(value) {
   if (value === null || value === undefined) return DASH;
   if (value === 0) return "0 s";
+  if (value < 0) return `−${seconds(-value)}`;
   if (value < 0.001) return `${(value * 1e6).toFixed(0)} µs`;
   if (value < 1) return `${(value * 1e3).toFixed(value < 0.1 ? 1 : 0)} ms`;
   if (value < 120) return `${value.toFixed(value < 10 ? 2 : 0)} s`;

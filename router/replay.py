@@ -1,0 +1,242 @@
+"""Decides a stored log again, by another artefact, target or prices, and estimates what would have come of it. Pure.
+
+Of a request that is decided otherwise nobody knows the answer, so both sides are estimated by the same rule: a call costs
+the tokens that the log has for the tier (else those of the call that answered) at the new prices; where answers are looked
+at, a request goes on to the top tier with the chance that the tier asked first is not good enough. The log's own sum is
+known, so the estimate is scaled by how far it is off there, and that is told.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from classifiers import Artifact
+from classifiers.artifact import Floats
+from router.config import Config, Price
+from router.cost import of, per_token, prices
+from router.engine import Router
+from router.errors import BadInput, BadRequest, UnknownModel
+from router.types import Decision, Facts, Usage
+
+NO_PROMPT = "no prompt stored"
+NO_ANSWER = "no answer in the log"
+IN_PARTS = "answered in parts (delegation, tools)"
+OTHER_LADDER = "a tier that the ladder lacks"
+REFUSED = "refused by the ladder"
+MEANS = {
+    "paid_usd": "what the replayed requests cost when they came, audits left out",
+    "log_usd": "the same calls at the prices asked for",
+    "new_usd": "expected: log_usd scaled by the estimate of the new decisions over the estimate of the log's own",
+    "estimate": "how far the estimate is off on the log itself, where the truth is known; trust a change that is larger",
+    "quality": "mean chance that the answer is good enough; where answers are looked at, of the better of tier asked and top",
+    "left out": "conversations are decided turn by turn, without the tier they were on; temperature and tools are not in the log",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One request of the log, audits left out."""
+
+    wanted: str
+    prompt: str | None
+    flow: str
+    cost_usd: float
+    p: Mapping[str, float]
+    calls: Sequence[tuple[str, Usage, int]]
+    """(tier, tokens, cached of them), in the order they began"""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Logged":
+        """From a line of `stepdown costs --export`. Raises BadInput."""
+        try:
+            calls = tuple(
+                (call["tier"], Usage(int(call["input_tokens"]), int(call["output_tokens"])), int(call["cached_tokens"]))
+                for call in row["calls"]
+                if call["role"] != "audit"
+            )
+            return cls(row["wanted"], row["prompt"], row["flow"], float(row["cost_usd"]), row["p"], calls)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"no line of a log ({error}); make one with `stepdown costs --export FILE`") from None
+
+    @property
+    def first(self) -> str:
+        return self.calls[0][0]
+
+    @property
+    def looked_at(self) -> bool:
+        return self.flow == "cascade"
+
+    def usage(self, tier: str) -> Usage:
+        """Tokens there: those it had, else those of the call that answered."""
+        return next((usage for name, usage, _ in reversed(self.calls) if name == tier), self.calls[-1][1])
+
+
+class Repriced(Artifact):
+    """An artefact whose guessed costs follow other prices than those it was trained with."""
+
+    factors: Floats  # (n_tiers,) new price over old, the top tier's = 1
+
+    @classmethod
+    def of(cls, artefact: Artifact, old: Config, new: Config) -> "Repriced":
+        made = cls(**{name: getattr(artefact, name) for name in artefact.__dataclass_fields__})
+        was, now = (np.array([sum(per_token(tier)) for tier in config.tiers]) for config in (old, new))
+        changed = np.divide(now, was, out=np.ones_like(now), where=was > 0)
+        object.__setattr__(made, "factors", changed / changed[-1] if changed[-1] > 0 else changed)
+        return made
+
+    def guess_one(self, prompt: str) -> tuple[Floats, Floats, float]:
+        p, cost, unfamiliar = super().guess_one(prompt)
+        return p, cost * self.factors, unfamiliar
+
+
+def repriced(config: Config, given: Mapping[str, Price]) -> Config:
+    """The ladder at other prices, checked again. Raises BadInput."""
+    unknown = sorted(given.keys() - set(config.names))
+    if unknown:
+        raise BadInput(f"--price {unknown[0]}: no such tier; the ladder has {', '.join(config.names)}")
+    tiers = [tier.model_copy(update={"price": given.get(tier.name, tier.price)}) for tier in config.tiers]
+    try:
+        return Config.model_validate(config.model_dump() | {"tiers": [tier.model_dump() for tier in tiers]})
+    except ValueError as error:
+        raise BadInput(f"--price: {' '.join(str(error).split())}") from None
+
+
+@dataclass(slots=True)
+class Side:
+    """One way to decide the log."""
+
+    first: dict[str, int] = field(default_factory=dict)
+    usd: float = 0.0
+    quality: float = 0.0
+
+    def add(self, tier: str, usd: float, quality: float) -> None:
+        self.first[tier] = self.first.get(tier, 0) + 1
+        self.usd += usd
+        self.quality += quality
+
+
+class Replay:
+    """router: decides anew, on a ladder with the new prices; made with `len` as every tier's counter, see `facts`."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self.top = router.names[-1]
+        self.prices = {tier.name: prices(tier) for tier in router.tiers}
+        self.log, self.new = Side(), Side()
+        self.rows = self.judged = self.up = self.down = 0
+        self.paid_usd = self.log_usd = self.then = 0.0
+        self.skipped: dict[str, int] = {}
+
+    def run(self, rows: Iterable[Logged]) -> "Replay":
+        for row in rows:
+            self.rows += 1
+            why = self.unusable(row) or self.decide(row)
+            if why:
+                self.skipped[why] = self.skipped.get(why, 0) + 1
+        return self
+
+    def unusable(self, row: Logged) -> str:
+        if row.prompt is None:
+            return NO_PROMPT
+        if row.flow not in ("direct", "cascade"):
+            return IN_PARTS
+        if not row.calls or not row.calls[-1][1].output_tokens:
+            return NO_ANSWER
+        return "" if all(tier in self.prices for tier, _, _ in row.calls) else OTHER_LADDER
+
+    def decide(self, row: Logged) -> str:
+        """Why it cannot be decided; empty: it was."""
+        try:
+            decided = self.router.decide_facts(facts(row))
+        except (BadRequest, UnknownModel) as error:
+            return f"{REFUSED} ({error.code})"
+        first = decided.first or (decided.tier,)
+        self.count(row, decided, first)
+        return ""
+
+    def count(self, row: Logged, decided: Decision, first: Sequence[str]) -> None:
+        self.paid_usd += row.cost_usd
+        self.log_usd += sum(of(usage, self.prices[tier], cached) for tier, usage, cached in row.calls)
+        # The log's way is priced with the new chances: two artefacts' chances would not compare.
+        self.log.add(row.first, *self.expected(row, decided.p, (row.first,), row.looked_at))
+        self.new.add(decided.tier, *self.expected(row, decided.p, first, decided.ladder is not None))
+        self.judged += bool(decided.p)
+        self.then += self.quality(row.p, row.first, row.looked_at) if decided.p else 0.0
+        order = self.router.names.index
+        self.up += order(decided.tier) > order(row.first)
+        self.down += order(decided.tier) < order(row.first)
+
+    def expected(self, row: Logged, p: Mapping[str, float], first: Sequence[str], looked_at: bool) -> tuple[float, float]:
+        """USD and the chance that the answer is good enough; 0 where nobody asked the classifier."""
+        usd = sum(of(row.usage(tier), self.prices[tier]) for tier in first)
+        best = max(first, key=lambda tier: p.get(tier, 0.0))
+        if looked_at and self.top not in first and p:
+            usd += (1 - p.get(best, 0.0)) * of(row.usage(self.top), self.prices[self.top])
+        return usd, self.quality(p, best, looked_at)
+
+    def quality(self, p: Mapping[str, float], tier: str, looked_at: bool) -> float:
+        mine = p.get(tier, 0.0)
+        return max(mine, p.get(self.top, 0.0)) if looked_at else mine
+
+    def told(self) -> dict[str, Any]:
+        """As JSON; null where nothing was replayed."""
+        new = self.log_usd * self.new.usd / self.log.usd if self.log.usd else None
+        was, now = self.log.first, self.new.first
+        return {
+            "rows": self.rows,
+            "replayed": self.rows - sum(self.skipped.values()),
+            "skipped": dict(sorted(self.skipped.items(), key=lambda item: -item[1])),
+            "paid_usd": self.paid_usd,
+            "log_usd": self.log_usd,
+            "new_usd": new,
+            "change_usd": None if new is None else new - self.log_usd,
+            "change_share": None if not new or not self.log_usd else new / self.log_usd - 1,
+            "tiers": {name: {"log": was.get(name, 0), "new": now.get(name, 0)} for name in self.router.names},
+            "moved": {"up": self.up, "down": self.down},
+            "quality": self.qualities(),
+            "estimate": {"of_log_usd": self.log.usd, "off": self.log.usd / self.log_usd - 1 if self.log_usd else None},
+            "means": MEANS,
+        }
+
+    def qualities(self) -> dict[str, Any]:
+        """then: as the log has it; log: the log's way, judged by the artefact asked now; new: by the same."""
+        n = self.judged
+        values = {"then": self.then, "log": self.log.quality, "new": self.new.quality}
+        return {"rows": n, **{name: value / n if n else None for name, value in values.items()}}
+
+
+def facts(row: Logged) -> Facts:
+    """What was kept of the request. Its length is known from the calls, so the text that is counted is a stand-in as long."""
+    usage = row.calls[-1][1]
+    counted = "x" * max(call[1].input_tokens for call in row.calls)
+    return Facts(row.prompt or "", counted, row.wanted, max(1, usage.output_tokens))
+
+
+def router_for(config: Config, artefact: Artifact | None, old: Config, fingerprints: Mapping[str, Any]) -> Router:
+    """Decides on `config`; costs guessed at the prices of `old` follow its prices."""
+    if artefact is not None and [t.price for t in config.tiers] != [t.price for t in old.tiers]:
+        artefact = Repriced.of(artefact, old, config)
+    return Router(config, artefact, dict.fromkeys(config.names, len), fingerprints=fingerprints)
+
+
+def retargeted(config: Config, artefact: str | None, target: str | None) -> Config:
+    """With another artefact and another meaning of `auto`. Raises BadInput."""
+    routing = config.routing.model_dump() | ({"artefact": artefact} if artefact else {})
+    if target is not None:
+        try:
+            routing["target"] = float(target)
+        except ValueError:
+            routing["target"] = target
+    try:
+        return replace_routing(config, routing)
+    except ValueError as error:
+        raise BadInput(f"--target {target!r}: give cheap, balanced, quality, or a chance from 0 to 1") from error
+
+
+def replace_routing(config: Config, routing: Mapping[str, Any]) -> Config:
+    return config.model_copy(update={"routing": type(config.routing).model_validate(routing)})
+
+
+__all__ = ["Logged", "Replay", "repriced", "retargeted", "router_for"]

@@ -1,0 +1,169 @@
+"""The report's figures are sums over the rows, whatever is asked for."""
+
+import random
+import time
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as tried
+from hypothesis import strategies as st
+from traffic import HELD, HOUR_USD, NOW, database, one
+
+from deployments.costs.interval import DAY, HOUR, asked_for, interval
+from deployments.costs.report import report
+from deployments.ledger import writing
+from deployments.rows import Rows, from_call, from_trace, from_window, together
+from deployments.writes import write
+from router.errors import BadRequest
+from router.trace import Window
+
+KEYS, TIERS = [None, "app", "batch", "nobody"], [None, "small", "medium", "large"]
+
+
+def expected(rows, when, key, tier):
+    """By looking at every row."""
+    inside = [t for t in rows.traces if when.since <= t["began_s"] // HOUR * HOUR < when.until and key in (None, t["key_id"])]
+    called = [c for c in rows.calls if when.since <= c["began_s"] // HOUR * HOUR < when.until and key in (None, c["key_id"])]
+    traces = [t for t in inside if tier in (None, t["tier"])]
+    calls = [c for c in called if tier in (None, c["tier"])]
+    known = [t for t in traces if t["counterfactual_usd"] is not None]
+    audits = sum(c["cost_usd"] for c in calls if c["role"] == "audit")
+    alone = sum(t["counterfactual_usd"] for t in known)
+    return {
+        "requests": len(traces),
+        "failed": sum(t["status"] >= 400 for t in traces),
+        "calls": len(calls),
+        "attempts": sum(c["role"] == "attempt" for c in calls),
+        "audits": sum(c["role"] == "audit" for c in calls),
+        "delegations": sum(t["flow"] == "delegation" for t in traces),
+        "input_tokens": sum(c["input_tokens"] for c in calls),
+        "output_tokens": sum(c["output_tokens"] for c in calls),
+        "cached_tokens": sum(c["cached_tokens"] for c in calls),
+        "cost_usd": sum(c["cost_usd"] for c in calls),
+        "counterfactual_usd": alone,
+        "saving_usd": alone - sum(t["cost_usd"] for t in known) - audits,
+        "busy_s": sum(c["busy_s"] for c in calls),
+    }
+
+
+@tried(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.floats(NOW - 5 * DAY, NOW - 1), st.floats(1, 6 * DAY), st.sampled_from(KEYS), st.sampled_from(TIERS)
+)  # fmt: skip
+def test_totals_are_the_sums_of_the_rows(engine, settings, rows, since, length, key, tier):
+    found = report(engine, settings, since, since + length, key, tier)
+    wanted = expected(rows, interval(since, since + length), key, tier)
+    assert {name: found["totals"][name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("days", [1, 4, 6])
+@pytest.mark.parametrize("name", ["tier", "key", "day"])
+def test_tables_add_up_to_the_totals(engine, settings, name, days):
+    found = report(engine, settings, NOW - days * DAY, NOW)
+    skipped = {"saving_share", "escalations"}
+    if name == "key":  # what is nobody's is no key's
+        skipped |= {f"{what}_{unit}" for what in ("held", "nobody", "over") for unit in ("s", "usd")}
+    for figure, total in found["totals"].items():
+        if figure not in skipped:
+            assert sum(row[figure] for row in found["by"][name]) == pytest.approx(total, abs=1e-4), figure
+    assert sum(row["shares"]["cost"] for row in found["by"][name]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("since, until", [(NOW - 4 * DAY, NOW), (NOW - 30 * HOUR, NOW - 3 * HOUR)])
+def test_busy_idle_and_nobodys_time_are_what_was_held(engine, settings, rows, since, until):
+    when, found = interval(since, until), report(engine, settings, since, until)
+    held = sum(w["seconds"] * w["replicas"] * w["accelerators"] for w in rows.windows if when.since <= w["began_s"] < when.until)
+    gpu = found["gpu"]
+    assert gpu["busy_s"] + gpu["idle_s"] + gpu["nobody_s"] + gpu["over_s"] == pytest.approx(held)
+    assert gpu["busy_usd"] + gpu["idle_usd"] + gpu["nobody_usd"] + gpu["over_usd"] == pytest.approx(held / 3600 * HOUR_USD)
+    assert gpu["held_s"] == pytest.approx(held)
+    assert {row["tier"] for row in found["by"]["tier"]} >= set(HELD)
+
+
+def test_two_intervals_side_by_side_add_up(engine, settings):
+    middle = NOW // HOUR * HOUR - 50 * HOUR
+    parts = [report(engine, settings, a, b, "app") for a, b in ((NOW - 4 * DAY, middle), (middle, NOW))]
+    whole = report(engine, settings, NOW - 4 * DAY, NOW, "app")
+    for figure in ("requests", "tokens", "cost_usd", "saving_usd", "held_usd"):
+        assert sum(part["totals"][figure] for part in parts) == pytest.approx(whole["totals"][figure])
+
+
+def test_a_late_row_of_a_day_that_was_read_is_seen(settings, tmp_path):
+    dice = random.Random(3)
+    engine = database(tmp_path, from_trace(one("a" * 32, NOW - 3 * DAY, dice, "app")[0]))
+    before = report(engine, settings, NOW - 5 * DAY, NOW)["totals"]["requests"]
+    with writing(engine) as connection:
+        write(connection, from_trace(one("b" * 32, NOW - 3 * DAY + 60, dice, "app")[0]))
+    assert (before, report(engine, settings, NOW - 5 * DAY, NOW)["totals"]["requests"]) == (1, 2)
+
+
+def test_a_row_of_today_is_seen_although_it_made_no_call(settings, tmp_path):
+    dice, now = random.Random(3), time.time()
+    engine = database(tmp_path)
+    report(engine, settings, now - 5 * DAY, now)
+    refused = from_trace(one("a" * 32, now, dice, "app")[0])
+    refused.calls.clear()
+    with writing(engine) as connection:
+        write(connection, refused)
+    assert report(engine, settings, now - 5 * DAY, now)["totals"]["requests"] == 1
+
+
+def test_the_counterfactuals_error_is_measured_on_audits(engine, settings, rows):
+    found = report(engine, settings, NOW - 5 * DAY, NOW)["covers"]["error"]
+    by_id = {trace["id"]: trace for trace in rows.traces}
+    pairs = [(by_id[c["trace_id"]]["counterfactual_usd"], c["cost_usd"]) for c in rows.calls if c["role"] == "audit"]
+    assert found["requests"] == len(pairs) > 5
+    assert found["bias"] == pytest.approx(sum(g for g, _ in pairs) / sum(t for _, t in pairs) - 1, abs=1e-5)
+
+
+def test_the_live_point_counts_routed_requests_only(engine, settings, rows):
+    [all_, *_] = report(engine, settings, NOW - 5 * DAY, NOW)["curve"]["live"]
+    routed = [t for t in rows.traces if t["confidence"] is not None and t["tier"]]
+    good = [1.0 if t["tier"] == "large" else t["confidence"] for t in routed]
+    assert all_["requests"] == len(routed)
+    assert all_["quality"] == pytest.approx(sum(good) / len(good))
+    assert all_["cost"] == pytest.approx(sum(t["cost_usd"] for t in routed) / sum(t["counterfactual_usd"] for t in routed))
+
+
+def test_the_curve_is_the_artefacts_or_it_says_why_not(engine, settings):
+    found = report(engine, settings, NOW - DAY, NOW)["curve"]
+    assert [t["target"] for t in found["targets"]] == ["balanced", "cheap", "quality"] and found["points"][-1] == [1.0, 1.0]
+    bare = settings.model_copy(update={"routing": settings.routing.model_copy(update={"artefact": None})})
+    assert "no router is configured" in report(engine, bare, NOW - DAY, NOW)["curve"]["why"]
+
+
+def test_an_empty_ledger_has_a_report(settings, tmp_path):
+    found = report(database(tmp_path), settings, NOW - DAY, NOW)
+    assert found["totals"]["requests"] == 0 and found["by"] == {"tier": [], "key": [], "day": []}
+
+
+@pytest.mark.parametrize(
+    "since, until, seconds",
+    [(None, None, 7 * DAY), ("24h", None, DAY), ("2w", None, 14 * DAY), ("2026-09-01", "2026-09-02", 2 * DAY),
+     ("2026-09-01T10:30", "2026-09-01T11:30", 2 * HOUR), ("1790000000", "1790003600.5", 2 * HOUR)],
+)  # fmt: skip
+def test_what_people_write_is_an_interval_of_whole_hours(since, until, seconds):
+    found = asked_for(since, until, now=1_789_999_200.0)
+    assert found.until - found.since == seconds and found.since % HOUR == found.until % HOUR == 0
+
+
+@pytest.mark.parametrize(
+    "since, until", [("soon", None), ("2026-09-02", "2026-09-01T10:00"), ("99999999999999", None), ("-5d", "x")]
+)
+def test_no_interval_is_refused_with_the_forms_that_are_known(since, until):
+    with pytest.raises(BadRequest):
+        asked_for(since, until, now=NOW)
+
+
+def test_a_tier_that_nobody_used_is_held_by_nobody(settings, tmp_path):
+    window = from_window(Window("large", int(NOW // HOUR * HOUR), 300, 2, 1, HOUR_USD))
+    engine = database(tmp_path, Rows(windows=[window]))
+    found = report(engine, settings, NOW, NOW + HOUR)
+    assert (found["gpu"]["nobody_s"], found["by"]["key"]) == (600, [])
+
+
+def test_audits_are_paid_for_out_of_what_is_saved(settings, tmp_path):
+    made, audits = next(m for n in range(200) if (m := one("a" * 32, NOW, random.Random(n), "app"))[1])
+    engine = database(tmp_path, together([from_trace(made), Rows(calls=[from_call(call) for call in audits])]))
+    found = report(engine, settings, NOW - HOUR, NOW + HOUR)["totals"]
+    assert found["saving_usd"] == pytest.approx(made.counterfactual_usd - made.cost_usd - audits[0].cost_usd)
