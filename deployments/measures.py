@@ -97,8 +97,9 @@ LEDGER: Mapping[str, Measure] = {
     "stepdown_ledger_requests": gauge("requests", "Requests in the ledger by answering tier", "tier"),
     "stepdown_ledger_cost_usd": gauge("usd", "Token price of all calls in the ledger", "tier"),
     "stepdown_ledger_audit_usd": gauge("usd", "That of audits alone", "tier"),
-    "stepdown_ledger_counterfactual_usd": gauge("usd", "Requests in the ledger on the top tier alone, where that can be told"),
-    "stepdown_ledger_compared_usd": gauge("usd", "Token price of the same requests as they were served"),
+    "stepdown_ledger_counterfactual_usd": gauge("usd", "Requests in the ledger on the top tier alone, where that can be told,"
+                                                " by answering tier", "tier"),
+    "stepdown_ledger_compared_usd": gauge("usd", "Token price of the same requests as they were served", "tier"),
 }  # fmt: skip
 
 METRICS: Mapping[str, Measure] = {**REQUESTS, **CALLS, **MONEY, **MACHINES, **TRUST, **LEDGER}

@@ -6,7 +6,6 @@ sums, are the ones that stay exact.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -169,8 +168,7 @@ class Metrics:
 
     def totals(self, totals: Iterable[Total]) -> None:
         """What the ledger holds in all, by tier."""
-        found = list(totals)
-        for total in found:
+        for total in totals:
             tier = self.few["tier"](total.tier)
             for kind, tokens in (("input", total.input_tokens), ("output", total.output_tokens), ("cached", total.cached_tokens)):
                 self.level("stepdown_ledger_tokens", tokens, tier, kind)
@@ -178,8 +176,8 @@ class Metrics:
             self.level("stepdown_ledger_requests", total.requests, tier)
             self.level("stepdown_ledger_cost_usd", total.cost_usd, tier)
             self.level("stepdown_ledger_audit_usd", total.audit_usd, tier)
-        self.level("stepdown_ledger_counterfactual_usd", math.fsum(total.counterfactual_usd for total in found))
-        self.level("stepdown_ledger_compared_usd", math.fsum(total.compared_usd for total in found))
+            self.level("stepdown_ledger_counterfactual_usd", total.counterfactual_usd, tier)
+            self.level("stepdown_ledger_compared_usd", total.compared_usd, tier)
 
     # -- what is kept until it goes to Ray ---------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ def prometheus(port: int, folder: Path, discovery: Path, every_s: float = 10.0) 
         raise BadInput(MISSING)
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "prometheus.yml"
-    settings.write_text(SETTINGS.format(discovery=discovery, every_s=every_s), "utf-8")
+    settings.write_text(SETTINGS.format(discovery=quoted(discovery), every_s=every_s), "utf-8")
     options = {"config.file": settings, "storage.tsdb.path": folder / "data", "web.listen-address": f"127.0.0.1:{port}"}
     log = folder / "prometheus.log"
     with log.open("wb") as out:
@@ -94,6 +94,11 @@ def prometheus(port: int, folder: Path, discovery: Path, every_s: float = 10.0) 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def quoted(path: Path) -> str:
+    """For YAML between single quotes."""
+    return str(path).replace("'", "''")
 
 
 def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:

@@ -211,4 +211,4 @@ def test_the_ledgers_totals_are_those_of_the_traces(tmp_path, metrics):
     ]
     metrics.totals(found)
     assert values(metrics, "ledger_tokens")["small", "input"] == 30
-    assert values(metrics, "ledger_counterfactual_usd") == {(): 27.0}
+    assert values(metrics, "ledger_counterfactual_usd") == {("large",): 0.0, ("small",): 27.0}
