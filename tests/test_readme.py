@@ -1,0 +1,205 @@
+"""Every command that README and docs show: it parses, and it runs, here or in the test that is named for it."""
+
+import importlib.util
+import re
+import shlex
+import shutil
+import sys
+from itertools import groupby
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from router.cli import main
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "learning"))
+from answer_rows import answered_rows  # noqa: E402
+from outcome_rows import write_jsonl  # noqa: E402
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
+SPAN = re.compile(r"`((?:stepdown|make|python -m benchmarks\.)[^`]*)`")
+SHELL = ("sh", "bash", "console", "shell")
+PROGRAMS = ("stepdown", "make", "python", "pip", "uv", "curl")  # what opens a command line in a block without a language
+ASSIGNED = re.compile(r"^[A-Z_]+=\S*$")
+
+# Commands that need a running ladder, a network or another tool, by their first words: the test that runs them, or why none
+# does. Anything shown that is neither here nor run below fails the tests.
+ELSEWHERE = {
+    "make serve": "tests/e2e/test_pocket_ladder.py",
+    "make test": "runs this test",
+    "make install": "what every other target does first",
+    "curl": "tests/e2e/test_pocket_ladder.py, with an OpenAI client",
+    "serve run": "tests/e2e/test_echo_app.py",
+    "stepdown serve": "tests/e2e/test_pocket_ladder.py",
+    "stepdown label": "tests/learning/test_labelling.py",
+    "git clone": "needs a network",
+    "pip install": "needs a network",
+    "uv pip": "needs a network",
+    "ray": "tests/deployments/test_cluster_files.py reads what it is given",
+    "docker build": "needs docker",
+    "docker push": "needs docker",
+    "kubectl": "tests/deployments/test_cluster_files.py reads what it is given",
+}
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command in a block, without comments and without assignments before it."""
+    found = []
+    for line in lines_of(text):
+        for joined, part in groupby(shlex.split(line, comments=True), lambda word: word == "&&"):
+            words = [] if joined else list(part)
+            while words and ASSIGNED.match(words[0]):
+                words = words[1:]
+            if words and words[0] != "cd":
+                found.append([Path(words[0]).name if "/bin/" in words[0] else words[0], *words[1:]])
+    return found
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines, those joined that a backslash or an open quotation joins."""
+    found, begun = [], ""
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        begun = f"{begun}\n{line}" if begun else line
+        try:
+            shlex.split(begun, comments=True)
+        except ValueError:
+            continue
+        found.append(begun)
+        begun = ""
+    assert not begun, f"a quotation is not closed: {begun}"
+    return found
+
+
+def blocks() -> list[tuple[str, list[list[str]]]]:
+    """Where each block of commands is, and its commands."""
+    found = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for block in BLOCK.finditer(text):
+            begins = block[2].split(maxsplit=1)[:1]
+            if block[1] in SHELL or (not block[1] and begins and begins[0] in PROGRAMS):
+                line = text.count("\n", 0, block.start()) + 1
+                found.append((f"{page.relative_to(ROOT)}:{line}", commands(block[2])))
+    return found
+
+
+def spans() -> list[tuple[str, str]]:
+    """Commands of ours within sentences; what stands in capitals or dots there is to be filled in."""
+    texts = [(str(page.relative_to(ROOT)), BLOCK.sub("", page.read_text("utf-8"))) for page in PAGES]
+    return [(where, " ".join(span[1].split())) for where, text in texts for span in SPAN.finditer(text)]
+
+
+SHOWN = blocks()
+EACH = [pytest.param(words, id=f"{where} {' '.join(words[:2])}") for where, lines in SHOWN for words in lines]
+
+
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The click command that the words after `stepdown` name, and the words left for it."""
+    command: click.Command = main
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        named = command.get_command(click.Context(command), words[0])
+        assert named is not None, f"there is no command {words[0]!r}"
+        command, words = named, words[1:]
+    return command, words
+
+
+def parses(words: list[str], filled_in: bool) -> None:
+    """Fail where a command, option or argument does not exist; with `filled_in` also where a value will not do."""
+    command, rest = command_of(words)
+    assert CliRunner().invoke(command, ["--help"]).exit_code == 0
+    rest = rest[: rest.index(">")] if ">" in rest else rest
+    if filled_in:
+        command.make_context(command.name, list(rest), resilient_parsing=False)
+    else:
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in rest if word.startswith("-")} <= known, rest
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def exists(words: list[str], filled_in: bool = True) -> None:
+    """Fail where a command of this project that is shown does not exist."""
+    if words[0] == "stepdown":
+        parses(words[1:], filled_in)
+    elif words[0] == "make":
+        assert {word for word in words[1:] if "=" not in word and not word.startswith("-")} <= targets()
+    elif words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2]), words[2]
+
+
+def told(words: list[str]) -> str | None:
+    """What ELSEWHERE says of a command."""
+    return ELSEWHERE.get(" ".join(words[:2])) or ELSEWHERE.get(words[0])
+
+
+def test_commands_are_found():
+    shown = [words for _, lines in SHOWN for words in lines]
+    assert len(shown) > 20 and ["make", "serve"] in shown
+    assert ["stepdown", "evaluate", "my-router", "more-outcomes.jsonl"] in shown
+
+
+@pytest.mark.parametrize("words", EACH)
+def test_a_command_that_is_shown_exists_and_is_run_somewhere(words):
+    exists(words)
+    why = told(words)
+    assert why or words[0] == "stepdown", f"{' '.join(words)}: name in ELSEWHERE the test that runs it, or why none does"
+    for file in re.findall(r"tests/\S+\.py", why or ""):
+        assert (ROOT / file).exists(), file
+
+
+@pytest.mark.parametrize("where, text", [pytest.param(*span, id=" ".join(span)) for span in spans()])
+def test_a_command_within_a_sentence_exists(where, text):
+    exists(shlex.split(text), filled_in=False)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("stepdown trian x --tiers a,b -o y", "there is no command 'trian'"),
+    ("stepdown train x --tires a,b -o y", "--tires"),
+    ("stepdown train x -o y", "--tiers"),
+    ("stepdown pocket prompts --kind double", "double"),
+])  # fmt: skip
+def test_a_command_that_does_not_is_noticed(text, said):
+    with pytest.raises((AssertionError, click.UsageError)) as caught:
+        exists(commands(text)[0])
+    caught.match(said) if isinstance(caught.value, AssertionError) else None
+    assert said in (caught.value.format_message() if isinstance(caught.value, click.UsageError) else str(caught.value))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with every file that the shown commands read, for a ladder of three tiers."""
+    folder = tmp_path_factory.mktemp("shown")
+    for seed, name in enumerate(("outcomes", "more-outcomes", "test", "fresh")):
+        write_jsonl(folder / f"{name}.jsonl", answered_rows(400, seed))
+    data, output = str(folder / "outcomes.jsonl"), str(folder / "router")
+    invoke(["train", data, "--tiers", "small,medium,large", "-o", output, "--no-report", "--classifier", "linear"])
+    shutil.copytree(folder / "router", folder / "older_router")
+    return folder
+
+
+def invoke(words: list[str]) -> str:
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, (words, result.output, result.exception)
+    return result.output
+
+
+RUN_HERE = [(where, [words for words in lines if not told(words)]) for where, lines in SHOWN]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [pytest.param(lines, id=where) for where, lines in RUN_HERE if lines])
+def test_commands_that_are_shown_run(lines, made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    for words in lines:
+        words, target = (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
+        output = invoke(words[1:])
+        if target:
+            Path(target).write_text(output, "utf-8")
+            assert output
