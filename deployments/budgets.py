@@ -7,20 +7,25 @@ row away counts what was spent, so it is counted once, by the ledger's own trans
 A reservation is a lease that its process renews. When it runs out the money is given back and the row stays, holding nothing:
 a process that was only slow still finds it and counts what it spent.
 
+These transactions are not synced to the disk one by one: they outlive the process, and after a power cut, when no request is
+left either, `reconcile` takes what was spent from the ledger, whose rows are synced.
+
 Locks are taken in one order: reservations, then budgets by key and period (a month before its days).
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, case, func, insert, literal, select, update
 from sqlalchemy import delete as remove
 from sqlalchemy.dialects import postgresql, sqlite
 
-from deployments.database import writing
+from deployments.database import connect, writing
 from deployments.schema import budgets, hourly, reservations
+from router.config import Ledger
 from router.errors import BudgetSpent
-from router.limits import Key, Period, named
+from router.limits import Key, Period, day_of, month_of, named
 
 LEASE_S = 300.0  # after which a reservation that nobody renewed is given back
 FORGET_S = 7 * 86_400.0  # after which one that was given back is no longer waited for
@@ -36,6 +41,23 @@ class Full(Exception):
 
     def __init__(self, period: Period, limit_usd: float) -> None:
         self.period, self.limit_usd = period, limit_usd
+
+
+def unsynced(engine: Engine) -> Engine:
+    """An engine on the same database for the functions here. PostgreSQL is told in each transaction."""
+    if engine.dialect.name != "sqlite":
+        return engine
+    url = engine.url.update_query_dict({"synchronous": "NORMAL"})
+    return connect(Ledger(url=url.render_as_string(hide_password=False)))
+
+
+@contextmanager
+def lightly(engine: Engine) -> Iterator[Connection]:
+    """`writing`, without waiting for the disk where the engine is `unsynced`."""
+    with writing(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        yield connection
 
 
 def reserve(engine: Engine, trace_id: str, key: Key, usd: float, now_s: float) -> None:
@@ -55,7 +77,7 @@ def hold(engine: Engine, trace_id: str, key: Key, usd: float, now_s: float) -> N
     """Raises Full."""
     periods = key.budgets(now_s)
     row = {"id": trace_id, "key_id": key.id, "usd": usd, "expires_s": now_s + LEASE_S}
-    with writing(engine) as connection:
+    with lightly(engine) as connection:
         for period, limit_usd in periods:
             if not add(connection, key.id, period, usd, limit_usd):
                 raise Full(period, limit_usd)
@@ -138,7 +160,7 @@ def settle(engine: Engine, trace_id: str, spent_usd: float) -> None:
     with engine.connect() as connection:
         if connection.scalar(select(reservations.c.id).where(reservations.c.id == trace_id)) is None:
             return
-    with writing(engine) as connection:
+    with lightly(engine) as connection:
         settle_in(connection, {trace_id: spent_usd})
 
 
@@ -147,7 +169,7 @@ def settle(engine: Engine, trace_id: str, spent_usd: float) -> None:
 
 def renew(engine: Engine, ids: Iterable[str], now_s: float) -> None:
     """These requests are still being answered."""
-    with writing(engine) as connection:
+    with lightly(engine) as connection:
         mine = reservations.c.id.in_(list(ids)) & (reservations.c.usd > 0)
         connection.execute(update(reservations).where(mine).values(expires_s=now_s + LEASE_S))
 
@@ -170,10 +192,24 @@ def expire(engine: Engine, now_s: float) -> int:
             for period in json.loads(row.periods):
                 sums[row.key_id, period] = sums.get((row.key_id, period), 0.0) + row.usd
         for (key_id, period), held in sorted(sums.items()):
-            known = in_ledger(key_id, named(period))
-            give_back(connection, (key_id, period), held, case((budgets.c.spent_usd < known, known), else_=budgets.c.spent_usd))
+            give_back(connection, (key_id, period), held, at_least_in_ledger(key_id, period))
         connection.execute(remove(reservations).where(reservations.c.usd <= 0, reservations.c.expires_s < now_s - FORGET_S))
     return len(emptied)
+
+
+def at_least_in_ledger(key_id: str, period: str):
+    known = in_ledger(key_id, named(period))
+    return case((budgets.c.spent_usd < known, known), else_=budgets.c.spent_usd)
+
+
+def reconcile(engine: Engine, now_s: float) -> None:
+    """No period of now has less spent than the ledger says. When a process starts."""
+    names = [day_of(now_s).name, month_of(now_s).name]
+    with writing(engine) as connection:
+        places = select(budgets.c.key_id, budgets.c.period).where(budgets.c.period.in_(names))
+        for key_id, period in connection.execute(places.order_by(budgets.c.key_id, budgets.c.period)).all():
+            known = at_least_in_ledger(key_id, period)
+            connection.execute(update(budgets).where(at(key_id, period)).values(spent_usd=known))
 
 
 def emptied_now(connection: Connection, trace_id: str, stale) -> bool:

@@ -68,9 +68,13 @@ class Keys:
         """reservations of requests that are answered here; USD once they are, until it is settled"""
         self.renewing: asyncio.Task[None] | None = None
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
+        self.books = budgets.unsynced(engine) if engine else None
+        self.reconciled = False
 
     def close(self) -> None:
         self.threads.shutdown()
+        if self.books is not None and self.books is not self.engine:
+            self.books.dispose()
 
     # -- who asks ------------------------------------------------------------------------------------------------------
 
@@ -139,9 +143,9 @@ class Keys:
         """Count a request and set aside what it may cost. Raises RateLimited, BudgetSpent, LedgerDown; then nothing is."""
         taken = self.rates.take(key, size, self.ticks())
         held = key.budgeted and most_usd > 0
-        if not held or self.engine is None:
+        if not held or self.books is None:
             return Grant(trace_id, key.id, 0.0, taken)
-        reserving = self.threads.submit(budgets.reserve, self.engine, trace_id, key, most_usd, self.clock())
+        reserving = self.threads.submit(self.reserve, trace_id, key, most_usd)
         try:
             await asyncio.shield(asyncio.wrap_future(reserving))
         except BaseException as error:
@@ -154,6 +158,14 @@ class Keys:
         self.keep_alive(trace_id)
         return Grant(trace_id, key.id, most_usd, taken)
 
+    def reserve(self, trace_id: str, key: Key, usd: float) -> None:
+        """In a thread."""
+        assert self.books is not None
+        if not self.reconciled:
+            budgets.reconcile(self.books, self.clock())
+            self.reconciled = True
+        budgets.reserve(self.books, trace_id, key, usd, self.clock())
+
     async def settle(self, grant: Grant, spent_usd: float, tokens: int) -> None:
         """The request is over: what was set aside beyond this is free again. Never raises; goes on if it is cancelled."""
         self.rates.settle(grant.taken, tokens)
@@ -164,9 +176,9 @@ class Keys:
 
     def settled(self, trace_id: str, spent_usd: float) -> None:
         """In a thread. What cannot be settled now is tried again; of a process that dies before, the ledger's sums tell."""
-        assert self.engine is not None
+        assert self.books is not None
         try:
-            budgets.settle(self.engine, trace_id, spent_usd)
+            budgets.settle(self.books, trace_id, spent_usd)
             self.live.pop(trace_id, None)
         except SQLAlchemyError as error:
             log.warning("the budget of %s cannot be settled yet: %s", trace_id, first_line(error))
@@ -184,11 +196,11 @@ class Keys:
 
     def renew_now(self) -> None:
         """In a thread."""
-        assert self.engine is not None
+        assert self.books is not None
         live = list(self.live.items())
         try:
             if live:
-                budgets.renew(self.engine, [trace_id for trace_id, _ in live], self.clock())
+                budgets.renew(self.books, [trace_id for trace_id, _ in live], self.clock())
         except SQLAlchemyError as error:
             log.warning("reservations cannot be renewed: %s", first_line(error))
             return

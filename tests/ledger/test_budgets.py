@@ -332,3 +332,25 @@ async def test_sums_of_many_small_parts_do_not_drift_over_the_budget(engine):
         full = await refused(made.admit(key, "t", SIZE, 0.0001))
         assert "0 USD left" in str(full)
     assert books(engine)["2026-11-24"] == (0.1, 0.0)
+
+
+async def test_a_process_that_starts_takes_from_the_ledger_what_a_power_cut_took_from_the_budget(engine):
+    key = bob(engine, usd_per_day=1.0)
+    async with door(engine) as made:
+        await made.settle(await made.admit(key, "before", SIZE, 0.5), 0.1, 20)
+    with writing(engine) as connection:
+        write(connection, Rows(calls=[from_call(call("lost", key_id=key.id, began_s=NOON, cost_usd=0.8))]))
+    async with door(engine) as made:
+        assert "0.2 USD left" in str(await refused(made.admit(key, "after", SIZE, 0.3)))
+
+
+async def test_only_budgets_do_not_wait_for_the_disk(engine):
+    if engine.dialect.name == "sqlite":
+        pragma = "PRAGMA synchronous"
+        for each, mode in ((engine, 2), (budgets.unsynced(engine), 1)):  # FULL, NORMAL
+            with each.connect() as connection:
+                assert connection.exec_driver_sql(pragma).scalar() == mode
+    else:
+        for opened, mode in ((writing, "on"), (budgets.lightly, "off")):
+            with opened(engine) as connection:
+                assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == mode
