@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -18,13 +19,15 @@ from starlette.routing import Route
 
 from deployments import openapi
 from deployments.accounts import Accounts, Key, nobody
+from deployments.audit import Auditor
 from deployments.costs import routes as costs
 from deployments.direct import Direct
 from deployments.driver import Driver
 from deployments.job import LEFT, Job
 from deployments.tier import DONE, Tier, event
-from deployments.watched import Watched
+from deployments.watched import Watched, down
 from router import bounds, cost, limits, server_tools, wire
+from router.breaker import Breaker, instead
 from router.engine import Router
 from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
 from router.flows import one_call
@@ -55,10 +58,13 @@ class Ingress:
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
         self.router, self.max_body_bytes = router, max_body_bytes
-        self.tiers = {name: Watched(tier) for name, tier in tiers.items()}
+        self.breaker = Breaker(time.monotonic, random.random)
+        self.tiers = {name: Watched(tier, self.breaker) for name, tier in tiers.items()}
         self.accounts = accounts or nobody()
         self.settings = {t.name: t for t in router.tiers}
         self.prices = {t.name: cost.prices(t) for t in router.tiers}
+        top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
+        self.auditor = Auditor(top, rate, lambda: router.flows.promises)
         self.sessions = Sessions()
         self.hidden = Hidden()
         self.started = int(time.time())
@@ -83,7 +89,9 @@ class Ingress:
         if self.accounts.ledger:
             routes += costs.routes(self.accounts.ledger.engine, self.router.config, self.live, self.may_see_costs)
         handlers = {HTTPException: self.no_route, Exception: self.unexpected}
-        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan)
+        made = Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan)
+        made.router.redirect_slashes = False  # would send clients to whatever host their request names
+        return made
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -91,6 +99,7 @@ class Ingress:
         try:
             yield
         finally:
+            await self.auditor.close()
             await self.accounts.close()
 
     __serve_build_asgi_app__ = app  # Ray Serve calls this on each replica
@@ -199,7 +208,10 @@ class Ingress:
         wanted = str(asked.body["model"])
         target = self.router.target_of(wanted)
         key.allow(wanted if target is None else None, target)
-        return self.router.decide(asked, before, key.excluded(self.router.names))
+        barred = key.excluded(self.router.names)
+        if target is not None:
+            barred |= self.breaker.down([name for name in self.router.names if name not in barred])
+        return self.router.decide(asked, before, barred)
 
     async def answer(self, request: Request, key: Key, path: Path) -> Response:
         self.accounts.check()
@@ -251,12 +263,28 @@ class Ingress:
         return error_response(error, shown)
 
     async def passed(self, job: Job, shown: dict[str, str]) -> Response:
-        """One plain call. Raises RequestFailed before anything was sent."""
-        direct = Direct.of(self.tiers[job.decided.tier], job)
+        """One plain call; where its tier is down, the next one's. Raises RequestFailed before anything was sent."""
+        others = self.instead(job.decided)
+        while True:
+            try:
+                return await self.plain(job, shown, self.tiers[job.tier or job.decided.tier])
+            except RequestFailed as error:
+                if not down(error) or not others:
+                    raise
+                shown["x-stepdown-degraded"] = f"{job.tier} {error.code}"
+                job.tier = shown["x-stepdown-tier"] = others.pop(0)
+
+    def instead(self, decided: Decision) -> list[str]:
+        """Who may answer for the tier decided on; nobody where the client named it."""
+        how = self.router.config.routing.when_down if decided.target not in self.router.names else "none"
+        return instead(self.router.names, decided.tier, decided.excluded, how)
+
+    async def plain(self, job: Job, shown: dict[str, str], tier: Tier) -> Response:
+        direct = Direct.of(tier, job)
         if not job.asked.stream:
             raw = await direct.complete()
             await job.finish()
-            return Response(raw, media_type="application/json", headers=shown | {"x-stepdown-cost-usd": f"{job.cost_usd():.3g}"})
+            return Response(raw, media_type="application/json", headers=shown | cost_header(job))
         events = direct.stream()
         first = await anext(events, b"")  # errors before the first event still get their status
         return StreamingResponse(self.ending(job, first, events), media_type="text/event-stream", headers=shown)
@@ -270,6 +298,7 @@ class Ingress:
                 async for item in events:
                     yield item
             await job.finish()
+            self.auditor.answered(job)
         except RequestFailed as error:
             with suppress(RequestFailed):  # the client is told of the first failure
                 await job.finish(error.status, error)
@@ -301,7 +330,8 @@ class Ingress:
                 if not driver.request.stream:
                     body = driver.whole(end)
                     await driver.job.finish()
-                    return JSONResponse(body, headers=shown | {"x-stepdown-cost-usd": f"{driver.job.cost_usd():.3g}"})
+                    self.auditor.answered(driver.job)
+                    return JSONResponse(body, headers=shown | cost_header(driver.job))
             events = self.driven(driver, running)
             return StreamingResponse(self.ending(driver.job, b"", events), media_type="text/event-stream", headers=shown)
         except BaseException:
@@ -339,6 +369,11 @@ def ended(driver: Driver, end: End) -> dict[str, str]:
     shown = {f"x-stepdown-{name}": str(end.told[name]) for name in ("escalations", "delegation", "state") if name in end.told}
     tier = driver.answered_by(end)
     return shown | ({"x-stepdown-tier": tier} if tier else {}) | {"x-stepdown-calls": str(len(driver.records))}
+
+
+def cost_header(job: Job) -> dict[str, str]:
+    """Token price of all calls; a stream says it in its usage."""
+    return {"x-stepdown-cost-usd": f"{job.cost_usd():.9g}"}
 
 
 def told(decided: Decision) -> dict[str, Any]:
