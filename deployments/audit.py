@@ -8,48 +8,133 @@ import asyncio
 import json
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from classifiers.answers import final_answer, same
+from deployments.answers import read_answer
+from deployments.job import Job, Record
 from deployments.tier import Tier
-from router.errors import RequestFailed
+from router import wire
+from router.errors import NoReplica, RequestFailed, TierFailed
+from router.promises import Promises
+from router.types import Call, Reply, Usage
 
 log = logging.getLogger("stepdown")
-WAITING = 64  # audits; more are dropped, since those that wait are a sample as good
+WAITING, WAITING_BYTES = 64, 16_000_000  # more are dropped: those that wait are a sample as good
 LOOK_EVERY_S = 0.5
-Told = Callable[[str, bool], None]
+TIMEOUT_S = 120.0
+PATH = "chat/completions"
 
 
 class Auditor:
-    """told(target, differs): where the outcome goes. idle(): whether nobody waits for an answer."""
+    """One audit at a time, begun only while the top tier does nothing: it never has more than that one call of ours.
+
+    promises: asked each time, for they may be exchanged. draw: a number in [0, 1), by chance.
+    """
 
     def __init__(
-        self, top: Tier, share: float, told: Told, idle: Callable[[], bool], draw: Callable[[], float] = random.random
+        self, top: Tier, share: float, promises: Callable[[], Promises], draw: Callable[[], float] = random.random
     ) -> None:
-        self.top, self.share, self.told, self.idle, self.draw = top, share, told, idle, draw
-        self.waiting: asyncio.Queue[tuple[str, Mapping[str, Any], str]] = asyncio.Queue(WAITING)
+        self.top, self.share, self.promises, self.draw = top, share, promises, draw
+        self.waiting: deque[Job] = deque()
+        self.bytes = 0
         self.worker: asyncio.Task[None] | None = None
 
-    def accepted(self, target: str, body: Mapping[str, Any], text: str) -> None:
-        """An answer of a smaller tier went out. Drawn by chance alone, so that audits stand for all of them."""
-        if self.draw() >= self.share or self.waiting.full() or final_answer(text) is None:
+    def answered(self, job: Job) -> None:
+        """A request got its whole answer. Drawn by chance alone, so that audits stand for all accepted answers."""
+        if not auditable(job, self.top.name) or self.draw() >= self.share:
             return
-        self.waiting.put_nowait((target, body, text))
+        size = len(json.dumps(job.asked.body))
+        if len(self.waiting) >= WAITING or self.bytes + size > WAITING_BYTES:
+            return
+        self.waiting.append(job)
+        self.bytes += size
         if self.worker is None or self.worker.done():
             self.worker = asyncio.create_task(self.work())
+            self.worker.add_done_callback(said_why)
+
+    async def close(self) -> None:
+        """Drop what waits, end what runs."""
+        self.waiting.clear()
+        if self.worker:
+            self.worker.cancel()
+            with suppress(asyncio.CancelledError):
+                await self.worker
 
     async def work(self) -> None:
-        while not self.waiting.empty():
-            while not self.idle():
+        while self.waiting:
+            if self.top.running or self.top.waiting:
                 await asyncio.sleep(LOOK_EVERY_S)
-            target, body, text = self.waiting.get_nowait()
-            try:
-                raw = await self.top.complete("chat/completions", {**body, "model": self.top.name, "stream": False})
-            except RequestFailed as error:
-                log.warning("an audit failed: %s", error)
                 continue
-            answer = json.loads(raw)["choices"][0]["message"].get("content") or ""
-            agreed = same(final_answer(text), final_answer(answer))
-            if agreed is not None:
-                self.told(target, not agreed)
+            job = self.waiting.popleft()
+            self.bytes -= len(json.dumps(job.asked.body))
+            reply, record = await self.ask(job)
+            differs = None if reply.error else differing(job, reply)
+            record.outcome = reply.error.code if reply.error else OUTCOMES[differs]
+            if differs is not None:
+                self.tell(job, record, differs)
+            await job.accounts.add(job.row(record))
+            if reply.error:
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def ask(self, job: Job) -> tuple[Reply, Record]:
+        """The top tier's answer to the same request; a failure is a reply too."""
+        call = Call("audit", self.top.name, "audit", body_of(job.asked.body, self.top.name))
+        record = Record(call, job.now())
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                raw = await self.top.complete(PATH, call.body, record.reading, job.call_id(call.id))
+            reply = read_answer(call, json.loads(raw))
+            record.usage = reply.usage
+        except RequestFailed as error:
+            reply = Reply(call, error=error)
+        except TimeoutError:
+            reply = Reply(call, error=NoReplica(call.tier, f"no answer within {TIMEOUT_S:.0f} s"))
+            record.usage, record.estimated = Usage(job.counts[call.tier](wire.facts(job.asked).counted)), True
+        except (ValueError, LookupError, TypeError, AttributeError):
+            reply = Reply(call, error=TierFailed(call.tier, "it gave no chat completion"))
+        record.took_s = job.now() - record.began_s
+        return reply, record
+
+    def tell(self, job: Job, record: Record, differs: bool) -> None:
+        """The alarm, the metrics and the guess of what the top tier writes learn of it."""
+        target, small = job.decided.target, accepted(job)
+        self.promises().audited(target, differs)
+        if job.accounts.metrics:
+            job.accounts.metrics.audited(target, differs, job.decided.p.get(job.tier))
+        if small and small.usage.output_tokens and not small.estimated:
+            job.accounts.lengths.audited(job.tier, small.usage.output_tokens, record.usage.output_tokens)
+
+
+OUTCOMES = {True: "differs", False: "agrees", None: "not comparable"}
+
+
+def auditable(job: Job, top: str) -> bool:
+    """An answer that was looked at and accepted, of a smaller tier, and that can be compared."""
+    judged = job.flow == "cascade" and job.decided.ladder is not None and not job.degraded
+    return judged and job.tier not in ("", top) and final_answer("".join(job.answer)) is not None
+
+
+def accepted(job: Job) -> Record | None:
+    """The call whose answer the client got."""
+    return next((r for r in job.records.values() if r.call.tier == job.tier and r.outcome == "accepted"), None)
+
+
+def differing(job: Job, reply: Reply) -> bool | None:
+    """None: the two cannot be compared."""
+    agreed = same(final_answer("".join(job.answer)), final_answer(reply.text))
+    return None if agreed is None else not agreed
+
+
+def body_of(body: Mapping[str, Any], tier: str) -> dict[str, Any]:
+    """The client's own request, answered in one piece."""
+    sent = {key: value for key, value in body.items() if key != "stream_options"}
+    return wire.forwarded({**sent, "stream": False}, tier)
+
+
+def said_why(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception():
+        log.error("audits stopped", exc_info=task.exception())

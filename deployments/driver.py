@@ -67,6 +67,7 @@ class Driver:
             await self.stop(keep=end.call_id if isinstance(end, Commit) else None)
         self.note(end.outcomes)
         self.job.tier = self.answered_by(end)
+        self.job.degraded = bool(end.told.get("degraded"))
         return end
 
     def answered_by(self, end: End) -> str:

@@ -70,6 +70,8 @@ class Job:
     first_byte_s: float | None = None
     tier: str = ""
     """whose answer the client gets"""
+    degraded: bool = False
+    """the answer stands in for one that could not be had"""
     answer: list[str] = field(default_factory=list)
     done: bool = False
 
