@@ -30,11 +30,12 @@ class Direct:
 
     @classmethod
     def of(cls, tier: Tier, job: Job) -> "Direct":
+        name = f"final-{len(job.records) + 1}" if job.records else "final"
         body = wire.forwarded(job.asked.body, tier.name)
         if job.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
-        record = Record(Call("final", tier.name, "final", body), job.now())
-        job.records["final"] = record
+        record = Record(Call(name, tier.name, "final", body), job.now())
+        job.records[name] = record
         job.tier = tier.name
         return cls(tier, job, record)
 
@@ -46,7 +47,7 @@ class Direct:
         """The tier's document. Raises RequestFailed."""
         record, job = self.record, self.job
         try:
-            raw = await self.tier.complete(job.asked.path, record.call.body, record.reading, job.call_id("final"))
+            raw = await self.tier.complete(job.asked.path, record.call.body, record.reading, job.call_id(record.call.id))
         except RequestFailed as error:
             record.outcome = error.code
             raise
@@ -66,8 +67,8 @@ class Direct:
         """The tier's events without the last, [DONE]. Raises RequestFailed."""
         record, job = self.record, self.job
         keep = job.accounts.keeps("all")
-        ended = False
-        events = self.tier.stream(job.asked.path, record.call.body, record.reading, job.call_id("final"))
+        ended = refused = False
+        events = self.tier.stream(job.asked.path, record.call.body, record.reading, job.call_id(record.call.id))
         try:
             async with aclosing(events):  # a client that leaves between two events must not leave the tier working
                 async for item in events:
@@ -78,10 +79,11 @@ class Direct:
             ended = True
         except RequestFailed as error:
             record.outcome = error.code
+            refused = not self.chunks  # nothing was made of it
             raise
         finally:
             record.took_s = job.now() - record.began_s
-            if not ended or record.usage == Usage():
+            if not ended and not refused or ended and record.usage == Usage():
                 self.cut_off()
 
     def look(self, item: bytes, keep: bool) -> None:

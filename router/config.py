@@ -149,6 +149,10 @@ class Routing(Settings):
     """what `auto` means: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
 
 
+    when_down: Literal["none", "larger", "any"] = "any"
+    """a tier that `auto` chose cannot answer: give the error, ask the next larger tiers, or these and then smaller ones"""
+
+
 class Escalation(Settings):
     """What happens after a smaller tier has answered: accept it, or go up."""
 

@@ -107,7 +107,16 @@ def test_a_failed_call_is_written_down_too(endpoint, ledger, stream):
     assert post(client, {**CHAT, "model": "medium", "stream": stream}).status_code == 502
     (trace,), (call,) = rows(ledger, schema.traces), rows(ledger, schema.calls)
     assert (trace["status"], trace["error"], trace["tier"]) == (502, "tier_failed", "")
-    assert call["outcome"] == "tier_failed"
+    assert (call["outcome"], call["input_tokens"], call["cost_usd"]) == ("tier_failed", 0, 0.0)
+
+
+def test_an_answer_in_place_of_a_tier_that_is_down_leaves_both_calls(ledger):
+    router, tiers = plain(large=lambda body: Said(error=TierFailed("large", "told to fail")))
+    with TestClient(Ingress(router, tiers, accounts(ledger), 1_000_000).app()) as client:
+        post(client, {**CHAT, "model": "auto"})
+    (trace,) = rows(ledger, schema.traces)
+    assert (trace["status"], trace["tier"]) == (200, "medium")
+    assert {c["tier"]: c["outcome"] for c in rows(ledger, schema.calls)} == {"large": "tier_failed", "medium": "answered"}
 
 
 def test_a_stream_that_breaks_off_is_counted_up_to_there(ledger):

@@ -123,7 +123,7 @@ def test_models_lists_the_ways_to_ask():
 
 @pytest.mark.parametrize("fail, stream, status", [("error", False, 502), ("error", True, 502), ("refuse", True, 400)])
 def test_a_tier_that_fails_before_the_first_token_gives_a_status(fail, stream, status):
-    answer = post({**CHAT, "stream": stream}, fail=fail)
+    answer = post({**CHAT, "model": "large", "stream": stream}, fail=fail)
     assert answer.status_code == status
     assert answer.headers["x-stepdown-tier"] == "large"
 
@@ -132,3 +132,31 @@ def test_a_tier_that_fails_in_mid_stream_says_so_in_the_stream():
     got = events(post({**CHAT, "stream": True}, fail="mid-stream"))
     assert json.loads(got[-2])["error"]["code"] == "tier_failed"
     assert got[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_the_tier_that_auto_chose_is_down_another_answers_and_says_so(stream):
+    answer = post({**CHAT, "stream": stream}, fail="error")
+    assert answer.status_code == 200
+    assert (answer.headers["x-stepdown-tier"], answer.headers["x-stepdown-degraded"]) == ("small", "large tier_failed")
+    assert "three" in answer.text
+
+
+def test_a_tier_that_keeps_failing_is_left_alone():
+    asked = client(fail="error")
+    seen = [asked.post("/v1/chat/completions", json=CHAT).headers.get("x-stepdown-degraded") for _ in range(5)]
+    assert seen == ["large tier_failed"] * 3 + [None] * 2
+    decided = asked.post("/v1/decision", json=CHAT).json()
+    assert decided["tier"] == "small" and "tried again" in decided["excluded"]["large"]
+
+
+def test_a_tier_asked_for_by_name_is_not_replaced_and_fails_at_once_while_it_is_left_alone():
+    asked = client(fail="error")
+    body = {**CHAT, "model": "large"}
+    answers = [asked.post("/v1/chat/completions", json=body) for _ in range(4)]
+    assert [a.status_code for a in answers] == [502, 502, 502, 503]
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_a_request_that_the_tier_refuses_is_not_sent_to_another():
+    assert post(CHAT, fail="refuse").status_code == 400

@@ -1,0 +1,86 @@
+"""A tier that fails is left alone for a while: a circuit breaker by tier, and who takes a request instead. Pure but for its state.
+
+Closed: requests go. After `failures` in a row it opens: nobody is sent there for `rest_s`, twice as long each time it opens
+again, up to `most_rest_s`. Then one request may try; what comes of it closes or opens the circuit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+FAILURES = 3  # in a row; single ones are what retries are for
+REST_S, MOST_REST_S = 2.0, 60.0
+JITTER = 0.2  # share by which a rest is lengthened at random: processes that saw the same fault must not all try at once
+TRIAL_S = 30.0  # a trial that nobody heard of again counts as failed
+
+
+@dataclass(slots=True)
+class Circuit:
+    """Of one tier. Times on one clock, in seconds."""
+
+    failed: int = 0
+    """in a row"""
+    opened: int = 0
+    """times in a row, without a success between"""
+    until_s: float = 0.0
+    """open until then"""
+    trial_s: float | None = None
+    """when one was let through to try; None: none is on its way"""
+
+
+@dataclass(slots=True)
+class Breaker:
+    """clock: seconds that never jump. chance: in [0, 1), for the jitter."""
+
+    clock: Callable[[], float]
+    chance: Callable[[], float]
+    failures: int = FAILURES
+    rest_s: float = REST_S
+    most_rest_s: float = MOST_REST_S
+    circuits: dict[str, Circuit] = field(default_factory=dict)
+
+    def worked(self, tier: str) -> None:
+        """An answer began: the tier is well."""
+        self.circuits.pop(tier, None)
+
+    def failed(self, tier: str) -> None:
+        """It had no replica, or failed before it said anything."""
+        circuit = self.circuits.setdefault(tier, Circuit())
+        circuit.failed += 1
+        tried, circuit.trial_s = circuit.trial_s is not None, None
+        if tried or circuit.failed == self.failures or (circuit.opened and self.clock() >= circuit.until_s):
+            rest = min(self.most_rest_s, self.rest_s * 2**circuit.opened)
+            circuit.until_s = self.clock() + rest * (1 + JITTER * self.chance())
+            circuit.opened += 1
+
+    def left_s(self, tier: str) -> float:
+        """Seconds for which nobody should be sent there; 0: send."""
+        circuit = self.circuits.get(tier)
+        if circuit is None or not circuit.opened:
+            return 0.0
+        now = self.clock()
+        waits = circuit.trial_s + TRIAL_S - now if circuit.trial_s is not None else 0.0
+        return max(0.0, circuit.until_s - now, waits)
+
+    def sent(self, tier: str) -> None:
+        """A request goes there: on an open circuit whose rest is over it is the trial."""
+        circuit = self.circuits.get(tier)
+        if circuit and circuit.opened:
+            circuit.trial_s = self.clock()
+
+    def down(self, tiers: Sequence[str]) -> dict[str, str]:
+        """Of these tiers those to leave alone, each with the reason; none if that would leave nobody."""
+        resting = {tier: left for tier in tiers if (left := self.left_s(tier))}
+        if len(resting) == len(tiers):
+            return {}
+        return {tier: f"it failed, and is tried again in {left:.1f} s" for tier, left in resting.items()}
+
+
+def instead(names: Sequence[str], tier: str, closed: Mapping[str, str], how: str) -> list[str]:
+    """Who takes a request that `tier` could not: the next larger tiers, then the next smaller ones.
+
+    names: cheapest first. closed: tiers that may not be asked. how: `none`, `larger`, `any`.
+    """
+    at = names.index(tier)
+    larger, smaller = names[at + 1 :], names[:at][::-1]
+    allowed = {"none": [], "larger": larger, "any": [*larger, *smaller]}[how]
+    return [name for name in allowed if name not in closed]
