@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from deployments.gauge import cached_of, usage_of
 from deployments.tier import failure
 from router import config
 from router.errors import NoReplica, TierFailed
@@ -52,7 +53,9 @@ class RemoteTier:
     ) -> bytes:
         response = await self.send(self.request(path, body))
         try:
-            return self.renamed(await response.aread())
+            raw = await response.aread()
+            note(raw, reading)
+            return self.renamed(raw)
         except httpx.HTTPError as error:
             raise TierFailed(self.name, type(error).__name__) from None
         finally:
@@ -65,8 +68,15 @@ class RemoteTier:
         try:
             async for line in response.aiter_lines():
                 if line:
+                    note(line.removeprefix("data:").encode(), reading)
                     yield self.renamed(line.encode()) + b"\n\n"
         except httpx.HTTPError as error:
             raise TierFailed(self.name, type(error).__name__) from None
         finally:
             await response.aclose()
+
+
+def note(raw: bytes, reading: Reading | None) -> None:
+    """What the upstream says of its prefix cache; how busy its machines were it does not say."""
+    if reading is not None and b'"cached_tokens"' in raw:
+        reading.cached_tokens = cached_of(usage_of(raw.decode("utf-8", "replace")))

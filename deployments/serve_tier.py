@@ -13,31 +13,62 @@ from router.errors import NoReplica, TierFailed
 from router.trace import Reading
 from router.types import Path
 
+Late = Callable[[Mapping[str, float]], None]
+KNOWN = 256  # replicas remembered; those that went make room
 LOOK_EVERY_S = 2.0  # how often a request that waits for its first token asks whether a replica is there at all
 
 
-class ServeTier:
-    """`running()` tells how many replicas the tier has; it is asked only when a first token does not come."""
+def nothing(late: Mapping[str, float]) -> None:
+    pass
 
-    def __init__(self, name: str, handle: Any, running: Callable[[], Awaitable[int]], timeout_s: float) -> None:
+
+class ServeTier:
+    """`running()` tells how many replicas the tier has; it is asked only when a first token does not come.
+
+    late: told the busy seconds, by call id, of calls that ended before their measurement could be sent with them.
+    """
+
+    def __init__(
+        self, name: str, handle: Any, running: Callable[[], Awaitable[int]], timeout_s: float, late: Late = nothing
+    ) -> None:
         self.name = name
         self.handle = handle.options(stream=True, method_name="openai")
         self.running = running
         self.timeout_s = timeout_s
+        self.late = late
+        self.replicas: dict[str, dict[str, float]] = {}
+        """replica -> what it said last of itself: busy_s since began_s (Unix time), and ratio (`metering.Rates`)"""
 
-    async def opened(self, path: Path, body: Mapping[str, Any]) -> tuple[Any, str]:
+    async def opened(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The open generator and its first text. Raises NoReplica, TierFailed."""
-        items = self.handle.remote(path, json.dumps(body))
+        items = self.handle.remote(path, json.dumps(body), call_id)
         try:
-            status, text = await self.first(items)
+            status, text, told = await self.first(items)
         except BaseException:
             items.cancel()
             raise
+        self.read(told, reading)
         if status != 200:
             raise failure(self.name, status, text.encode())
         return items, text
 
-    async def first(self, items: Any) -> tuple[int, str]:
+    def read(self, told: str, reading: Reading | None) -> None:
+        """told: the replica's reading, JSON, or nothing yet."""
+        if not told:
+            return
+        found = json.loads(told)
+        if reading is not None:
+            reading.replica, reading.busy_s = found["replica"], found["busy_s"]
+            reading.cached_tokens = found["cached_tokens"]
+        self.replicas[found["replica"]] = {
+            "busy_s": found["replica_busy_s"], "began_s": found["replica_began_s"], "ratio": found["ratio"]
+        }  # fmt: skip
+        while len(self.replicas) > KNOWN:
+            self.replicas.pop(next(iter(self.replicas)))
+        if found["late"]:
+            self.late(found["late"])
+
+    async def first(self, items: Any) -> tuple[int, str, str]:
         waiting = asyncio.ensure_future(items.__anext__())
         try:
             for _ in range(max(1, round(self.timeout_s / LOOK_EVERY_S))):
@@ -57,16 +88,17 @@ class ServeTier:
     async def complete(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> bytes:
-        _, text = await self.opened(path, body)
+        _, text = await self.opened(path, body, reading, call_id)
         return text.encode()
 
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncIterator[bytes]:
-        items, text = await self.opened(path, body)
+        items, text = await self.opened(path, body, reading, call_id)
         try:
             yield text.encode()
-            async for _, text in items:
+            async for _, text, told in items:
+                self.read(told, reading)
                 yield text.encode()
         except (RayError, RayServeException) as error:
             raise TierFailed(self.name, f"its replica failed in mid-answer ({type(error).__name__})") from None

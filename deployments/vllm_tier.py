@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import cached_property
 from typing import Any
 
+from ray import serve
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
+from deployments.gauge import Gauge, Metered
 from deployments.placement import bundles
 from router import config
 from router.types import Path
@@ -18,21 +22,42 @@ KINDS = {"chat/completions": (ChatCompletionRequest, "chat"), "completions": (Co
 class PlainServer(LLMServer):
     """Ray's vLLM replica, asked in plain JSON: what crosses processes needs neither vLLM nor its types to be read."""
 
-    async def openai(self, path: Path, raw: str) -> AsyncIterator[tuple[int, str]]:
-        """Yield (status, text): one JSON document, or the events of a stream."""
+    @cached_property
+    def gauge(self) -> Gauge:
+        return Gauge(serve.get_replica_context().replica_id.unique_id)
+
+    async def openai(self, path: Path, raw: str, call_id: str = "") -> AsyncIterator[tuple[int, str, str]]:
+        """Yield (status, text, reading): one JSON document, or the events of a stream.
+
+        reading: JSON of `gauge.Metered.last` with the last item, empty before. call_id: under which the measurement of a
+        call that is cut off is told with a later one; empty: it is not told.
+        """
         kind, method = KINDS[path]
         try:
             request = kind.model_validate(json.loads(raw))
         except ValueError as error:  # pydantic's ValidationError is one
-            yield 400, json.dumps({"error": fault(error)})
+            yield 400, json.dumps({"error": fault(error)}), ""
             return
-        async for item in getattr(self.engine, method)(request, None):
-            if isinstance(item, str):
-                yield 200, item
-            elif hasattr(item, "error"):
-                yield int(item.error.code or 500), json.dumps({"error": item.error.model_dump()})
-            else:
-                yield 200, item.model_dump_json()
+        metered, whole = self.gauge.start(call_id, raw), False
+        try:
+            async with aclosing(getattr(self.engine, method)(request, None)) as items:
+                async for item in items:
+                    yield told(metered, item)
+            whole = metered.busy_s is not None
+        finally:
+            if not whole:
+                metered.cut_off()
+
+
+def told(metered: Metered, item: Any) -> tuple[int, str, str]:
+    """What the engine yields, as `openai` does."""
+    if isinstance(item, str):
+        metered.item(item)
+        return 200, item, metered.last() if item.startswith("data: [DONE]") else ""
+    if hasattr(item, "error"):
+        return int(item.error.code or 500), json.dumps({"error": item.error.model_dump()}), metered.last()
+    document = item.model_dump_json()
+    return 200, document, metered.last(document)
 
 
 def fault(error: ValueError) -> dict[str, Any]:
@@ -56,7 +81,7 @@ def settings_of(tier: config.VllmTier) -> dict[str, Any]:
             "max_ongoing_requests": tier.max_ongoing,
             "ray_actor_options": {"num_cpus": 0},
         },
-        "engine_kwargs": {"max_model_len": tier.context, **tier.engine_kwargs},
+        "engine_kwargs": {"max_model_len": tier.context, "enable_prompt_tokens_details": True, **tier.engine_kwargs},
         "placement_group_config": {"bundles": bundles(tier)},
         "runtime_env": {"env_vars": tier.env},
     }

@@ -7,11 +7,13 @@ import httpx
 import pytest
 
 from deployments.echo_tier import EchoTier
+from deployments.gauge import Gauge
 from deployments.remote_tier import RemoteTier
-from deployments.serve_tier import ServeTier
+from deployments.serve_tier import ServeTier, nothing
 from deployments.tier import DONE
 from router import config
 from router.errors import NoReplica, TierFailed
+from router.trace import Reading
 
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 BODY = {"model": "it", "messages": [{"role": "user", "content": "one two"}]}
@@ -22,9 +24,12 @@ def echo(**changes) -> EchoTier:
     return EchoTier(config.EchoTier(name="it", engine="echo", context=100, price=PRICE, **changes))
 
 
-def remote(**changes) -> RemoteTier:
+def remote(cached: int = 0, **changes) -> RemoteTier:
     """A remote tier whose upstream is an echo tier under another name, over httpx's own transport."""
     upstream = echo(**changes)
+    if cached:
+        usage = upstream.usage
+        upstream.usage = lambda *of: usage(*of) | {"prompt_tokens_details": {"cached_tokens": cached}}
     upstream.name = "their/model"
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -60,34 +65,40 @@ class Items:
 
 
 class Handle:
-    """A Serve handle onto PlainServer.openai's protocol, with an echo tier behind."""
+    """A Serve handle onto PlainServer.openai's protocol: a real gauge, with an echo tier for an engine."""
 
     def __init__(self, tier: EchoTier) -> None:
-        self.tier = tier
+        self.tier, self.gauge = tier, Gauge("r1")
 
     def options(self, **_):
         return self
 
-    def remote(self, path, raw):
-        self.items = Items(self.openai(path, json.loads(raw)))
+    def remote(self, path, raw, call_id=""):
+        self.items = Items(self.openai(path, raw, call_id))
         return self.items
 
-    async def openai(self, path, body):
+    async def openai(self, path, raw, call_id):
+        metered, body = self.gauge.start(call_id, raw), json.loads(raw)
         try:
             if body.get("stream"):
                 async for item in self.tier.stream(path, body):
-                    yield 200, item.decode()
+                    metered.item(item.decode())
+                    yield 200, item.decode(), metered.last() if item == DONE else ""
             else:
-                yield 200, (await self.tier.complete(path, body)).decode()
+                answer = (await self.tier.complete(path, body)).decode()
+                yield 200, answer, metered.last(answer)
         except TierFailed as error:
-            yield error.status, json.dumps(error.body())
+            yield error.status, json.dumps(error.body()), metered.last()
+        except GeneratorExit:
+            metered.cut_off()
+            raise
 
 
-def served(running: int = 1, **changes) -> ServeTier:
+def served(running: int = 1, late=nothing, **changes) -> ServeTier:
     async def replicas() -> int:
         return running
 
-    return ServeTier("it", Handle(echo(**changes)), replicas, 5.0)
+    return ServeTier("it", Handle(echo(**changes)), replicas, 5.0, late)
 
 
 ENGINES = {"echo": echo, "remote": remote, "vllm": served}
@@ -145,6 +156,60 @@ def test_a_client_that_goes_away_cancels_the_work():
 
     asyncio.run(leave_early())
     assert tier.handle.items.cancelled
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reading_is_filled_when_the_answer_ends(stream):
+    tier, reading = served(delay_s=0.01), Reading()
+
+    async def ask():
+        if stream:
+            async for _ in tier.stream("chat/completions", STREAM, reading, "t/1"):
+                assert reading.busy_s is None or _ == DONE
+        else:
+            await tier.complete("chat/completions", BODY, reading, "t/1")
+
+    asyncio.run(ask())
+    assert reading.replica == "r1"
+    assert 0 < reading.busy_s == tier.replicas["r1"]["busy_s"]
+
+
+def test_a_call_that_fails_has_a_reading_too():
+    tier, reading = served(delay_s=0.01, fail="error"), Reading()
+    with pytest.raises(TierFailed):
+        asyncio.run(tier.complete("chat/completions", BODY, reading))
+    assert reading.busy_s > 0
+
+
+def test_the_measurement_of_a_cancelled_call_comes_with_a_later_one():
+    late: dict[str, float] = {}
+    tier = served(late=late.update, delay_s=0.01)
+
+    async def leave_then_ask():
+        stream = tier.stream("chat/completions", STREAM, Reading(), "t/left")
+        await anext(stream)
+        await tier.handle.items.source.aclose()
+        assert not late
+        await tier.complete("chat/completions", BODY, reading, "t/next")
+
+    reading = Reading()
+    asyncio.run(leave_then_ask())
+    assert list(late) == ["t/left"] and late["t/left"] > 0
+    assert late["t/left"] + reading.busy_s == pytest.approx(tier.replicas["r1"]["busy_s"])
+
+
+def test_a_remote_tier_tells_what_its_upstream_says_of_the_cache():
+    tier, reading = remote(cached=3), Reading()
+
+    async def stream():
+        async for _ in tier.stream("chat/completions", STREAM, reading):
+            pass
+
+    asyncio.run(tier.complete("chat/completions", BODY, reading))
+    assert (reading.cached_tokens, reading.busy_s) == (3, None)
+    reading.cached_tokens = 0
+    asyncio.run(stream())
+    assert reading.cached_tokens == 3
 
 
 def test_an_upstream_nobody_reaches_is_a_503():
