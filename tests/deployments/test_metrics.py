@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pytest
 
-from deployments import ledger_totals
+from deployments import pulse
 from deployments.database import connect, migrate
 from deployments.measures import METRICS
 from deployments.metrics import MANY, Few, Metrics, Total, overhead_s, status_class, target_class
@@ -202,8 +202,7 @@ def test_the_ledgers_totals_are_those_of_the_traces(tmp_path, metrics):
     ]
     with engine.begin() as connection:
         write(connection, together(map(from_trace, told)))
-    with engine.connect() as connection:
-        found = ledger_totals.read(connection)
+    found = pulse.totals(engine)
     compared = sum(t.cost_usd for t in told)
     assert found == [
         Total("large", 3, 30, 12, 9, 1.5, 1.5),
