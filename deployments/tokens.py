@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from router.config import Config, Tier, VllmTier
@@ -34,6 +35,7 @@ def counter(vocabulary: bytes) -> Counter:
 
     tokenizer = Tokenizer.from_buffer(vocabulary)
 
+    @lru_cache(maxsize=16)  # one decision asks about the same texts several times, and counting is its dearest step
     def count(text: str) -> int:
         return len(tokenizer.encode(readable(text), add_special_tokens=False).ids) + TEMPLATE_TOKENS
 
