@@ -8,8 +8,9 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Elsewhere the CPU build of torch comes from PyTorch's own index.
 TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
+DATA ?= ../shared/data
 
-.PHONY: serve test check install demo monitoring bench-flows fuzz simulate-cluster clean
+.PHONY: serve test check install demo monitoring bench-flows fuzz simulate-cluster audit clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
@@ -34,7 +35,11 @@ fuzz: install
 	$(PY) -m benchmarks.fuzz --cases $(or $(CASES),100000)
 
 simulate-cluster: install
-	$(PY) -m benchmarks.simulation
+	$(PY) -m benchmarks.simulation $(DATA)
+
+# Known vulnerabilities of what is installed; asks the package index, so it is no part of check and test.
+audit: install
+	$(VENV)/bin/uv tool run pip-audit==2.10.1 --skip-editable --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 # Prometheus on the Ray of this machine; PORT is its port
 monitoring: install
