@@ -37,11 +37,15 @@ POSTGRES: dict[str, Any] = {
 def state_folder() -> Path:
     """STEPDOWN_STATE_DIR or ~/.local/state/stepdown, for this user only. Raises BadConfig where it cannot be made."""
     folder = Path(os.environ.get("STEPDOWN_STATE_DIR") or Path.home() / ".local/state/stepdown").expanduser()
+    make_folder(folder, "name another by STEPDOWN_STATE_DIR")
+    return folder
+
+
+def make_folder(folder: Path, mend: str) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise BadConfig(f"the state folder {folder} cannot be made ({error}); name another by STEPDOWN_STATE_DIR") from error
-    return folder
+        raise BadConfig(f"the folder {folder} cannot be made ({error}); {mend}") from error
 
 
 def address(settings: config.Ledger) -> str:
@@ -74,7 +78,7 @@ def sqlite_engine(url: URL) -> Engine:
     synchronous = str(url.query.get("synchronous", "FULL")).upper()
     if synchronous not in SYNCHRONOUS:
         raise BadConfig(f"ledger.url: synchronous={synchronous} is not one of {', '.join(SYNCHRONOUS)}")
-    Path(url.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(Path(url.database or "").parent, "name another by ledger.url")
     engine = create_engine(url.difference_update_query(["synchronous"]), connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
@@ -82,6 +86,7 @@ def sqlite_engine(url: URL) -> Engine:
         connection.isolation_level = None
         to_wal(connection)
         connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute("PRAGMA secure_delete=ON")  # a text that is deleted is not to be found in the file
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -11,6 +11,7 @@ from router import config
 
 BATCH = 500
 DAY_S = 86400
+ROW_BYTES = 28  # PostgreSQL: of a row's header and its place in the page
 FREE_PAGES = 2_000  # SQLite: given back to the file system at once, of 4 KiB
 
 
@@ -77,8 +78,9 @@ PRAGMAS = ("page_count", "freelist_count", "page_size")
 
 def rows_bytes(connection: Connection, table: Table) -> float:
     count = connection.execute(select(func.count()).select_from(table)).scalar_one()
-    some = f"SELECT avg(pg_column_size(some.*)) FROM (SELECT * FROM {table.name} ORDER BY began_s DESC LIMIT 1000) some"
-    return float(count * (connection.execute(text(some)).scalar() or 0))
+    sizes = " + ".join(f"coalesce(pg_column_size({column.name}), 0)" for column in table.columns)  # as stored: compressed
+    recent = f"SELECT avg({ROW_BYTES} + {sizes}) FROM (SELECT * FROM {table.name} ORDER BY began_s DESC LIMIT 1000) recent"
+    return float(count * (connection.execute(text(recent)).scalar() or 0))
 
 
 def give_back(engine: Engine) -> None:
