@@ -6,12 +6,14 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from deployments.app import APP, application, check
 from deployments.door import Door, door, with_first_key
+from deployments.front import environment, holder, is_fast
 from router.config import Config, load_config
 from router.errors import BadInput
 
@@ -38,10 +40,10 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    started = start_ray(dashboard_port)
+    started = start_ray(dashboard_port, environment(loaded, opened))
     try:
         if run(application(loaded, opened.key_hash, opened.insecure), loaded, stop):
-            click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard=dashboard_address()))
+            click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started))
             stop.wait()
             click.echo("stopping ...")
     finally:
@@ -59,13 +61,18 @@ def check_port(config: Config) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((config.server.host, config.server.port))
+            probe.listen()
         except OSError as error:
             where = f"{config.server.host}:{config.server.port}"
-            raise BadInput(f"cannot listen on {where}: {error.strerror}; stop what listens there, or give --port") from None
+            found = f"{error.strerror}{holder(config.server.port)}"
+            raise BadInput(f"cannot listen on {where}: {found}; stop what listens there, or give --port") from None
 
 
-def start_ray(dashboard_port: int) -> bool:
-    """Join the cluster that RAY_ADDRESS names or that runs here, else start one. True: started here."""
+def start_ray(dashboard_port: int, variables: Mapping[str, str]) -> bool:
+    """Join the cluster that RAY_ADDRESS names or that runs here, else start one. True: started here.
+
+    variables: of the environment that a Ray started here gives to its processes.
+    """
     import ray
 
     for name in ("ray", "ray.serve", "ray.llm"):
@@ -80,6 +87,7 @@ def start_ray(dashboard_port: int) -> bool:
             where = os.environ["RAY_ADDRESS"]
             raise BadInput(f"RAY_ADDRESS is {where}, where no Ray cluster answers; unset it, or start one") from None
     click.echo("starting Ray ...")
+    os.environ.update(variables)
     ray.init(include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=dashboard_port, **quiet)
     return True
 
@@ -139,13 +147,14 @@ def dashboard_address() -> str:
     return f"http://{address}" if "://" not in address and address != "not running" else address
 
 
-def welcome(config: Config, door: Door, dashboard: str) -> str:
+def welcome(config: Config, door: Door, dashboard: str, started: bool = True) -> str:
     """What a newcomer needs: where, with which key, and one line that works."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
+    reach = "   (on every interface: server.front)" if is_fast(config, door) and started else ""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
     return f"""
 Stepdown is ready: {" < ".join(config.names)}
-  URL        {url}
+  URL        {url}{reach}
   API key    {door.told()}
   dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)
 

@@ -1,4 +1,4 @@
-"""A tier that fails is left alone for a while: a circuit breaker by tier, and who takes a request instead. Pure but for its state.
+"""A tier that fails is left alone for a while: a circuit breaker by tier, and who answers instead. Pure but for its state.
 
 Closed: requests go. After `failures` in a row it opens: nobody is sent there for `rest_s`, twice as long each time it opens
 again, up to `most_rest_s`. Then one request may try; what comes of it closes or opens the circuit.

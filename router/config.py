@@ -229,6 +229,9 @@ class Server(Settings):
     """seconds to wait for a tier's first token before answering 503"""
     replicas: Annotated[int, Field(ge=1)] = 1
     """ingress replicas"""
+    front: Literal["fast", "plain"] = "fast"
+    """fast: HAProxy, which listens on every interface and so stands only where keys are asked for; plain: Ray's own proxy,
+    which keeps to `host`"""
 
 
 class Ledger(Settings):

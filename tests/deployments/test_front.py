@@ -1,0 +1,46 @@
+"""The fast front door stands only where keys are asked for; a port that is taken is named with who holds it."""
+
+import os
+import socket
+
+import pytest
+
+from deployments.door import Door
+from deployments.front import environment, holder, is_fast
+from deployments.serve import check_port
+from router.config import load_config
+from router.errors import BadInput
+
+
+def config(front: str):
+    echo = load_config("echo")
+    return echo.model_copy(update={"server": echo.server.model_copy(update={"front": front})})
+
+
+@pytest.mark.parametrize("front, door, fast", [
+    ("fast", Door(key_hash="ab"), True),
+    ("fast", Door(stored=1), True),
+    ("fast", Door(insecure=True), False),
+    ("plain", Door(key_hash="ab"), False),
+])  # fmt: skip
+def test_it_binds_every_interface_so_it_needs_keys(front, door, fast):
+    assert is_fast(config(front), door) is fast
+    assert bool(environment(config(front), door)) is fast
+
+
+def test_two_servers_do_not_share_files_or_ports():
+    one, other = (environment(config("fast"), Door(stored=1)) for _ in range(2))
+    assert [name for name in one if one[name] == other[name]] == ["RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED"]
+
+
+def test_a_port_that_is_taken_is_named_with_who_holds_it():
+    echo = load_config("echo")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"process {os.getpid()})" in holder(port)
+        busy = echo.model_copy(update={"server": echo.server.model_copy(update={"port": port})})
+        with pytest.raises(BadInput, match=f"process {os.getpid()}.*give --port"):
+            check_port(busy)
+    assert holder(port) == ""
