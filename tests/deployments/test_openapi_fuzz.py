@@ -42,6 +42,7 @@ def test_the_description_needs_no_key_and_says_nothing_of_this_server(client):
     assert told.status_code == 200 and "medium" not in told.text
 
 
+@pytest.mark.slow
 @SCHEMA.parametrize()
 def test_an_operation_answers_as_described(case):
     cases["schemathesis"] += 1
