@@ -1,6 +1,7 @@
 """The busy time of a replica is divided among its calls without rest, by the work that each did."""
 
 import random
+from dataclasses import dataclass
 from math import fsum
 
 import pytest
@@ -140,6 +141,54 @@ def test_long_silent_calls_pay_more_than_short_ones():
     mean = {size: fsum(found) / len(found) for size, found in shares.items()}
     truth = (100 + 20 / meter.rates.ratio) / (10 + 20 / meter.rates.ratio)
     assert mean[100] / mean[10] == pytest.approx(truth, rel=0.15)
+
+
+@dataclass
+class Turn:
+    """A call in the simulated batch. true_s: its share of each step's time by the work it did in that step."""
+
+    prompt: int
+    output: int
+    streams: bool
+    to_read: int
+    to_write: int
+    true_s: float = 0.0
+
+    def work(self, budget: int) -> tuple[float, int]:
+        """In output tokens, and what of the batch's input budget it took. The step that reads the last makes a token."""
+        taken = min(self.to_read, budget)
+        self.to_read -= taken
+        writes = self.to_read == 0 and (taken > 0 or self.to_write < self.output or self.prompt == 0)
+        self.to_write -= writes
+        return taken / PRIOR_RATIO + writes, taken
+
+
+@pytest.mark.parametrize("streams, at_once, within", [(1.0, 16, 0.1), (0.5, 16, 0.12), (0.0, 16, 0.15), (0.0, 64, 0.25)])
+def test_shares_are_close_to_those_of_each_step_of_a_continuous_batch(streams, at_once, within):
+    """Mean distance over the mean share; an engine that reads prompts in chunks of 512, and answers of 5 to 200 tokens."""
+    draw, meter, t = random.Random(1), Meter(), 0.0
+    live: dict[str, Turn] = {}
+    ended: list[tuple[float, float]] = []
+    while len(ended) < 500:
+        while len(live) < at_once and draw.random() < 0.7:
+            prompt, output, name = draw.choice([20, 100, 800]), draw.choice([5, 40, 200]), str(draw.random())
+            live[name] = Turn(prompt, output, draw.random() < streams, prompt, output)
+            meter.start(name, t, prompt)
+        budget, work, before = 512, {}, {name: turn.to_write for name, turn in live.items()}
+        for name, turn in live.items():
+            work[name], taken = turn.work(budget)
+            budget -= taken
+        seconds = 0.005 + 0.0005 * fsum(work.values())
+        t += seconds
+        for name in list(live):
+            turn = live[name]
+            turn.true_s += seconds * work[name] / (fsum(work.values()) or 1)
+            if turn.streams and turn.to_write < before[name]:
+                meter.progress(name, t)
+            if turn.to_write == 0:
+                ended.append((meter.end(name, t, turn.prompt, 0, turn.output), turn.true_s))
+                del live[name]
+    assert fsum(abs(got - true) for got, true in ended) / fsum(true for _, true in ended) < within
 
 
 @pytest.mark.parametrize("stream", [True, False])
