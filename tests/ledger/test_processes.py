@@ -24,8 +24,9 @@ FORKS.set_forkserver_preload(["recorder"])
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> Path:
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where children write the ids of what they were told is durable."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the process that forks is told its path by nothing else
     path = tmp_path / "said.txt"
     path.touch()
     return path
