@@ -36,6 +36,8 @@ ELSEWHERE = {
     "serve run": "tests/e2e/test_echo_app.py",
     "stepdown serve": "tests/e2e/test_pocket_ladder.py",
     "stepdown label": "tests/learning/test_labelling.py",
+    "make monitoring": "tests/e2e/test_monitoring.py starts the same Prometheus",
+    "stepdown dashboard": "tests/deployments/test_dashboard.py",
     "git clone": "needs a network",
     "pip install": "needs a network",
     "uv pip": "needs a network",
