@@ -57,8 +57,17 @@ def build(p: Floats, cost: Floats, table: Outcomes, manifest: Mapping[str, Any])
         "rules": manifest["rules"],
         "recovered": manifest["recovered"],
         "tasks": by_task(p, table),
+        "curve": curve(p, cost, table),
         "reliability": {tier: reliability(p[:, k], table.scores[:, k]) for k, tier in enumerate(table.tiers)},
     }
+
+
+def curve(p: Floats, cost: Floats, table: Outcomes) -> list[list[float]]:
+    """[cost, quality] by rising cost, both as shares of always taking the top tier: what the cost page draws."""
+    once = np.ones((1, len(table)))
+    ours, top = router_frontier(p, cost, table, once), single_tiers(table, once).quality[0, -1]
+    x, y = ev.hull(ours.cost[0], ours.quality[0])
+    return [[round(float(c), 5), round(float(q / max(top, 1e-9)), 5)] for c, q in zip(x, y, strict=True)]
 
 
 def markdown(report: Mapping[str, Any]) -> str:

@@ -1,8 +1,11 @@
 """The report's figures are sums over the rows, whatever is asked for."""
 
+import json
 import random
+import shutil
 import time
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as tried
@@ -14,7 +17,10 @@ from deployments.costs.report import report
 from deployments.ledger import writing
 from deployments.rows import Rows, from_call, from_trace, from_window, together
 from deployments.writes import write
+from router.config import Escalation
 from router.errors import BadRequest
+from router.outcomes import Outcomes
+from router.report import curve
 from router.trace import Window
 
 KEYS, TIERS = [None, "app", "batch", "nobody"], [None, "small", "medium", "large"]
@@ -167,3 +173,20 @@ def test_audits_are_paid_for_out_of_what_is_saved(settings, tmp_path):
     engine = database(tmp_path, together([from_trace(made), Rows(calls=[from_call(call) for call in audits])]))
     found = report(engine, settings, NOW - HOUR, NOW + HOUR)["totals"]
     assert found["saving_usd"] == pytest.approx(made.counterfactual_usd - made.cost_usd - audits[0].cost_usd)
+
+
+def test_a_training_reports_curve_is_shown_whole(engine, settings, tmp_path):
+    scores = np.array([[float(i % 3 > 0), 1.0] for i in range(60)])
+    prices = np.tile([0.1, 1.0], (60, 1))
+    names = np.array([str(i) for i in range(60)])
+    table = Outcomes(["small", "large"], names, names.astype(object), scores, prices, np.ones(60), names, names, names, {})
+    points = curve(table.scores * 0.8 + 0.1, prices, table)
+    assert points[0][0] == pytest.approx(0.1) and points[-1][1] >= 1 and points == sorted(points)
+    folder = tmp_path / "router"
+    shutil.copytree(settings.routing.artefact, folder)
+    (folder / "report").mkdir()
+    (folder / "report" / "report.json").write_text(json.dumps({"curve": points}))
+    routing = settings.routing.model_copy(update={"artefact": str(folder)})
+    before = settings.model_copy(update={"routing": routing, "escalation": Escalation(mode="pre")})
+    found = report(engine, before, NOW - DAY, NOW)["curve"]
+    assert found["whole"] and found["points"] == points

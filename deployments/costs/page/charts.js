@@ -121,7 +121,7 @@ function dots(points, kind) {
 /** Quality over cost, both as shares of always the top tier: the promised curve, its targets, where the traffic is. */
 export function curve(id, legend, points, targets, now, top) {
   const entries = [];
-  if (points.length) entries.push(el("li", {}, swatch("var(--t1)", "line"), "promised by the artefact"));
+  if (points.length) entries.push(el("li", {}, swatch("var(--t1)", "dot"), "promised by the artefact"));
   if (now.length) entries.push(el("li", {}, swatch("var(--alone)", "dot"), "now"));
   fill(legend, entries);
   const all = [...points.map(([cost, quality]) => ({ cost, quality })), ...now];
