@@ -26,7 +26,7 @@ from deployments.driver import Driver
 from deployments.job import LEFT, Job
 from deployments.tier import DONE, Tier, event
 from deployments.watched import Watched, down
-from router import bounds, cost, limits, server_tools, wire
+from router import cost, limits, server_tools, wire
 from router.breaker import Breaker, instead
 from router.engine import Router
 from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
@@ -251,7 +251,7 @@ class Ingress:
     async def admit(self, job: Job) -> None:
         """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""
         if job.key.limited:
-            size, usd = limits.most(self.router, job.asked, job.decided, job.flow, bounds.ANSWER_TOKENS)
+            size, usd = limits.most(self.router, job.asked, job.decided, job.flow)
             job.grant = await self.accounts.keys.admit(job.key, job.id, size, usd)
 
     async def refused(self, job: Job, error: RequestFailed, shown: Mapping[str, str]) -> Response:
@@ -388,6 +388,7 @@ def told(decided: Decision) -> dict[str, Any]:
         "excluded": dict(decided.excluded),
         "first": list(decided.first) or [decided.tier],
         "certificate": decided.certificate or None,
+        "delegation": decided.considered.told() if decided.considered else None,
     }
 
 
@@ -401,6 +402,8 @@ def headers(decided: Decision, took_ms: float, trace_id: str) -> dict[str, str]:
     }
     if decided.certificate:
         shown["x-stepdown-certificate"] = decided.certificate
+    if decided.considered and decided.considered.state:  # a no; what comes of a yes is told at the end
+        shown["x-stepdown-delegation"] = decided.considered.state
     if decided.confidence is not None:
         shown["x-stepdown-confidence"] = f"{decided.confidence:.4f}"
     return shown

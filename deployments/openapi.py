@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from router.server_tools import Limits
 from router.wire import HOTTEST, MOST_TOKENS, ROLES, WHOLE
 
 Schema = dict[str, Any]
@@ -66,6 +67,7 @@ CHAT: Schema = {
         "tools": maybe({"type": "array", "items": {"type": "object"}}),
         "response_format": maybe({"type": "object", "properties": {"json_schema": maybe({"type": "object"})}}),
         "top_logprobs": whole("top_logprobs"),
+        "stepdown": maybe(Limits.model_json_schema()),
     },
 }
 TEXT: Schema = {

@@ -86,7 +86,7 @@ class Router:
         server_tools.allow(request.body, self.config.delegation.mode)
         seen = self.flows.considered(server_tools.without(request.body))
         # A request that falls apart costs the top tier less than the classifier expects, which knows plain calls only.
-        share = seen.delegated_usd / seen.direct_usd if seen and seen.direct_usd else 1.0
+        share = seen.delegated_usd / seen.direct_usd if seen and seen.state is None and seen.direct_usd else 1.0
         decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share, barred)
         return replace(decided, considered=None if barred else seen, barred=frozenset(barred))
 
@@ -95,7 +95,7 @@ class Router:
         if asked.path != "chat/completions":
             return None
         body = server_tools.without(asked.body)
-        return self.flows.answered(replace(asked, body=body), decided, server_tools.read(asked.body))
+        return self.flows.limited(replace(asked, body=body), decided, server_tools.read(asked.body))
 
     def decide_facts(
         self,

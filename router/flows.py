@@ -19,6 +19,7 @@ from router.judging import Ladder
 from router.policy import Counter
 from router.promises import Promises
 from router.server_tools import Limits, Offered
+from router.tighter import tightened
 from router.tool_mode import tool_mode
 from router.types import Call, Commit, Decision, Fail, Flow, Reply, Request, Step
 
@@ -129,12 +130,11 @@ class Flows:
     # -- delegation ------------------------------------------------------------------------------------------------------
 
     def considered(self, body: Mapping[str, Any]) -> Considered | None:
-        """The gates' outcome where all pass: what a plan is expected to cost, and the plain call; else None."""
+        """The gates' outcome; None where nothing is ever planned."""
         if self.config.delegation.mode not in ("plan", "auto") or "messages" not in body:
             return None
         settings, route = self.config.delegation, self.within(self.rungs)
-        seen = gates.consider(uncalled(body), self.rungs, settings, self.memory, route, splits, self.special)
-        return seen if seen.state is None else None
+        return gates.consider(uncalled(body), self.rungs, settings, self.memory, route, splits, self.special)
 
     def delegation(self, body: Mapping[str, Any], decided: Decision, limits: Limits | None = None) -> Flow | None:
         """Let the tier decided on plan, where all gates pass; it must be the top of those that may be asked."""
@@ -203,11 +203,23 @@ class Flows:
             return self.tool_mode(asked.body, decided, offered.delegate)
         flow: Flow | None = None
         if decided.target not in self.names:
-            planned = self.delegation(asked.body, decided, offered.delegate)
+            planned = self.delegation(asked.body, decided, offered.delegate or asked.limits)
             flow = planned or self.escalation(asked, decided, offered)
         if flow or not why:
             return flow
         return one_call(decided.tier, asked.body, {"delegation": "ineligible", "why": why})
+
+    def limited(self, asked: Request, decided: Decision, offered: Offered) -> Flow | None:
+        """`answered`, within the client's own limits."""
+        limits = asked.limits
+        if limits is None:
+            return self.answered(asked, decided, offered)
+        if offered.delegate:
+            offered = replace(offered, delegate=offered.delegate.and_(limits))
+        flow = self.answered(asked, decided, offered) or one_call(decided.tier, asked.body, {})
+        # Plans and turns keep the limits themselves: they know what is to come and leave room for it.
+        own = getattr(flow, "__name__", "") in (delegate.__name__, tool_mode.__name__)
+        return flow if own else tightened(flow, limits, self.rungs)
 
     def guessed(self, text: str) -> Ladder | None:
         """The decision about a subtask; None without a trained router."""

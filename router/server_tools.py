@@ -35,7 +35,8 @@ ESCALATION = {
 
 
 class Limits(BaseModel):
-    """`parameters` of `stepdown:delegate`. They tighten the server's own limits; a wider one changes nothing."""
+    """`parameters` of `stepdown:delegate`, or a body's `stepdown`. They tighten the server's own limits; a wider one changes
+    nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -44,10 +45,18 @@ class Limits(BaseModel):
     """for the whole request"""
     deadline_s: Annotated[float, Field(gt=0)] | None = None
     """for the whole request"""
+    max_calls: Annotated[int, Field(ge=1)] | None = None
+    """of one delegation"""
+    max_in_flight: Annotated[int, Field(ge=1)] | None = None
 
     def tightened(self, settings: Delegation) -> Delegation:
-        given = {"max_subtasks": self.max_subtasks, "deadline_s": self.deadline_s}
-        return settings.model_copy(update={k: min(v, getattr(settings, k)) for k, v in given.items() if v is not None})
+        given = {name: value for name, value in self if value is not None and name != "max_cost_usd"}
+        return settings.model_copy(update={k: min(v, getattr(settings, k)) for k, v in given.items()})
+
+    def and_(self, other: "Limits | None") -> "Limits":
+        """The tighter of each."""
+        pairs = {name: [v for v in (value, getattr(other, name, None)) if v is not None] for name, value in self}
+        return Limits.model_construct(**{name: min(values, default=None) for name, values in pairs.items()})
 
     def after(self, spent_usd: float) -> "Limits":
         """What is left of them."""
@@ -112,12 +121,27 @@ def limits(tool: Mapping[str, Any], where: str = "tools") -> Limits:
     given = tool.get("parameters")
     if tool["type"] != KNOWN[0] and given:
         raise BadRequest(f"`{where}.parameters`: {tool['type']} takes none", where)
+    return validated(given, f"{where}.parameters", where)
+
+
+def validated(given: Any, key: str, where: str) -> Limits:
+    """key: what the client wrote the limits under. Raises BadRequest."""
     try:
         return Limits.model_validate({} if given is None else given)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(["parameters", *map(str, first["loc"])])
-        raise BadRequest(f"`{where}.{key}`: {first['msg']}; known are {', '.join(Limits.model_fields)}", where) from None
+        at = ".".join([key, *map(str, first["loc"])])
+        raise BadRequest(f"`{at}`: {first['msg']}; known are {', '.join(Limits.model_fields)}", where) from None
+
+
+def own_limits(body: Mapping[str, Any]) -> Limits | None:
+    """What `stepdown` in a body asks for; None where nothing is. Raises BadRequest."""
+    found = validated(body.get("stepdown"), "stepdown", "stepdown")
+    if found == Limits():
+        return None
+    if "messages" not in body or (body.get("n") or 1) > 1:
+        raise BadRequest("`stepdown`: limits are for one answer of chat/completions; leave them out, or n", "stepdown")
+    return found
 
 
 def check_choice(body: Mapping[str, Any]) -> None:

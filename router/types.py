@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from router.errors import RequestFailed
+from router.server_tools import Limits
 
 Path = Literal["chat/completions", "completions"]
 Reason = Literal[
@@ -64,7 +65,7 @@ class Decision:
     ladder: Any = field(default=None, repr=False, compare=False)
     """`judging.Ladder`: how to go on from their answers; None where the first answer stands"""
     considered: Any = field(default=None, repr=False, compare=False)
-    """`gates.Considered`: what handing parts down is expected to cost, where it may be tried"""
+    """`gates.Considered`: whether parts may be handed down and what that is expected to cost; None: nobody looked"""
 
     @property
     def confidence(self) -> float | None:
@@ -78,6 +79,8 @@ class Request:
 
     path: Path
     body: Mapping[str, Any]
+    limits: Limits | None = None
+    """the client's own, from the body's `stepdown`, which no tier is sent"""
 
     @property
     def stream(self) -> bool:

@@ -190,3 +190,32 @@ def test_many_requests_at_once_keep_their_books_apart():
     usages = [answer.usage for answer in answers]
     assert (sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages)) == spent(made)
     assert all(len(u.model_extra["stepdown"]["calls"]) == 1 + PARTS for u in usages)
+
+
+def test_a_no_of_the_gate_is_told():
+    made = tiers()
+    with served(made, min_saving=0.99) as url:
+        raw = client(url).chat.completions.with_raw_response.create(**CHAT)
+        told = httpx.post(f"{url}/decision", json=CHAT).json()["delegation"]
+    assert raw.headers["x-stepdown-delegation"] == "not_worth_it" == told["delegation"]
+    assert told["cost_delegated_estimate_usd"] > 0.01 * told["cost_direct_estimate_usd"] > 0
+
+
+def test_a_clients_limits_tighten_the_delegation_and_reach_no_tier():
+    made = tiers(plan='{"plan": [' + ", ".join('{"prompt": "do it"}' for _ in range(PARTS)) + "]}")
+    with served(made) as url:
+        _, usage = ask(url, extra_body={"stepdown": {"max_subtasks": 2}})
+        assert usage.model_extra["stepdown"]["delegation"] == "loop_detected"  # twice the same, with too many subtasks
+        with pytest.raises(openai.RateLimitError, match="USD of the request's limit"):
+            ask(url, extra_body={"stepdown": {"max_cost_usd": 1e-9}})
+        with pytest.raises(openai.BadRequestError, match="stepdown.max_cost"):
+            ask(url, extra_body={"stepdown": {"max_cost": 1}})
+    assert not any("stepdown" in body for tier in made.values() for body in tier.bodies)
+
+
+def test_a_clients_deadline_ends_a_plain_answer():
+    made = tiers(final=Said("too late", wait_s=30))
+    with served(made, mode="off") as url:
+        with pytest.raises(openai.APIStatusError) as raised:
+            ask(url, extra_body={"stepdown": {"deadline_s": 0.2}})
+    assert raised.value.status_code == 504 and made["large"].running == 0 and made["large"].given_up == 1
