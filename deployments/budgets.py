@@ -108,6 +108,7 @@ def at(key_id: str, period: str):
 def in_ledger(key_id: str, period: Period):
     """What all calls of that key cost in that period, as a subquery."""
     within = (hourly.c.key_id == key_id) & (hourly.c.hour >= int(period.began_s)) & (hourly.c.hour < int(period.ends_s))
+    within &= hourly.c.role != "audit"  # not asked for by the key
     return select(func.coalesce(func.sum(hourly.c.cost_usd), 0.0)).where(within).scalar_subquery()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from deployments.budgets import settle_in
 from deployments.rows import Busy, Row, Rows
 from deployments.schema import calls, hourly, hourly_traces, traces, windows
 
@@ -16,7 +17,10 @@ Figures = Mapping[str, float]
 
 def write(connection: Connection, rows: Rows) -> set[str]:
     """Returns the ids of calls whose readings found no call yet."""
-    count_traces(connection, insert_new(connection, traces, rows.traces))
+    new = insert_new(connection, traces, rows.traces)
+    count_traces(connection, new)
+    # With the row, so that no budget forgets what a process that was killed had written down.
+    settle_in(connection, {row["id"]: row["cost_usd"] for row in new})
     count_calls(connection, insert_new(connection, calls, rows.calls))
     if rows.windows:
         insert_new(connection, windows, rows.windows)
