@@ -222,9 +222,10 @@ def prometheus_agrees(prometheus: str, ledger: dict[str, float]) -> dict[str, An
 @contextmanager
 def watching() -> Iterator[str]:
     """A real Prometheus on Ray's discovery file."""
-    from deployments.monitoring import prometheus
+    from deployments.background import free_port
+    from deployments.monitoring import DISCOVERY, default_temp, prometheus
 
-    with TemporaryDirectory() as data, prometheus(Path(data)) as address:
+    with TemporaryDirectory() as data, prometheus(free_port(), Path(data), default_temp() / DISCOVERY, every_s=2) as address:
         yield address
 
 
@@ -232,8 +233,8 @@ def panels(address: str) -> dict[str, Any]:
     from deployments.monitoring import check_panels
 
     found = check_panels(address)
-    silent = [f"{panel}: {error or 'no data'}" for panel, _, series, error in found if error or not series]
-    return {"check": "panels", "panels": len(found), "without_data": silent, "holds": not [e for _, _, _, e in found if e]}
+    silent = {str(row.panel): row.error or row.empty or "no data" for row in found if not row.n_series}
+    return {"check": "panels", "queries": len(found), "without_data": silent, "holds": not any(row.wrong for row in found)}
 
 
 @click.command()
