@@ -7,6 +7,7 @@ Every policy gets the same number of accelerators, laid out for its own work.
 
 day     one day with its peak, squeezed: latency, wait, cost, quality and refusals by policy
 growth  the same ladder under more and more load: what breaks first
+loss    steady load below the peak, and half of the medium tier's replicas are gone: what queue-aware choice is for
 
 Prints JSON lines. Costs are of list prices, as a share of always asking the largest tier; so is quality.
 """
@@ -259,6 +260,19 @@ def broken(w: World, policy: Policy, accelerators: int, per_s: float, seconds: i
     return {"holds_per_s": held, "breaks_at_per_s": None}
 
 
+def loss(w: World, per_s: float, seconds: int) -> None:
+    made = policies(w)[:2]
+    accelerators = accelerators_of(w, made[0])
+    for policy in made:
+        pools = laid_out(w, policy, accelerators, seconds)
+        pools[1] = Pool(pools[1].kind, max(1, pools[1].replicas // 2), seconds)
+        load = steady(len(w.asked), per_s, seconds)
+        ran = run(load, pools, w.service_s, policy.choose(pools))
+        waits = [percentiles(ran.wait_s[ran.tier == k])[1:2] for k in range(3)]
+        layout = {"replicas": [p.replicas for p in pools], "per_s": per_s, "wait95_s_by_tier": waits}
+        tell("loss", policy=policy.name, **told(w, *settled(load, ran)), **layout)
+
+
 def tell(part: str, **found: Any) -> None:
     print(json.dumps({"bench": "simulation", "part": part, **found}), flush=True)
 
@@ -269,14 +283,16 @@ def main() -> None:
     parser.add_argument("--per-s", type=float, default=10_000, help="requests a second at the day's peak")
     parser.add_argument("--seconds", type=int, default=300, help="into which a day is squeezed")
     parser.add_argument("--target", default="balanced")
-    parser.add_argument("--part", choices=["day", "growth"])
+    parser.add_argument("--part", choices=["day", "growth", "loss"], help="this one alone")
     asked = parser.parse_args()
     w = world(asked.data, asked.target)
     cores = asked.per_s * w.decide_ms / 1e3
     tell("decide", prompts=len(w.asked), ms=round(w.decide_ms, 3), cores_for_peak=round(cores, 1))
-    if asked.part != "growth":
+    if asked.part in (None, "day"):
         days(w, asked.per_s, asked.seconds)
-    if asked.part != "day":
+    if asked.part in (None, "loss"):
+        loss(w, 0.7 * asked.per_s, asked.seconds // 2)
+    if asked.part in (None, "growth"):
         growth(w, asked.per_s, asked.seconds // 2)
 
 
