@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.keys import Grant, Key, Keys
 from deployments.ledger import Ledger
 from deployments.metrics import Metrics
+from deployments.provision import Provision, Running, last_windows
 from deployments.pulse import Pulse
 from router import cost
-from router.config import Tier
+from router.config import Tier, VllmTier
 from router.promises import Promises
 from router.trace import CallRow, Trace, Window
 
@@ -30,11 +31,19 @@ class Accounts:
     lengths: cost.Lengths = field(default_factory=cost.Lengths)
     running: set["asyncio.Task[Any]"] = field(default_factory=set)
 
+    replicas_of: Running | None = None
+    """how many replicas of a tier run; None: nobody's time is provisioned here"""
     pulse: Pulse | None = None
+    provision: Provision | None = None
 
     async def open(self, promises: Callable[[], Promises]) -> None:
         if self.ledger:
             await self.ledger.open()
+        if self.ledger and self.replicas_of:
+            ours = [tier for tier in self.tiers.values() if isinstance(tier, VllmTier)]
+            last = await asyncio.to_thread(last_windows, self.ledger.engine)
+            self.provision = Provision(ours, self.replicas_of, self.held, last=last)
+            self.provision.start()
         if self.metrics:
             self.pulse = Pulse(self.metrics, promises, self.ledger)
             self.pulse.start()
@@ -43,6 +52,8 @@ class Accounts:
         """What was begun is written before the process ends."""
         if self.running:
             await asyncio.wait(self.running, timeout=10)
+        if self.provision:
+            await self.provision.close()
         if self.metrics and self.pulse:
             await self.pulse.stop()
             await self.metrics.close()
@@ -97,7 +108,7 @@ class Accounts:
         if self.metrics:
             self.metrics.late(tier, busy)
 
-    async def held(self, windows: list[Window]) -> None:
+    async def held(self, windows: Sequence[Window]) -> None:
         if self.ledger:
             await self.ledger.held(windows)
         if self.metrics:

@@ -77,6 +77,10 @@ class ServedIngress(Ingress):
         for name, tier in tiers.items():
             if isinstance(tier, ServeTier):
                 tier.late = partial(self.accounts.late, name)
+        self.accounts.replicas_of = self.running
+
+    async def running(self, name: str) -> int:
+        return await self.tiers[name].replicas()
 
 
 def accounts_of(config: Config, key_hash: str, insecure: bool) -> Accounts:

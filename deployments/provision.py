@@ -14,6 +14,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from sqlalchemy import Engine, func, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
+
+from deployments import schema
 from router.config import Tier
 from router.errors import LedgerDown
 from router.trace import Window
@@ -122,3 +126,16 @@ class Provision:
                 return
             self.waiting = self.waiting[len(sent) :]
 
+
+
+def last_windows(engine: Engine) -> dict[str, tuple[float, float]]:
+    """Of each tier the end of its latest window, Unix time, and its replicas; nothing where the ledger does not answer."""
+    of = schema.windows.c
+    latest = select(of.tier, func.max(of.began_s)).group_by(of.tier)
+    query = select(of.tier, of.began_s + of.seconds, of.replicas).where(tuple_(of.tier, of.began_s).in_(latest))
+    try:
+        with engine.connect() as connection:
+            return {tier: (float(end), float(count)) for tier, end, count in connection.execute(query)}
+    except SQLAlchemyError as error:
+        log.warning("the ledger's last windows cannot be read: %s", error)
+        return {}

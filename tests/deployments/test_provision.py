@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from deployments.provision import GAP_S, Provision
+from deployments.ledger import Ledger
+from deployments.provision import GAP_S, Provision, last_windows
+from router.config import Ledger as Settings
 from router.config import VllmTier
 from router.errors import LedgerDown
 from router.trace import Window
@@ -138,3 +140,17 @@ def test_the_task_goes_on_after_an_error_and_reports_until_its_end():
 
     asyncio.run(go())
     assert world.seconds("small") == 30
+
+
+def test_the_last_windows_are_those_that_ended_last(tmp_path):
+    ledger = Ledger(Settings(url=f"sqlite:///{tmp_path / 'ledger.db'}"))
+
+    async def filled():
+        await ledger.open()
+        await ledger.held([Window(tier, at, 10, count, 1) for tier, at, count in (("a", 0, 1), ("a", 10, 2), ("b", 0, 3))])
+        await ledger.close()
+
+    asyncio.run(filled())
+    assert last_windows(ledger.engine) == {"a": (20.0, 2.0), "b": (10.0, 3.0)}
+    (tmp_path / "ledger.db").unlink()
+    assert last_windows(ledger.engine) == {}
