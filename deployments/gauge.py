@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from router.metering import Meter
 
 PRIOR_TOKENS_PER_BYTE = 0.25  # of a request's JSON
 FORGET = 0.98
+TOLD = 1_000  # calls of which what was told is remembered
 WAITING = 10_000  # measurements of cancelled calls that are kept until a later call takes them along
 
 
@@ -22,12 +23,19 @@ class Gauge:
     meter: Meter = field(default_factory=Meter)
     began_s: float = field(default_factory=time.time)
     late: dict[str, float] = field(default_factory=dict)
+    told: dict[str, dict[str, float]] = field(default_factory=dict)
+    """call id -> what went out with its last item, for a client that left just before it"""
     tokens: float = PRIOR_TOKENS_PER_BYTE * 1000
     size: float = 1000.0
     count: int = 0
 
-    def start(self, call_id: str, raw: str) -> "Metered":
-        """raw: the request's JSON; its prompt's tokens are guessed from its length until the engine tells."""
+    def start(self, call_id: str, raw: str, missed: Sequence[str] = ()) -> "Metered":
+        """raw: the request's JSON; its prompt's tokens are guessed from its length until the engine tells.
+
+        missed: calls whose last item never arrived at the asking side: what went out with it goes out again.
+        """
+        for name in missed:
+            self.keep(self.told.pop(name, {}))
         self.count += 1
         metered = Metered(self, f"{self.count}", call_id, len(raw))
         self.meter.start(metered.name, self.clock(), len(raw) * self.tokens / self.size)
@@ -78,6 +86,10 @@ class Metered:
         if prompt:
             gauge.saw(prompt, self.size)
         self.taken, gauge.late = gauge.late, {}
+        if self.call_id:
+            gauge.told[self.call_id] = self.taken | {self.call_id: self.busy_s}
+            if len(gauge.told) > TOLD:
+                gauge.told.pop(next(iter(gauge.told)))
         return json.dumps(
             {
                 "replica": gauge.replica,

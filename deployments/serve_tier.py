@@ -15,6 +15,7 @@ from router.types import Path
 
 Late = Callable[[Mapping[str, float]], None]
 KNOWN = 256  # replicas remembered; those that went make room
+MISSED, ASK = 20, 20  # readings asked for again in one request, and how often each
 LOOK_EVERY_S = 2.0  # how often a request that waits for its first token asks whether a replica is there at all
 
 
@@ -36,21 +37,34 @@ class ServeTier:
         self.running = running
         self.timeout_s = timeout_s
         self.late = late
+        self.missed: dict[str, int] = {}
+        """call id -> how often it was asked for"""
         self.replicas: dict[str, dict[str, float]] = {}
         """replica -> what it said last of itself: busy_s since began_s (Unix time), and ratio (`metering.Rates`)"""
 
     async def opened(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The open generator and its first text. Raises NoReplica, TierFailed."""
-        items = self.handle.remote(path, json.dumps(body), call_id)
+        items = self.handle.remote(path, json.dumps(body), call_id, self.asked_again())
         try:
             status, text, told = await self.first(items)
         except BaseException:
+            if call_id:
+                self.missed[call_id] = 0
             items.cancel()
             raise
         self.read(told, reading)
         if status != 200:
             raise failure(self.name, status, text.encode())
         return items, text
+
+    def asked_again(self) -> list[str]:
+        """Calls that were left before their reading came; any replica may have it, so several requests ask."""
+        asked = list(self.missed)[:MISSED]
+        for call_id in asked:
+            self.missed[call_id] += 1
+            if self.missed[call_id] > ASK:
+                del self.missed[call_id]
+        return asked
 
     def read(self, told: str, reading: Reading | None) -> None:
         """told: the replica's reading, JSON, or nothing yet."""
@@ -65,6 +79,8 @@ class ServeTier:
         }  # fmt: skip
         while len(self.replicas) > KNOWN:
             self.replicas.pop(next(iter(self.replicas)))
+        for call_id in found["late"]:
+            self.missed.pop(call_id, None)
         if found["late"]:
             self.late(found["late"])
 
@@ -95,6 +111,7 @@ class ServeTier:
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncIterator[bytes]:
         items, text = await self.opened(path, body, reading, call_id)
+        told = ""
         try:
             yield text.encode()
             async for _, text, told in items:
@@ -103,4 +120,6 @@ class ServeTier:
         except (RayError, RayServeException) as error:
             raise TierFailed(self.name, f"its replica failed in mid-answer ({type(error).__name__})") from None
         finally:
+            if call_id and not told:
+                self.missed[call_id] = 0
             items.cancel()

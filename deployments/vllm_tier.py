@@ -1,7 +1,7 @@
 """A tier on vLLM through ray.serve.llm: the only file that imports either, and only when a tier needs it."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from typing import Any
@@ -26,11 +26,13 @@ class PlainServer(LLMServer):
     def gauge(self) -> Gauge:
         return Gauge(serve.get_replica_context().replica_id.unique_id)
 
-    async def openai(self, path: Path, raw: str, call_id: str = "") -> AsyncIterator[tuple[int, str, str]]:
+    async def openai(
+        self, path: Path, raw: str, call_id: str = "", missed: Sequence[str] = ()
+    ) -> AsyncIterator[tuple[int, str, str]]:
         """Yield (status, text, reading): one JSON document, or the events of a stream.
 
         reading: JSON of `gauge.Metered.last` with the last item, empty before. call_id: under which the measurement of a
-        call that is cut off is told with a later one; empty: it is not told.
+        call that is cut off is told with a later one; empty: it is not told. missed: see `gauge.Gauge.start`.
         """
         kind, method = KINDS[path]
         try:
@@ -38,7 +40,7 @@ class PlainServer(LLMServer):
         except ValueError as error:  # pydantic's ValidationError is one
             yield 400, json.dumps({"error": fault(error)}), ""
             return
-        metered, whole = self.gauge.start(call_id, raw), False
+        metered, whole = self.gauge.start(call_id, raw, missed), False
         try:
             async with aclosing(getattr(self.engine, method)(request, None)) as items:
                 async for item in items:

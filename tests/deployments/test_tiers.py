@@ -73,12 +73,12 @@ class Handle:
     def options(self, **_):
         return self
 
-    def remote(self, path, raw, call_id=""):
-        self.items = Items(self.openai(path, raw, call_id))
+    def remote(self, path, raw, call_id="", missed=()):
+        self.items = Items(self.openai(path, raw, call_id, missed))
         return self.items
 
-    async def openai(self, path, raw, call_id):
-        metered, body = self.gauge.start(call_id, raw), json.loads(raw)
+    async def openai(self, path, raw, call_id, missed):
+        metered, body = self.gauge.start(call_id, raw, missed), json.loads(raw)
         try:
             if body.get("stream"):
                 async for item in self.tier.stream(path, body):
@@ -196,6 +196,38 @@ def test_the_measurement_of_a_cancelled_call_comes_with_a_later_one():
     asyncio.run(leave_then_ask())
     assert list(late) == ["t/left"] and late["t/left"] > 0
     assert late["t/left"] + reading.busy_s == pytest.approx(tier.replicas["r1"]["busy_s"])
+
+
+def test_a_reading_that_went_out_to_a_client_that_had_left_is_asked_for_again():
+    """The replica was done before it heard that nobody listens: seen live with answers of four tokens."""
+    late: dict[str, float] = {}
+    tier = served(late=late.update)
+
+    async def leave_then_ask():
+        stream = tier.stream("chat/completions", STREAM, Reading(), "t/left")
+        await anext(stream)
+        items = tier.handle.items
+        async for _ in items.source:  # all of it is on its way
+            pass
+        await stream.aclose()
+        await tier.complete("chat/completions", BODY, reading, "t/next")
+
+    reading = Reading()
+    asyncio.run(leave_then_ask())
+    assert list(late) == ["t/left"] and not tier.missed
+    assert late["t/left"] + reading.busy_s == pytest.approx(tier.replicas["r1"]["busy_s"])
+
+
+def test_a_reading_that_no_replica_knows_is_not_asked_for_for_ever():
+    tier = served()
+    tier.missed["t/gone"] = 0
+
+    async def ask():
+        for _ in range(30):
+            await tier.complete("chat/completions", BODY)
+
+    asyncio.run(ask())
+    assert not tier.missed
 
 
 def test_a_remote_tier_tells_what_its_upstream_says_of_the_cache():
