@@ -11,7 +11,7 @@ e-process that may be looked at after each of them: under the promise it alarms 
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ ALWAYS_UP = 2.0  # a threshold that no chance reaches
 # Fixed before any row is seen: finest where chances crowd, near 1.
 THRESHOLDS = np.concatenate([1 - np.geomspace(1e-4, 0.1, 40), np.linspace(0.895, 0.0, 180)])
 FALSE_ALARM = 0.10
+REACH = 0.99  # of the prompts that a certificate was made on: beyond that there are too few to say anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,12 @@ class Certificate:
     """UTC, ISO 8601"""
     retired: str = ""
     """when and why its promise was found broken; empty: it was not"""
+    reach: Mapping[str, float] = field(default_factory=dict)
+    """what its prompts went up to, of `unfamiliar` and `characters`: `reach_of`. What goes beyond is not covered"""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"kind": "certificate", **asdict(self), "fingerprints": dict(self.fingerprints)}
+        return {"kind": "certificate", **asdict(self), "fingerprints": dict(self.fingerprints), "reach": dict(self.reach)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,17 @@ def certify(scores: Floats, loss: Floats, alpha: float, delta: float, rule: str 
     return Certificate(last.threshold, alpha, delta, n, last.k, last.coverage, last.bound, rule)
 
 
+def reach_of(unfamiliar: Floats, texts: Sequence[str]) -> dict[str, float]:
+    """How far the prompts go that a certificate is made on. unfamiliar: (n,) of each text, as the classifier says."""
+    seen = {"unfamiliar": unfamiliar, "characters": np.array([len(text) for text in texts], dtype=float)}
+    return {name: float(np.quantile(values, REACH)) for name, values in seen.items()}
+
+
+def reaches(certificate: Certificate, **request: float) -> bool:
+    """Whether a request is like the prompts that it was made on. A certificate that does not say how far goes all the way."""
+    return all(request[name] <= most for name, most in certificate.reach.items() if name in request)
+
+
 def fewest_rows(alpha: float, delta: float) -> int:
     """Rows needed to certify anything: (1 - alpha)^n <= delta."""
     return math.ceil(math.log(delta) / math.log1p(-alpha))
@@ -220,5 +234,6 @@ def region_text(points: list[Point], alpha: float, shown: int = 12) -> str:
 
 __all__ = [
     "ALWAYS_UP", "THRESHOLDS", "Certificate", "Drift", "Infeasible", "Point", "State", "binding", "certify", "deferral",
-    "fewest_rows", "from_dict", "of", "region", "region_text", "retire", "score_fingerprint", "state", "upper_bound", "watch",
+    "fewest_rows", "from_dict", "of", "reach_of", "reaches", "region", "region_text", "retire", "score_fingerprint", "state",
+    "upper_bound", "watch",
 ]  # fmt: skip

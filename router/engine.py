@@ -86,7 +86,7 @@ class Router:
         server_tools.allow(request.body, self.config.delegation.mode)
         seen = self.flows.considered(server_tools.without(request.body))
         # A request that falls apart costs the top tier less than the classifier expects, which knows plain calls only.
-        share = seen.delegated_usd / seen.direct_usd if seen and seen.state is None and seen.direct_usd else 1.0
+        share = seen.delegated_usd / seen.direct_usd if seen and seen.state is None and seen.direct_usd else None
         decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share, barred)
         return replace(decided, considered=None if barred else seen, barred=frozenset(barred))
 
@@ -102,10 +102,10 @@ class Router:
         facts: Facts,
         before: str | None = None,
         messages: Sequence[Mapping[str, Any]] = (),
-        share: float = 1.0,
+        share: float | None = None,
         barred: Mapping[str, str] = NOTHING,
     ) -> Decision:
-        """share: what the top tier is expected to cost of its plain price, where it can hand parts down."""
+        """share: what the top tier is expected to cost of its plain price, where it can hand parts down; None: it cannot."""
         target = self.target_of(facts.wanted)
         asked = [t for t in self.tiers if t.name == facts.wanted or (target is not None and t.name not in barred)]
         excluded = {**policy.exclude(facts, asked, self.count), **barred}
@@ -118,9 +118,10 @@ class Router:
             top = next(t.name for t in reversed(self.tiers) if t.name not in excluded)
             return Decision(top, "fixed", target, {}, excluded)
         p, cost, unfamiliar = self.artefact.guess_one(facts.text)
-        cost = np.append(cost[:-1], cost[-1] * share)
+        cost, divided = np.append(cost[:-1], cost[-1] * (1.0 if share is None else share)), share is not None
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
-        state = self.flows.promises.covering(target, facts.temperature, facts.stream)
+        promises, size = self.flows.promises, len(facts.text)
+        state = promises.covering(target, facts.temperature, facts.stream, unfamiliar, size, divided)
         ladder = self.flows.ladder(p, cost, target, excluded, state) if facts.one_answer else None
         if ladder:
             first = ladder.first()

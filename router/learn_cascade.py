@@ -67,7 +67,13 @@ def cascades(found: Menu, routed: Mapping[str, Rule]) -> dict[str, Rule]:
 
 
 def promise(
-    artefact: Artifact, rows: Rows, name: str, alpha: float, delta: float, fingerprints: Mapping[str, Any]
+    artefact: Artifact,
+    rows: Rows,
+    name: str,
+    alpha: float,
+    delta: float,
+    fingerprints: Mapping[str, Any],
+    reach: Mapping[str, float] | None = None,
 ) -> tuple[ct.Certificate | ct.Infeasible, list[ct.Point]]:
     """The certificate of a target by rows it was not trained on, and the region it was chosen from."""
     played = played_by(artefact, rows, name)
@@ -76,10 +82,16 @@ def promise(
     score = {"score": ct.score_fingerprint(artefact.manifest, name)}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if isinstance(found, ct.Certificate):
-        found = replace(found, fingerprints={**fingerprints, **score}, created=now)
+        found = replace(found, fingerprints={**fingerprints, **score}, created=now, reach=reach or {})
     else:
         found = replace(found, created=now)
     return found, ct.region(scores, loss, delta)
+
+
+def reach_of(artefact: Artifact, outcomes: Outcomes) -> dict[str, float]:
+    """How far the prompts go, of rows that a certificate is made on."""
+    kept = outcomes.take(is_complete(outcomes))
+    return ct.reach_of(artefact.guess_honestly(list(kept.texts))[0].unfamiliar, list(kept.texts))
 
 
 def played_by(artefact: Artifact, rows: Rows, name: str) -> Played:

@@ -12,7 +12,7 @@ from router.certificates import Certificate, Drift
 from router.config import Escalation
 
 log = logging.getLogger("stepdown")
-UNCOVERED = "uncovered"  # a valid certificate, but the request samples, or is looked at, otherwise than it was made with
+UNCOVERED = "uncovered"  # a valid certificate, but the request is unlike those that it was made with, or treated otherwise
 
 
 class Promises:
@@ -36,8 +36,15 @@ class Promises:
         """`valid`, `stale`, `retired`, `infeasible` or `none`."""
         return self.states.get(target, "none")
 
-    def covering(self, target: str, temperature: float | None, stream: bool = False) -> str:
-        """The state for one request. temperature: None where it asks for none, which leaves it to the model."""
+    def covering(
+        self, target: str, temperature: float | None, stream: bool = False, unfamiliar: float = 0.0, characters: int = 0,
+        divided: bool = False,
+    ) -> str:  # fmt: skip
+        """The state for one request.
+
+        temperature: None where it asks for none, which leaves it to the model. unfamiliar, characters: of its text as the
+        classifier sees it. divided: it may be answered in parts, as no prompt was that a certificate is made on.
+        """
         found, state = self.known.get(target), self.state(target)
         if state != "valid" or not isinstance(found, Certificate):
             return state
@@ -45,7 +52,8 @@ class Promises:
         # A stream that is held back is accepted by its first tokens, which is another score than that of whole answers.
         held = self.settings.holdback_tokens if stream and self.settings.mode == "holdback" else None
         same = prefix == held and sampling in (None, {"temperature": temperature})
-        return state if same else UNCOVERED
+        like = not divided and certificates.reaches(found, unfamiliar=unfamiliar, characters=characters)
+        return state if same and like else UNCOVERED
 
     def rule(self, rule: Rule, target: str, state: str) -> Rule:
         """The rule that keeps what is promised: with a valid certificate its threshold, without one as configured."""

@@ -141,12 +141,12 @@ def certify(
     import sys
 
     from router.certificates import Certificate
-    from router.learn_cascade import bind, certificate_text, promise, rows_to_judge
+    from router.learn_cascade import bind, certificate_text, promise, reach_of, rows_to_judge
     from router.learn_inputs import answers_of, measured_rows, rewrite_manifest
 
     table = measured_rows(outcomes, tiers, artefact.tiers, split, costs)
     rows, recalled = rows_to_judge(artefact, table, answers_of(outcomes, tiers, table))
-    found, region = promise(artefact, rows, name, alpha, delta, made)
+    found, region = promise(artefact, rows, name, alpha, delta, made, reach_of(artefact, table))
     rewrite_manifest(folder, bind(artefact.manifest, name, found))
     shown = {**found.to_dict(), "trained_on": recalled, "region": [[p.threshold, p.coverage, p.k, p.bound] for p in region]}
     click.echo(json.dumps(shown) if as_json else certificate_text(found, region, recalled))

@@ -59,6 +59,7 @@ def test_each_tier_is_at_least_four_times_the_one_below_and_all_are_small():
     assert sum(f.stat().st_size for f in MODELS.rglob("*") if f.is_file()) <= 16e6
 
 
+@pytest.mark.slow
 def test_training_can_be_killed_and_goes_on(tmp_path):
     from deployments.pocket.train import Shape, Trainer
 
@@ -72,3 +73,19 @@ def test_training_can_be_killed_and_goes_on(tmp_path):
     assert second.progress.tokens == first.progress.tokens > 0
     second.run(lambda progress, total: None)
     assert (tmp_path / "tiny" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind, least, most", [("single", 0.95, 1.0), ("composite", 0.0, 0.0), ("chain", 0.0, 0.05)])
+def test_the_certificate_covers_what_it_was_made_on(kind, least, most):
+    """It was made on single prompts."""
+    from deployments.tokens import counters
+    from router.config import load_config
+    from router.engine import Router, load_artefact
+    from router.types import Request
+
+    config = load_config("pocket")
+    router = Router(config, load_artefact(config), counters(config))
+    asked = [[{"role": "user", "content": task.prompt}] for task in tasks.fresh(kind, 60, 5)]
+    bodies = [{"model": "auto", "temperature": 0, "messages": messages} for messages in asked]
+    states = [router.decide(Request("chat/completions", body)).certificate for body in bodies]
+    assert set(states) <= {"valid", "uncovered"} and least <= states.count("valid") / 60 <= most

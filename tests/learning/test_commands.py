@@ -115,6 +115,7 @@ def test_parquet_and_jsonl_train_the_same(tmp_path):
     assert (tmp_path / "parquet" / "model.skops").read_bytes() == (tmp_path / "jsonl" / "model.skops").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_bytes_in_every_process(tmp_path):
     data = write_jsonl(tmp_path / "a.jsonl", [{**row, "score|other": float(i % 2)} for i, row in enumerate(rows(60))])
     for seed in ("1", "2"):  # of Python's hashes: nothing may depend on the order of a set

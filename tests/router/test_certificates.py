@@ -139,3 +139,14 @@ def test_an_alarm_stays_and_counts():
 def test_a_lax_promise_still_has_a_rate_to_notice():
     drift = ct.watch(ct.Certificate(0.0, alpha=0.4, delta=0.1, n=400, k=5, coverage=0.5, bound=0.02))
     assert 0 < drift.p0 < drift.p1 < 1
+
+
+def test_a_certificate_reaches_as_far_as_ninety_nine_of_a_hundred_of_its_prompts():
+    texts, unfamiliar = ["x" * n for n in range(101)], np.linspace(0, 1, 101)
+    found = ct.reach_of(unfamiliar, texts)
+    assert found == pytest.approx({"unfamiliar": 0.99, "characters": 99.0})
+    made = ct.Certificate(0.9, 0.05, 0.1, 500, 10, 0.6, 0.04, reach=found)
+    assert ct.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert ct.reaches(made, unfamiliar=0.99, characters=99)
+    assert not ct.reaches(made, unfamiliar=0.5, characters=100)
+    assert not ct.reaches(made, unfamiliar=0.995, characters=3)

@@ -1,5 +1,6 @@
 """What is promised of a request: the certificate's state, whom it covers, and what an alarm does."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +58,18 @@ def test_a_certificate_holds_for_what_it_was_made_for(found, ladder, temperature
 def test_a_certificate_of_whole_answers_says_nothing_of_their_first_tokens(mode, stream, made_with, state):
     made = promises(certificate(**made_with), mode=mode, holdback_tokens=16)
     assert made.covering("balanced", 0.0, stream) == state
+
+
+@pytest.mark.parametrize("request_, state", [
+    ({"unfamiliar": 0.2, "characters": 60}, "valid"),
+    ({"unfamiliar": 0.2001}, "uncovered"),
+    ({"characters": 61}, "uncovered"),
+    ({"divided": True}, "uncovered"),
+])  # fmt: skip
+def test_what_is_unlike_the_prompts_it_was_made_on_is_not_covered(request_, state):
+    known = replace(certificate(), reach={"unfamiliar": 0.2, "characters": 60.0})
+    assert promises(known).covering("balanced", 0.0, **request_) == state
+    assert promises(certificate()).covering("balanced", 0.0, unfamiliar=1.0, characters=10**6) == "valid"  # does not say
 
 
 @pytest.mark.parametrize("state", ["uncovered", "stale", "none"])
