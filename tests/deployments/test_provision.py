@@ -152,5 +152,7 @@ def test_the_last_windows_are_those_that_ended_last(tmp_path):
 
     asyncio.run(filled())
     assert last_windows(ledger.engine) == {"a": (20.0, 2.0), "b": (10.0, 3.0)}
-    (tmp_path / "ledger.db").unlink()
+    ledger.engine.dispose()
+    for file in tmp_path.glob("ledger.db*"):
+        file.unlink()
     assert last_windows(ledger.engine) == {}
