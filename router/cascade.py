@@ -63,6 +63,8 @@ class Cascade:
     """answers in the place of the largest tier's plain call, given all replies before it"""
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
+    replies: list[Reply] = field(default_factory=list)
+    """all of them: an answer of the wrong form was paid for too, and then asked for once more"""
     outcomes: dict[str, str] = field(default_factory=dict)
     retried: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
@@ -108,7 +110,7 @@ class Cascade:
             if not isinstance(following, Sequence):
                 return following
             if self.finale and tuple(following) == (self.names[-1],):
-                return (yield from self.handed(self.finale([*self.answers.values(), *self.failed.values()])))
+                return (yield from self.handed(self.finale(self.replies)))
             asked, cancel = following, self.give_up()
 
     def handed(self, flow: Flow) -> Flow:
@@ -143,6 +145,7 @@ class Cascade:
     def read(self, reply: Reply) -> str | None:
         """Sort a reply in; returns the tier if it is to be asked once more."""
         tier, reason = reply.call.tier, checks.wrong(reply, self.body)
+        self.replies.append(reply)
         if reason is None or checks.is_final(reply):
             self.answers[tier] = reply
             return None

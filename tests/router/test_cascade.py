@@ -7,7 +7,7 @@ import pytest
 from router.cascade import WHOLE, Accept, Cascade, Up
 from router.config import Escalation
 from router.errors import NoReplica, TierFailed
-from router.types import Commit, Fail, Reply, Step
+from router.types import Call, Commit, Fail, Reply, Step
 
 NAMES = ["small", "medium", "large"]
 BODY = {"messages": [{"role": "user", "content": "hello"}]}
@@ -142,3 +142,24 @@ def test_attempts_ask_for_what_judging_needs():
     _, steps = play({"small": good()})
     sent = steps[0].start[0].body
     assert sent["logprobs"] is True and sent["top_logprobs"] == 2 and sent["messages"] == BODY["messages"]
+
+
+def test_what_takes_over_at_the_top_is_told_of_every_answer_that_was_paid_for():
+    """An answer of the wrong form, the second one, and a rejected one."""
+    told = []
+
+    def finale(replies):
+        told.extend(reply.call.id for reply in replies)
+        call = Call("turn", "large", "turn", BODY)
+        yield Step((call,))
+        return Commit("turn")
+
+    cascade = Cascade({**BODY, "response_format": SCHEMA}, NAMES, Sure(), Escalation(mode="buffer"), stream=False)
+    cascade.finale = finale
+    said = {"small": good("no JSON"), "medium": good('{"a": 1}', logprobs=(-5.0,)), "large": good('{"a": 1}')}
+    flow = cascade.run(["small"])
+    step = next(flow)
+    with pytest.raises(StopIteration):
+        while True:
+            step = flow.send([Reply(call, **said[call.tier]) for call in step.start])
+    assert told == ["attempt-small", "attempt-small-again", "attempt-medium"]
