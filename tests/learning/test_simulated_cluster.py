@@ -32,8 +32,8 @@ def served(places, replicas, per_s, mean_s=1.0, kinds=1, n=N, seed=0):
 def test_one_replica_waits_as_erlang_says(places, per_s):
     ran, _ = served(places, 1, per_s)
     waits = erlang_c(places, per_s)
-    assert (ran.wait_s > 0).mean() == pytest.approx(waits, rel=0.1)
-    assert ran.wait_s.mean() == pytest.approx(waits / (places - per_s), rel=0.2)
+    assert (ran.wait_s > 0).mean() == pytest.approx(waits, rel=0.15)
+    assert ran.wait_s.mean() == pytest.approx(waits / (places - per_s), rel=0.3)
 
 
 def test_two_replicas_looked_at_wait_far_less_than_one_drawn_blindly():
