@@ -1,6 +1,7 @@
 """HTTP in, HTTP out. A plain class: Ray Serve calls `app` on each replica, tests call it without Ray."""
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -14,13 +15,14 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from deployments import openapi
+from deployments import deadline, openapi
 from deployments.accounts import Accounts, Key, nobody
 from deployments.audit import Auditor
 from deployments.costs import routes as costs
+from deployments.deadline import Streamed, timed, within
 from deployments.direct import Direct
 from deployments.driver import Driver
 from deployments.job import LEFT, Job
@@ -28,10 +30,22 @@ from deployments.tier import DONE, Tier, event
 from deployments.watched import Watched, down
 from router import cost, limits, server_tools, wire
 from router.breaker import Breaker, instead
+from router.config import VllmTier
 from router.engine import Router
-from router.errors import BadKey, NotFound, RequestFailed, StepdownError, TooLarge, UnknownModel, WrongMethod
+from router.errors import (
+    BadKey,
+    DeadlineExceeded,
+    NotFound,
+    RequestFailed,
+    StepdownError,
+    TooLarge,
+    TooSlow,
+    UnknownModel,
+    WrongMethod,
+)
 from router.flows import one_call
 from router.hidden import Hidden, remembered
+from router.retries import Retries
 from router.sessions import Sessions, key_of
 from router.types import Commit, Decision, End, Fail, Flow, Path
 from router.types import Request as Asked
@@ -44,6 +58,8 @@ def error_response(error: StepdownError, shown: Mapping[str, str] | None = None)
     """OpenAI's error body; anything we did not expect says no more than that. shown: headers besides."""
     known = error if isinstance(error, RequestFailed) else RequestFailed("internal error; the server's log has more")
     headers = {"retry-after": f"{known.retry_after_s:.0f}"} if known.retry_after_s else {}
+    if isinstance(known, TooLarge | TooSlow):  # what is still to come of the body is not read
+        headers["connection"] = "close"
     if isinstance(known, BadKey):
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(known.body(), known.status, headers | dict(shown or {}))
@@ -59,15 +75,21 @@ class Ingress:
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
         self.router, self.max_body_bytes = router, max_body_bytes
         self.breaker = Breaker(time.monotonic, random.random)
-        self.tiers = {name: Watched(tier, self.breaker) for name, tier in tiers.items()}
-        self.accounts = accounts or nobody()
+        self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
+        self.tiers = {name: Watched(tier, self.breaker, self.retries, self.replicas(name)) for name, tier in tiers.items()}
+        self.accounts = accounts or nobody()
         self.prices = {t.name: cost.prices(t) for t in router.tiers}
         top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
-        self.auditor = Auditor(top, rate, lambda: router.flows.promises)
+        self.auditor = Auditor(top, rate, lambda: self.router.flows.promises)
         self.sessions = Sessions()
         self.hidden = Hidden()
         self.started = int(time.time())
+
+    def replicas(self, name: str) -> int:
+        """That a tier may have."""
+        tier = self.settings[name]
+        return (tier.max_replicas or tier.replicas) if isinstance(tier, VllmTier) else 1
 
     def app(self) -> Starlette:
         def chat(request: Request, key: Key) -> Awaitable[Response]:
@@ -128,14 +150,8 @@ class Ingress:
         return error_response(StepdownError())
 
     async def read(self, request: Request) -> bytes:
-        """The body, never more of it than the limit. Raises TooLarge."""
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self.max_body_bytes:
-                raise TooLarge(self.max_body_bytes)
-            parts.append(part)
-        return b"".join(parts)
+        """Raises TooLarge, TooSlow."""
+        return await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
@@ -224,6 +240,7 @@ class Ingress:
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         job = Job(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
+        job.limit_s = self.router.config.server.request_timeout_s
         shown = headers(decided, took_ms, job.id)
         if key.budgeted:  # an answer without a limit would set a whole window aside
             tier = self.settings[decided.tier]
@@ -282,12 +299,12 @@ class Ingress:
     async def plain(self, job: Job, shown: dict[str, str], tier: Tier) -> Response:
         direct = Direct.of(tier, job)
         if not job.asked.stream:
-            raw = await direct.complete()
+            raw = await within(job, direct.complete())
             await job.finish()
             return Response(raw, media_type="application/json", headers=shown | cost_header(job))
         events = direct.stream()
-        first = await anext(events, b"")  # errors before the first event still get their status
-        return StreamingResponse(self.ending(job, first, events), media_type="text/event-stream", headers=shown)
+        first = await within(job, anext(events, b""))  # errors before the first event still get their status
+        return Streamed(job, self.ending(job, first, events), shown)
 
     async def ending(self, job: Job, first: bytes, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
         """The stream; before its end it is written down. A failure in the middle is an event, not silence."""
@@ -295,7 +312,7 @@ class Ingress:
             async with aclosing(events):
                 if first:
                     yield first
-                async for item in events:
+                async for item in timed(job, events):
                     yield item
             await job.finish()
             self.auditor.answered(job)
@@ -318,7 +335,7 @@ class Ingress:
         running, left = asyncio.create_task(driver.run(flow)), asyncio.create_task(gone(request))
         try:
             # Errors that come soon still get a status of their own; later ones are events in the stream.
-            wait_s = HEARTBEAT_S if driver.request.stream else None
+            wait_s = HEARTBEAT_S if driver.request.stream else driver.job.left_s
             await asyncio.wait({running, left}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if left.done():
                 raise ClientDisconnect
@@ -331,9 +348,12 @@ class Ingress:
                     body = driver.whole(end)
                     await driver.job.finish()
                     self.auditor.answered(driver.job)
-                    return JSONResponse(body, headers=shown | cost_header(driver.job))
+                    text = json.dumps(body)  # ASCII: a tier's answer may hold half a character, which UTF-8 cannot
+                    return Response(text, media_type="application/json", headers=shown | cost_header(driver.job))
+            elif not driver.request.stream:
+                raise DeadlineExceeded(driver.job.limit_s)
             events = self.driven(driver, running)
-            return StreamingResponse(self.ending(driver.job, b"", events), media_type="text/event-stream", headers=shown)
+            return Streamed(driver.job, self.ending(driver.job, b"", events), shown)
         except BaseException:
             running.cancel()
             await asyncio.wait({running})  # its calls are stopped and counted before they are written down

@@ -72,12 +72,19 @@ class Job:
     """whose answer the client gets"""
     degraded: bool = False
     """the answer stands in for one that could not be had"""
+    limit_s: float = 600.0
+    """seconds that the request may take"""
     answer: list[str] = field(default_factory=list)
     done: bool = False
 
     def now(self) -> float:
         """Seconds since the request."""
         return time.monotonic() - self.began
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until its deadline."""
+        return max(0.0, self.limit_s - self.now())
 
     def call_id(self, name: str) -> str:
         return f"{self.id}/{name}"

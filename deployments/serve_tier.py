@@ -96,7 +96,7 @@ class ServeTier:
         except BackPressureError:
             raise NoReplica(self.name, "its queue is full", 2.0) from None
         except (RayError, RayServeException, StopAsyncIteration) as error:
-            raise NoReplica(self.name, f"its replica failed ({type(error).__name__})") from None
+            raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
         finally:
             waiting.cancel()
         raise NoReplica(self.name, f"no first token within {self.timeout_s:.0f} s")

@@ -1,15 +1,20 @@
 """A tier and how much of it is in use by this process: what the status page shows and what the choice of a tier may see."""
 
+import asyncio
 import math
-from collections.abc import AsyncGenerator, Iterator, Mapping
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from deployments.tier import Tier
 from router.breaker import Breaker
 from router.errors import NoReplica, RequestFailed, TierFailed
+from router.retries import Retries
 from router.trace import Reading
 from router.types import Path
+
+T = TypeVar("T")
 
 
 def down(error: RequestFailed) -> bool:
@@ -17,11 +22,20 @@ def down(error: RequestFailed) -> bool:
     return isinstance(error, NoReplica | TierFailed) and error.status >= 500
 
 
-class Watched:
-    """The same tier. `waiting`: calls without a first answer yet; `running`: those that are being answered."""
+def lost(error: RequestFailed) -> bool:
+    """One replica's failure, which its siblings may not share."""
+    return down(error) and getattr(error, "lost", True)
 
-    def __init__(self, tier: Tier, breaker: Breaker) -> None:
+
+class Watched:
+    """The same tier. `waiting`: calls without a first answer yet; `running`: those that are being answered.
+
+    replicas: that it may have. Of more than one, a sibling is tried where a replica is lost before it said anything.
+    """
+
+    def __init__(self, tier: Tier, breaker: Breaker, retries: Retries | None = None, replicas: int = 1) -> None:
         self.name, self.tier, self.breaker = tier.name, tier, breaker
+        self.retries, self.siblings = retries or Retries(random.random), replicas > 1
         self.waiting = self.running = 0
 
     async def complete(
@@ -29,10 +43,7 @@ class Watched:
     ) -> bytes:
         self.running += 1  # whether it waits is not seen from outside
         try:
-            with self.tried():
-                answer = await self.tier.complete(path, body, reading, call_id)
-            self.breaker.worked(self.name)
-            return answer
+            return await self.answered(lambda: self.tier.complete(path, body, reading, call_id))
         finally:
             self.running -= 1
 
@@ -42,12 +53,10 @@ class Watched:
         self.waiting += 1
         waits = True
         try:
-            async with aclosing(self.tier.stream(path, body, reading, call_id)) as events:
-                with self.tried():
-                    first = await anext(events, b"")
-                waits = False
-                self.waiting, self.running = self.waiting - 1, self.running + 1
-                self.breaker.worked(self.name)
+            events, first = await self.answered(lambda: opened(self.tier.stream(path, body, reading, call_id)))
+            waits = False
+            self.waiting, self.running = self.waiting - 1, self.running + 1
+            async with aclosing(events):
                 yield first
                 async for item in events:
                     yield item
@@ -56,6 +65,23 @@ class Watched:
                 self.waiting -= 1
             else:
                 self.running -= 1
+
+    async def answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer, or its first part; of another replica where one is lost. Raises RequestFailed."""
+        self.retries.asked()
+        try:
+            return await self.tried_once(ask)
+        except RequestFailed as error:
+            if not (self.siblings and lost(error) and self.retries.may()):
+                raise
+        await asyncio.sleep(self.retries.wait_s())
+        return await self.tried_once(ask)
+
+    async def tried_once(self, ask: Callable[[], Awaitable[T]]) -> T:
+        with self.tried():
+            answer = await ask()
+        self.breaker.worked(self.name)
+        return answer
 
     @contextmanager
     def tried(self) -> Iterator[None]:
@@ -77,3 +103,12 @@ class Watched:
         """That run; a tier that is not ours counts as one."""
         running = getattr(self.tier, "running", None)
         return int(await running()) if callable(running) else 1
+
+
+async def opened(events: AsyncGenerator[bytes]) -> tuple[AsyncGenerator[bytes], bytes]:
+    """The stream and its first event; nothing stays open where that does not come."""
+    try:
+        return events, await anext(events, b"")
+    except BaseException:
+        await events.aclose()
+        raise

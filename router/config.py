@@ -227,6 +227,10 @@ class Server(Settings):
     """larger bodies get 413"""
     first_token_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """seconds to wait for a tier's first token before answering 503"""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """seconds for a whole request, its stream included; then 504, or an error as the last event of the stream"""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """seconds for the body of a request to arrive; then 408"""
     replicas: Annotated[int, Field(ge=1)] = 1
     """ingress replicas"""
     front: Literal["fast", "plain"] = "fast"

@@ -14,6 +14,7 @@ StepdownError
     ├── NotFound           404  no such path
     │   └── UnknownModel   404
     ├── WrongMethod        405
+    ├── TooSlow            408  the body did not arrive in time
     ├── TooLarge           413
     ├── DelegationFailed   502  no subtask, and no direct answer either
     ├── DeadlineExceeded   504
@@ -187,6 +188,15 @@ class WrongMethod(RequestFailed):
     status, code, type = 405, "method_not_allowed", "invalid_request_error"
 
 
+class TooSlow(RequestFailed):
+    """The body is still not here."""
+
+    status, code, type = 408, "request_timeout", "invalid_request_error"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the body did not arrive within {limit_s:g} s; send it again, faster")
+
+
 class TooLarge(RequestFailed):
     """The body is larger than the server takes."""
 
@@ -213,13 +223,16 @@ class TierFailed(RequestFailed):
 
 
 class NoReplica(RequestFailed):
-    """The tier has no running replica, or none answered in time."""
+    """The tier has no running replica, or none answered in time.
+
+    lost: one replica went with the request; another of the tier may take it.
+    """
 
     status, code = 503, "tier_unavailable"
 
-    def __init__(self, tier: str, why: str, retry_after_s: float = 10.0) -> None:
+    def __init__(self, tier: str, why: str, retry_after_s: float = 10.0, lost: bool = False) -> None:
         super().__init__(f"tier {tier} is not available: {why}; try again in {retry_after_s:.0f} s")
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.lost = retry_after_s, lost
 
 
 class Overloaded(RequestFailed):

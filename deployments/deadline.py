@@ -1,0 +1,78 @@
+"""Time limits of one request: for its body, for its answer, and for a client that does not take what it is sent."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from deployments.job import Job
+from router.errors import DeadlineExceeded, TooLarge, TooSlow
+
+T = TypeVar("T")
+GRACE_S = 5.0  # beyond the deadline, for the event that tells of it
+
+
+async def read(request: Request, most_bytes: int, limit_s: float) -> bytes:
+    """The body, never more of it than may be: what says beforehand that it is larger is not read at all.
+
+    Raises TooLarge, TooSlow.
+    """
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said[:20]) > most_bytes:
+        raise TooLarge(most_bytes)
+    try:
+        async with asyncio.timeout(limit_s):
+            return await whole(request, most_bytes)
+    except TimeoutError:
+        raise TooSlow(limit_s) from None
+
+
+async def whole(request: Request, most_bytes: int) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most_bytes:
+            raise TooLarge(most_bytes)
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def within(job: Job, work: Awaitable[T]) -> T:
+    """Its result. Raises DeadlineExceeded; the work is cancelled then."""
+    limit = asyncio.timeout(job.left_s)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError:
+        if limit.expired():
+            raise DeadlineExceeded(job.limit_s) from None
+        raise
+
+
+async def timed(job: Job, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """The same events. Raises DeadlineExceeded where the next one does not come before it."""
+    while True:
+        try:
+            item = await within(job, anext(events))
+        except StopAsyncIteration:
+            return
+        yield item
+
+
+class Streamed(StreamingResponse):
+    """A stream whose client must take it: one that does not read is left after the deadline."""
+
+    def __init__(self, job: Job, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self.job = job
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            async with asyncio.timeout(self.job.left_s + GRACE_S) as limit:
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            # The server closes a connection whose answer was left unfinished.
