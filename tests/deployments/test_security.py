@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+from fuzzing import router
 from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import app_of
@@ -182,6 +183,22 @@ def test_a_fault_of_ours_says_nothing_of_our_insides(monkeypatch):
     with TestClient(broken, headers={"authorization": f"Bearer {KEY}"}, raise_server_exceptions=False) as made:
         answer = made.post("/v1/chat/completions", json=CHAT)
     assert answer.status_code == 500 and "secret" not in answer.text and "Traceback" not in answer.text
+
+
+def test_half_a_character_in_a_tiers_answer_is_passed_on(monkeypatch):
+    from deployments.echo_tier import EchoTier
+
+    whole = EchoTier.complete
+
+    async def halved(self, *given):
+        answer = json.loads(await whole(self, *given))
+        answer["choices"][0]["message"]["content"] = "half \ud83d"
+        return json.dumps(answer).encode()
+
+    monkeypatch.setattr(EchoTier, "complete", halved)
+    with TestClient(app_of(router()), headers={"authorization": f"Bearer {KEY}"}, raise_server_exceptions=False) as made:
+        answer = made.post("/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 200 and answer.json()["choices"][0]["message"]["content"] == "half \ud83d"
 
 
 @given(st.text(max_size=60))
