@@ -168,6 +168,7 @@ def test_train_learns_what_answers_tell(artefact, table):
         assert rule.expected_cost < loaded.rules[name].expected_cost
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_bytes(artefact, table, tmp_path):
     words = ("--tiers", "small,medium,large", "-o", tmp_path / "again", "--classifier", "linear", "--no-report")
     stepdown("train", table, *words)
