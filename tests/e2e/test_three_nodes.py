@@ -27,13 +27,14 @@ class Stub:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def openai(self, path: Path, raw: str):
+    async def openai(self, path: Path, raw: str, *_):
         import ray
 
         said = {"role": "assistant", "content": ray.get_runtime_context().get_node_id()}
         answer = {"id": "x", "object": "chat.completion", "created": 0, "model": self.name}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        yield 200, json.dumps({**answer, "choices": [{"index": 0, "message": said, "finish_reason": "stop"}], "usage": usage})
+        choice = {"index": 0, "message": said, "finish_reason": "stop"}
+        yield 200, json.dumps({**answer, "choices": [choice], "usage": usage}), ""
 
 
 def bind(tier):
@@ -132,6 +133,8 @@ def test_tiers_live_and_die_with_their_nodes(running):
     refused = until(lambda: (a := ask(client, "large")).status_code == 503 and a)
     assert refused.json()["error"]["code"] == "tier_unavailable" and int(refused.headers["retry-after"]) > 0
     assert place(client, "small") == nodes["small"].node_id
+    degraded = until(lambda: (a := ask(client, "auto")).status_code == 200 and a)  # without a router `auto` is the large tier
+    assert degraded.json()["model"] == degraded.headers["x-stepdown-tier"] == "small"
 
     spare = made.add_node(num_cpus=1, resources={"tier-large": 1})
     until(lambda: ask(client, "large").status_code == 200)
