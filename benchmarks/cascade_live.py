@@ -8,6 +8,7 @@ at every target, and the answer and its price are those that the tier gave. One 
 import argparse
 import asyncio
 import json
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,8 @@ async def ask(url: str, key: str, way: str, tasks: list[Task], config: Config) -
 
         async def one(task: Task) -> tuple[bool, float]:
             async with gate:
-                response = await client.post(f"{url}/chat/completions", json=body_of(task, way))
+                new = {"x-session-id": uuid.uuid4().hex}  # else a prompt asked again keeps its tier, like a conversation
+                response = await client.post(f"{url}/chat/completions", json=body_of(task, way), headers=new)
             answer = response.raise_for_status().json()
             text = answer["choices"][0]["message"]["content"] or ""
             return text.strip() == task.answer, spent(answer["usage"], prices[answer["model"]])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,8 @@ async def ask_all(url: str, key: str, way: str, tasks: list[Any], config: Any, a
             nonlocal right, usd, delegated
             body = {"model": way, "messages": [{"role": "user", "content": task.prompt}], "temperature": 0}
             async with gate:
-                response = await client.post(f"{url}/chat/completions", json=body)
+                new = {"x-session-id": uuid.uuid4().hex}  # else a prompt asked again keeps its tier, like a conversation
+                response = await client.post(f"{url}/chat/completions", json=body, headers=new)
             response.raise_for_status()
             answer = response.json()
             right += (answer["choices"][0]["message"]["content"] or "").strip() == task.answer
