@@ -10,7 +10,7 @@ TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 DATA ?= ../shared/data
 
-.PHONY: serve test check install demo monitoring bench-flows fuzz simulate-cluster audit clean
+.PHONY: serve test check install demo monitoring bench-flows bench-cost bench-front fuzz simulate-cluster audit clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
@@ -29,6 +29,17 @@ demo: install
 
 bench-flows: install
 	$(PY) -m benchmarks.flows
+
+# The truth of costs, live, while processes are killed; needs PostgreSQL, Prometheus and Chromium (Debian's packages)
+bench-cost: install
+	$(PY) -m benchmarks.ledger
+	$(PY) -m pytest tests/ledger/test_budgets.py tests/costs/test_page.py
+	$(PY) -m benchmarks.cost
+
+# Beside stock Ray Serve LLM on the same models; needs wrk
+bench-front: install
+	$(PY) -m benchmarks.front
+	$(PY) -m benchmarks.decide
 
 # CASES generated requests at the wire parser, the flows and the endpoint
 fuzz: install
