@@ -38,11 +38,16 @@ class Waiting:
 
 
 class Ledger:
-    """Open it, then record; safe to share between the tasks of a process. Raises BadConfig on a wrong address."""
+    """Open it, then record; safe to share between the tasks of a process. Raises BadConfig on a wrong address.
 
-    def __init__(self, settings: config.Ledger, clock: Callable[[], float] = time.time) -> None:
+    clock: Unix time, for the age of rows. ticks: seconds that never jump, for how long the database has been away.
+    """
+
+    def __init__(
+        self, settings: config.Ledger, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
         self.settings = settings
-        self.store = Store(settings, clock)
+        self.store = Store(settings, ticks)
         self.engine = self.store.engine
         self.retention = Retention(settings, clock)
         self.texts: Texts | None = None

@@ -32,7 +32,7 @@ DISK_PAUSE_S = 5.0  # after the spool's disk failed, before a request may try it
 class Store:
     """`keep` belongs to one thread, `recover` to another; the rest may be asked from anywhere."""
 
-    def __init__(self, settings: config.Ledger, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: config.Ledger, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings, self.clock = settings, clock
         self.engine: Engine = connect(settings)
         self.spool = Spool(spool_folder(self.engine.url), settings.spool_max_bytes)
