@@ -37,6 +37,8 @@ ELSEWHERE = {
     "stepdown serve": "tests/e2e/test_pocket_ladder.py",
     "stepdown label": "tests/learning/test_labelling.py",
     "make monitoring": "tests/e2e/test_monitoring.py starts the same Prometheus",
+    "stepdown costs": "tests/costs/test_routes.py, on a ledger",
+    "stepdown replay": "tests/costs/test_replay.py, on a ledger",
     "stepdown dashboard": "tests/deployments/test_dashboard.py",
     "git clone": "needs a network",
     "pip install": "needs a network",
