@@ -64,15 +64,18 @@ async def timed(job: Job, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]
 class Streamed(StreamingResponse):
     """A stream whose client must take it: one that does not read is left after the deadline."""
 
-    def __init__(self, job: Job, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+    def __init__(self, job: Job, events: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self.job = job
+        self.job, self.events = job, events
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        limit = asyncio.timeout(self.job.left_s + GRACE_S)
         try:
-            async with asyncio.timeout(self.job.left_s + GRACE_S) as limit:
+            async with limit:
                 await super().__call__(scope, receive, send)
         except TimeoutError:
             if not limit.expired():
                 raise
             # The server closes a connection whose answer was left unfinished.
+        finally:
+            await self.events.aclose()  # left between two events nobody would end it: its tier would go on, its row be missing

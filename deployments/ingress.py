@@ -306,7 +306,7 @@ class Ingress:
         first = await within(job, anext(events, b""))  # errors before the first event still get their status
         return Streamed(job, self.ending(job, first, events), shown)
 
-    async def ending(self, job: Job, first: bytes, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    async def ending(self, job: Job, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """The stream; before its end it is written down. A failure in the middle is an event, not silence."""
         try:
             async with aclosing(events):

@@ -25,9 +25,8 @@ CHAT = {"model": "auto", "messages": [{"role": "user", "content": "one two three
 def ladder(replicas: int = 1, **sections: Any) -> Config:
     """Settings as of vLLM tiers; the tests put scripted ones in their place."""
     price = {n: {"usd_per_1m_input": PRICES[n], "usd_per_1m_output": PRICES[n]} for n in NAMES}
-    tiers = [
-        {"name": n, "engine": "vllm", "source": "none", "context": 100_000, "price": price[n], "replicas": replicas} for n in NAMES
-    ]
+    same = {"engine": "vllm", "source": "none", "context": 100_000, "replicas": replicas}
+    tiers = [{"name": n, "price": price[n], **same} for n in NAMES]
     return Config.model_validate({"tiers": tiers, **sections})
 
 
