@@ -13,8 +13,8 @@ from router.config import Escalation
 from router.errors import BadRequest, BudgetExceeded, DeadlineExceeded, NoReplica
 from router.flows import one_call
 from router.server_tools import Limits
-from router.tighter import prompt_tokens, tightened
-from router.types import Commit, Fail
+from router.tighter import Keeper, prompt_tokens, tightened
+from router.types import Call, Commit, Fail, Reply, Step, Usage
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUNGS = ladder(1.0, 4.0, 20.0)
@@ -120,6 +120,58 @@ def test_no_mix_of_answers_costs_more_than_allowed(limit, lengths, fails, first,
     done = run(cascade(Always() if sure else Never(), first), script, max_cost_usd=limit)
     spent = sum(RUNGS[["small", "medium", "large"].index(tier)].cost(*used) for _, tier, *used in done.ledger)
     assert spent <= limit + 1e-6
+
+
+def a_call(name="a", tier="large", **body):
+    return Call(name, tier, "attempt", {**BODY, "max_tokens": 2, **body})
+
+
+WORST = LARGE + 2 * 80
+
+
+@pytest.mark.parametrize("became, left", [
+    ("cancelled", 1000.0 - WORST),  # nobody says what it cost
+    ("failed", 1000.0),
+    ("partial", 1000.0 - WORST),  # more of it is to come
+    ("answered", 1000.0 - 20.0 * 3 - 80),
+])  # fmt: skip
+def test_what_is_set_aside_is_settled(became, left):
+    keeper, step = Keeper(Limits(max_cost_usd=LARGE + 1000.0), RUNGS), Step((a_call(),))
+    keeper.narrowed(step)
+    replies = {
+        "failed": Reply(a_call(), error=NoReplica("large", "down")),
+        "partial": Reply(a_call(), usage=Usage(3, 1), partial=True),
+        "answered": Reply(a_call(), usage=Usage(3, 1)),
+    }
+    if became == "cancelled":
+        keeper.narrowed(Step((), ("a",)))
+    else:
+        keeper.seen([replies[became]], step)
+    assert keeper.budget.left_usd == pytest.approx(LARGE + left)
+
+
+def test_what_ran_at_the_deadline_is_cancelled_before_anything_else_is_waited_for():
+    keeper, step = Keeper(Limits(deadline_s=2.0), RUNGS), Step((a_call("a"), a_call("b")))
+    keeper.narrowed(step)
+    keeper.seen([Reply(a_call("a"), at_s=1.0)], step)
+    assert [reply.call.id for reply in keeper.seen([], step)] == ["b"]
+    assert keeper.narrowed(Step(()))[0].cancel == ("b",)
+
+
+def test_a_flows_own_sooner_time_is_not_the_deadline():
+    keeper, step = Keeper(Limits(deadline_s=9.0), RUNGS), Step((a_call(),), until_s=2.0)
+    assert keeper.narrowed(step)[0].until_s == 2.0
+    assert keeper.seen([], step) == [] and not keeper.late and keeper.broken is None
+
+
+def test_outcomes_that_were_put_off_are_told_at_the_end():
+    def flow():
+        yield Step((a_call("a"),))
+        yield Step((a_call("b"),), outcomes={"a": "low confidence"})
+        return Commit("a", outcomes={"b": "failed"})
+
+    done = run(flow(), max_cost_usd=LARGE + 100.0)
+    assert done.outcomes == {"a": "low confidence"} and [call.id for call in done.calls] == ["a"]
 
 
 # -- the field ----------------------------------------------------------------------------------------------------------
