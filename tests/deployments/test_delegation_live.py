@@ -215,7 +215,6 @@ def test_a_clients_limits_tighten_the_delegation_and_reach_no_tier():
 
 def test_a_clients_deadline_ends_a_plain_answer():
     made = tiers(final=Said("too late", wait_s=30))
-    with served(made, mode="off") as url:
-        with pytest.raises(openai.APIStatusError) as raised:
-            ask(url, extra_body={"stepdown": {"deadline_s": 0.2}})
+    with served(made, mode="off") as url, pytest.raises(openai.APIStatusError) as raised:
+        ask(url, extra_body={"stepdown": {"deadline_s": 0.2}})
     assert raised.value.status_code == 504 and made["large"].running == 0 and made["large"].given_up == 1

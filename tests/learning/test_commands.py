@@ -14,6 +14,8 @@ from pyarrow import parquet
 from classifiers import minilm
 from router.cli import main
 
+pytestmark = pytest.mark.slow  # trains again and again: with each other two fifths of what the quick tests took
+
 TIERS = "small=s,large=l"
 
 

@@ -21,6 +21,8 @@ from router.evidence import read_seen
 from router.outcomes import join, read_outcomes
 from router.simulate import Rows, States, cascade, cost_at, cross_play, everything, frontier_of, play, play_all
 
+pytestmark = pytest.mark.slow  # trains again and again: with each other two fifths of what the quick tests took
+
 NAMES = {"small": "small", "medium": "medium", "large": "large"}
 
 
