@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,13 @@ from deployments.ingress import Ingress
 from deployments.keys import Keys
 from deployments.ledger import Ledger
 from deployments.metrics import Metrics
+from deployments.placement import DRAIN_LOOK_S
+from deployments.reload import Reloader
 from deployments.remote_tier import RemoteTier
 from deployments.serve_tier import ServeTier
 from deployments.tier import Tier
 from deployments.tokens import counters, special
-from router.config import Config, load_config
+from router.config import Config, find_config, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
 
@@ -68,19 +71,37 @@ def running_replicas(application: str, deployment: str) -> Callable[[], Awaitabl
 class ServedIngress(Ingress):
     """The ingress as Serve constructs it: from settings and handles, on the replica."""
 
-    def __init__(self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any], file: str = "") -> None:
         settings = Config.model_validate(config)
         timeout_s = settings.server.first_token_timeout_s
         tiers = {t.name: TIERS[t.engine](t, handles.get(t.name), timeout_s) for t in settings.tiers}
-        router = Router(settings, load_artefact(settings), counters(settings), special(settings), fingerprints.of(settings))
+        make = routers(settings)
+        router = make(settings)
         super().__init__(router, tiers, accounts_of(settings, key_hash, insecure), settings.server.max_body_bytes)
         for name, tier in tiers.items():
             if isinstance(tier, ServeTier):
                 tier.late = partial(self.accounts.late, name)
         self.accounts.replicas_of = self.running
+        self.reloader = Reloader(file, router, make, self.use) if file else None
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve calls it with a changed `user_config`: sections routing, escalation and delegation.
+
+        Never raises: Serve would take a replica that refuses for one that is ill, and start it anew with the same settings.
+        """
+        reloader = self.reloader or Reloader("", self.router, routers(self.router.config), self.use)
+        with suppress(BadConfig):  # told in the log and on the status page
+            await reloader.from_sections(user_config)
+        self.reloader = reloader
 
     async def running(self, name: str) -> int:
         return await self.tiers[name].replicas()
+
+
+def routers(settings: Config) -> Callable[[Config], Router]:
+    """Makes routers for other settings of the same ladder: what belongs to its models is read once."""
+    count, names, prints = counters(settings), special(settings), fingerprints.of(settings)
+    return lambda config: Router(config, load_artefact(config), count, names, prints)
 
 
 def accounts_of(config: Config, key_hash: str, insecure: bool) -> Accounts:
@@ -98,26 +119,36 @@ def check(config: Config) -> None:
             raise BadConfig(f"tiers.{tier.name}.source: no folder {tier.source}; give a hub id or a model's folder")
 
 
-def application(config: Config, key_hash: str = "", insecure: bool = False) -> Any:
-    """The Serve application: an ingress over the tiers' deployments, which start side by side. `check` the config first."""
+def application(config: Config, key_hash: str = "", insecure: bool = False, file: str = "") -> Any:
+    """The Serve application: an ingress over the tiers' deployments, which start side by side. `check` the config first.
+
+    file: where the configuration is read again when it changes; empty: nowhere.
+    """
     handles = {}
     for tier in config.tiers:
         if tier.engine == "vllm":
             from deployments.vllm_tier import bind  # only here: fails where vLLM is not installed
 
-            handles[tier.name] = bind(tier)
+            handles[tier.name] = bind(tier, config.server.drain_s)
     options = {
         "name": "ingress",
         "num_replicas": config.server.replicas,
         "max_ongoing_requests": 1000,
+        "graceful_shutdown_timeout_s": config.server.drain_s,
+        "graceful_shutdown_wait_loop_s": DRAIN_LOOK_S,
         "ray_actor_options": {"num_cpus": 0},
     }
     deployment = serve.deployment(serve.ingress()(ServedIngress), **options)
-    return deployment.bind(placed(config).model_dump(mode="json"), key_hash, insecure, handles)
+    return deployment.bind(placed(config).model_dump(mode="json"), key_hash, insecure, handles, file)
+
+
+def placed_file(name: str) -> str:
+    """The file behind a name, as replicas find it from another working folder."""
+    return str(find_config(name).resolve())
 
 
 def build(args: Args) -> Any:
     """Typed builder for `serve run`. The key is STEPDOWN_API_KEY, or one that was made before: without any it does not start."""
     config = load_config(args.config)
     check(config)
-    return application(config, for_serve_run(config).key_hash)
+    return application(config, for_serve_run(config).key_hash, file=placed_file(args.config))

@@ -36,7 +36,7 @@ def served(config: str, timeout_s: float = 600.0) -> Iterator[tuple[str, str]]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(60)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
 

@@ -4,7 +4,9 @@ It takes 3 ms off a request and doubles what one machine can take, but listens o
 for. So it stands only where keys are asked for; `server.front: plain` gives Ray's own proxy, which keeps to the host.
 """
 
+import math
 import os
+import resource
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from deployments.door import Door
 from router.config import Config
 
 LISTENING = "0A"  # the state's number in /proc/net/tcp
+CONNECTIONS = 20_000  # at most; each needs two file descriptors
 
 
 def free_port() -> int:
@@ -40,9 +43,17 @@ def environment(config: Config, door: Door) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+        "RAY_SERVE_HAPROXY_MAXCONN": str(connections()),
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": f"{math.ceil(config.server.request_timeout_s)}",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     }
+
+
+def connections() -> int:
+    """That HAProxy may hold: it raises its own limit of open files as far as it may, and does not start where that is less."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return CONNECTIONS if hard == resource.RLIM_INFINITY else max(1_000, min(CONNECTIONS, (hard - 1_000) // 2))
 
 
 def holder(port: int) -> str:

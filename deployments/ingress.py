@@ -26,6 +26,7 @@ from deployments.deadline import Streamed, timed, within
 from deployments.direct import Direct
 from deployments.driver import Driver
 from deployments.job import LEFT, Job
+from deployments.reload import Reloader
 from deployments.tier import DONE, Tier, event
 from deployments.watched import Watched, down
 from router import cost, limits, server_tools, wire
@@ -33,7 +34,9 @@ from router.breaker import Breaker, instead
 from router.config import VllmTier
 from router.engine import Router
 from router.errors import (
+    BadConfig,
     BadKey,
+    BadRequest,
     DeadlineExceeded,
     NotFound,
     RequestFailed,
@@ -85,6 +88,7 @@ class Ingress:
         self.sessions = Sessions()
         self.hidden = Hidden()
         self.started = int(time.time())
+        self.reloader: Reloader | None = None
 
     def replicas(self, name: str) -> int:
         """That a tier may have."""
@@ -106,6 +110,7 @@ class Ingress:
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/v1/status", self.guarded(self.status)),
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
+            Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),
             Route("/openapi.json", openapi.endpoint),
         ]
         if self.accounts.ledger:
@@ -118,9 +123,14 @@ class Ingress:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         await self.accounts.open(lambda: self.router.flows.promises)
+        watched = self.reloader if self.router.config.server.reload == "watch" else None
+        if watched and watched.file:
+            watched.start()
         try:
             yield
         finally:
+            if watched:
+                await watched.close()
             await self.auditor.close()
             await self.accounts.close()
 
@@ -173,7 +183,21 @@ class Ingress:
             "escalation": self.router.config.escalation.model_dump(),
             "delegation": self.router.config.delegation.mode,
         }
-        return JSONResponse(shown)
+        return JSONResponse(shown | ({"reload": self.reloader.told} if self.reloader and self.reloader.told else {}))
+
+    def use(self, router: Router) -> None:
+        """From now on; requests under way keep the flow they have."""
+        self.router, self.auditor.share = router, router.config.escalation.audit_rate
+
+    async def reload(self, request: Request, key: Key) -> Response:
+        """Read routing, escalation, delegation and the artefact again, in this process. Raises NotAllowed, BadRequest."""
+        key.may("admin")
+        if self.reloader is None:
+            raise BadRequest("this server was not started from a file; start it with: stepdown serve FILE")
+        try:
+            return JSONResponse(await self.reloader.from_file())
+        except BadConfig as error:
+            raise BadRequest(f"not reloaded, the old settings stay: {error}") from None
 
     async def live(self) -> dict[str, Any]:
         """The ladder as it is now, for the cost page. Queue and use are this process's own."""

@@ -2,6 +2,8 @@
 
 from router.config import VllmTier
 
+DRAIN_LOOK_S = 0.5  # how often a replica that is to stop looks whether its last answer has ended
+
 
 def bundles(tier: VllmTier) -> list[dict[str, float]]:
     """One placement-group bundle for each accelerator, or one for a replica on CPUs."""

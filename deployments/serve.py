@@ -7,13 +7,15 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
 
-from deployments.app import APP, application, check
+from deployments.app import APP, application, check, placed_file
 from deployments.door import Door, door, with_first_key
 from deployments.front import environment, holder, is_fast
+from deployments.leftovers import end, groups_below
 from router.config import Config, load_config
 from router.errors import BadInput
 
@@ -38,16 +40,22 @@ def serve(
     check_port(loaded)
     opened = door(loaded, api_key, no_keys, insecure)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    listen(stop)
     started = start_ray(dashboard_port, environment(loaded, opened))
+    listen(stop)  # Ray has put a handler of its own in the place of ours, which ends this process and leaves its children
     try:
-        if run(application(loaded, opened.key_hash, opened.insecure), loaded, stop):
+        if run(application(loaded, opened.key_hash, opened.insecure, placed_file(config)), loaded, stop):
             click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started))
             stop.wait()
-            click.echo("stopping ...")
+            click.echo(f"stopping: answers under way have {loaded.server.drain_s:g} s to end ...")
     finally:
-        shut_down(started)
+        shut_down(started, loaded.server.drain_s)
+
+
+def listen(stop: threading.Event) -> None:
+    """Ctrl-C and SIGTERM mean stop, also where a background shell had them ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
 
 
 def with_address(config: Config, host: str | None, port: int | None) -> Config:
@@ -163,17 +171,23 @@ Stepdown is ready: {" < ".join(config.names)}
 Ctrl-C stops it."""
 
 
-def shut_down(started: bool) -> None:
-    """Stop the application; Ray and Serve only if this command started them."""
+def shut_down(started: bool, drain_s: float) -> None:
+    """Stop the application, once answers under way have ended; Ray and Serve only if this command started them."""
     import ray
     from ray import serve as ray_serve
 
     if not ray.is_initialized():
         return
+    groups = groups_below(os.getpid()) if started else set()
+    until = time.monotonic() + drain_s
+    while True:
+        with suppress(TimeoutError):  # it waits for a minute
+            ray_serve.delete(APP)
+            break
+        if time.monotonic() > until:
+            break
     if started:
         ray_serve.shutdown()
-    else:
-        ray_serve.delete(APP)
     ray.shutdown()
-
-
+    if killed := end(groups):
+        click.echo(f"ended {len(killed)} groups of processes that did not end with their replica")

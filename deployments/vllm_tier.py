@@ -12,7 +12,7 @@ from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
 from deployments.gauge import Gauge, Metered
-from deployments.placement import bundles
+from deployments.placement import DRAIN_LOOK_S, bundles
 from router import config
 from router.types import Path
 
@@ -71,7 +71,7 @@ def fault(error: ValueError) -> dict[str, Any]:
     return {"message": message[:500], "type": "invalid_request_error", "param": where, "code": "invalid_request"}
 
 
-def settings_of(tier: config.VllmTier) -> dict[str, Any]:
+def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
     """What Ray's `LLMConfig` is made of."""
     replicas: dict[str, Any] = {"num_replicas": tier.replicas}
     if tier.max_replicas:
@@ -81,6 +81,8 @@ def settings_of(tier: config.VllmTier) -> dict[str, Any]:
         "deployment_config": {
             **replicas,
             "max_ongoing_requests": tier.max_ongoing,
+            "graceful_shutdown_timeout_s": drain_s,
+            "graceful_shutdown_wait_loop_s": DRAIN_LOOK_S,
             "ray_actor_options": {"num_cpus": 0},
         },
         "engine_kwargs": {"max_model_len": tier.context, "enable_prompt_tokens_details": True, **tier.engine_kwargs},
@@ -93,6 +95,6 @@ def settings_of(tier: config.VllmTier) -> dict[str, Any]:
     return settings
 
 
-def bind(tier: config.VllmTier) -> Any:
+def bind(tier: config.VllmTier, drain_s: float = 30.0) -> Any:
     """The Serve application of one tier; its handle answers `openai`."""
-    return build_llm_deployment(LLMConfig(**settings_of(tier)), deployment_cls=PlainServer, name_prefix="tier-")
+    return build_llm_deployment(LLMConfig(**settings_of(tier, drain_s)), deployment_cls=PlainServer, name_prefix="tier-")

@@ -233,6 +233,10 @@ class Server(Settings):
     """seconds for the body of a request to arrive; then 408"""
     replicas: Annotated[int, Field(ge=1)] = 1
     """ingress replicas"""
+    reload: Literal["watch", "asked"] = "watch"
+    """routing, escalation, delegation and the artefact are read again when their files change, or by POST /v1/admin/reload"""
+    drain_s: Annotated[float, Field(ge=0)] = 30.0
+    """seconds that answers under way have to end when the server stops"""
     front: Literal["fast", "plain"] = "fast"
     """fast: HAProxy, which listens on every interface and so stands only where keys are asked for; plain: Ray's own proxy,
     which keeps to `host`"""

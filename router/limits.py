@@ -13,7 +13,7 @@ __all__ = ["Key", "Period", "Rates", "Size", "Taken", "capped", "day_of", "month
 
 MINUTE_S = 60
 USUAL_ANSWER = 256  # tokens that an answer counts for until it is there, where the request sets no limit
-RIGHTS = ("costs",)
+RIGHTS = ("costs", "admin")
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,7 +309,7 @@ def test_the_first_start_makes_a_key_and_the_next_says_that_there_is_one(config)
     assert first.made.startswith("sk-stepdown-") and first.made in first.told() and first.made in first.header()
     second = with_first_key(config, door(config, None, False, False))
     assert second == Door(stored=1) and "stepdown keys create" in second.told() and "YOUR_KEY" in second.header()
-    assert asyncio.run(Keys(connect(config.ledger)).look_up(bearer(first.made))).rights == {"costs"}
+    assert asyncio.run(Keys(connect(config.ledger)).look_up(bearer(first.made))).rights == {"costs", "admin"}
 
 
 def test_a_given_key_makes_none(config):

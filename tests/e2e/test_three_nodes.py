@@ -37,7 +37,7 @@ class Stub:
         yield 200, json.dumps({**answer, "choices": [choice], "usage": usage}), ""
 
 
-def bind(tier):
+def bind(tier, drain_s=30.0):
     """As deployments.vllm_tier.bind, with the stub for the model."""
     from ray import serve
 

@@ -1,0 +1,161 @@
+"""Other targets, another artefact, while requests go on.
+
+What changes is a whole new router, put in the old one's place in one assignment: a request under way keeps the decision and
+the flow it has. A file that cannot be used is refused, with its reason in the log and on /v1/status, and the old router stays.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from router.config import Config, describe, find_config, load_config
+from router.engine import Router
+from router.errors import BadConfig
+
+SECTIONS = ("routing", "escalation", "delegation")
+LOOK_EVERY_S = 1.0
+log = logging.getLogger("stepdown")
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+@dataclass
+class Reloader:
+    """Of one process.
+
+    file: the configuration's. make: a router for a configuration, checked against its artefact; raises BadConfig.
+    """
+
+    file: str
+    router: Router
+    make: Callable[[Config], Router]
+    swap: Callable[[Router], None]
+    times: int = 0
+    told: dict[str, Any] = field(default_factory=dict)
+    """of the last reload: `at` (Unix time), `error` or none, `needs_restart`: sections that were changed and are not in use"""
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    watching: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.at_start = self.router.config
+
+    async def from_file(self) -> dict[str, Any]:
+        """Read the file and its artefact again. Raises BadConfig; nothing is changed then."""
+        return await self.guarded(lambda: same_ladder(load_config(self.file), self.at_start))
+
+    async def from_sections(self, sections: Mapping[str, Any]) -> dict[str, Any]:
+        """The same with settings that were sent. Raises BadConfig."""
+        return await self.guarded(lambda: with_sections(self.at_start, sections))
+
+    async def guarded(self, read: Callable[[], Config]) -> dict[str, Any]:
+        async with self.one_at_a_time:
+            try:
+                found = await asyncio.to_thread(read)
+                router = await asyncio.to_thread(self.prepared, found)
+            except BadConfig as error:
+                self.told = {"at": time.time(), "error": str(error), "times": self.times}
+                log.error("not reloaded, the old settings stay: %s", error)
+                raise
+            return self.use(router, found)
+
+    def prepared(self, found: Config) -> Router:
+        """In a thread: an artefact takes a while to read."""
+        made = self.make(self.at_start.model_copy(update={name: getattr(found, name) for name in SECTIONS}))
+        keep_audits(self.router, made)
+        return made
+
+    def use(self, router: Router, found: Config) -> dict[str, Any]:
+        self.router, self.times = router, self.times + 1
+        self.swap(router)
+        left = [name for name in ("tiers", "ledger") if getattr(found, name) != getattr(self.at_start, name)]
+        self.told = {"at": time.time(), "error": None, "times": self.times, "needs_restart": left}
+        log.warning("reloaded: %s%s", self.file, f"; a restart is needed for {', '.join(left)}" if left else "")
+        return self.told
+
+    # -- watching ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.watching = asyncio.create_task(self.watch())
+
+    async def close(self) -> None:
+        if self.watching:
+            self.watching.cancel()
+            await asyncio.wait({self.watching})
+
+    async def watch(self) -> None:
+        """Reload what has changed, once it has stopped changing: files are not written at one stroke."""
+        used = await asyncio.to_thread(self.stamp)
+        if await asyncio.to_thread(self.is_older):  # a replica that was started again begins with what the first one began with
+            await self.tried()
+        before = used
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now = await asyncio.to_thread(self.stamp)
+            if now != used and now == before:
+                used = now
+                await self.tried()
+            before = now
+
+    async def tried(self) -> None:
+        with suppress(BadConfig):  # told already
+            await self.from_file()
+
+    def is_older(self) -> bool:
+        try:
+            found = load_config(self.file)
+        except BadConfig:
+            return False
+        return any(getattr(found, name) != getattr(self.at_start, name) for name in SECTIONS)
+
+    def stamp(self) -> Stamp:
+        """Changes when the file, the artefact it names or the one in use does."""
+        files = [find_config(self.file)]
+        with suppress(BadConfig):
+            files += in_folder(load_config(self.file).routing.artefact)
+        return tuple(stamped(file) for file in sorted({*files, *in_folder(self.router.config.routing.artefact)}))
+
+
+def in_folder(folder: str | None) -> list[Path]:
+    try:
+        return [Path(folder), *Path(folder).iterdir()] if folder else []
+    except OSError:
+        return [Path(folder)] if folder else []
+
+
+def stamped(file: Path) -> tuple[str, int, int]:
+    try:
+        found = file.stat()
+        return str(file), found.st_mtime_ns, found.st_size
+    except OSError:
+        return str(file), 0, 0
+
+
+def same_ladder(found: Config, running: Config) -> Config:
+    """Raises BadConfig where the tiers are others."""
+    if found.names != running.names:
+        shown = f"{' < '.join(running.names)} is served, the file lists {' < '.join(found.names)}"
+        raise BadConfig(f"tiers: {shown}; tiers are changed by a restart")
+    return found
+
+
+def with_sections(running: Config, sections: Mapping[str, Any]) -> Config:
+    """Raises BadConfig."""
+    if other := sorted(set(sections) - set(SECTIONS)):
+        raise BadConfig(f"{other[0]}: only {', '.join(SECTIONS)} can be changed while it is serving; restart for the rest")
+    try:
+        return Config.model_validate(running.model_dump(mode="json") | dict(sections))
+    except ValidationError as error:
+        raise BadConfig(describe(Path("user_config"), error)) from None
+
+
+def keep_audits(old: Router, new: Router) -> None:
+    """A certificate that audits have retired is not brought back by reading the same artefact again."""
+    if old.artefact and new.artefact and old.artefact.manifest == new.artefact.manifest:
+        before, after = old.flows.promises, new.flows.promises
+        after.known, after.states, after.drift = before.known, before.states, before.drift

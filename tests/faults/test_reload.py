@@ -1,0 +1,204 @@
+"""The configuration and its artefact change while requests go on."""
+
+import asyncio
+import json
+import os
+import threading
+import time
+
+import httpx
+import pytest
+import yaml
+from live import serving
+from scripted_tier import Said, ScriptedTier
+
+from deployments import reload
+from deployments.accounts import Accounts
+from deployments.ingress import Ingress
+from deployments.keys import Keys
+from deployments.reload import Reloader
+from router.config import SHIPPED, load_config
+from router.engine import Router, load_artefact
+from router.errors import BadConfig
+
+NAMES = ("small", "medium", "large")
+ARTEFACT = SHIPPED.parent / "pocket" / "router"
+EASY = {"model": "auto", "messages": [{"role": "user", "content": "What is 2 plus 3?"}]}
+
+
+def tiers() -> list[dict]:
+    price = {n: {"usd_per_1m_input": i + 1.0, "usd_per_1m_output": i + 1.0} for i, n in enumerate(NAMES)}
+    return [{"name": n, "engine": "echo", "context": 1000, "price": price[n]} for n in NAMES]
+
+
+def write(file, target=0.0, artefact=ARTEFACT, **more) -> None:
+    data = {"tiers": tiers(), "routing": {"artefact": str(artefact), "target": target}, **more}
+    file.write_text(yaml.safe_dump(data))
+
+
+@pytest.fixture
+def file(tmp_path):
+    write(tmp_path / "ladder.yaml")
+    return tmp_path / "ladder.yaml"
+
+
+def words(body) -> Said:
+    return Said("one two three", token_s=0.05 if body.get("stream") else 0.0)
+
+
+class Served:
+    """An endpoint whose configuration lies in a file."""
+
+    def __init__(self, file) -> None:
+        config = load_config(file)
+        count = dict.fromkeys(NAMES, lambda text: len(text.split()))
+
+        def make(settings):
+            return Router(settings, load_artefact(settings), count)
+
+        made = {name: ScriptedTier(name, words) for name in NAMES}
+        self.router = make(config)
+        self.ingress = Ingress(self.router, made, None, 1_000_000)
+        self.ingress.reloader = self.reloader = Reloader(str(file), self.router, make, self.ingress.use)
+        self.accounts = Accounts(Keys(None, insecure=True))
+
+
+@pytest.fixture
+def served(file, monkeypatch):
+    made = Served(file)
+    monkeypatch.setattr("live.Ingress", lambda *_: made.ingress)
+    monkeypatch.setattr(reload, "LOOK_EVERY_S", 0.05)
+    with serving(made.router, {}, made.accounts) as url, httpx.Client(base_url=url, timeout=30) as client:
+        made.client = client
+        yield made
+
+
+def tier(served) -> str:
+    return served.client.post("/chat/completions", json=EASY).json()["model"]
+
+
+def until(true) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_another_target_is_used_once_the_file_says_so(served, file):
+    assert tier(served) == "small"
+    write(file, target=1.0)
+    until(lambda: tier(served) == "large")
+    told = served.client.get("/status").json()["reload"]
+    assert (told["error"], told["times"], told["needs_restart"]) == (None, 1, [])
+
+
+@pytest.mark.parametrize("spoil, told", [
+    (lambda file: file.write_text("tiers: ["), "not YAML"),
+    (lambda file: file.unlink(), "No such file"),
+    (lambda file: write(file, target=1.0, escalation={"mode": "no such"}), "escalation.mode"),
+    (lambda file: write(file, target=1.0, artefact=file.parent / "none"), "routing.artefact"),
+    (lambda file: file.write_text(file.read_text().replace("medium", "middle")), "tiers are changed by a restart"),
+])  # fmt: skip
+def test_a_bad_one_is_refused_with_its_reason_and_the_old_one_stays(served, file, caplog, spoil, told):
+    good = file.read_text()
+    spoil(file)
+    until(lambda: told in str(served.client.get("/status").json().get("reload")))
+    assert tier(served) == "small" and "the old settings stay" in caplog.text
+    answer = served.client.post("/admin/reload")
+    assert answer.status_code == 400 and told in answer.json()["error"]["message"]
+    file.write_text(good.replace("0.0", "1.0"))
+    until(lambda: tier(served) == "large")
+
+
+def copied(folder):
+    folder.mkdir()
+    for part in ARTEFACT.iterdir():
+        (folder / part.name).write_bytes(part.read_bytes())
+    return folder
+
+
+def test_an_artefact_that_becomes_corrupt_in_its_place_is_refused(served, file, tmp_path):
+    artefact = copied(tmp_path / "router")
+    write(file, artefact=artefact)
+    until(lambda: served.reloader.times == 1)
+    model = max(artefact.iterdir(), key=lambda p: p.stat().st_size)
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
+    until(lambda: "routing.artefact" in str(served.reloader.told["error"]))
+    assert tier(served) == "small"
+    model.write_bytes(whole)
+    until(lambda: served.reloader.times == 2)
+
+
+def test_a_request_under_way_ends_as_it_began(served, file):
+    got = {}
+
+    def stream() -> None:
+        got["text"] = served.client.post("/chat/completions", json={**EASY, "stream": True}).text
+
+    thread = threading.Thread(target=stream)
+    thread.start()
+    until(lambda: served.ingress.tiers["small"].running)
+    write(file, target=1.0)
+    assert served.client.post("/admin/reload").status_code == 200
+    assert tier(served) == "large"
+    thread.join()
+    events = [json.loads(e.removeprefix("data: ")) for e in got["text"].split("\n\n") if e and "[DONE]" not in e]
+    assert {e["model"] for e in events} == {"small"} and got["text"].endswith("data: [DONE]\n\n")
+
+
+def test_requests_at_full_speed_see_the_old_or_the_new_and_nothing_else(served, file):
+    stop, seen = threading.Event(), []
+
+    def ask() -> None:
+        with httpx.Client(base_url=served.client.base_url, timeout=30) as client:
+            while not stop.is_set():
+                answer = client.post("/chat/completions", json=EASY)
+                seen.append((answer.status_code, answer.json()["model"], answer.headers["x-stepdown-tier"]))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for n in range(6):
+        write(file, target=float(n % 2))
+        served.client.post("/admin/reload").raise_for_status()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(seen) <= {(200, "small", "small"), (200, "large", "large")}
+
+
+def test_a_key_needs_the_right_to_reload(served, monkeypatch):
+    from router.limits import Key
+
+    async def somebody(self, header):
+        return Key("1", "somebody", rights=frozenset({"costs"}))
+
+    monkeypatch.setattr(Keys, "look_up", somebody)
+    assert served.client.post("/admin/reload").status_code == 403
+
+
+def test_what_a_restart_is_needed_for_is_said(served, file):
+    write(file, target=1.0, ledger={"store": "all"})
+    assert served.client.post("/admin/reload").json()["needs_restart"] == ["ledger"]
+
+
+def test_sections_that_serve_sends_are_used_and_others_refused(file):
+    made = Served(file)
+    asyncio.run(made.reloader.from_sections({"routing": {"artefact": str(ARTEFACT), "target": 1.0}}))
+    assert made.ingress.router.config.routing.target == 1.0
+    for bad, told in (({"server": {}}, "server"), ({"routing": {"target": "no"}}, "user_config: routing.target")):
+        with pytest.raises(BadConfig, match=told):
+            asyncio.run(made.reloader.from_sections(bad))
+    assert made.ingress.router.config.routing.target == 1.0
+
+
+def test_a_retired_certificate_is_not_brought_back_by_reading_it_again(file):
+    made = Served(file)
+    old = made.router.flows.promises
+    target = next(iter(old.known), "balanced")
+    old.states[target] = "retired"
+    os.utime(file)
+    asyncio.run(made.reloader.from_file())
+    assert made.ingress.router is not made.router
+    assert made.ingress.router.flows.promises.states[target] == "retired"
