@@ -27,6 +27,7 @@ from deployments.direct import Direct
 from deployments.driver import Driver
 from deployments.job import LEFT, Job
 from deployments.reload import Reloader
+from deployments.steering import Balancer
 from deployments.tier import DONE, Tier, event
 from deployments.watched import Watched, down
 from router import cost, limits, server_tools, wire
@@ -81,6 +82,7 @@ class Ingress:
         self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
         self.tiers = {name: Watched(tier, self.breaker, self.retries, self.replicas(name)) for name, tier in tiers.items()}
+        self.balancer = Balancer(router.tiers, self.tiers, router.config.server.replicas)
         self.accounts = accounts or nobody()
         self.prices = {t.name: cost.prices(t) for t in router.tiers}
         top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
@@ -251,7 +253,9 @@ class Ingress:
         barred = key.excluded(self.router.names)
         if target is not None:
             barred |= self.breaker.down([name for name in self.router.names if name not in barred])
-        return self.router.decide(asked, before, barred)
+        decided = self.router.decide(asked, before, barred)
+        stays = decided.reason in ("kept in a tool loop", "only one fits")
+        return decided if stays else self.balancer.place(decided, self.router.rule(target) if target else None)
 
     async def answer(self, request: Request, key: Key, path: Path) -> Response:
         self.accounts.check()

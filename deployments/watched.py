@@ -36,7 +36,9 @@ class Watched:
     def __init__(self, tier: Tier, breaker: Breaker, retries: Retries | None = None, replicas: int = 1) -> None:
         self.name, self.tier, self.breaker = tier.name, tier, breaker
         self.retries, self.siblings = retries or Retries(random.random), replicas > 1
-        self.waiting = self.running = 0
+        self.waiting = self.running = self.finished = 0
+        self.count = replicas
+        """replicas that ran when they were counted last"""
 
     async def complete(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
@@ -46,6 +48,7 @@ class Watched:
             return await self.answered(lambda: self.tier.complete(path, body, reading, call_id))
         finally:
             self.running -= 1
+            self.finished += 1
 
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
@@ -65,6 +68,7 @@ class Watched:
                 self.waiting -= 1
             else:
                 self.running -= 1
+                self.finished += 1
 
     async def answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer, or its first part; of another replica where one is lost. Raises RequestFailed."""
@@ -102,7 +106,8 @@ class Watched:
     async def replicas(self) -> int:
         """That run; a tier that is not ours counts as one."""
         running = getattr(self.tier, "running", None)
-        return int(await running()) if callable(running) else 1
+        self.count = int(await running()) if callable(running) else 1
+        return self.count
 
 
 async def opened(events: AsyncGenerator[bytes]) -> tuple[AsyncGenerator[bytes], bytes]:

@@ -128,7 +128,8 @@ class Router:
             decided = replace(decided, tier=first[0], first=first, ladder=ladder, certificate=state)
         if before:
             decided = sessions.stay(decided, before, self.names, p, cost, rule, messages)
-        return replace(decided, unfamiliar=round(unfamiliar, 4))
+        costs = {name: float(usd) for name, usd in zip(self.names, cost, strict=True) if name in decided.p}
+        return replace(decided, unfamiliar=round(unfamiliar, 4), cost=costs)
 
 
 def as_chance(text: str) -> float | None:

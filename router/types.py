@@ -17,6 +17,7 @@ Reason = Literal[
     "fixed",
     "kept for its cache",
     "kept in a tool loop",
+    "moved off a queue",
 ]
 
 
@@ -58,6 +59,8 @@ class Decision:
     """how unlike the prompts of training, 0 (alike) to 1 (nothing seen is like it); None when nobody asked"""
     certificate: str = ""
     """what covers the request: `valid`, `uncovered`, `stale`, `retired`, `infeasible`, `none`; empty: no answer is looked at"""
+    cost: Mapping[str, float] = field(default_factory=dict, repr=False)
+    """what each permitted tier is expected to cost, the top tier's mean = 1"""
     barred: frozenset[str] = frozenset()
     """tiers that may not be asked for any part of the request"""
     first: tuple[str, ...] = ()
