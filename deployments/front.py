@@ -18,7 +18,7 @@ from deployments.door import Door
 from router.config import Config
 
 LISTENING = "0A"  # the state's number in /proc/net/tcp
-CONNECTIONS = 20_000  # at most; each needs two file descriptors
+CONNECTIONS, FILES = 20_000, 2.5  # at most; file descriptors that each needs: both ends, and a share of the pipes between
 
 
 def free_port() -> int:
@@ -53,7 +53,7 @@ def environment(config: Config, door: Door) -> dict[str, str]:
 def connections() -> int:
     """That HAProxy may hold: it raises its own limit of open files as far as it may, and does not start where that is less."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return CONNECTIONS if hard == resource.RLIM_INFINITY else max(1_000, min(CONNECTIONS, (hard - 1_000) // 2))
+    return CONNECTIONS if hard == resource.RLIM_INFINITY else max(100, min(CONNECTIONS, int((hard - 200) / FILES)))
 
 
 def holder(port: int) -> str:
