@@ -10,7 +10,7 @@ TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 DATA ?= ../shared/data
 
-.PHONY: serve test check install demo monitoring bench-flows bench-cost bench-front fuzz simulate-cluster audit clean
+.PHONY: serve test check install demo monitoring bench-flows bench-cost bench-front chaos fuzz simulate-cluster audit clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
@@ -22,7 +22,7 @@ check: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
-	$(PY) -m pytest -m "not ray and not ladder and not slow"
+	$(PY) -m pytest -n 2 -m "not ray and not ladder and not slow"
 
 demo: install
 	$(VENV)/bin/stepdown demo
@@ -40,6 +40,10 @@ bench-cost: install
 bench-front: install
 	$(PY) -m benchmarks.front
 	$(PY) -m benchmarks.decide
+
+# MINUTES of faults at random while CLIENTS ask; LADDER is echo or pocket
+chaos: install
+	$(PY) -m benchmarks.chaos --minutes $(or $(MINUTES),20) --clients $(or $(CLIENTS),32) --config $(or $(LADDER),echo)
 
 # CASES generated requests at the wire parser, the flows and the endpoint
 fuzz: install

@@ -190,15 +190,27 @@ def page_agrees(url: str, key: str, ledger: dict[str, float]) -> dict[str, Any]:
     return {"check": "/costs.json", "ledger": ledger, "page": told, "holds": same and near}
 
 
-def provisioned(url: str, key: str) -> dict[str, Any]:
-    """Busy and idle time of all requests, and what nobody used, against what was held."""
+def provisioned(url: str, key: str, engine: Engine) -> dict[str, Any]:
+    """What requests, and nobody, were charged on the page against the windows that the ledger holds, by tier and in all."""
+    from deployments.schema import calls, windows
+
     page = httpx.get(url.replace("/v1", "/costs.json"), headers={"authorization": f"Bearer {key}"}, timeout=60).json()
-    gpu = page["gpu"]
-    parts = sum(value for name, value in gpu.items() if name.endswith("_s") and name != "provisioned_s")
-    usd = sum(value for name, value in gpu.items() if name.endswith("_usd") and name != "provisioned_usd")
-    holds = abs(parts - gpu["provisioned_s"]) <= 0.01 * gpu["provisioned_s"]
-    holds = holds and abs(usd - gpu["provisioned_usd"]) <= 0.01 * gpu["provisioned_usd"] and gpu["provisioned_s"] > 0
-    return {"check": "provisioned time", **gpu, "holds": holds}
+    of = windows.c
+    seconds = of.seconds * of.replicas * of.accelerators
+    query = select(of.tier, func.sum(seconds), func.sum(seconds * of.usd_per_accelerator_hour / 3600)).group_by(of.tier)
+    with engine.connect() as connection:
+        held = {tier: (float(s), float(usd)) for tier, s, usd in connection.execute(query)}
+        busy = connection.execute(select(func.sum(calls.c.busy_s), func.count().filter(calls.c.busy_s.is_(None)))).one()
+    charged = {row["tier"]: (charge(row, "_s"), charge(row, "_usd")) for row in page["by"]["tier"] if row["tier"] in held}
+    off = [abs(a - b) / b for tier in held for a, b in zip(charged[tier], held[tier], strict=True)]
+    told = {name: page["gpu"][name] for name in page["gpu"]}
+    return {"check": "provisioned time", "held_s": sum(s for s, _ in held.values()), "off_by_at_most": max(off), "page": told,
+            "busy_of_calls_s": float(busy[0]), "calls_without_reading": busy[1], "holds": max(off) <= 0.01}  # fmt: skip
+
+
+def charge(row: dict[str, Any], unit: str) -> float:
+    """Busy, idle and nobody's, less what was measured beyond what was held."""
+    return sum(float(row[f"{part}{unit}"]) for part in ("busy", "idle", "nobody", "over") if f"{part}{unit}" in row)
 
 
 def prometheus_agrees(prometheus: str, ledger: dict[str, float]) -> dict[str, Any]:
@@ -274,7 +286,7 @@ def main(n: int, at_once: int, kills: int, seed: int) -> None:
             ledger = totals(engine)
             say(page_agrees(url, key, ledger))
             say(prometheus_agrees(prometheus, ledger))
-            say(provisioned(url, key))
+            say(provisioned(url, key, engine))
             say(panels(prometheus))
             engine.dispose()
     print(json.dumps({"benchmark": "cost", "holds": all(line["holds"] for line in lines)}))
