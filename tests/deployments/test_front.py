@@ -31,7 +31,8 @@ def test_it_binds_every_interface_so_it_needs_keys(front, door, fast):
 def test_two_servers_do_not_share_files_or_ports():
     one, other = (environment(config("fast"), Door(stored=1)) for _ in range(2))
     assert {name.removeprefix("RAY_SERVE_") for name in one if one[name] == other[name]} == {
-        "ENABLE_HA_PROXY", "THROUGHPUT_OPTIMIZED", "HAPROXY_MAXCONN", "HAPROXY_TIMEOUT_CLIENT_S"
+        "ENABLE_HA_PROXY", "THROUGHPUT_OPTIMIZED", "HAPROXY_MAXCONN", "HAPROXY_TIMEOUT_CLIENT_S",
+        "DIRECT_INGRESS_MIN_DRAINING_PERIOD_S",
     }  # fmt: skip
 
 

