@@ -38,7 +38,7 @@ def keys() -> None:
 @click.option("--tpm", type=int, help="Tokens a minute, prompt and answer together.")
 @click.option("--usd-day", type=float, help="Budget of a day (UTC) in USD.")
 @click.option("--usd-month", type=float, help="Budget of a month (UTC) in USD.")
-@click.option("--rights", type=Names(), default="", help=f"What it may see besides: {', '.join(RIGHTS)} (the page /costs).")
+@click.option("--rights", type=Names(), default="", help=f"What it may besides: {', '.join(RIGHTS)}.")
 @CONFIG
 def create(
     name: str, tiers: frozenset[str] | None, targets: frozenset[str] | None, rpm: int | None, tpm: int | None,

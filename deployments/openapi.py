@@ -148,6 +148,12 @@ PATHS: Schema = {
         parameters=[{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
     ),
     "/v1/status": reading("The ladder, the targets, and what is promised", {"type": "object", "required": ["tiers", "target"]}),
+    "/v1/admin/reload": {
+        "post": {
+            "summary": "Read routing, escalation, delegation and the artefact again; needs a key with the right admin",
+            "responses": responses({"type": "object", "required": ["at", "times", "needs_restart"]}, "They are in use"),
+        }
+    },
     "/v1/chat/completions": asking("Answer a chat from the cheapest tier that is capable of it", ref("Chat"), ref("Answer")),
     "/v1/completions": asking("Answer a prompt", ref("Text"), ref("Answer")),
     "/v1/decision": asking("Decide without answering", {"anyOf": [ref("Chat"), ref("Text")]}, ref("Decision"), streams=False),
