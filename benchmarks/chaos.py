@@ -26,7 +26,6 @@ from benchmarks.chaos_ladders import LADDERS, Ladder
 from benchmarks.cost import Seen, rows_once, usage_of
 
 TRIES, AGAIN_S = 3, 0.5  # as the openai client's defaults
-KILL_S = 20.0  # a kill explains cuts that began before it, and those of so many seconds after it
 LEAVES = 0.03  # share of the clients that go in the middle
 
 

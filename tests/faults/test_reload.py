@@ -202,3 +202,16 @@ def test_a_retired_certificate_is_not_brought_back_by_reading_it_again(file):
     asyncio.run(made.reloader.from_file())
     assert made.ingress.router is not made.router
     assert made.ingress.router.flows.promises.states[target] == "retired"
+
+
+def test_a_replica_that_serve_sends_bad_settings_keeps_the_old_ones_and_is_not_taken_for_ill(tmp_path, monkeypatch):
+    """`user_config`, as Serve sends it; first at the start, then at every change."""
+    from deployments.app import ServedIngress
+
+    file = tmp_path / "ladder.yaml"
+    write(file, ledger={"url": f"sqlite:///{tmp_path / 'ledger.db'}"})
+    made = ServedIngress(load_config(file).model_dump(mode="json"), "", True, {}, str(file))
+    for target, used in ((1.0, 1.0), ("no such", 1.0), (0.5, 0.5)):
+        asyncio.run(made.reconfigure({"routing": {"artefact": str(ARTEFACT), "target": target}}))
+        assert made.router.config.routing.target == used
+    assert made.reloader.told["error"] is None and made.reloader.times == 2
