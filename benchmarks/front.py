@@ -84,7 +84,7 @@ def both(name: str, port: int) -> Iterator[tuple[str, str]]:
     from deployments.app import Args, build
     from router.config import load_config
 
-    ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    ray.init(num_cpus=8, log_to_driver=False, logging_level="ERROR", include_dashboard=False)  # what stock wants
     try:
         serve.start(http_options={"host": "0.0.0.0", "port": port})
         serve.run(build(Args(config=name)), name="stepdown", route_prefix="/")
