@@ -45,6 +45,7 @@ def serve(
     listen(stop)  # Ray has put a handler of its own in the place of ours, which ends this process and leaves its children
     try:
         if run(application(loaded, opened.key_hash, opened.insecure, placed_file(config)), loaded, stop):
+            boards(started)
             click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started))
             stop.wait()
             click.echo(f"stopping: answers under way have {loaded.server.drain_s:g} s to end ...")
@@ -56,6 +57,17 @@ def listen(stop: threading.Event) -> None:
     """Ctrl-C and SIGTERM mean stop, also where a background shell had them ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+
+
+def boards(started: bool) -> None:
+    """Put the cost boards where the Grafana of a Ray that was started here finds them: Ray wrote its own anew."""
+    from deployments import dashboard
+
+    if started:
+        try:
+            dashboard.install(dashboard.ray_folder())
+        except OSError as error:
+            click.echo(f"the Grafana boards could not be written ({error.strerror}); stepdown dashboard install does it later")
 
 
 def with_address(config: Config, host: str | None, port: int | None) -> Config:
