@@ -21,7 +21,7 @@ def dashboard() -> None:
 @dashboard.command()
 @click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=None, help=WHERE)
 def install(folder: Path | None) -> None:
-    """Write the boards where Grafana finds them. Run it again after each start of Ray, which writes its own boards anew."""
+    """Write the boards where Grafana finds them. `stepdown serve` does it where it starts Ray."""
     where = folder or made.ray_folder()
     if folder is None and not where.exists():
         raise click.ClickException(f"{where} is not there: start Ray first (stepdown serve), or give --dir")
