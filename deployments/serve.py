@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import click
+import httpx
 
 from deployments.app import APP, application, check, placed_file
 from deployments.door import Door, door, with_first_key
@@ -18,6 +19,8 @@ from deployments.front import environment, holder, is_fast
 from deployments.leftovers import end, groups_below
 from router.config import Config, load_config
 from router.errors import BadInput
+
+DOOR_S = 60.0
 
 
 @click.command()
@@ -135,7 +138,21 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
             shown = now
     if failed:
         raise BadInput(f"the ladder did not start: {failed[0]}\n{messages()}")
-    return not stop.is_set()
+    return not stop.is_set() and answers(config, stop)
+
+
+def answers(config: Config, stop: threading.Event) -> bool:
+    """Wait for the front door, which opens a little after the ladder is up. Raises BadInput where it stays shut."""
+    host = "127.0.0.1" if config.server.host in ("0.0.0.0", "::") else config.server.host.strip("[]")
+    until = time.monotonic() + DOOR_S
+    while time.monotonic() < until:
+        with suppress(httpx.HTTPError):
+            at = f"[{host}]" if ":" in host else host
+            if httpx.get(f"http://{at}:{config.server.port}/healthz", timeout=5).status_code == 200:
+                return True
+        if stop.wait(0.1):
+            return False
+    raise BadInput(f"the ladder is up, but nothing answers on {host}:{config.server.port} after {DOOR_S:g} s")
 
 
 def progress() -> str:
