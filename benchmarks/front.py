@@ -95,13 +95,20 @@ def both(name: str, port: int) -> Iterator[tuple[str, str]]:
         ray.shutdown()
 
 
-def tier_of(url: str, body: dict[str, Any]) -> str:
-    """Where `auto` sends it, which must be one plain call to be comparable."""
+def plain_request(url: str) -> tuple[dict[str, Any], str]:
+    """A request for one token that `auto` answers by one plain call, and its tier: only that can be compared with stock."""
     import httpx
 
-    headers = {"authorization": f"Bearer {KEY}"}
-    answer = httpx.post(f"{url}/chat/completions", json=body, headers=headers, timeout=60).raise_for_status()
-    return str(answer.headers["x-stepdown-tier"])
+    from deployments.pocket.tasks import fresh
+
+    with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, timeout=60) as client:
+        for task in fresh("single", 300, 6):
+            message = {"role": "user", "content": task.prompt}
+            body = {"model": "auto", "messages": [message], "max_tokens": 1, "temperature": 0}
+            answer = client.post(f"{url}/chat/completions", json=body).raise_for_status()
+            if "x-stepdown-calls" not in answer.headers:
+                return body, str(answer.headers["x-stepdown-tier"])
+    raise SystemExit("auto looks at the first answer of each of 300 prompts: nothing to compare")
 
 
 def in_turn(ours: Callable[[], Load], theirs: Callable[[], Load], rounds: int) -> tuple[list[Load], list[Load]]:
@@ -125,8 +132,7 @@ def compared(scenario: str, ours: list[Load], theirs: list[Load], **more: Any) -
 
 
 def one_token(ours: str, theirs: str, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
-    body = {"model": "auto", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 1, "temperature": 0}
-    tier = tier_of(ours, body)
+    body, tier = plain_request(ours)
     for connections in (1, 16, 64):
         mine, stocks = in_turn(
             lambda n=connections: wrk(f"{ours}/chat/completions", body, n, seconds),
