@@ -26,8 +26,8 @@ from router.errors import (
     StepdownError,
     TierFailed,
     TooLarge,
-    TooSlow,
     ToolNameConflict,
+    TooSlow,
     UnknownModel,
     WrongMethod,
 )
