@@ -46,6 +46,7 @@ def serve(
     listen(stop)
     started = start_ray(dashboard_port, environment(loaded, opened))
     listen(stop)  # Ray has put a handler of its own in the place of ours, which ends this process and leaves its children
+    check_free(started)
     try:
         if run(application(loaded, opened.key_hash, opened.insecure, placed_file(config)), loaded, stop):
             boards(started)
@@ -92,7 +93,7 @@ def check_port(config: Config) -> None:
 
 
 def start_ray(dashboard_port: int, variables: Mapping[str, str]) -> bool:
-    """Join the cluster that RAY_ADDRESS names or that runs here, else start one. True: started here.
+    """Join the cluster that RAY_ADDRESS names or that runs here, else (or where it is `local`) start one. True: started here.
 
     variables: of the environment that a Ray started here gives to its processes.
     """
@@ -101,18 +102,38 @@ def start_ray(dashboard_port: int, variables: Mapping[str, str]) -> bool:
     for name in ("ray", "ray.serve", "ray.llm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "serve"}
-    try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
+    if os.environ.get("RAY_ADDRESS") == "local":
+        del os.environ["RAY_ADDRESS"]  # or each process of that Ray would start one of its own
+    elif joined(quiet):
         click.echo("joined the Ray cluster that runs already")
         return False
-    except ConnectionError:
-        if "RAY_ADDRESS" in os.environ:
-            where = os.environ["RAY_ADDRESS"]
-            raise BadInput(f"RAY_ADDRESS is {where}, where no Ray cluster answers; unset it, or start one") from None
     click.echo("starting Ray ...")
     os.environ.update(variables)
     ray.init(include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=dashboard_port, **quiet)
     return True
+
+
+def joined(quiet: Mapping[str, Any]) -> bool:
+    """Raises BadInput where a cluster was named and does not answer."""
+    import ray
+
+    where = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=where or "auto", **quiet)
+        return True
+    except ConnectionError:
+        if where:
+            message = f"RAY_ADDRESS is {where}, where no Ray cluster answers; unset it, or start one"
+            raise BadInput(message) from None
+        return False
+
+
+def check_free(started: bool) -> None:
+    """Raises BadInput where the cluster serves a Stepdown already: this one would take its place and miss its port."""
+    from ray import serve as ray_serve
+
+    if not started and APP in ray_serve.status().applications:
+        raise BadInput("this Ray cluster serves a Stepdown already; stop it, or give this one its own Ray: RAY_ADDRESS=local")
 
 
 def run(app: Any, config: Config, stop: threading.Event) -> bool:

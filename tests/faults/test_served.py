@@ -1,11 +1,9 @@
-"""The faults that need the whole command on a real Ray: processes that are killed, and a server that is stopped."""
+"""The faults that need the whole command on a real Ray: processes that are killed."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import httpx
@@ -14,8 +12,7 @@ import pytest
 import yaml
 
 from benchmarks.chaos_faults import below
-from deployments.background import free_port, served, wait_until_ready
-from deployments.leftovers import end, groups_below, left
+from deployments.background import free_port, served
 
 pytestmark = pytest.mark.ray
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
@@ -91,46 +88,9 @@ def test_every_replica_reloads_when_the_file_changes(running):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_path, number):
-    file, port = write(tmp_path / "echo.yaml"), free_port()
-    env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "router", "serve", str(file), "--dashboard-port", str(free_port())]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    got: list[str] = []
-
-    def stream() -> None:
-        body = {"model": "small", "stream": True, "messages": [{"role": "user", "content": "word " * 100}]}
-        headers = {"authorization": "Bearer right"}
-        url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        with httpx.stream("POST", url, headers=headers, json=body, timeout=60) as answer:
-            got.extend(line for line in answer.iter_lines() if line)
-
-    try:
-        wait_until_ready(process, 240)
-        groups = groups_below(process.pid)
-        reader = threading.Thread(target=stream)
-        reader.start()
-        time.sleep(1.5)
-        process.send_signal(number)
-        said = process.communicate(timeout=120)[0]
-        reader.join(60)
-        assert process.returncode == 0, said
-        assert got[-1] == "data: [DONE]" and json.loads(got[-2][6:])["usage"]["completion_tokens"] == 101
-        assert "Traceback" not in said and not left(groups)
-    finally:
-        if process.poll() is None:
-            process.kill()
-
-
-def test_a_child_that_outlives_its_replica_is_ended():
-    """As vLLM's worker does: its parent, the leader of its group, is killed."""
-    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
-    leader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert leader.stdout is not None
-    assert int(leader.stdout.readline())
-    groups = groups_below(os.getpid()) & {leader.pid}
-    leader.kill()
-    leader.wait()
-    assert left(groups) == {leader.pid}
-    assert end(groups, wait_s=0.3) == set() and not left(groups)  # asking it was enough
+def test_a_second_server_does_not_take_the_place_of_the_first(running):
+    client, file = running
+    command = [sys.executable, "-m", "router", "serve", str(file), "--port", str(free_port()), "--api-key", "other"]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert second.returncode == 2 and "serves a Stepdown already" in second.stderr
+    ask(client, 1)
