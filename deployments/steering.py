@@ -78,4 +78,7 @@ class Balancer:
             self.seen[tier.name] = Seen(load, watched.finished, rate)
 
     def capacity(self, tier: Tier, watched: Watched) -> float:
-        return watched.count * tier.max_ongoing / self.ingresses if isinstance(tier, VllmTier) else PLENTY
+        """A tier of which no replica was seen counts as whole: it may have come up since, and if not it fails by itself."""
+        if not isinstance(tier, VllmTier):
+            return PLENTY
+        return (watched.count or tier.replicas) * tier.max_ongoing / self.ingresses
