@@ -6,6 +6,7 @@ for. So it stands only where keys are asked for; `server.front: plain` gives Ray
 
 import math
 import os
+import random
 import resource
 import socket
 import tempfile
@@ -16,15 +17,21 @@ from pathlib import Path
 
 from deployments.door import Door
 from router.config import Config
+from router.errors import BadInput
 
+# Ray's workers take 10002 to 19999, Serve's replicas 30000 to 31000 and 40000 to 41000, the kernel 32768 to 60999.
+PORTS = range(20_000, 30_000)
 LISTENING = "0A"  # the state's number in /proc/net/tcp
 CONNECTIONS, FILES = 20_000, 2.5  # at most; file descriptors that each needs: both ends, and a share of the pipes between
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that is free, and that nobody is given by chance until it is used: outside the ranges of the kernel and of Ray."""
+    for port in random.sample(PORTS, 200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise BadInput(f"no free port from {PORTS[0]} to {PORTS[-1]}; end what holds them")
 
 
 def is_fast(config: Config, door: Door) -> bool:

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from deployments.door import Door
-from deployments.front import environment, holder, is_fast
+from deployments.front import environment, free_port, holder, is_fast
 from deployments.serve import check_port
 from router.config import load_config
 from router.errors import BadInput
@@ -47,3 +47,8 @@ def test_a_port_that_is_taken_is_named_with_who_holds_it():
         with pytest.raises(BadInput, match=f"process {os.getpid()}.*give --port"):
             check_port(busy)
     assert holder(port) == ""
+
+
+def test_ports_that_are_used_later_are_not_those_that_others_are_given_meanwhile():
+    found = {free_port() for _ in range(50)}
+    assert all(20_000 <= port < 30_000 for port in found) and len(found) > 10
