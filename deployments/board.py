@@ -171,7 +171,7 @@ CALLS = Row("Calls to tiers", (
           ((rate("calls", "tier", "outcome"), "{{tier}}: {{outcome}}"),), stacked=True),
     Panel("Tokens", "Tokens a second; cached ones are among the input.", TOKENS_S,
           ((rate("input_tokens", "tier"), "input {{tier}}"), (rate("output_tokens", "tier"), "output {{tier}}"),
-           (rate("cached_tokens", "tier"), "cached {{tier}}"))),
+           (rate("cached_tokens", "tier"), "cached {{tier}}")), empty="no prompt was in a prefix cache yet"),
     Panel("First token", "Seconds from the call to the tier's first token.", SECONDS,
           ((quantile(0.5, "first_token_seconds", "tier"), "p50 {{tier}}"),
            (quantile(0.99, "first_token_seconds", "tier"), "p99 {{tier}}")), empty=NOT_STREAMED),
