@@ -65,6 +65,18 @@ def connections() -> int:
     return CONNECTIONS if hard == resource.RLIM_INFINITY else max(100, min(CONNECTIONS, int((hard - 200) / FILES)))
 
 
+def check_port(host: str, port: int) -> None:
+    """Raises BadInput when somebody else listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError as error:
+            found = f"{error.strerror}{holder(port)}"
+            raise BadInput(f"cannot listen on {host}:{port}: {found}; stop what listens there, or give --port") from None
+
+
 def holder(port: int) -> str:
     """Who listens on a port of this machine, as ` (haproxy, process 123)`; empty where that cannot be seen."""
     sockets = {f"socket:[{inode}]" for inode in inodes_of(port)}

@@ -3,7 +3,6 @@
 import math
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import httpx
 
 from deployments.dashboard import expressions, ray_temp
 from deployments.database import state_folder
-from deployments.front import holder
+from deployments.front import check_port
 from router.errors import BadInput
 
 DISCOVERY = "prom_metrics_service_discovery.json"  # Ray writes it and keeps it up to date
@@ -76,7 +75,7 @@ def prometheus(port: int, folder: Path, discovery: Path, every_s: float = 10.0) 
     program = shutil.which("prometheus")
     if program is None:
         raise BadInput(MISSING)
-    check_port(port)  # what holds it may be a Prometheus, which would answer for ours
+    check_port("127.0.0.1", port)  # what holds it may be a Prometheus, which would answer for ours
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "prometheus.yml"
     settings.write_text(SETTINGS.format(discovery=quoted(discovery), every_s=every_s), "utf-8")
@@ -97,17 +96,6 @@ def prometheus(port: int, folder: Path, discovery: Path, every_s: float = 10.0) 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def check_port(port: int) -> None:
-    """Raises BadInput when somebody else listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-            probe.listen()
-        except OSError as error:
-            raise BadInput(f"Prometheus cannot have port {port}: {error.strerror}{holder(port)}; give --port") from None
 
 
 def quoted(path: Path) -> str:

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import httpx
 
 from deployments.app import APP, application, check, placed_file
 from deployments.door import Door, door, with_first_key
-from deployments.front import environment, holder, is_fast
+from deployments.front import check_port, environment, is_fast
 from deployments.leftovers import end, groups_below
 from router.config import Config, load_config
 from router.errors import BadInput
@@ -40,7 +39,7 @@ def serve(
     """
     loaded = with_address(load_config(config), host, port)
     check(loaded)  # a configuration that is wrong stops here, before Ray starts
-    check_port(loaded)
+    check_port(loaded.server.host, loaded.server.port)
     opened = door(loaded, api_key, no_keys, insecure)
     stop = threading.Event()
     listen(stop)
@@ -77,19 +76,6 @@ def boards(started: bool) -> None:
 def with_address(config: Config, host: str | None, port: int | None) -> Config:
     given = {name: value for name, value in (("host", host), ("port", port)) if value}
     return config.model_copy(update={"server": config.server.model_copy(update=given)})
-
-
-def check_port(config: Config) -> None:
-    """Raises BadInput when somebody else listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.server.host, config.server.port))
-            probe.listen()
-        except OSError as error:
-            where = f"{config.server.host}:{config.server.port}"
-            found = f"{error.strerror}{holder(config.server.port)}"
-            raise BadInput(f"cannot listen on {where}: {found}; stop what listens there, or give --port") from None
 
 
 def start_ray(dashboard_port: int, variables: Mapping[str, str]) -> bool:
