@@ -36,7 +36,6 @@ from router.config import VllmTier
 from router.engine import Router
 from router.errors import (
     BadConfig,
-    BadKey,
     BadRequest,
     DeadlineExceeded,
     NotFound,
@@ -61,11 +60,9 @@ log = logging.getLogger("stepdown")
 def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
     """OpenAI's error body; anything we did not expect says no more than that. shown: headers besides."""
     known = error if isinstance(error, RequestFailed) else RequestFailed("internal error; the server's log has more")
-    headers = {"retry-after": f"{known.retry_after_s:.0f}"} if known.retry_after_s else {}
+    headers = known.headers()
     if isinstance(known, TooLarge | TooSlow):  # what is still to come of the body is not read
         headers["connection"] = "close"
-    if isinstance(known, BadKey):
-        headers["www-authenticate"] = "Bearer"
     return JSONResponse(known.body(), known.status, headers | dict(shown or {}))
 
 

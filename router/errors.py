@@ -69,6 +69,10 @@ class RequestFailed(StepdownError):
         error = {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
         return {"error": error}
 
+    def headers(self) -> dict[str, str]:
+        """What goes with the body."""
+        return {"retry-after": f"{self.retry_after_s:.0f}"} if self.retry_after_s else {}
+
 
 class BadRequest(RequestFailed):
     """What the client sent cannot be read or used."""
@@ -117,6 +121,10 @@ class BadKey(RequestFailed):
 
     def __init__(self) -> None:
         super().__init__("send the API key that `stepdown serve` printed: Authorization: Bearer KEY")
+
+    def headers(self) -> dict[str, str]:
+        """How to authenticate."""
+        return super().headers() | {"www-authenticate": "Bearer"}
 
 
 class NotAllowed(RequestFailed):

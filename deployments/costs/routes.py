@@ -18,7 +18,7 @@ from deployments.costs.decisions import recent, trace
 from deployments.costs.interval import asked_for
 from deployments.costs.report import BY, report
 from router.config import Config
-from router.errors import BadKey, BadRequest, LedgerDown, NotFound, RequestFailed
+from router.errors import BadRequest, LedgerDown, NotFound, RequestFailed
 
 PAGE = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", "": "text/plain"}
@@ -126,10 +126,7 @@ def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 def refused(error: RequestFailed) -> Response:
     """OpenAI's error body, as the rest of the endpoint."""
-    headers = {"retry-after": f"{error.retry_after_s:.0f}"} if error.retry_after_s else {}
-    if isinstance(error, BadKey):
-        headers["www-authenticate"] = "Bearer"
-    return answer(error.body(), error.status, headers)
+    return answer(error.body(), error.status, error.headers())
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------
