@@ -77,23 +77,29 @@ class Spool:
 
     def waiting(self) -> list[Path]:
         """Files that may be drained, those of other processes too, as far as nobody holds them; oldest first."""
-        mine = self.file and self.file[0]
-        found = [path for path in self.folder.glob(FILES) if path != mine]
+        with self.lock:  # a file that `append` has made and not yet called ours is no other's
+            mine = self.file and self.file[0]
+            found = [path for path in self.folder.glob(FILES) if path != mine]
         gone = self.held.keys() - {*found, mine}
         for path in gone:
             self.held.pop(path, None)
         return sorted(found, key=age)
 
     def drain(self, path: Path, save: Callable[[Rows], None], refuse: Callable[[bytes, str], None]) -> bool:
-        """Hand all its rows to `save`, and lines that are none to `refuse`, then remove it. False: somebody holds it."""
+        """Hand all its rows to `save`, and lines that are none to `refuse`, then remove it, unless somebody holds it.
+
+        True: rows were saved. An empty file is no sign that the database answers.
+        """
+        saved = False
         with locked(path) as file:
             if file is None:
                 return False
             for rows in batches(file, refuse):
                 save(rows)
+                saved = True
             path.unlink(missing_ok=True)
         self.held.pop(path, None)
-        return True
+        return saved
 
 
 def age(path: Path) -> float:

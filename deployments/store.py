@@ -159,7 +159,7 @@ class Store:
             return False
 
     def drain(self) -> int:
-        """How many files were emptied."""
+        """Of how many files rows were saved."""
         return sum(self.spool.drain(path, self.save, self.refuse_line) for path in self.spool.waiting())
 
     def refuse_line(self, line: bytes, why: str) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from made import trace
 
 from deployments.rows import Rows, from_line, from_trace
 from deployments.spool import Spool, SpoolFull
+from deployments.store import Store
+from router.config import Ledger as Settings
 
 
 def never(line: bytes, why: str) -> None:
@@ -118,3 +121,18 @@ def test_texts_in_the_spool_are_for_its_user_only(tmp_path: Path) -> None:
     spool = spooled(tmp_path / "spool", "a")
     assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
     assert [path.stat().st_mode & 0o777 for path in spool.folder.iterdir()] == [0o600]
+
+
+def test_a_file_that_is_just_made_is_no_sign_that_the_database_is_back(tmp_path: Path) -> None:
+    store = Store(Settings(url=f"sqlite:///{tmp_path}/ledger.db"))
+    store.start()
+    store.spool.folder.mkdir(exist_ok=True)
+    (store.spool.folder / "rows-1-new.jsonl").touch()
+    holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    store.fell(OSError("locked"))
+    assert not store.recover() and store.state == "spooling"
+    holder.execute("ROLLBACK")
+    assert store.recover() and store.state == "ok"
+    holder.close()
+    store.engine.dispose()
