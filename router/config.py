@@ -198,7 +198,7 @@ def describe(path: Path, error: ValidationError) -> str:
         given = "" if isinstance(found["input"], dict | list | Config) else f"; found {found['input']!r}"
         what = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
-            what = "no such setting; remove it or correct its spelling (router/config.py and router/rungs.py explain every setting)"
+            what = "no such setting; remove it or correct its spelling (router/config.py and rungs.py explain every setting)"
         lines.append(f"{path}: {key}: {what}{given}")
     return "\n".join(lines)
 

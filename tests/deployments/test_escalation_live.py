@@ -150,7 +150,7 @@ def test_with_every_tier_down_the_client_gets_503(stream):
 
 
 def test_a_long_wait_is_kept_open_by_comments_that_clients_do_not_see(monkeypatch):
-    monkeypatch.setattr("deployments.ingress.HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("deployments.answering.HEARTBEAT_S", 0.1)
     import httpx
 
     made = tiers(small=Said("late", wait_s=0.35))

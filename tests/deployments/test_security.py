@@ -174,12 +174,12 @@ def test_more_than_the_limit_is_not_read():
 
 def test_a_fault_of_ours_says_nothing_of_our_insides(monkeypatch):
     broken = app()
-    from deployments.ingress import Ingress
+    from deployments.answering import Answering
 
     async def fails(self, *_):
         raise ValueError("/srv/secret/path at line 7")
 
-    monkeypatch.setattr(Ingress, "answer", fails)
+    monkeypatch.setattr(Answering, "answer", fails)
     with TestClient(broken, headers={"authorization": f"Bearer {KEY}"}, raise_server_exceptions=False) as made:
         answer = made.post("/v1/chat/completions", json=CHAT)
     assert answer.status_code == 500 and "secret" not in answer.text and "Traceback" not in answer.text
