@@ -14,42 +14,22 @@ from dataclasses import replace
 from typing import Any
 
 from router import briefs, checks, gates, plans, server_tools
-from router.blocks import Sheet, first_words, offload
+from router.blocks import offload
 from router.budget import Budget, Memory, Rung
 from router.cascade import WHOLE
 from router.config import Delegation
-from router.delegation import Errand
+from router.delegate_call import arguments, function, is_object
+from router.desk import Accept, Desk, failure
+from router.errand import Errand
 from router.errors import BadPlan, BudgetExceeded, DeadlineExceeded
 from router.gates import Considered, Route, State
 from router.plans import Job, Plan
 from router.server_tools import DELEGATE, Limits
-from router.splice import neutralise
 from router.types import Call, Commit, End, Fail, Flow, Reply, Say, Step
-from router.work import Accept, Desk, Work, failure
+from router.work import Work
 
-TEACHES = """Hand parts of this request to smaller, cheaper models, which work side by side; their results are this tool's result.
-It pays where the work falls into independent parts: one question about many items, files or sections; texts too long to read \
-at once; many or long pieces to write. It costs more than it saves for a chain of steps that build on each other, for one \
-question about one text, and for whatever you can answer in a few sentences: do those yourself.
-A subtask: "prompt" (all that its worker is told: what to do, in which form; it sees nothing of this chat), "context" (texts by \
-handle, or results of subtasks by id, that it is shown), "each" (a handle: a worker for every part of that text), "depends_on", \
-"kind", "difficulty", "output_fields", "max_tokens". Leave out what is not needed. Subtasks are t1, t2, ... in order. Beside \
-"plan" you may give "answer": the whole answer to the user with {{t1}} where a result stands in it unchanged."""
-HANDLES = "\nHandles of this request's long texts, c1.3 for a part and c1.2-5 for several:"
-NO_HANDLES = "\nThis request has no handles: put into each prompt all that its worker needs."
 LEAST_TOKENS = 64  # of an answer, for a turn to be worth its price
 SPLICE = "write {{t1}} in your answer to put in the result of t1 unchanged; an id used twice means its latest result"
-
-
-def function(sheet: Sheet, max_subtasks: int, strict: bool, special: Sequence[str] = ()) -> dict[str, Any]:
-    """`stepdown_delegate` as the tier sees it."""
-    blocks = sheet.blocks.values()
-    lines = [
-        f"{b.id}: {len(b.cut.parts)} parts ({b.cut.kind}), {b.tokens} tokens, begins: {first_words('', b.text)}" for b in blocks
-    ]
-    told = "\n".join([TEACHES + HANDLES, *lines]) if lines else TEACHES + NO_HANDLES
-    made = {"name": DELEGATE, "description": neutralise(told, special), "parameters": plans.plan_schema(max_subtasks)}
-    return {"type": "function", "function": made | ({"strict": True} if strict else {})}
 
 
 def tool_mode(
@@ -301,22 +281,3 @@ class ToolErrand(Errand):
             ("escalated", sum(node.upward for node in nodes)),
         ):
             self.told[what] = self.told.get(what, 0) + n
-
-
-def arguments(call: Mapping[str, Any]) -> str:
-    """What the tier wrote. Some parsers give an object, or the list of subtasks as a text."""
-    wrote = call["function"].get("arguments")
-    try:
-        read = json.loads(wrote) if isinstance(wrote, str) else wrote
-        if isinstance(read, dict) and isinstance(read.get("plan"), str):
-            return json.dumps(read | {"plan": json.loads(read["plan"])})
-    except (ValueError, RecursionError):
-        pass
-    return wrote if isinstance(wrote, str) else json.dumps(wrote)
-
-
-def is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False

@@ -8,145 +8,31 @@
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
-
-from jsonschema import Draft202012Validator
 
 from classifiers.parts import asks
 from router import briefs, plans
 from router.blocks import Sheet, neutral
-from router.budget import Budget, Memory, Rung, rung_of
-from router.config import Delegation
-from router.errors import NoReplica, RequestFailed
-from router.gates import Route
+from router.budget import Rung, rung_of
+from router.desk import Desk, failure, structured, way_asked, way_of
 from router.plans import Job, Subtask
+from router.results import Brief, Node, Results, as_text, quoted, read_result
 from router.splice import inert, neutralise
 from router.types import Call, Reply
 
-Accept = Callable[[str, str, Reply], str | None]
-"""(tier, what the worker was told, its reply) -> None if it is good, else why it should go up"""
-FORMATS = ("json_schema", "structured_outputs", "prompt")  # ways to ask for JSON, the best first
 AGAIN = 0.7  # temperature of a second try: at 0 the same wrong answer would come again
 LEAST_ROOM = 64  # tokens that a window must leave for an answer, if as many are wanted
 SAME_TIER = {"schema_invalid", "truncated", "empty", "timeout", "backend_error"}  # mended by asking once again
 UPWARD = SAME_TIER | {"too_hard", "not_grounded", "request_refused"}
-DONE = ("ok", "insufficient_context", "failed", "skipped")
 
 
-@dataclass(slots=True)
-class Desk:
-    """What all steps of one request share, and its books."""
-
-    body: Mapping[str, Any]
-    ladder: Sequence[Rung]
-    settings: Delegation
-    route: Route
-    accept: Accept
-    memory: Memory
-    budget: Budget
-    special: Sequence[str] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
-    """added to the body of every worker, such as a wish for log-probabilities"""
-    now_s: float = 0.0
-    """seconds since the request, as far as replies told"""
-    outcomes: dict[str, str] = field(default_factory=dict)
-    """of replies, not yet said"""
-    used: set[str] = field(default_factory=set)
-    """ids of calls"""
-
-    @property
-    def top(self) -> Rung:
-        return self.ladder[-1]
-
-    @property
-    def work_until_s(self) -> float:
-        """When the final call must begin."""
-        return self.settings.deadline_s * (1 - self.settings.final_reserve)
-
-    def above(self, tier: str) -> Rung | None:
-        i = self.ladder.index(rung_of(self.ladder, tier)) + 1
-        return self.ladder[i] if i < len(self.ladder) else None
-
-    def name(self, wanted: str) -> str:
-        """An id for a call that no other has."""
-        n, name = 1, wanted
-        while name in self.used:
-            n += 1
-            name = f"{wanted}-{n}"
-        self.used.add(name)
-        return name
-
-    def pay(self, reply: Reply) -> None:
-        """Book what a call cost. One that failed says nothing: what was set aside for it counts as spent."""
-        if reply.error is not None and not reply.usage.input_tokens:
-            self.budget.forfeit(reply.call.id)
-        else:
-            self.budget.commit(reply.call.id, rung_of(self.ladder, reply.call.tier).paid(reply.usage))
-
-
-@dataclass(frozen=True, slots=True)
-class Brief:
-    """What a job's worker is told."""
-
-    text: str
-    source: str
-    """the texts that evidence must quote"""
-    schema: Mapping[str, Any] | None
-    grounded: bool
-
-
-@dataclass(slots=True)
-class Node:
-    """A job and how far it is."""
-
-    job: Job
-    status: str = "pending"
-    code: str = ""
-    tier: str = ""
-    max_tokens: int = 0
-    brief: Brief | None = None
-    call: str = ""
-    calls: int = 0
-    tokens: int = 0
-    """output tokens of its last answer"""
-    again: bool = False
-    """was asked a second time at the same tier"""
-    temperature: float = 0.0
-    problem: str = ""
-    """what was wrong with its last answer"""
-    rose: bool = False
-    """went up for a failure"""
-    upward: int = 0
-    twin: "Node | None" = None
-    """the job that asks the very same; its result is shared"""
-    text: str = ""
-    data: Any = None
-    grounded: bool | None = None
-    kept: bool = False
-    """`text` is an answer of low confidence that stands if none better comes"""
-
-    @property
-    def done(self) -> bool:
-        return self.status in DONE
-
-    @property
-    def clean(self) -> bool:
-        """Fit to be shown to the client unread."""
-        return self.status == "ok" and self.grounded is not False
-
-    def fail(self, code: str) -> None:
-        """Give the job up; what was wrong with its last answer says more than that it ended for lack of time or money."""
-        self.status, self.code = ("ok", "low_confidence") if self.kept else ("failed", self.problem or code)
-
-
-class Work:
+class Work(Results):
     """All jobs of one plan."""
 
     def __init__(self, desk: Desk, sheet: Sheet, jobs: Sequence[Job]) -> None:
-        self.desk, self.sheet = desk, neutral(sheet, desk.special)
-        self.nodes = {job.id: Node(job) for job in jobs}
+        super().__init__(desk, jobs)
+        self.sheet = neutral(sheet, desk.special)
         self.asked: dict[str, Node] = {}
         """what was asked -> the job that asked it first"""
 
@@ -253,54 +139,6 @@ class Work:
             return self.sheet.text_of(ref)
         return inert(self.result(ref), self.desk.special)
 
-    # -- results ---------------------------------------------------------------------------------------------------------
-
-    def of(self, task: str) -> list[Node]:
-        """The jobs of a subtask, in the order of its parts."""
-        return [node for name, node in self.nodes.items() if name.split(".")[0] == task]
-
-    def behind(self, ref: str) -> list[Node]:
-        """The jobs whose results a reference stands for."""
-        return [self.nodes[ref]] if ref in self.nodes else self.of(ref)
-
-    def result(self, ref: str) -> str:
-        """The text of one job (`t1.2`), or of a whole subtask, mapped ones as a list."""
-        if ref in self.nodes:
-            return self.nodes[ref].text
-        return "\n".join(f"{node.job.part}. {node.text}" for node in self.of(ref))
-
-    def spliceable(self) -> dict[str, str]:
-        """Texts by id for `{{id}}`: of jobs that are ok, and of mapped subtasks all of whose parts are."""
-        texts = {name: node.text for name, node in self.nodes.items() if node.status == "ok"}
-        for task in {name.split(".")[0] for name in self.nodes} - set(self.nodes):
-            if all(node.status == "ok" for node in self.of(task)):
-                texts[task] = self.result(task)
-        return texts
-
-    def told(self) -> list[dict[str, Any]]:
-        """Every job as the merging tier sees it; failed and skipped ones too, with what they were to do."""
-        return [self.told_of(node) for node in self.nodes.values()]
-
-    def told_of(self, node: Node) -> dict[str, Any]:
-        shown: dict[str, Any] = {"id": node.job.id, "status": node.status}
-        if node.code:
-            shown["code"] = node.code
-        if node.status == "ok":
-            shown |= {"tier": node.tier, "data": self.readable(node)}
-        elif node.brief is not None:
-            shown["task"] = self.digest(node.brief.text)
-        elif node.job.task.prompt:
-            shown["task"] = self.digest(node.job.task.prompt)
-        return shown | ({"grounded": node.grounded} if node.grounded is not None else {})
-
-    def readable(self, node: Node) -> Any:
-        """Short results whole, with their fields; long ones as head and tail."""
-        short = self.desk.top.count(node.text) <= self.desk.settings.digest_over_tokens
-        return harmless(node.data, self.desk.special) if node.data is not None and short else self.digest(node.text)
-
-    def digest(self, text: str) -> str:
-        return briefs.shown_text(text, self.desk.top.count, self.desk.settings.digest_over_tokens, self.desk.special)
-
     # -- replies ---------------------------------------------------------------------------------------------------------
 
     def take(self, reply: Reply) -> None:
@@ -392,66 +230,3 @@ class Work:
                 node.call = ""
                 node.fail(code)
         return calls
-
-
-def structured(name: str, schema: Mapping[str, Any], way: int) -> dict[str, Any]:
-    """What asks a backend for JSON of that schema, in one of FORMATS; nothing where the prompt alone must do."""
-    if FORMATS[min(way, 2)] == "json_schema":
-        return {"response_format": {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}}
-    return {"structured_outputs": {"json": schema}} if FORMATS[min(way, 2)] == "structured_outputs" else {}
-
-
-def way_asked(body: Mapping[str, Any]) -> bool:
-    return "response_format" in body or "structured_outputs" in body
-
-
-def way_of(body: Mapping[str, Any]) -> int:
-    return 0 if "response_format" in body else 1 if "structured_outputs" in body else 2
-
-
-def failure(error: RequestFailed) -> str:
-    """An error of a tier as a code."""
-    if isinstance(error, NoReplica):
-        return "timeout"
-    return "backend_error" if error.status >= 500 or error.status in (408, 429) else "request_refused"
-
-
-def read_result(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A worker's JSON, in a fence or after prose where it was not constrained; None if it is not of the schema."""
-    at = text.find("{")
-    try:
-        found, _ = plans.DECODER.raw_decode(text[at:]) if at >= 0 else (None, 0)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and Draft202012Validator(schema).is_valid(found) else excused(found)
-
-
-def excused(found: Any) -> dict[str, Any] | None:
-    """An answer that says it cannot be given needs no fields."""
-    status = found.get("status") if isinstance(found, dict) else None
-    return {"status": status} if status in plans.STATUSES[1:] else None
-
-
-def as_text(task: Subtask, data: Mapping[str, Any] | None, text: str) -> str:
-    """A result as a text that can be set into an answer: the one field there is, else all as JSON."""
-    if data is None:
-        return text.strip()
-    if len(task.output_fields) > 1:
-        return json.dumps({f.name: data[f.name] for f in task.output_fields}, ensure_ascii=False)
-    value = data[task.output_fields[0].name]
-    return ", ".join(value) if isinstance(value, list) else value if isinstance(value, str) else json.dumps(value)
-
-
-def quoted(evidence: str, source: str) -> bool:
-    """Whether the evidence stands in the source word for word, white space aside."""
-    found = " ".join(evidence.split()).strip("\"'“”")
-    return bool(found) and found in " ".join(source.split())
-
-
-def harmless(value: Any, special: Sequence[str]) -> Any:
-    """The same data with every text in it made harmless."""
-    if isinstance(value, str):
-        return inert(value, special)
-    if isinstance(value, list):
-        return [harmless(item, special) for item in value]
-    return {k: harmless(v, special) for k, v in value.items()} if isinstance(value, dict) else value
