@@ -83,6 +83,8 @@ class Ingress:
                 await watched.close()
             await self.auditor.close()
             await self.accounts.close()
+            for tier in self.tiers.values():
+                await tier.close()
 
     __serve_build_asgi_app__ = app  # Ray Serve calls this on each replica
 

@@ -109,6 +109,12 @@ class Watched:
         self.count = int(await running()) if callable(running) else 1
         return self.count
 
+    async def close(self) -> None:
+        """No request is under way any more: let go of what the tier holds open."""
+        close = getattr(self.tier, "close", None)
+        if callable(close):
+            await close()
+
 
 async def opened(events: AsyncGenerator[bytes]) -> tuple[AsyncGenerator[bytes], bytes]:
     """The stream and its first event; nothing stays open where that does not come."""

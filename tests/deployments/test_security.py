@@ -145,10 +145,10 @@ def test_every_endpoint_of_the_api_asks_for_the_key(client, header, method, path
     {"model": "http://evil.example/v1"}, {"extra_body": {"url": "http://evil.example"}},
 ])  # fmt: skip
 def test_a_request_names_no_address_that_is_asked(client, fields, monkeypatch):
-    import httpx
+    import aiohttp
 
     asked = []
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lambda self, request: asked.append(request.url))
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", lambda self, method, url, **_: asked.append(url))
     client.post("/v1/chat/completions", json={**CHAT, "model": "small", **fields})
     assert asked == []
 

@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+import uuid
 
-import httpx
 import pytest
+from live import stage
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from deployments.echo_tier import EchoTier
 from deployments.gauge import Gauge
-from deployments.remote_tier import RemoteTier
-from deployments.serve_tier import ServeTier, nothing
+from deployments.remote_tier import RemoteTier, lines
+from deployments.serve_tier import Manner, ServeTier, nothing
 from deployments.tier import DONE
 from router import config
 from router.errors import NoReplica, TierFailed
@@ -25,27 +30,35 @@ def echo(**changes) -> EchoTier:
 
 
 def remote(cached: int = 0, **changes) -> RemoteTier:
-    """A remote tier whose upstream is an echo tier under another name, over httpx's own transport."""
+    """A remote tier whose upstream is an echo tier under another name, over a real connection."""
     upstream = echo(**changes)
     if cached:
         usage = upstream.usage
         upstream.usage = lambda *of: usage(*of) | {"prompt_tokens_details": {"cached_tokens": cached}}
     upstream.name = "their/model"
 
-    async def answer(request: httpx.Request) -> httpx.Response:
-        body, path = json.loads(request.content), request.url.path.removeprefix("/v1/")
+    async def answer(request: Request) -> Response:
+        body, path = json.loads(await request.body()), request.url.path.removeprefix("/v1/")
         assert body["model"] == "their/model"
         try:
             if body.get("stream"):
-                return httpx.Response(200, content=b"".join([e async for e in upstream.stream(path, body)]))
-            return httpx.Response(200, content=await upstream.complete(path, body))
+                return Response(b"".join([e async for e in upstream.stream(path, body)]), media_type="text/event-stream")
+            return Response(await upstream.complete(path, body), media_type="application/json")
         except TierFailed as error:
-            return httpx.Response(error.status, json=error.body())
+            return JSONResponse(error.body(), error.status)
 
-    settings = config.RemoteTier(name="it", engine="remote", context=100, price=PRICE, url="http://up/v1", model="their/model")
-    tier = RemoteTier(settings)
-    tier.client = httpx.AsyncClient(base_url="http://up/v1/", transport=httpx.MockTransport(answer))
-    return tier
+    return RemoteTier(settings_of(f"{staged(answer)}/v1"))
+
+
+def staged(answer) -> str:
+    """The address of a server that answers every POST so."""
+    name = uuid.uuid4().hex
+    stage().apps[name] = Starlette(routes=[Route("/{rest:path}", answer, methods=["POST"])])
+    return f"http://127.0.0.1:{stage().port}/{name}"
+
+
+def settings_of(url: str) -> config.RemoteTier:
+    return config.RemoteTier(name="it", engine="remote", context=100, price=PRICE, url=url, model="their/model")
 
 
 class Items:
@@ -98,7 +111,7 @@ def served(running: int = 1, late=nothing, **changes) -> ServeTier:
     async def replicas() -> int:
         return running
 
-    return ServeTier("it", Handle(echo(**changes)), replicas, 5.0, late)
+    return ServeTier("it", Handle(echo(**changes)), replicas, Manner(5.0), late)
 
 
 ENGINES = {"echo": echo, "remote": remote, "vllm": served}
@@ -245,9 +258,66 @@ def test_a_remote_tier_tells_what_its_upstream_says_of_the_cache():
 
 
 def test_an_upstream_nobody_reaches_is_a_503():
-    settings = config.RemoteTier(name="it", engine="remote", context=9, price=PRICE, url="http://127.0.0.1:9/v1", model="m")
     with pytest.raises(NoReplica):
-        asyncio.run(RemoteTier(settings).complete("chat/completions", BODY))
+        asyncio.run(RemoteTier(settings_of("http://127.0.0.1:9/v1")).complete("chat/completions", BODY))
+
+
+def test_an_upstream_that_sends_elsewhere_is_not_followed():
+    elsewhere = []
+
+    async def trap(request: Request) -> Response:
+        elsewhere.append(request.url.path)
+        return JSONResponse({})
+
+    address = staged(trap)
+
+    async def answer(request: Request) -> Response:
+        return RedirectResponse(address, 307)
+
+    with pytest.raises(TierFailed):
+        asyncio.run(RemoteTier(settings_of(staged(answer))).complete("chat/completions", BODY))
+    assert elsewhere == []
+
+
+def test_lines_are_put_together_from_whatever_parts_arrive():
+    long = b'data: {"x":"' + b"y" * 300_000 + b'"}'
+
+    async def parts():
+        whole = long + b"\r\n\r\ndata: two\n\ndata: [DONE]"
+        for at in range(0, len(whole), 70_001):
+            yield whole[at : at + 70_001]
+
+    async def read() -> list[bytes]:
+        return [line async for line in lines(parts())]
+
+    assert asyncio.run(read()) == [long, b"data: two", b"data: [DONE]"]
+
+
+def test_an_upstream_whose_client_left_stops():
+    ended = []
+
+    async def endless():
+        try:
+            while True:
+                yield b'data: {"choices":[]}\n\n'
+                await asyncio.sleep(0.01)
+        finally:
+            ended.append(True)
+
+    async def answer(request: Request) -> Response:
+        return StreamingResponse(endless())
+
+    async def leave() -> None:
+        events = RemoteTier(settings_of(staged(answer))).stream("chat/completions", STREAM)
+        await anext(events)
+        await events.aclose()
+        for _ in range(200):
+            if ended:
+                return
+            await asyncio.sleep(0.01)
+
+    asyncio.run(leave())
+    assert ended
 
 
 def test_tiers_with_one_tokenizer_share_a_counter_and_a_text_is_counted_once():
