@@ -20,13 +20,13 @@ from deployments.driver import Driver
 from deployments.job import LEFT, Job
 from deployments.replies import cost_header, ended, error_response, headers
 from deployments.steering import Balancer
-from deployments.tier import DONE, Tier, event
+from deployments.tier import DONE, SESSION, Tier, event
 from deployments.watched import Watched, down
 from router import cost, limits, server_tools
 from router.breaker import Breaker, instead
 from router.config import VllmTier
 from router.engine import Router
-from router.errors import DeadlineExceeded, RequestFailed
+from router.errors import DeadlineExceeded, RequestFailed, TierCold
 from router.flows import one_call
 from router.hidden import Hidden, remembered
 from router.retries import Retries
@@ -78,7 +78,9 @@ class Answering:
     async def answer(self, request: Request, key: Key, asked: Asked) -> Response:
         """Raises RequestFailed for what is refused before it is decided on; what fails later is an answer written down."""
         owner = request.headers.get("authorization", "")
-        session = key_of(asked.body, request.headers.get("x-session-id"), owner)
+        named = request.headers.get("x-session-id")
+        session = key_of(asked.body, named, owner)
+        SESSION.set(session if named and session else "")
         asked, recalled = self.hidden.recall(owner, asked)
         began = time.perf_counter()
         decided = self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
@@ -131,7 +133,7 @@ class Answering:
             try:
                 return await self.plain(job, shown, self.tiers[job.tier or job.decided.tier])
             except RequestFailed as error:
-                if not down(error) or not others:
+                if not (down(error) or isinstance(error, TierCold)) or not others:
                     raise
                 shown["x-stepdown-degraded"] = f"{job.tier} {error.code}"
                 job.tier = shown["x-stepdown-tier"] = others.pop(0)
@@ -139,7 +141,7 @@ class Answering:
     def instead(self, decided: Decision) -> list[str]:
         """Who may answer for the tier decided on; nobody where the client named it."""
         how = self.router.config.routing.when_down if decided.target not in self.router.names else "none"
-        return instead(self.router.names, decided.tier, decided.excluded, how)
+        return instead(self.router.names, decided.tier, {**decided.excluded, **self.balancer.cold()}, how)
 
     async def plain(self, job: Job, shown: dict[str, str], tier: Tier) -> Response:
         direct = Direct.of(tier, job)

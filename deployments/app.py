@@ -2,33 +2,36 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from ray import serve
+from starlette.applications import Starlette
 
 from deployments import fingerprints
 from deployments.accounts import Accounts
 from deployments.door import for_serve_run, placed
 from deployments.echo_tier import EchoTier
+from deployments.exchange import Meeting, Teller
 from deployments.ingress import Ingress
 from deployments.keys import Keys
 from deployments.ledger import Ledger
 from deployments.metrics import Metrics
-from deployments.placement import DRAIN_LOOK_S
+from deployments.placement import DRAIN_LOOK_S, affine
 from deployments.reload import Reloader
 from deployments.remote_tier import RemoteTier
-from deployments.serve_tier import ServeTier
+from deployments.serve_tier import Manner, ServeTier
 from deployments.tier import Tier
 from deployments.tokens import counters, special
-from router.config import Config, find_config, load_config
+from router.config import Config, VllmTier, find_config, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
 
 APP = "stepdown"
+COUNT_EVERY_S = 1.0  # replicas of tiers that may have none
 
 
 class Args(BaseModel):
@@ -48,7 +51,13 @@ def make_remote(tier: Any, handle: Any, timeout_s: float) -> Tier:
 
 
 def make_vllm(tier: Any, handle: Any, timeout_s: float) -> Tier:
-    return ServeTier(tier.name, handle, running_replicas(handle.app_name, handle.deployment_name), timeout_s)
+    return ServeTier(tier.name, handle, running_replicas(handle.app_name, handle.deployment_name), manner(tier, timeout_s))
+
+
+def manner(tier: VllmTier, timeout_s: float) -> Manner:
+    waits_s = tier.scaling.cold_start_wait_s if tier.scaling.when_cold == "degrade" else float("inf")
+    how = tier.affinity if affine(tier) else "none"
+    return Manner(timeout_s, how, tier.replicas == 0, waits_s if tier.replicas == 0 else 0.0)
 
 
 TIERS: dict[str, Callable[[Any, Any, float], Tier]] = {"echo": make_echo, "remote": make_remote, "vllm": make_vllm}
@@ -69,9 +78,20 @@ def running_replicas(application: str, deployment: str) -> Callable[[], Awaitabl
 
 
 class ServedIngress(Ingress):
-    """The ingress as Serve constructs it: from settings and handles, on the replica."""
+    """The ingress as Serve constructs it: from settings and handles, on the replica.
 
-    def __init__(self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any], file: str = "") -> None:
+    meeting: the handle by which several ingresses hear of each other.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        key_hash: str,
+        insecure: bool,
+        handles: dict[str, Any],
+        file: str = "",
+        meeting: Any = None,
+    ) -> None:
         settings = Config.model_validate(config)
         timeout_s = settings.server.first_token_timeout_s
         tiers = {t.name: TIERS[t.engine](t, handles.get(t.name), timeout_s) for t in settings.tiers}
@@ -83,6 +103,29 @@ class ServedIngress(Ingress):
                 tier.late = partial(self.accounts.late, name)
         self.accounts.replicas_of = self.running
         self.reloader = Reloader(file, router, make, self.use) if file else None
+        self.sleepers = [t.name for t in settings.tiers if isinstance(t, VllmTier) and t.replicas == 0]
+        balancer = self.answering.balancer
+        self.teller = Teller(meeting.tell.remote, balancer.counts, balancer.news) if meeting else None
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        async with super().lifespan(app):
+            counting = asyncio.create_task(self.count()) if self.sleepers else None
+            if self.teller:
+                self.teller.start()
+            try:
+                yield
+            finally:
+                if counting:
+                    counting.cancel()
+                if self.teller:
+                    await self.teller.close()
+
+    async def count(self) -> None:
+        """Whether tiers that may sleep do: the choice of a tier must not wait to find out."""
+        while True:
+            await asyncio.gather(*(self.tiers[name].replicas() for name in self.sleepers), return_exceptions=True)
+            await asyncio.sleep(COUNT_EVERY_S)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve calls it with a changed `user_config`: sections routing, escalation and delegation.
@@ -139,7 +182,13 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
         "ray_actor_options": {"num_cpus": 0},
     }
     deployment = serve.deployment(serve.ingress()(ServedIngress), **options)
-    return deployment.bind(placed(config).model_dump(mode="json"), key_hash, insecure, handles, file)
+    meeting = bind_meeting() if config.server.replicas > 1 else None
+    return deployment.bind(placed(config).model_dump(mode="json"), key_hash, insecure, handles, file, meeting)
+
+
+def bind_meeting() -> Any:
+    options: dict[str, Any] = {"name": "meeting", "num_replicas": 1, "ray_actor_options": {"num_cpus": 0}}
+    return serve.deployment(Meeting, **options).bind()
 
 
 def placed_file(name: str) -> str:

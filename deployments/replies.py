@@ -7,8 +7,10 @@ from starlette.responses import JSONResponse, Response
 
 from deployments.driver import Driver
 from deployments.job import Job
-from router.errors import RequestFailed, StepdownError, TooLarge, TooSlow
+from router.errors import NoReplica, RequestFailed, StepdownError, TierCold, TierFailed, TooLarge, TooSlow
 from router.types import Decision, End
+
+MISSED = {NoReplica.code, TierCold.code, TierFailed.code}  # outcomes of a call for which another tier's answer stands
 
 
 def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
@@ -24,6 +26,8 @@ def ended(driver: Driver, end: End) -> dict[str, str]:
     """Headers of what a flow came to."""
     shown = {f"x-stepdown-{name}": str(end.told[name]) for name in ("escalations", "delegation", "state") if name in end.told}
     tier = driver.answered_by(end)
+    if missed := next((r for r in reversed(driver.records.values()) if r.outcome in MISSED), None):
+        shown["x-stepdown-degraded"] = f"{missed.call.tier} {missed.outcome}"
     return shown | ({"x-stepdown-tier": tier} if tier else {}) | {"x-stepdown-calls": str(len(driver.records))}
 
 

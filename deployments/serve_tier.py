@@ -3,13 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from deployments.tier import failure
-from router.errors import NoReplica, TierFailed
+from deployments.tier import SESSION, failure
+from router.affinity import How, hint_of
+from router.errors import NoReplica, RequestFailed, TierCold, TierFailed
 from router.trace import Reading
 from router.types import Path
 
@@ -17,10 +20,25 @@ Late = Callable[[Mapping[str, float]], None]
 KNOWN = 256  # replicas remembered; those that went make room
 MISSED, ASK = 20, 20  # readings asked for again in one request, and how often each
 LOOK_EVERY_S = 2.0  # how often a request that waits for its first token asks whether a replica is there at all
+SOON_S = 0.2  # the first look, where it must not wait for a tier that sleeps
+STARTS_S = 1_800.0  # a replica that does not start within that time is asked for again by the next request
 
 
 def nothing(late: Mapping[str, float]) -> None:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a tier's replicas are asked."""
+
+    timeout_s: float
+    """to wait for a first token, of which a replica is there"""
+    affinity: How = "none"
+    sleeps: bool = False
+    """it may have no replica, while nobody asks"""
+    cold_s: float = 0.0
+    """to wait for the first replica"""
 
 
 class ServeTier:
@@ -30,21 +48,24 @@ class ServeTier:
     """
 
     def __init__(
-        self, name: str, handle: Any, running: Callable[[], Awaitable[int]], timeout_s: float, late: Late = nothing
+        self, name: str, handle: Any, running: Callable[[], Awaitable[int]], manner: Manner, late: Late = nothing
     ) -> None:
         self.name = name
         self.handle = handle.options(stream=True, method_name="openai")
+        self.awake = handle.options(stream=False, method_name="awake")
         self.running = running
-        self.timeout_s = timeout_s
+        self.manner = manner
         self.late = late
+        self.waking: asyncio.Task[None] | None = None
         self.missed: dict[str, int] = {}
         """call id -> how often it was asked for"""
         self.replicas: dict[str, dict[str, float]] = {}
         """replica -> what it said last of itself: busy_s since began_s (Unix time), and ratio (`metering.Rates`)"""
 
     async def opened(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
-        """The open generator and its first text. Raises NoReplica, TierFailed."""
-        items = self.handle.remote(path, json.dumps(body), call_id, self.asked_again())
+        """The open generator and its first text. Raises NoReplica, TierCold, TierFailed."""
+        hint = hint_of(body, SESSION.get(), self.manner.affinity)
+        items = self.handle.remote(path, json.dumps(body), call_id, self.asked_again(), *([hint] if hint else []))
         try:
             status, text, told = await self.first(items)
         except BaseException:
@@ -86,20 +107,38 @@ class ServeTier:
 
     async def first(self, items: Any) -> tuple[int, str, str]:
         waiting = asyncio.ensure_future(items.__anext__())
+        there_s = cold_s = 0.0
+        look_s = min(LOOK_EVERY_S, max(SOON_S, self.manner.cold_s)) if self.manner.sleeps else LOOK_EVERY_S
         try:
-            for _ in range(max(1, round(self.timeout_s / LOOK_EVERY_S))):
-                done, _ = await asyncio.wait({waiting}, timeout=LOOK_EVERY_S)
+            while there_s < self.manner.timeout_s:
+                done, _ = await asyncio.wait({waiting}, timeout=look_s)
                 if done:
                     return tuple(waiting.result())  # type: ignore[return-value]
-                if not await self.running():
-                    raise NoReplica(self.name, "no replica is running")
+                if await self.running():
+                    there_s += look_s
+                elif (cold_s := cold_s + look_s) >= self.manner.cold_s:
+                    raise self.none()
+                look_s = LOOK_EVERY_S
         except BackPressureError:
             raise NoReplica(self.name, "its queue is full", 2.0) from None
         except (RayError, RayServeException, StopAsyncIteration) as error:
             raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
         finally:
             waiting.cancel()
-        raise NoReplica(self.name, f"no first token within {self.timeout_s:.0f} s")
+        raise NoReplica(self.name, f"no first token within {self.manner.timeout_s:.0f} s")
+
+    def none(self) -> RequestFailed:
+        """Why nobody answers. A tier that sleeps is woken, and stays asked for when this request has gone elsewhere."""
+        if not self.manner.sleeps:
+            return NoReplica(self.name, "no replica is running")
+        if self.waking is None or self.waking.done():
+            self.waking = asyncio.create_task(self.wake())
+        return TierCold(self.name)
+
+    async def wake(self) -> None:
+        """Serve starts a replica while a call waits for one."""
+        with suppress(RayError, RayServeException, TimeoutError):
+            await asyncio.wait_for(self.awake.remote(), STARTS_S)
 
     async def complete(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""

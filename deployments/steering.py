@@ -1,7 +1,8 @@
-"""Where a request goes once the tiers' queues are seen: what this ingress has under way stands for its share of the cluster.
+"""Where a request goes once the tiers' queues are seen, over the whole cluster: what this ingress has under way, to the
+moment, and what the others said of theirs, to a second (deployments/exchange.py).
 
-With several ingress replicas each sees its own calls and takes an equal part of every tier's places as its own; Serve
-spreads clients over them evenly. Replicas are those seen running at the last look (deployments/provision.py).
+Where the others are silent, and there are some, this ingress takes an equal part of every tier's places as its own: Serve
+spreads clients over them evenly. Replicas are those seen running at the last look.
 """
 
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from classifiers import Rule
+from deployments.exchange import Counts, News
 from deployments.watched import Watched
 from router.config import Tier, VllmTier
 from router.errors import Overloaded
@@ -24,10 +26,12 @@ PLENTY = 1e9  # places of a tier whose size is not ours to know
 
 @dataclass(slots=True)
 class Seen:
-    """Of one tier at the last look."""
+    """Of one tier at the last look. finished: by whom this ingress knows of, since they began."""
 
     load: Load
     finished: int
+    known: bool
+    """whether the others were heard"""
     rate: float | None = None
 
 
@@ -39,6 +43,8 @@ class Balancer:
     watched: Mapping[str, Watched]
     ingresses: int = 1
     clock: Callable[[], float] = time.monotonic
+    news: News = field(default_factory=News)
+    """what the other ingresses said last"""
     state: Steering = field(default_factory=Steering)
     seen: dict[str, Seen] = field(default_factory=dict)
     at_s: float = float("-inf")
@@ -65,20 +71,39 @@ class Balancer:
         allowed = [k for k, name in enumerate(names) if name in decided.p and name not in decided.excluded]
         return Asked(p, cost, rule, allowed if rule and chosen in allowed else [chosen], chosen)
 
+    def counts(self) -> dict[str, Counts]:
+        """What this ingress has under way: for the others."""
+        return {name: Counts(of.waiting, of.running, of.finished) for name, of in self.watched.items()}
+
     def look(self, now_s: float) -> None:
         passed_s, self.at_s = now_s - self.at_s, now_s
+        known = self.ingresses == 1 or self.news.fresh(now_s)
         for tier in self.tiers:
-            watched, before = self.watched[tier.name], self.seen.get(tier.name)
-            capacity = self.capacity(tier, watched)
-            rate = before.rate if before else None
-            if before and before.load.busy >= 1 and watched.finished > before.finished:
-                measured = (watched.finished - before.finished) / passed_s
-                rate = measured if rate is None else rate + NEW * (measured - rate)
-            load = Load(watched.waiting, watched.running, capacity, rate, now_s)
-            self.seen[tier.name] = Seen(load, watched.finished, rate)
+            self.seen[tier.name] = self.of(tier, known, passed_s, now_s)
+
+    def of(self, tier: Tier, known: bool, passed_s: float, now_s: float) -> Seen:
+        watched, before = self.watched[tier.name], self.seen.get(tier.name)
+        others = self.news.others.get(tier.name, Counts()) if known else Counts()
+        finished, rate = watched.finished + others.finished, before.rate if before else None
+        if before and before.known == known and before.load.busy >= 1 and finished > before.finished:
+            measured = (finished - before.finished) / passed_s
+            rate = measured if rate is None else rate + NEW * (measured - rate)
+        if before and before.known != known and rate is not None:  # of all, or of our part alone
+            rate *= self.ingresses if known else 1 / self.ingresses
+        share = 1 if known else self.ingresses
+        waiting, running = watched.waiting + others.waiting, watched.running + others.running
+        load = Load(waiting, running, self.capacity(tier, watched) / share, rate, now_s, self.is_cold(tier))
+        return Seen(load, finished, known, rate)
 
     def capacity(self, tier: Tier, watched: Watched) -> float:
         """A tier of which no replica was seen counts as whole: it may have come up since, and if not it fails by itself."""
         if not isinstance(tier, VllmTier):
             return PLENTY
-        return (watched.count or tier.replicas) * tier.max_ongoing / self.ingresses
+        return float((watched.count or max(1, tier.replicas)) * tier.max_ongoing)
+
+    def is_cold(self, tier: Tier) -> bool:
+        return isinstance(tier, VllmTier) and tier.replicas == 0 and self.watched[tier.name].count == 0
+
+    def cold(self) -> dict[str, str]:
+        """Tiers that have no replica because nobody asks, each with that as a reason."""
+        return {tier.name: "no replica is warm" for tier in self.tiers if self.is_cold(tier)}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Mapping
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from router.errors import NoReplica, TierFailed
@@ -9,6 +10,8 @@ from router.trace import Reading
 from router.types import Path
 
 DONE = b"data: [DONE]\n\n"
+SESSION: ContextVar[str] = ContextVar("session", default="")
+"""what the client calls the conversation of the request at hand, as a digest; a matter of all its calls, whichever tier"""
 
 
 class Tier(Protocol):

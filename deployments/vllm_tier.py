@@ -12,7 +12,7 @@ from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
 from deployments.gauge import Gauge, Metered
-from deployments.placement import DRAIN_LOOK_S, bundles
+from deployments.placement import DRAIN_LOOK_S, bundles, choice_of, replicas_of
 from router import config
 from router.types import Path
 
@@ -26,13 +26,18 @@ class PlainServer(LLMServer):
     def gauge(self) -> Gauge:
         return Gauge(serve.get_replica_context().replica_id.unique_id)
 
+    async def awake(self) -> bool:
+        """For who waits until a replica is there."""
+        return True
+
     async def openai(
-        self, path: Path, raw: str, call_id: str = "", missed: Sequence[str] = ()
+        self, path: Path, raw: str, call_id: str = "", missed: Sequence[str] = (), hint: str = ""
     ) -> AsyncIterator[tuple[int, str, str]]:
         """Yield (status, text, reading): one JSON document, or the events of a stream.
 
         reading: JSON of `gauge.Metered.last` with the last item, empty before. call_id: under which the measurement of a
         call that is cut off is told with a later one; empty: it is not told. missed: see `gauge.Gauge.start`.
+        hint: see `router.affinity.hint_of`; for the choice of the replica alone.
         """
         kind, method = KINDS[path]
         try:
@@ -73,13 +78,11 @@ def fault(error: ValueError) -> dict[str, Any]:
 
 def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
     """What Ray's `LLMConfig` is made of."""
-    replicas: dict[str, Any] = {"num_replicas": tier.replicas}
-    if tier.max_replicas:
-        replicas = {"autoscaling_config": {"min_replicas": tier.replicas, "max_replicas": tier.max_replicas}}
     settings: dict[str, Any] = {
         "model_loading_config": {"model_id": tier.name, "model_source": tier.source},
         "deployment_config": {
-            **replicas,
+            **replicas_of(tier),
+            **choice_of(tier),
             "max_ongoing_requests": tier.max_ongoing,
             "graceful_shutdown_timeout_s": drain_s,
             "graceful_shutdown_wait_loop_s": DRAIN_LOOK_S,

@@ -23,6 +23,7 @@ StepdownError
     ├── BudgetSpent        429  the key's budget by the day or month, with Retry-After
     ├── LedgerDown         503  the ledger cannot be written, with Retry-After
     ├── TierFailed         502, or the tier's own status
+    ├── TierCold           503  the tier has no replica while nobody asks; one starts, with Retry-After
     ├── Overloaded         503  every tier that may answer is full, with Retry-After
     └── NoReplica          503  with Retry-After
 """
@@ -241,6 +242,16 @@ class NoReplica(RequestFailed):
     def __init__(self, tier: str, why: str, retry_after_s: float = 10.0, lost: bool = False) -> None:
         super().__init__(f"tier {tier} is not available: {why}; try again in {retry_after_s:.0f} s")
         self.retry_after_s, self.lost = retry_after_s, lost
+
+
+class TierCold(RequestFailed):
+    """The tier had no replica because nobody asked; one is on its way. No fault: it counts against nobody."""
+
+    status, code = 503, "cold"
+
+    def __init__(self, tier: str, retry_after_s: float = 30.0) -> None:
+        super().__init__(f"tier {tier} had no replica while nobody asked; one is starting, try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
 
 
 class Overloaded(RequestFailed):

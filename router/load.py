@@ -39,6 +39,8 @@ class Load:
     rate: float | None
     """requests that it finishes in a second when all places are taken; None: not known yet"""
     at_s: float
+    cold: bool = False
+    """no replica while nobody asks: who is sent there waits for one, so nobody is moved there while others have a place"""
 
     @property
     def wait_s(self) -> float:
@@ -151,7 +153,7 @@ def adjust(asked: Asked, loads: Sequence[Load], state: Steering, now_s: float, s
     fade(state)
     state.base += float(asked.cost[asked.chosen])
     here = fresh.get(asked.chosen)
-    if here is None:
+    if here is None or here.cold:
         return Placed(asked.chosen)
     leave(asked.chosen, here, state, now_s, settings)
     others = [k for k in fresh if k != asked.chosen and not full(fresh[k], settings) and keeps_promise(asked, k, state)]
@@ -187,7 +189,7 @@ def worth_it(asked: Asked, k: int, fresh: dict[int, Load], state: Steering, sett
     """Whether tier k has a free place, is quicker, and within the price."""
     extra = float(asked.cost[k] - asked.cost[asked.chosen])
     affordable = extra <= 0 or state.extra + extra <= settings.most_extra * state.base
-    return affordable and fresh[k].busy < 1.0 and fresh[k].wait_s < fresh[asked.chosen].wait_s
+    return affordable and not fresh[k].cold and fresh[k].busy < 1.0 and fresh[k].wait_s < fresh[asked.chosen].wait_s
 
 
 def leave(k: int, load: Load, state: Steering, now_s: float, settings: Balance) -> None:
@@ -213,7 +215,7 @@ def move(asked: Asked, k: int, fresh: dict[int, Load], state: Steering, why: Why
 def overflow(asked: Asked, fresh: dict[int, Load], others: list[int], state: Steering, settings: Balance) -> Placed | Full:
     """The chosen tier is full: the shortest queue that keeps the promise, whatever it costs, or nothing."""
     if others:
-        quickest = min(others, key=lambda k: (fresh[k].wait_s, fresh[k].busy, float(asked.cost[k])))
+        quickest = min(others, key=lambda k: (fresh[k].cold, fresh[k].wait_s, fresh[k].busy, float(asked.cost[k])))
         return move(asked, quickest, fresh, state, "overflow")
     could = [k for k in fresh if k == asked.chosen or keeps_promise(asked, k, state)]
     return Full(min(retry_after(fresh[k], settings) for k in could))

@@ -62,6 +62,26 @@ class Tier(Settings):
         return 0
 
 
+class Scaling(Settings):
+    """How the number of replicas follows the load, between a tier's `replicas` and `max_replicas`."""
+
+    ongoing: Annotated[float, Field(gt=0)] | None = None
+    """requests, under way and waiting, that each replica should have; none: half of `max_ongoing`"""
+    look_back_s: Annotated[float, Field(gt=0)] = 20.0
+    """seconds over which load is averaged; Ray takes it every 10 s"""
+    up_delay_s: Annotated[float, Field(ge=0)] = 10.0
+    """seconds that more replicas must have been wanted for; none are waited for where none run"""
+    down_delay_s: Annotated[float, Field(ge=0)] = 300.0
+    """seconds that fewer must have been wanted for"""
+    idle_s: Annotated[float, Field(ge=0)] = 900.0
+    """the same for the last one of a tier with `replicas: 0`"""
+    cold_start_wait_s: Annotated[float, Field(ge=0)] = 10.0
+    """seconds that a request waits for the first replica of a tier that has none"""
+    when_cold: Literal["degrade", "wait"] = "degrade"
+    """after that: another tier that has replicas answers (those that routing.when_down allows, and says so in
+    x-stepdown-degraded), or 503 where the client named the tier; wait: until there is a replica, or request_timeout_s is over"""
+
+
 class VllmTier(Tier):
     """A tier on vLLM replicas that Ray Serve runs."""
 
@@ -69,10 +89,15 @@ class VllmTier(Tier):
     """vllm"""
     source: str
     """a hub id, or a folder (from this file's place) with the model in safetensors"""
-    replicas: Annotated[int, Field(ge=1)] = 1
-    """replicas to keep running"""
+    replicas: Annotated[int, Field(ge=0)] = 1
+    """replicas to keep running; 0, with `max_replicas`: none while nobody asks"""
     max_replicas: Annotated[int, Field(ge=1)] | None = None
     """grow by load up to this many; by default the number stays as it is"""
+    scaling: Scaling = Scaling()
+    """how it grows, and what happens to who asks a tier without a replica"""
+    affinity: Literal["prefix", "session", "none"] = "prefix"
+    """of several replicas a request goes to the one that has read its conversation before; a new conversation to the one
+    that has read its first 1,000 characters (prefix), or to any (session); none: always the less busy of two"""
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     """accelerators that share one replica"""
     accelerator: str | None = None
@@ -100,9 +125,22 @@ class VllmTier(Tier):
             raise ValueError(f"{odd}: {resources[odd]:g} is neither whole nor below 1")
         return resources
 
+    @model_validator(mode="after")
+    def in_order(self) -> "VllmTier":
+        if self.max_replicas is None and self.replicas == 0:
+            raise ValueError("replicas: 0 needs max_replicas, the number that may start when somebody asks")
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas: {self.max_replicas} is less than replicas: {self.replicas}")
+        return self
+
     @property
     def accelerators(self) -> int:
         return self.tensor_parallel if self.accelerator else 0
+
+    @property
+    def most_replicas(self) -> int:
+        """That it may have."""
+        return self.max_replicas or self.replicas
 
 
 class RemoteTier(Tier):

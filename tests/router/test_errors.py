@@ -24,6 +24,7 @@ from router.errors import (
     RateLimited,
     RequestFailed,
     StepdownError,
+    TierCold,
     TierFailed,
     TooLarge,
     ToolNameConflict,
@@ -63,6 +64,7 @@ MADE = [
     (TierFailed("small", "broke", 500), 502, "tier_failed", SERVER),
     (TierFailed("small", "bad field", 422), 422, "tier_failed", CLIENT),
     (NoReplica("small", "none runs"), 503, "tier_unavailable", SERVER),
+    (TierCold("large"), 503, "cold", SERVER),
     (Overloaded(4.0), 503, "overloaded", SERVER),
     (DelegationFailed("nothing came back"), 502, "delegation_failed", SERVER),
     (DeadlineExceeded(60), 504, "deadline_exceeded", SERVER),
@@ -129,6 +131,7 @@ def test_the_tables_here_know_every_class():
     (BadKey(), ["Authorization: Bearer"]),
     (TooLarge(10), ["10 bytes"]),
     (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
+    (TierCold("large", 20.0), ["large", "one is starting", "20 s"]),
     (Overloaded(4.0), ["full", "4 s"]),
     (DeadlineExceeded(2.5), ["2.5 s"]),
     (BudgetExceeded(0.2, 0.1), ["0.2 USD", "0.1 USD"]),
@@ -144,6 +147,7 @@ def test_a_message_says_what_was_found_and_what_is_allowed(error, says):
 
 @pytest.mark.parametrize("error, seconds", [
     (NoReplica("small", "none runs"), 10.0),
+    (TierCold("large", 20.0), 20.0),
     (Overloaded(4.0), 4.0),
     (LedgerDown("disk full"), 10.0),
     (RateLimited(60, "requests", 7.2), 8.0),
