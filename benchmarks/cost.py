@@ -9,15 +9,11 @@ a summary last; exit code 1 when one of them does not hold.
 import asyncio
 import json
 import os
-import random
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,132 +24,25 @@ import yaml
 from sqlalchemy import Engine, create_engine, func, select
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / "ledger")]
-from postgres import Postgres, postgres  # noqa: E402
+from postgres import postgres  # noqa: E402
 
-KINDS = ("single", "single", "single", "composite", "chain")
-INGRESS, REPLICA, DATABASE = "ingress", "replica", "database"
-VICTIMS = (INGRESS, REPLICA, DATABASE, INGRESS, REPLICA)
+from benchmarks.cost_load import Seen, bodies, budgeted, killing, load  # noqa: E402
 
-
-@dataclass
-class Seen:
-    """What the clients saw."""
-
-    completed: dict[str, int] = field(default_factory=dict)
-    """trace id -> total tokens of the response's usage"""
-    usd: dict[str, float] = field(default_factory=dict)
-    """trace id -> what the response said it cost, where it did"""
-    failed: Counter[str] = field(default_factory=Counter)
+AUDITED = 0.1  # share of accepted answers that the largest tier is asked for too
 
 
 @contextmanager
 def config_on(url: str) -> Iterator[str]:
-    """The pocket ladder with its ledger at `url`."""
+    """The pocket ladder with its ledger at `url`, and some of its answers audited."""
     from router.config import SHIPPED
 
-    text = (SHIPPED / "pocket.yaml").read_text().replace("../pocket", str(SHIPPED.parent / "pocket"))
+    settings = yaml.safe_load((SHIPPED / "pocket.yaml").read_text().replace("../pocket", str(SHIPPED.parent / "pocket")))
+    settings["ledger"] = {"url": url, "store": "nothing"}
+    settings["escalation"]["audit_rate"] = AUDITED
     with TemporaryDirectory() as folder:
         file = Path(folder) / "pocket.yaml"
-        file.write_text(text + yaml.safe_dump({"ledger": {"url": url, "store": "nothing"}}))
+        file.write_text(yaml.safe_dump(settings))
         yield str(file)
-
-
-def bodies(n: int, seed: int) -> list[dict[str, Any]]:
-    from deployments.pocket.tasks import fresh
-
-    chance = random.Random(seed)
-    kinds = [chance.choice(KINDS) for _ in range(n)]
-    prompts = {kind: iter(fresh(kind, kinds.count(kind), seed)) for kind in set(kinds)}  # type: ignore[arg-type]
-    ways = ["auto", "auto", "auto", "auto:cheap", "auto:quality", "large"]
-    return [
-        {
-            "model": chance.choice(ways),
-            "messages": [{"role": "user", "content": next(prompts[kind]).prompt}],
-            "temperature": 0,
-            "stream": chance.random() < 0.5,
-        }
-        for kind in kinds
-    ]
-
-
-async def ask(client: httpx.AsyncClient, url: str, body: dict[str, Any], seen: Seen) -> None:
-    """One request; a response counts as completed when its end was there and said no error."""
-    try:
-        async with client.stream("POST", f"{url}/chat/completions", json=body) as answer:
-            text = (await answer.aread()).decode()
-    except httpx.HTTPError as error:
-        seen.failed[type(error).__name__] += 1
-        return
-    usage = usage_of(text, body["stream"]) if answer.status_code == 200 else None
-    if usage is None:
-        seen.failed[str(answer.status_code)] += 1
-        return
-    trace = answer.headers["x-stepdown-trace-id"]
-    seen.completed[trace] = usage["total_tokens"]
-    if "stepdown" in usage:
-        seen.usd[trace] = usage["stepdown"]["cost_usd"]
-
-
-def usage_of(text: str, stream: bool) -> dict[str, Any] | None:
-    """None: it did not come to its end, or the end is an error."""
-    if not stream:
-        return dict(json.loads(text)["usage"])
-    parts = [part.removeprefix("data: ") for part in text.split("\n\n") if part.startswith("data: ")]
-    if not parts or parts[-1] != "[DONE]" or '"error"' in parts[-2][:12]:
-        return None
-    return json.loads(parts[-2]).get("usage") or None
-
-
-async def load(url: str, key: str, asked: list[dict[str, Any]], at_once: int, seen: Seen, progress: list[int]) -> None:
-    queue = list(reversed(asked))
-    async with httpx.AsyncClient(timeout=180, headers={"authorization": f"Bearer {key}"}) as client:
-
-        async def worker() -> None:
-            while queue:
-                failed = seen.failed.total()
-                await ask(client, url, queue.pop(), seen)
-                progress[0] += 1
-                if seen.failed.total() > failed:  # the run is not to be over before what was killed is back
-                    await asyncio.sleep(0.5)
-
-        await asyncio.gather(*(worker() for _ in range(at_once)))
-
-
-# -- killing ---------------------------------------------------------------------------------------------------------------
-
-
-def pids(words: str) -> list[int]:
-    found = subprocess.run(["pgrep", "-f", words], capture_output=True, text=True).stdout.split()
-    return [int(pid) for pid in found if int(pid) != os.getpid()]
-
-
-def kill(victim: str, database: Postgres, chance: random.Random) -> str:
-    """kill -9; a database is started again after two seconds, the rest is Ray's to start again."""
-    if victim == DATABASE:
-        os.kill(int((database.folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-        time.sleep(3)  # its children notice by themselves
-        database.start()
-        return "postgresql"
-    name = "ingress" if victim == INGRESS else f"tier-{chance.choice(['small', 'medium'])}"
-    killed = pids(f"^ray::ServeReplica:stepdown:{name}") or pids(f"ServeReplica:stepdown:{name}")
-    for pid in killed[:1]:
-        os.kill(pid, signal.SIGKILL)
-    return f"{name}{'' if killed else ' (not found)'}"
-
-
-async def killing(database: Postgres, progress: list[int], total: int, kills: int, seed: int) -> list[str]:
-    """At random places of the run."""
-    chance = random.Random(seed)
-    places = sorted(chance.sample(range(total // 10, total * 9 // 10), kills))
-    done = []
-    for place, victim in zip(places, VICTIMS, strict=False):
-        while progress[0] < place:
-            await asyncio.sleep(0.05)
-        done.append(await asyncio.to_thread(kill, victim, database, chance))
-    return done
-
-
-# -- checking --------------------------------------------------------------------------------------------------------------
 
 
 def rows_once(engine: Engine, seen: Seen) -> dict[str, Any]:
@@ -163,7 +52,8 @@ def rows_once(engine: Engine, seen: Seen) -> dict[str, Any]:
     with engine.connect() as connection:
         known = Counter(connection.execute(select(traces.c.id)).scalars())
         total = func.sum(calls.c.input_tokens + calls.c.output_tokens)
-        tokens = dict(connection.execute(select(calls.c.trace_id, total).group_by(calls.c.trace_id)).all())
+        of_client = calls.c.role != "audit"  # an audit is nobody's answer
+        tokens = dict(connection.execute(select(calls.c.trace_id, total).where(of_client).group_by(calls.c.trace_id)).all())
         usd = dict(connection.execute(select(traces.c.id, traces.c.cost_usd)).all())
     lost = [trace for trace in seen.completed if known[trace] != 1]
     wrong = [trace for trace, said in seen.completed.items() if trace not in lost and int(tokens.get(trace) or 0) != said]
@@ -272,7 +162,8 @@ def main(n: int, at_once: int, kills: int, seed: int) -> None:
             async def run() -> list[str]:
                 asked = bodies(n, seed)
                 _, killed = await asyncio.gather(
-                    load(url, key, asked, at_once, seen, progress), killing(database, progress, n, kills, seed)
+                    load(url, [key, budgeted(address)], asked, at_once, seen, progress),
+                    killing(database, progress, n, kills, seed),
                 )
                 return killed
 
