@@ -152,7 +152,7 @@ def read(text: str, stream: bool) -> tuple[str, str, str, bool]:
 
 
 def slope(samples: dict[int, list[tuple[float, float]]]) -> dict[str, Any]:
-    """Memory of the ingress replica that lived longest, its first minute apart: MB, and MB an hour."""
+    """Memory of the ingress replica that lived longest: MB each minute, and MB an hour without its first minute."""
     import numpy as np
 
     if not samples:
@@ -160,7 +160,9 @@ def slope(samples: dict[int, list[tuple[float, float]]]) -> dict[str, Any]:
     pid, found = max(samples.items(), key=lambda item: item[1][-1][0] - item[1][0][0])
     late = [(t, mb) for t, mb in found if t - found[0][0] > 60] or found
     rise = float(np.polyfit(*zip(*late, strict=True), 1)[0]) * 3600 if len(late) > 2 else 0.0
-    return {"pid": pid, "seconds": round(late[-1][0] - late[0][0]), "mb": round(late[-1][1], 1), "mb_per_hour": round(rise, 1)}
+    minutes = {int((t - found[0][0]) // 60): round(mb, 1) for t, mb in reversed(found)}
+    return {"pid": pid, "seconds": round(late[-1][0] - late[0][0]), "mb": round(late[-1][1], 1),
+            "mb_per_hour": round(rise, 1), "mb_by_minute": list(minutes.values())[::-1]}  # fmt: skip
 
 
 def checks(told: Told, faults: Faults, ladder: Ladder, seconds: float) -> list[dict[str, Any]]:
@@ -170,7 +172,8 @@ def checks(told: Told, faults: Faults, ladder: Ladder, seconds: float) -> list[d
     memory, engine = slope(faults.memory), ladder.engine()
     rows = rows_once(engine, told.seen)
     engine.dispose()
-    grown = memory["mb_per_hour"] is None or memory["mb_per_hour"] * seconds / 3600 < 30
+    flat = memory["mb_per_hour"] is not None and memory["mb_per_hour"] * seconds / 3600 < 30
+    never = [name for name in faults.kinds if not faults.done[name]]
     return [
         {"check": "availability", **counted, "mended_by_the_clients_retry": told.mended, "codes": dict(told.codes),
          "tiers": dict(told.tiers), "requests_a_second": round((judged + counted["cut"]) / seconds, 1),
@@ -179,8 +182,9 @@ def checks(told: Told, faults: Faults, ladder: Ladder, seconds: float) -> list[d
          "holds": served >= 0.999 * judged and judged > 0},
         {"check": "no wrong or mixed answer", "wrong": counted["wrong"], "examples": told.bad, "holds": counted["wrong"] == 0},
         rows,
-        {"check": "memory of the ingress", **memory, "holds": grown},
-        {"check": "faults", "done": dict(faults.done), "failed": faults.broken, "holds": not faults.broken},
+        {"check": "memory of the ingress", **memory, "holds": flat},
+        {"check": "faults", "done": dict(faults.done), "never": never, "failed": faults.broken,
+         "holds": not faults.broken and not never},
     ]  # fmt: skip
 
 

@@ -31,6 +31,10 @@ CUTS = ("ingress_killed", "haproxy_killed")
 AFTER_S = 20.0  # the front door may take so long to notice
 
 
+class Spared(Exception):
+    """What was to be broken is not there, or is the last of its kind: another time."""
+
+
 def kinds_of(only: str, ladder: Ladder) -> list[str]:
     known = [*EVERYWHERE, *(ECHO if isinstance(ladder, Echo) else VLLM)]
     asked = [name for name in only.split(",") if name]
@@ -95,11 +99,15 @@ class Faults:
             await asyncio.sleep(self.chance.expovariate(1 / every_s))
             if time.monotonic() > until:
                 return
-            turn = turn or self.chance.sample(self.kinds, len(self.kinds))
+            turn = turn or self.chance.sample(self.kinds, len(self.kinds))  # every kind before any comes again
             name = turn.pop()
             at = round(time.monotonic() - began, 1)
             try:
                 what = await getattr(self, name)()
+            except Spared as reason:
+                turn.insert(0, name)
+                self.say({"fault": name, "at_s": at, "spared": str(reason)})
+                continue
             except Exception as error:  # noqa: BLE001 the run goes on, and says so at its end
                 what = f"{type(error).__name__} {error}"
                 self.broken.append(f"{name}: {what}"[:300])
@@ -119,7 +127,7 @@ class Faults:
         """The youngest is killed, so that one lives long enough to see its memory."""
         found = await asyncio.to_thread(below, os.getpid(), words)
         if not found:
-            return "not found"
+            raise Spared("not found")
         os.kill(found[-1], signal.SIGKILL)
         if cut:
             self.cuts.append(time.monotonic())
@@ -128,7 +136,7 @@ class Faults:
     async def ingress_killed(self) -> str:
         """One of two, and only when there are two: without any nobody can answer."""
         if len(await asyncio.to_thread(below, os.getpid(), "ServeReplica:stepdown:ingress")) < 2:
-            return "spared: the other one is not back yet"
+            raise Spared("the other one is not back yet")
         return await self.killed("ServeReplica:stepdown:ingress", cut=True)
 
     async def haproxy_killed(self) -> str:

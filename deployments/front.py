@@ -51,6 +51,7 @@ def environment(config: Config, door: Door) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a HAProxy that was killed is started again after three
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # after 5, by default, a front door that a busy machine starts is killed
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",  # 30 by default: every stop would take as long
         "RAY_SERVE_HAPROXY_MAXCONN": str(connections()),
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": f"{math.ceil(config.server.request_timeout_s)}",
