@@ -7,7 +7,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +34,15 @@ def prompts(n: int, length: int, seed: int = 0) -> list[str]:
     return made
 
 
-def made_up(folder: Path, n: int = 2000) -> Artifact:
-    """An artefact of the default classifier for three tiers, trained on prompts whose difficulty is their length."""
+def made_up(folder: Path, n: int = 2000, names: Sequence[str] = ("small", "medium", "large")) -> Artifact:
+    """An artefact of the default classifier for these tiers, trained on prompts whose difficulty is their length."""
     random = np.random.default_rng(1)
     texts = [text[: int(random.integers(40, 1000))] for text in prompts(n, 1000)]
-    chance = np.clip(1 - np.array([len(t) for t in texts])[:, None] / np.array([900, 1500, 4000]), 0.02, 0.98)
+    lengths, reach = np.array([len(t) for t in texts])[:, None], np.geomspace(900, 4000, len(names))
+    chance = np.clip(1 - lengths / reach, 0.02, 0.98)
     model = Sufficiency(DEFAULT, n_folds=2).fit(texts, (random.random(chance.shape) < chance).astype(float))
     rules = {"balanced": Rule("utility", 0.1).to_dict()}
-    save(folder, model, {"tiers": ["small", "medium", "large"], "costs": [0.05, 0.25, 1.0], "rules": rules})
+    save(folder, model, {"tiers": list(names), "costs": list(np.geomspace(0.05, 1.0, len(names))), "rules": rules})
     return load(folder)
 
 

@@ -2,67 +2,26 @@
 
 One Ray cluster runs both on replicas of the same three models, with the same front door and the same settings; load goes
 to one and to the other in turn, several rounds, so that what the machine does meanwhile falls on both. Needs `wrk`.
-One JSON line a scenario, a summary last. Ratios and differences are what counts: absolute times are this machine's.
+One JSON line a scenario. Ratios and differences are what counts: absolute times are this machine's.
 """
 
 import asyncio
-import json
 import os
 import re
-import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import click
+
+from benchmarks.load import KEY, Load, in_turn, middle, needs_wrk, say, wrk
+from benchmarks.soak import INGRESS, ours
+
 FAST = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
-KEY = "sk-bench"
-ROUNDS, SECONDS = 3, 8.0
+STOCK = "ray::ServeReplica:stock:"
 PROMPT = "What is 23 plus 45?"
-SCRIPT = """
-wrk.method = "POST"
-wrk.headers["content-type"] = "application/json"
-wrk.headers["authorization"] = "Bearer %s"
-wrk.body = [[%s]]
-done = function(summary, latency, requests)
-  io.write(string.format('JSON {"requests": %%d, "us": %%d, "failed": %%d, "p50": %%f, "p90": %%f, "p99": %%f}\\n',
-    summary.requests, summary.duration,
-    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout,
-    latency:percentile(50), latency:percentile(90), latency:percentile(99)))
-end
-"""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What one run of wrk saw. Times in milliseconds."""
-
-    per_s: float
-    p50: float
-    p90: float
-    p99: float
-    failed: int
-
-
-def wrk(url: str, body: dict[str, Any], connections: int, seconds: float = SECONDS) -> Load:
-    """POST the body over that many connections, each waiting for its answer."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(SCRIPT % (KEY, json.dumps(body)))
-        script.flush()
-        threads = ["-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s", script.name, url]
-        out = subprocess.run(["wrk", *threads], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"^JSON (.*)$", out, re.M)
-    if not found:
-        raise SystemExit(f"wrk said nothing that can be read:\n{out}")
-    told = json.loads(found[1])
-    times = [told[name] / 1e3 for name in ("p50", "p90", "p99")]
-    return Load(told["requests"] / told["us"] * 1e6, *times, told["failed"])
 
 
 def stock(config: Any) -> Any:
@@ -111,35 +70,28 @@ def plain_request(url: str) -> tuple[dict[str, Any], str]:
     raise SystemExit("auto looks at the first answer of each of 300 prompts: nothing to compare")
 
 
-def in_turn(ours: Callable[[], Load], theirs: Callable[[], Load], rounds: int) -> tuple[list[Load], list[Load]]:
-    """Each once to warm up, then one after the other."""
-    ours(), theirs()
-    pairs = [(ours(), theirs()) for _ in range(rounds)]
-    return [a for a, _ in pairs], [b for _, b in pairs]
-
-
-def compared(scenario: str, ours: list[Load], theirs: list[Load], **more: Any) -> dict[str, Any]:
-    def middle(loads: list[Load], name: str) -> float:
-        return statistics.median(getattr(load, name) for load in loads)
-
+def compared(scenario: str, mine: list[Load], stocks: list[Load], **more: Any) -> dict[str, Any]:
     shown: dict[str, Any] = {"scenario": scenario, **more}
     for name in ("p50", "p99"):
-        shown[f"{name}_ms"], shown[f"stock_{name}_ms"] = round(middle(ours, name), 2), round(middle(theirs, name), 2)
-        shown[f"added_{name}_ms"] = round(middle(ours, name) - middle(theirs, name), 2)
-    shown |= {"per_s": round(middle(ours, "per_s"), 1), "stock_per_s": round(middle(theirs, "per_s"), 1)}
-    shown["throughput_ratio"] = round(middle(ours, "per_s") / middle(theirs, "per_s"), 3)
-    return shown | {"failed": sum(load.failed for load in ours), "stock_failed": sum(load.failed for load in theirs)}
+        shown[f"{name}_ms"], shown[f"stock_{name}_ms"] = round(middle(mine, name), 2), round(middle(stocks, name), 2)
+        shown[f"added_{name}_ms"] = round(middle(mine, name) - middle(stocks, name), 2)
+    shown |= {"per_s": round(middle(mine, "per_s"), 1), "stock_per_s": round(middle(stocks, "per_s"), 1)}
+    shown["throughput_ratio"] = round(middle(mine, "per_s") / middle(stocks, "per_s"), 3)
+    return shown | {"failed": sum(load.failed for load in mine), "stock_failed": sum(load.failed for load in stocks)}
 
 
-def one_token(ours: str, theirs: str, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
-    body, tier = plain_request(ours)
+def one_token(us: str, theirs: str, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
+    body, tier = plain_request(us)
+    named = {**body, "model": tier}
     for connections in (1, 16, 64):
-        mine, stocks = in_turn(
-            lambda n=connections: wrk(f"{ours}/chat/completions", body, n, seconds),
-            lambda n=connections: wrk(f"{theirs}/chat/completions", {**body, "model": tier}, n, seconds),
+        seen = in_turn(
+            {
+                "us": lambda n=connections: wrk(f"{us}/chat/completions", body, n, seconds),
+                "stock": lambda n=connections: wrk(f"{theirs}/chat/completions", named, n, seconds),
+            },
             rounds,
         )
-        yield compared("1 token", mine, stocks, connections=connections, tier=tier)
+        yield compared("1 token", seen["us"], seen["stock"], connections=connections, tier=tier)
 
 
 async def stream_once(client: Any, url: str, body: dict[str, Any]) -> tuple[float, list[float]]:
@@ -167,14 +119,14 @@ async def streamed(url: str, body: dict[str, Any], at_once: int, requests: int) 
     return [first for first, _ in got], [gap for _, gaps in got for gap in gaps]
 
 
-def streams(ours: str, theirs: str, rounds: int, tier: str) -> Iterator[dict[str, Any]]:
+def streams(us: str, theirs: str, rounds: int, tier: str) -> Iterator[dict[str, Any]]:
     """64 tokens, ignoring the end-of-text token so that both are of one length; asked of one tier by name."""
     body = {"model": tier, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 64, "stream": True,
             "temperature": 0, "ignore_eos": True}  # fmt: skip
     for at_once in (1, 8):
         seen: dict[str, tuple[list[float], list[float]]] = {"ours": ([], []), "stock": ([], [])}
         for _ in range(rounds):
-            for name, url in (("ours", ours), ("stock", theirs)):
+            for name, url in (("ours", us), ("stock", theirs)):
                 firsts, gaps = asyncio.run(streamed(url, body, at_once, 24))
                 seen[name][0].extend(firsts)
                 seen[name][1].extend(gaps)
@@ -185,32 +137,33 @@ def streams(ours: str, theirs: str, rounds: int, tier: str) -> Iterator[dict[str
                        "itl_ratio": round(shown["ours_itl_ms"] / shown["stock_itl_ms"], 3)}  # fmt: skip
 
 
-def main(name: str = "pocket", rounds: int = ROUNDS, seconds: float = SECONDS, port: int = 8090) -> None:
-    if not shutil.which("wrk"):
-        raise SystemExit("this benchmark needs wrk: apt-get install wrk")
-    lines = []
-    with both(name, port) as (ours, theirs):
-        for line in one_token(ours, theirs, rounds, seconds):
-            lines.append(line)
-            print(json.dumps(line), flush=True)
-        for line in streams(ours, theirs, rounds, lines[0]["tier"]):
-            lines.append(line)
-            print(json.dumps(line), flush=True)
-    print(json.dumps(summary(lines)))
+def unique_mb(title: str) -> float:
+    """Memory that processes of that title do not share with others."""
+    return sum(process.memory_full_info().uss for process in ours(title)) / 1e6
 
 
-def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    plain = [line for line in lines if line["scenario"] == "1 token"]
-    return {
-        "benchmark": "front",
-        "added_p50_ms": {line["connections"]: line["added_p50_ms"] for line in plain},
-        "throughput_ratio": {line["connections"]: line["throughput_ratio"] for line in plain},
-        "ttft_ratio": {line["at_once"]: line["ttft_ratio"] for line in lines if "ttft_ratio" in line},
-        "itl_ratio": {line["at_once"]: line["itl_ratio"] for line in lines if "itl_ratio" in line},
-        "failed": sum(line.get("failed", 0) for line in lines),
-    }
+def stock_ingress() -> str:
+    """The title of stock's ingress: of its deployments the one that is no model."""
+    found = {process.cmdline()[0] for process in ours(STOCK)}
+    return next(title for title in found if "ngress" in title or "outer" in title)
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--seconds", default=8.0, show_default=True, help="of each measurement")
+@click.option("--config", "name", default="pocket", show_default=True)
+def main(rounds: int, seconds: float, name: str, port: int = 8090) -> None:
+    needs_wrk()
+    tier = ""
+    with both(name, port) as (us, theirs):
+        for line in one_token(us, theirs, rounds, seconds):
+            tier = say(line)["tier"]
+        for line in streams(us, theirs, rounds, tier):
+            say(line)
+        mine, stocks = unique_mb(INGRESS), unique_mb(stock_ingress())
+        say({"scenario": "memory", "ingress_mb": round(mine), "stock_ingress_mb": round(stocks),
+             "added_mb": round(mine - stocks)})  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
     main()
