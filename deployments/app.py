@@ -57,7 +57,7 @@ def make_vllm(tier: Any, handle: Any, timeout_s: float) -> Tier:
 def manner(tier: VllmTier, timeout_s: float) -> Manner:
     waits_s = tier.scaling.cold_start_wait_s if tier.scaling.when_cold == "degrade" else float("inf")
     how = tier.affinity if affine(tier) else "none"
-    return Manner(timeout_s, how, tier.replicas == 0, waits_s if tier.replicas == 0 else 0.0)
+    return Manner(timeout_s, how, tier.affinity_chars, tier.replicas == 0, waits_s if tier.replicas == 0 else 0.0)
 
 
 TIERS: dict[str, Callable[[Any, Any, float], Tier]] = {"echo": make_echo, "remote": make_remote, "vllm": make_vllm}

@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.tier import SESSION, failure
-from router.affinity import How, hint_of
+from router.affinity import HEAD, How, hint_of
 from router.errors import NoReplica, RequestFailed, TierCold, TierFailed
 from router.trace import Reading
 from router.types import Path
@@ -35,6 +35,8 @@ class Manner:
     timeout_s: float
     """to wait for a first token, of which a replica is there"""
     affinity: How = "none"
+    head: int = HEAD
+    """characters by which a new conversation finds its replica"""
     sleeps: bool = False
     """it may have no replica, while nobody asks"""
     cold_s: float = 0.0
@@ -64,7 +66,7 @@ class ServeTier:
 
     async def opened(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The open generator and its first text. Raises NoReplica, TierCold, TierFailed."""
-        hint = hint_of(body, SESSION.get(), self.manner.affinity)
+        hint = hint_of(body, SESSION.get(), self.manner.affinity, self.manner.head)
         items = self.handle.remote(path, json.dumps(body), call_id, self.asked_again(), *([hint] if hint else []))
         try:
             status, text, told = await self.first(items)

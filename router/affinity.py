@@ -4,7 +4,7 @@
     home, others = affinity.preferred(hint, replicas, queue)
 
 - A conversation stays where its last request was answered, as long as that replica lives.
-- A new one goes where its beginning belongs: rendezvous hashing of the first `HEAD` characters (`prefix`), or of the
+- A new one goes where its beginning belongs: rendezvous hashing of its first `head` characters (`prefix`), or of the
   conversation itself (`session`). Every ingress computes the same, and asks nobody; when a replica goes or comes, only
   what belonged to it moves.
 - Bounded: where the queue there is longer by more than `slack` than that of another - of up to `FEW` replicas any, else the
@@ -22,19 +22,19 @@ from typing import Any, Literal
 from classifiers.text import content_text
 
 How = Literal["prefix", "session", "none"]
-HEAD = 1_000  # characters that are a beginning: longer than most greetings, shorter than most instructions
+HEAD = 1_000  # characters that are a beginning: longer than most greetings, shorter than most instructions with a text
 LONGEST = 20_000  # characters of a first message that name a conversation
 FEW = 8  # replicas that are all looked at
 WORD = (1 << 64) - 1
 
 
-def hint_of(body: Mapping[str, Any], session: str, how: How) -> str:
+def hint_of(body: Mapping[str, Any], session: str, how: How, head: int = HEAD) -> str:
     """`CONVERSATION PLACE`, digests; empty for `none`. session: what the client calls its conversation, if it does."""
     if how == "none":
         return ""
-    head = beginning(body)
-    conversation = digest(session or head)
-    return f"{conversation} {conversation if how == 'session' else digest(head[:HEAD])}"
+    said = beginning(body)
+    conversation = digest(session or said)
+    return f"{conversation} {conversation if how == 'session' else digest(said[:head])}"
 
 
 def beginning(body: Mapping[str, Any]) -> str:

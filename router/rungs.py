@@ -97,7 +97,9 @@ class VllmTier(Tier):
     """how it grows, and what happens to who asks a tier without a replica"""
     affinity: Literal["prefix", "session", "none"] = "prefix"
     """of several replicas a request goes to the one that has read its conversation before; a new conversation to the one
-    that has read its first 1,000 characters (prefix), or to any (session); none: always the less busy of two"""
+    that has read its first `affinity_chars` (prefix), or to any (session); none: always the less busy of two"""
+    affinity_chars: Annotated[int, Field(ge=1, le=20_000)] = 1_000
+    """characters that are a beginning: enough to tell apart what is asked about, few enough to be the same in its questions"""
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     """accelerators that share one replica"""
     accelerator: str | None = None

@@ -1,0 +1,91 @@
+"""Prompt tokens found in vLLM's prefix cache, with and without affinity: one JSON line for each kind of traffic.
+
+    python -m benchmarks.affinity
+
+Two tiers of two replicas each on the pocket ladder's small model, in one server, asked the same in the same run:
+`affine` as by default, `plain` with `affinity: none`. What is counted is vLLM's own `cached_tokens`.
+"""
+
+import json
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import openai
+import yaml
+
+from deployments.background import served
+from router.config import find_config
+
+WORDS = Path(__file__).read_text().split()
+CLIENTS, CONVERSATIONS, TURNS, DOCUMENTS, QUESTIONS = 8, 40, 5, 40, 4
+
+
+def ladder(folder: Path) -> Path:
+    """The pocket ladder's small model twice; blocks as small as vLLM takes them, for its window is."""
+    source = find_config("pocket")
+    given = yaml.safe_load(source.read_text())["tiers"][0]
+    given["source"] = str((source.parent / given["source"]).resolve())
+    given["engine_kwargs"] |= {"block_size": 16}
+    given |= {"replicas": 2, "cpus": 0.2, "affinity_chars": 200}
+    plain = {**given, "name": "plain", "affinity": "none", "price": {"usd_per_1m_input": 1, "usd_per_1m_output": 1}}
+    tiers = [{**given, "name": "affine"}, plain]
+    file = folder / "affinity.yaml"
+    file.write_text(yaml.safe_dump({"tiers": tiers}))
+    return file
+
+
+def text(seed: str, characters: int) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=characters // 3))[:characters]
+
+
+def conversations(kind: str) -> Iterator[list[list[dict[str, str]]]]:
+    """Each of CONVERSATIONS, turn by turn."""
+    for n in range(CONVERSATIONS):
+        said = [{"role": "user", "content": text(f"{kind}{n}", 220)}]
+        turns = [list(said)]
+        for turn in range(1, TURNS):
+            said.append({"role": "assistant", "content": text(f"a{n}{turn}", 25)})
+            said.append({"role": "user", "content": text(f"q{n}{turn}", 25)})
+            turns.append(list(said))
+        yield turns
+
+
+def documents(kind: str) -> Iterator[list[list[dict[str, str]]]]:
+    """Questions, each a conversation of its own; QUESTIONS of them begin with the same document, in no order."""
+    asked = [(n, question) for n in range(DOCUMENTS) for question in range(QUESTIONS)]
+    random.Random(0).shuffle(asked)
+    for n, question in asked:
+        yield [[{"role": "user", "content": text(f"{kind}d{n}", 320) + " " + text(f"{n}q{question}", 30)}]]
+
+
+def cached(client: openai.OpenAI, tier: str, turns: list[list[dict[str, str]]]) -> tuple[int, int]:
+    """Prompt tokens of a conversation, and those found in the cache."""
+    prompt = found = 0
+    for messages in turns:
+        answer: Any = client.chat.completions.create(model=tier, messages=messages, max_tokens=2)  # type: ignore[arg-type]
+        prompt += answer.usage.prompt_tokens
+        found += (answer.usage.prompt_tokens_details and answer.usage.prompt_tokens_details.cached_tokens) or 0
+    return prompt, found
+
+
+def share(client: openai.OpenAI, tier: str, work: Callable[[str], Iterator[Any]]) -> float:
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        counts = list(pool.map(lambda turns: cached(client, tier, turns), work(tier)))
+    return sum(found for _, found in counts) / sum(prompt for prompt, _ in counts)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, served(str(ladder(Path(folder)))) as (url, key):
+        client = openai.OpenAI(base_url=url, api_key=key)
+        for name, work in (("conversations", conversations), ("documents", documents)):
+            found = {tier: round(share(client, tier, work), 4) for tier in ("affine", "plain")}
+            ratio = round(found["affine"] / found["plain"], 3) if found["plain"] else None
+            print(json.dumps({"bench": "affinity", "traffic": name, **found, "ratio": ratio}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
