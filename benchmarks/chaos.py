@@ -23,7 +23,8 @@ import httpx
 
 from benchmarks.chaos_faults import Faults, kinds_of
 from benchmarks.chaos_ladders import LADDERS, Ladder
-from benchmarks.cost import Seen, rows_once, usage_of
+from benchmarks.cost import rows_once
+from benchmarks.cost_load import Seen, usage_of
 
 TRIES, AGAIN_S = 3, 0.5  # as the openai client's defaults
 LEAVES = 0.03  # share of the clients that go in the middle
