@@ -7,6 +7,7 @@
                                           -> direct: nothing came of it
 """
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,11 @@ from router import briefs, gates, plans
 from router.budget import Budget, Memory, Rung
 from router.config import Delegation
 from router.desk import Accept, Desk, failure, structured, way_asked
-from router.errand import Errand
+from router.errand import LEAST_TOKENS, Errand
 from router.errors import BadPlan, BudgetExceeded
 from router.gates import Considered, Route, Splits
 from router.plans import Job, Plan
+from router.tighter import prompt_tokens, within_usd
 from router.types import Call, Fail, Flow, Reply, Role, Say, Step
 from router.work import Work
 
@@ -47,13 +49,14 @@ def delegate(
     """One request whose tier is the top of the ladder, cheaper tiers first.
 
     special: all special tokens of the tiers' tokenizers. more: added to every worker's body. max_usd: the client's limit
-    for the whole request. considered: the gates' outcome, if they were asked already.
+    for the whole request: whatever the tiers answer, their calls cost no more. considered: the gates' outcome, if they
+    were asked already.
     """
     memory = memory or Memory()
     seen = considered or gates.consider(body, ladder, settings, memory, route, splits, special)
-    limit = min(settings.max_cost_ratio * seen.direct_usd, max_usd if max_usd is not None else float("inf"))
+    limit = min(settings.max_cost_ratio * seen.direct_usd, math.inf if max_usd is None else max_usd)
     desk = Desk(body, ladder, settings, route, accept, memory, Budget(limit, settings.max_calls), special, more or {})
-    return (yield from Planned(desk, seen, max_usd).run())
+    return (yield from within_usd(Planned(desk, seen, max_usd).run(), max_usd, ladder))
 
 
 class Planned(Errand):
@@ -143,7 +146,8 @@ class Planned(Errand):
         body: dict[str, Any] = {"messages": list(messages), "temperature": 0}
         body |= structured("plan", plans.plan_schema(desk.settings.max_subtasks), desk.memory.refused.get(top.name, 0))
         given = top.input_tokens(body)
-        body["max_tokens"] = min(desk.settings.plan_max_tokens, self.plan_room(given), top.context - given)
+        room = min(self.plan_room(given), self.spare_tokens(body), top.context - given)
+        body["max_tokens"] = int(min(desk.settings.plan_max_tokens, room))
         left = desk.work_until_s - desk.now_s
         if body["max_tokens"] < plans.MIN_TOKENS or left <= 0:
             return None
@@ -151,6 +155,22 @@ class Planned(Errand):
         if not desk.budget.reserve(name, top.cost(given, body["max_tokens"]), kept_calls=1):
             return None
         return Call(name, top.name, role, body, timeout_s=min(desk.settings.call_timeout_s, left))
+
+    def plain_usd(self, answer_tokens: float) -> float:
+        """Price of the request as it was sent, to the top tier, at most as the client's limit counts."""
+        return self.desk.top.cost(prompt_tokens(self.desk.body, self.desk.top), answer_tokens)
+
+    def spare_tokens(self, body: Mapping[str, Any]) -> float:
+        """Tokens that a plan may have within the client's limit, the plain answer still within it afterwards.
+
+        Where that answer is beyond the limit from the start, a plan is the only way to a whole one.
+        """
+        if self.max_usd is None:
+            return math.inf
+        top, left = self.desk.top, self.max_usd - self.desk.budget.spent_usd
+        plain = self.plain_usd(self.considered.answer_tokens)
+        spare = (left - plain if plain <= self.max_usd else left) - top.price_in * prompt_tokens(body, top)
+        return spare / top.price_out if top.price_out else math.inf if spare >= 0 else 0
 
     def plan_room(self, given: int) -> int:
         """Tokens that a plan may have: half of what is left, so that little is lost on one that is cut there and is none.
@@ -167,11 +187,18 @@ class Planned(Errand):
 
     # -- work --------------------------------------------------------------------------------------------------------------
 
+    @property
+    def tight(self) -> bool:
+        """The client's limit is what bounds the delegation: answers are rather cut than not given."""
+        return self.max_usd is not None and self.max_usd <= self.desk.budget.limit_usd
+
     def affordable(self, plan: Plan, jobs: Sequence[Job]) -> bool:
         """Whether what is left to do costs less than the plain call and fits the budget; keeps the final call's price there."""
         jobs_usd = sum(self.expected_usd(job) for job in jobs)
         join = self.desk.memory.means[self.considered.kind].join
         expected, most = (0.0, 0.0) if self.says(plan) else (self.merge_usd(len(jobs), share) for share in (join, 1.0))
+        if self.tight and jobs_usd + (whole := self.merge_usd(len(jobs), 1.0)) <= self.desk.budget.left_usd:
+            most = whole  # a plan that says the answer needs a final call after all where a part fails
         if jobs_usd + expected > self.considered.direct_usd or not self.desk.budget.hold(HELD, most):
             return False
         return jobs_usd <= self.desk.budget.left_usd
@@ -211,21 +238,21 @@ class Planned(Errand):
         body = {**desk.body, "messages": messages}
         desk.budget.refund(HELD)
         given, answer = desk.top.input_tokens(body), self.considered.answer_tokens
-        fits = desk.top.fits(given, gates.asked_tokens(desk.body) or 1)
-        if not fits or not desk.budget.hold(HELD, desk.top.cost(given, answer)):
+        needed = desk.top.cost(given, min(answer, LEAST_TOKENS) if self.tight else answer)
+        if not desk.top.fits(given, gates.asked_tokens(desk.body) or 1) or not desk.budget.hold(HELD, needed):
             self.tell("direct", "nothing is left to merge with")
             return (yield from self.direct())
         self.tell("done" if all(node.clean for node in work.nodes.values()) else "partial")
-        return (yield from self.answered(body, given, splices))
+        return (yield from self.answered(body, splices))
 
     def direct(self) -> Flow:
         """The request as it was sent, to the top tier."""
-        body, top = self.desk.body, self.desk.top
         if self.max_usd is not None:
             left = self.max_usd - self.desk.budget.spent_usd
-            if self.considered.direct_usd > left:
-                return self.end(Fail(BudgetExceeded(self.considered.direct_usd, left)))
-        return (yield from self.answered(body, top.input_tokens(body) if self.desk.used else 0, {}))
+            needed = self.plain_usd(min(self.considered.answer_tokens, LEAST_TOKENS))
+            if needed > left:
+                return self.end(Fail(BudgetExceeded(needed, left)))
+        return (yield from self.answered(self.desk.body, {}))
 
     def learn(self, work: Work, merged: bool) -> None:
         """Let later estimates know what this delegation was like."""

@@ -14,6 +14,7 @@ from router.splice import references, splice
 from router.types import Call, Commit, End, Fail, Flow, Reply, Say, Step
 from router.work import Work
 
+LEAST_TOKENS = 64  # of an answer, for it to be worth its price
 Asking = Generator[Step, Sequence[Reply], Sequence[Reply]]
 
 
@@ -95,11 +96,8 @@ class Errand:
         asked = gates.asked_tokens(self.desk.body)
         return asked is None or self.desk.top.count(text) <= asked
 
-    def answered(self, body: Mapping[str, Any], given: int, splices: Mapping[str, str]) -> Flow:
-        """Ask the top tier, then smaller ones that fit if it fails; the first that answers is the client's.
-
-        given: input tokens, at most.
-        """
+    def answered(self, body: Mapping[str, Any], splices: Mapping[str, str]) -> Flow:
+        """Ask the top tier, then smaller ones that fit if it fails; the first that answers is the client's."""
         deadline = self.desk.settings.deadline_s if self.desk.used else None
         last: RequestFailed | None = None
         for rung in reversed(self.desk.ladder):

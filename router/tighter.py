@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from router.bounds import PER_MESSAGE, PER_PROMPT, PER_TOOLS, all_text
+from router.bounds import PER_MESSAGE, PER_PROMPT, PER_TOOLS, all_text, at_most
 from router.budget import Budget, Rung, rung_of
 from router.errors import BudgetExceeded, DeadlineExceeded, NoReplica, RequestFailed
 from router.gates import asked_tokens
@@ -22,6 +22,11 @@ def tightened(flow: Flow, limits: Limits, ladder: Sequence[Rung]) -> Flow:
     kept: Any = within(flow, Keeper(limits, ladder))
     kept.__name__ = getattr(flow, "__name__", "")
     return cast(Flow, kept)
+
+
+def within_usd(flow: Flow, max_usd: float | None, ladder: Sequence[Rung]) -> Flow:
+    """The same flow within that limit; the flow itself where there is none."""
+    return flow if max_usd is None else tightened(flow, Limits(max_cost_usd=max(0.0, max_usd)), ladder)
 
 
 def within(flow: Flow, keeper: "Keeper") -> Flow:
@@ -101,14 +106,15 @@ class Keeper:
         if self.limits.max_cost_usd is None:
             return call
         rung, left, wanted = rung_of(self.ladder, call.tier), self.budget.left_usd, asked_tokens(call.body)
-        given = rung.price_in * prompt_tokens(call.body, rung)
+        prompt = prompt_tokens(call.body, rung)
+        given = rung.price_in * prompt
         tokens = (left / sharing - given) / rung.price_out if rung.price_out else math.inf if given <= left / sharing else 0
-        bound = min(tokens, rung.context if wanted is None else wanted)
-        if bound < 1:
+        if tokens < 1:
             self.broken, self.why = BudgetExceeded(given + rung.price_out, left), "max_cost_usd"
             return None
-        self.budget.reserve(call.id, min(given + rung.price_out * int(bound), left))
-        return call if wanted == int(bound) else replace(call, body=limited(call.body, int(bound)))
+        bound = length(tokens, wanted, prompt, rung.context)
+        self.budget.reserve(call.id, min(given + rung.price_out * (rung.context if bound is None else bound), left))
+        return call if bound is None or bound == wanted else replace(call, body=limited(call.body, bound))
 
     # -- what comes back ----------------------------------------------------------------------------------------------
 
@@ -116,7 +122,9 @@ class Keeper:
         """Count them; when the deadline came first, say for all that runs that nothing came."""
         for reply in replies:
             self.running.pop(reply.call.id, None)
-            if reply.error is not None:
+            if reply.error is not None and reply.call.timeout_s is not None:  # it may have run until then
+                self.budget.forfeit(reply.call.id)
+            elif reply.error is not None:
                 self.budget.refund(reply.call.id)
             elif not reply.partial:
                 self.budget.commit(reply.call.id, rung_of(self.ladder, reply.call.tier).paid(reply.usage))
@@ -143,7 +151,17 @@ class Keeper:
 def prompt_tokens(body: Mapping[str, Any], rung: Rung) -> int:
     """At most, as the tier counts."""
     around = PER_PROMPT + PER_MESSAGE * len(body["messages"]) + (PER_TOOLS if body.get("tools") else 0)
-    return rung.count(all_text(body)) + around
+    return at_most(all_text(body), rung.count) + around
+
+
+def length(tokens: float, wanted: int | None, prompt: int, context: int) -> int | None:
+    """The limit that an answer gets, of the `tokens` that can be paid; None: the window is its limit.
+
+    A backend refuses a limit that does not fit into the window beside the prompt.
+    """
+    if wanted is not None:
+        return int(min(tokens, wanted))
+    return None if tokens >= context else max(1, int(min(tokens, context - prompt)))
 
 
 def limited(body: Mapping[str, Any], tokens: int) -> dict[str, Any]:

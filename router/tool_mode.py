@@ -20,15 +20,15 @@ from router.cascade import WHOLE
 from router.config import Delegation
 from router.delegate_call import arguments, function, is_object
 from router.desk import Accept, Desk, failure
-from router.errand import Errand
+from router.errand import LEAST_TOKENS, Errand
 from router.errors import BadPlan, BudgetExceeded, DeadlineExceeded
 from router.gates import Considered, Route, State
 from router.plans import Job, Plan
 from router.server_tools import DELEGATE, Limits
+from router.tighter import within_usd
 from router.types import Call, Commit, End, Fail, Flow, Reply, Say, Step
 from router.work import Work
 
-LEAST_TOKENS = 64  # of an answer, for a turn to be worth its price
 SPLICE = "write {{t1}} in your answer to put in the result of t1 unchanged; an id used twice means its latest result"
 
 
@@ -56,7 +56,8 @@ def tool_mode(
     seen = Considered(sheet, gates.outline(sheet, settings), None, "", direct, 0.0, answer)
     budget = Budget(settings.max_cost_ratio * direct, settings.max_calls)
     desk = Desk(body, ladder, settings, route, accept, memory, budget, special, more or {})
-    return ToolErrand(desk, seen, limits, answering).run()
+    errand = ToolErrand(desk, seen, limits, answering)
+    return (yield from within_usd(errand.run(), limits.max_cost_usd, ladder))
 
 
 class ToolErrand(Errand):
@@ -167,7 +168,7 @@ class ToolErrand(Errand):
             return self.end(Fail(reply.error))
         self.desk.ladder = [rung for rung in self.desk.ladder if rung.name in self.answering or rung is self.desk.top]
         body = {**self.desk.body, "messages": [*self.desk.body["messages"], *self.exchange]}
-        return (yield from self.answered(body, 0, {} if self.json else self.splices))
+        return (yield from self.answered(body, {} if self.json else self.splices))
 
     # -- answers -------------------------------------------------------------------------------------------------------------
 

@@ -361,9 +361,9 @@ def test_the_client_may_only_tighten_the_limits():
     assert not made["medium"].bodies
 
 
-@pytest.mark.parametrize("limit, state", [(0.012, "not_worth_it"), (0.2, "done")])
-def test_a_cost_limit_counts_every_call(limit, state):
-    made = tiers(delegates(), Said("plain"))
+@pytest.mark.parametrize("limit, turns, state", [(0.03, [], "direct"), (0.2, [delegates()], "done")])
+def test_a_cost_limit_counts_every_call(limit, turns, state):
+    made = tiers(*turns, Said("plain"))  # where a turn with our tool cannot be paid for, the request goes without it
     with served(made) as url:
         answer = ask(url, max_tokens=10, tools=({**DELEGATE, "parameters": {"max_cost_usd": limit}},))
     assert answer.text == "plain" and answer.told["delegation"] == state and answer.told["cost_usd"] <= limit

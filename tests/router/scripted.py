@@ -14,6 +14,9 @@ def words(text: str) -> int:
     return len(text.split())
 
 
+words.exact = True
+
+
 def ladder(*prices: float, context: int = 100_000, output: float = 4.0) -> list[Rung]:
     """Rungs small, medium, large (the last two or three names) with these prices per input token."""
     names = ["small", "medium", "large"][-len(prices) :] if len(prices) != 2 else ["small", "large"]

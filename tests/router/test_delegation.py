@@ -461,7 +461,7 @@ def test_where_no_time_is_left_the_failure_says_so():
 
 def test_where_the_clients_limit_is_reached_the_failure_says_so():
     settings = SETTINGS.model_copy(update={"plan_prompt": "plan {preview}", "min_saving": 0.0})
-    done = run("bad", chat(listing(), max_tokens=20), settings, repair="worse", more={"max_usd": 300.0})
+    done = run("bad", chat(listing(), max_tokens=100), settings, repair="worse", more={"max_usd": 520.0})
     assert isinstance(done.end, Fail) and done.end.error.status == 429 and not done.of("final") and done.of("plan")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,9 @@ from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed, Tool
 from router.flows import one_call
 from router.hidden import Hidden, remembered
 from router.server_tools import Limits
+from router.tighter import prompt_tokens
 from router.tool_mode import tool_mode
-from router.types import Call, Commit, Fail, Reply, Request, Say, Step
+from router.types import Call, Commit, Fail, Reply, Request, Say, Step, Usage
 
 DELEGATE, ESCALATE = {"type": "stepdown:delegate"}, {"type": "stepdown:escalate"}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -225,12 +227,13 @@ def test_a_first_turn_that_the_clients_limit_does_not_pay_for_is_not_asked():
     assert isinstance(run.end, Fail) and run.end.error.code == "budget_exceeded" and not run.calls
 
 
-@pytest.mark.parametrize("share, worked", [(1.1, False), (4.0, True)])
+@pytest.mark.parametrize("share, worked", [(1.7, False), (4.0, True)])
 def test_work_begins_only_where_the_answer_can_still_be_paid_for(share, worked):
     turn = play("plain", body={"max_tokens": 100}).calls[0]
-    words = RUNGS[-1].count(json.dumps(turn.body["tools"])) + RUNGS[-1].input_tokens(turn.body)
-    limits = Limits(max_cost_usd=share * RUNGS[-1].cost(words, 100))
-    run = play(delegates(), "done", body={"max_tokens": 100}, limits=limits, max_plans=1)
+    most = Usage(prompt_tokens(turn.body, RUNGS[-1]), 100)
+    limits = Limits(max_cost_usd=share * RUNGS[-1].paid(most))
+    first = replace(delegates(), more={**delegates().more, "usage": most})
+    run = play(first, "done", body={"max_tokens": 100}, limits=limits, max_plans=1)
     assert bool(run.of("subtask")) == worked and run.answer == "done"
     assert run.of("turn")[-1].body["max_tokens"] <= 100
     assert run.end.told["delegation"] == ("done" if worked else "not_worth_it")
