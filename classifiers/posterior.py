@@ -119,6 +119,15 @@ class Posterior:
         x = design(prior[None], (tier,), found[..., :N_LOGPROB], np.zeros((1, 0, 0)), 0)
         return np.asarray(sigmoid(head.logits(x))[0])
 
+    def prefix_chances_of(self, prior: Floats, seen: Seen, tier: int) -> Floats:
+        """As `chances` with the trained number of first tokens of one tier, of n rows. prior: (n, n_tiers)."""
+        head = self.heads.get(f"prefix:{tier}")
+        if head is None or seen.prefix is None or seen.prefix_tokens != self.prefix:
+            return prior
+        has = np.isfinite(seen.prefix[:, tier, 0])
+        x = design(prior, (tier,), seen.prefix[..., :N_LOGPROB], seen.agree, 0)
+        return np.where(has[:, None], sigmoid(head.logits(x)), prior)
+
     def comparable(self, answered: Mapping[int, Evidence]) -> Answered:
         """The answered tiers to judge by: all, or the largest alone where free texts say nothing about each other."""
         tiers = self.reduce(tuple(sorted(answered)))

@@ -98,6 +98,10 @@ class Seen:
         prefix = None if self.prefix is None else self.prefix[rows]
         return Seen(self.signals[rows], self.agree[rows], prefix, self.prefix_tokens)
 
+    def longer_than(self, tier: int, tokens: int) -> NDArray[np.bool_]:
+        """(n,) whether a tier's answer has more than that many tokens; false where it is not known."""
+        return np.asarray(np.round(np.expm1(self.signals[:, tier, LENGTH])) > tokens)
+
 
 def answered_sets(n_tiers: int) -> list[Answered]:
     """Every set of tiers there are heads for."""

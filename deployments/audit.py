@@ -102,7 +102,7 @@ class Auditor:
     def tell(self, job: Job, record: Record, differs: bool) -> None:
         """The alarm, the metrics and the guess of what the top tier writes learn of it."""
         target, small = job.decided.target, accepted(job)
-        self.promises().audited(target, differs)
+        self.promises().audited(target, differs, job.asked.stream)
         if job.accounts.metrics:
             job.accounts.metrics.audited(target, differs, job.decided.p.get(job.tier))
         if small and small.usage.output_tokens and not small.estimated:

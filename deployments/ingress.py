@@ -124,7 +124,7 @@ class Ingress:
         """OpenAI's model object; a way of routing has its certificate's state besides."""
         shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
         target = self.router.target_of(name)
-        return shown | ({"certificate": self.router.flows.promises.state(target)} if target else {})
+        return shown | ({"certificate": self.router.flows.promises.worst(target)} if target else {})
 
     async def status(self, request: Request, key: Key) -> Response:
         """The ladder, the targets, and what is promised of each."""

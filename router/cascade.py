@@ -91,6 +91,10 @@ class Cascade:
     def tried(self, tier: str) -> bool:
         return tier in self.answers or tier in self.failed
 
+    def standing(self) -> dict[str, Reply]:
+        """The answers that can still be given out, by tier: a stream that was given up cannot."""
+        return {tier: reply for tier, reply in self.answers.items() if tier not in self.gone}
+
     # -- the flow --------------------------------------------------------------------------------------------------------
 
     def run(self, first: Sequence[str]) -> Flow:
@@ -124,7 +128,7 @@ class Cascade:
 
     def give_up(self) -> tuple[str, ...]:
         """Let go of streams that were looked at and not taken."""
-        held = {tier: reply for tier, reply in self.answers.items() if reply.partial and tier not in self.gone}
+        held = {tier: reply for tier, reply in self.standing().items() if reply.partial}
         self.gone |= set(held)
         return tuple(reply.call.id for reply in held.values())
 
@@ -169,15 +173,16 @@ class Cascade:
         """The tiers to ask next, or the end."""
         left = [name for name in self.names if not self.tried(name)]
         larger = [name for name in left if self.above_all_tried(name)]
-        if not self.answers:
+        there = self.standing()
+        if not there:
             return self.after_failures(larger, left)
         top = self.names[-1]
-        if top in self.answers:
-            return self.commit(self.answers[top])
-        verdict = self.judge.next(self.answers)
+        if top in there:
+            return self.commit(there[top])
+        verdict = self.judge.next(there)
         if isinstance(verdict, Accept):
-            return self.commit(self.answers[verdict.tier])
-        for reply in self.answers.values():
+            return self.commit(there[verdict.tier])
+        for reply in there.values():
             self.outcomes.setdefault(reply.call.id, verdict.reason)
         if not larger:
             return self.second_best()
@@ -186,11 +191,8 @@ class Cascade:
 
     def second_best(self) -> End:
         """Nothing larger is left to ask: the largest that answered stands in, and the answer says so."""
-        there = {tier: reply for tier, reply in self.answers.items() if tier not in self.gone}
-        if there:
-            return self.commit(there[self.largest(there)], degraded=True)
-        last = self.failed[self.largest(self.failed)]
-        return Fail(last.error, self.outcomes) if last.error else self.commit(last, degraded=True)
+        there = self.standing()
+        return self.commit(there[self.largest(there)], degraded=True)
 
     def after_failures(self, larger: Sequence[str], left: Sequence[str]) -> Sequence[str] | End:
         """No answer so far: the next larger tier, then the largest of those below, then the failure itself."""

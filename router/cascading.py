@@ -243,7 +243,7 @@ def _state(answered: Mapping[int, Evidence], posterior: Posterior, comparable: b
 def _acceptable(answered: Mapping[int, Evidence], ground: Ground) -> Answered:
     """Tiers whose answer can be returned."""
     usable = tuple(k for k in sorted(answered) if answered[k].usable)
-    return ground.candidates(usable)
+    return ground.candidates(usable if ground.comparable else usable[-1:])
 
 
 def _best_move(plan: Plan, state: Answered, p: Floats, cost: Floats, here: float) -> Answered | None:

@@ -27,6 +27,7 @@ ALWAYS_UP = 2.0  # a threshold that no chance reaches
 # Fixed before any row is seen: finest where chances crowd, near 1.
 THRESHOLDS = np.concatenate([1 - np.geomspace(1e-4, 0.1, 40), np.linspace(0.895, 0.0, 180)])
 FALSE_ALARM = 0.10
+HOLDBACK = ":holdback"  # behind a target's name: its certificate for streams, which are accepted by their first tokens
 REACH = 0.99  # of the prompts that a certificate was made on: beyond that there are too few to say anything
 
 
@@ -45,9 +46,9 @@ class Certificate:
     bound: float
     """upper bound of the risk, at most alpha"""
     rule: str = ""
-    """the target it is for: `balanced`"""
+    """what it is for: a target, `balanced`, or its streams under holdback, `balanced:holdback`"""
     fingerprints: Mapping[str, Any] = field(default_factory=dict)
-    """what it was made for: `models`, `templates`, `sampling`, `score`"""
+    """what it was made for: `models`, `templates`, `sampling`, `score`; of streams also `prefix`, the tokens looked at"""
     created: str = ""
     """UTC, ISO 8601"""
     retired: str = ""
@@ -98,7 +99,7 @@ def from_dict(data: Mapping[str, Any]) -> Certificate | Infeasible:
 
 
 def of(manifest: Mapping[str, Any], rule: str) -> Certificate | Infeasible | None:
-    """The certificate of a target (`balanced`) in an artefact's manifest."""
+    """The certificate of that name (`balanced`, `balanced:holdback`) in an artefact's manifest."""
     found = manifest.get("certificates", {}).get(rule)
     return None if found is None else from_dict(found)
 
@@ -185,10 +186,14 @@ def retire(certificate: Certificate, why: str) -> Certificate:
     return replace(certificate, retired=why)
 
 
-def score_fingerprint(manifest: Mapping[str, Any], rule: str) -> str:
-    """Names the score: the classifier, what it learned of answers, and the price that decides whom to ask."""
+def score_fingerprint(manifest: Mapping[str, Any], rule: str, prefix: int | None = None) -> str:
+    """Names the score: the classifier, what it learned of answers, and the price that decides whom to ask.
+
+    rule: the target. prefix: tokens that are looked at, where not the whole answer is.
+    """
     price = manifest.get("cascades", {}).get(rule, {}).get("value")
-    parts = (manifest.get("model_sha256"), manifest.get("answers_sha256"), rule, price)
+    seen = () if prefix is None else ("prefix", prefix)
+    parts = (manifest.get("model_sha256"), manifest.get("answers_sha256"), rule, price, *seen)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -233,7 +238,7 @@ def region_text(points: list[Point], alpha: float, shown: int = 12) -> str:
 
 
 __all__ = [
-    "ALWAYS_UP", "THRESHOLDS", "Certificate", "Drift", "Infeasible", "Point", "State", "binding", "certify", "deferral",
-    "fewest_rows", "from_dict", "of", "reach_of", "reaches", "region", "region_text", "retire", "score_fingerprint", "state",
-    "upper_bound", "watch",
+    "ALWAYS_UP", "HOLDBACK", "THRESHOLDS", "Certificate", "Drift", "Infeasible", "Point", "State", "binding", "certify",
+    "deferral", "fewest_rows", "from_dict", "of", "reach_of", "reaches", "region", "region_text", "retire",
+    "score_fingerprint", "state", "upper_bound", "watch",
 ]  # fmt: skip

@@ -122,7 +122,7 @@ class Router:
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
         promises, size = self.flows.promises, len(facts.text)
         state = promises.covering(target, facts.temperature, facts.stream, unfamiliar, size, divided)
-        ladder = self.flows.ladder(p, cost, target, excluded, state) if facts.one_answer else None
+        ladder = self.flows.ladder(p, cost, target, excluded, state, facts.stream) if facts.one_answer else None
         if ladder:
             first = ladder.first()
             decided = replace(decided, tier=first[0], first=first, ladder=ladder, certificate=state)

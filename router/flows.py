@@ -66,7 +66,7 @@ class Flows:
     # -- escalation ------------------------------------------------------------------------------------------------------
 
     def ladder(
-        self, p: Floats, cost: Floats, target: str, excluded: Mapping[str, str], state: str | None = None
+        self, p: Floats, cost: Floats, target: str, excluded: Mapping[str, str], state: str | None = None, stream: bool = False
     ) -> Ladder | None:
         """How to decide after each answer; None where answers are not looked at. p, cost: (n_tiers,).
 
@@ -78,8 +78,9 @@ class Flows:
         posterior, rule = self.artefact.posterior, self.artefact.cascades.get(target)
         if posterior is None or rule is None:
             return None
-        bound = rule if state is None else self.promises.rule(rule, target, state)
-        return Ladder(self.names, p, cost, bound, posterior, allowed, best_of=False)
+        bound = rule if state is None else self.promises.rule(rule, target, state, stream)
+        early = stream and self.config.escalation.mode == "holdback"
+        return Ladder(self.names, p, cost, bound, posterior, allowed, best_of=False, early=early)
 
     def escalation(self, asked: Request, decided: Decision, offered: Offered = NOTHING) -> Flow | None:
         """Ask the first tiers, look, go up. None where the first answer stands: the top tier, or several answers wanted.

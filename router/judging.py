@@ -57,20 +57,19 @@ class Ladder:
     """places of the tiers that may be asked, rising"""
     best_of: bool = True
     """a smaller tier's answer may still win once the top has answered"""
+    early: bool = False
+    """streams are judged by their first tokens: each alone, for what is not there yet cannot be compared"""
 
     def step(self, answers: Mapping[str, Reply]) -> cascading.Step:
         answered = {self.names.index(tier): evidence_of(reply) for tier, reply in answers.items()}
-        partial = any(reply.partial for reply in answers.values())
-        return cascading.step(
-            self.prior,
-            self.cost,
-            answered,
-            self.rule,
-            self.posterior,
-            self.allowed,
-            best_of=self.best_of,
-            prefix=self.posterior.prefix if partial else None,
-        )
+        prefix = self.posterior.prefix if self.early and answers and self.is_long(answers) else None
+        given = (self.prior, self.cost, answered, self.rule, self.posterior, self.allowed)
+        return cascading.step(*given, comparable=not self.early, best_of=self.best_of, prefix=prefix)
+
+    def is_long(self, answers: Mapping[str, Reply]) -> bool:
+        """Whether the largest tier's answer goes on after the tokens that are looked at, however many came in a chunk."""
+        last = answers[max(answers, key=self.names.index)]
+        return last.partial or len(last.logprobs) > self.posterior.prefix
 
     def first(self) -> tuple[str, ...]:
         """The tiers to begin with."""

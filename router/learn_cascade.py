@@ -74,12 +74,17 @@ def promise(
     delta: float,
     fingerprints: Mapping[str, Any],
     reach: Mapping[str, float] | None = None,
+    holdback: bool = False,
 ) -> tuple[ct.Certificate | ct.Infeasible, list[ct.Point]]:
-    """The certificate of a target by rows it was not trained on, and the region it was chosen from."""
-    played = played_by(artefact, rows, name)
+    """The certificate of a target by rows it was not trained on, and the region it was chosen from.
+
+    holdback: of its streams, which are accepted by as many first tokens as the artefact was trained on.
+    """
+    played = played_by(artefact, rows, name, holdback)
     scores, loss = to_certify(played, rows)
-    found = ct.certify(scores, loss, alpha, delta, name)
-    score = {"score": ct.score_fingerprint(artefact.manifest, name)}
+    found = ct.certify(scores, loss, alpha, delta, name + ct.HOLDBACK * holdback)
+    prefix = artefact.posterior.prefix if artefact.posterior and holdback else None
+    score = {"score": ct.score_fingerprint(artefact.manifest, name, prefix)} | ({"prefix": prefix} if holdback else {})
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if isinstance(found, ct.Certificate):
         found = replace(found, fingerprints={**fingerprints, **score}, created=now, reach=reach or {})
@@ -94,15 +99,33 @@ def reach_of(artefact: Artifact, outcomes: Outcomes) -> dict[str, float]:
     return ct.reach_of(artefact.guess_honestly(list(kept.texts))[0].unfamiliar, list(kept.texts))
 
 
-def played_by(artefact: Artifact, rows: Rows, name: str) -> Played:
-    """Every row decided by the target's rule without a threshold."""
+def played_by(artefact: Artifact, rows: Rows, name: str, holdback: bool = False) -> Played:
+    """Every row decided by the target's rule without a threshold; with holdback as a stream."""
     posterior, rule = artefact.posterior, artefact.cascades.get(name)
     if posterior is None:
         raise BadInput("the artefact knows no answers; train it on outcomes that hold them (`stepdown label` writes them)")
     if rule is None:
         known = ", ".join(artefact.cascades) or "none"
         raise BadInput(f"target {name!r} does not look at answers, routing alone is as cheap; targets that do: {known}")
-    return play(States(posterior, rows), plan(posterior, rule.value, everything(posterior.n_tiers, TOP_IS_FINAL)))
+    if holdback:
+        check_first_tokens(posterior, rows.seen)
+    ground = everything(posterior.n_tiers, TOP_IS_FINAL, comparable=not holdback)
+    return play(States(posterior, rows, early=holdback), plan(posterior, rule.value, ground))
+
+
+def check_first_tokens(posterior: Posterior, seen: Seen) -> None:
+    """Raises BadInput where streams cannot be judged as they are served."""
+    untrained = [k for k in range(posterior.n_tiers - 1) if f"prefix:{k}" not in posterior.heads]
+    if untrained:
+        raise BadInput(
+            f"--holdback: the artefact has no heads on first tokens for {len(untrained)} of the {posterior.n_tiers - 1} tiers "
+            "below the top; train it on outcomes with log-probabilities (`stepdown label` writes them)"
+        )
+    if seen.prefix is None or seen.prefix_tokens != posterior.prefix:
+        raise BadInput(
+            f"--holdback: the outcomes do not hold the log-probabilities of the first {posterior.prefix} tokens of every tier "
+            "(`first_logprobs`); `stepdown label` writes them"
+        )
 
 
 def to_certify(played: Played, rows: Rows) -> tuple[Floats, Floats]:
@@ -125,16 +148,18 @@ def rows_to_judge(artefact: Artifact, outcomes: Outcomes, seen: Seen) -> tuple[R
 
 def bind(manifest: dict[str, Any], name: str, found: ct.Certificate | ct.Infeasible) -> dict[str, Any]:
     """A manifest with the certificate and with its threshold in the target's rule."""
+    written = {**manifest, "certificates": {**manifest.get("certificates", {}), found.rule: found.to_dict()}}
+    if found.rule != name:  # of its streams alone, whose threshold is in the certificate
+        return written
     rule = ct.binding(Rule.from_dict(manifest["cascades"][name]), found)
-    cascades = {**manifest["cascades"], name: rule.to_dict()}
-    return {**manifest, "cascades": cascades, "certificates": {**manifest.get("certificates", {}), name: found.to_dict()}}
+    return {**written, "cascades": {**manifest["cascades"], name: rule.to_dict()}}
 
 
 def certificate_text(found: ct.Certificate | ct.Infeasible, region: list[ct.Point], recalled: int) -> str:
     """A certificate, or why there is none, for people."""
     base = region[-1].risk
     lines = [
-        f"returning every answer that auto:{found.rule} would: {base:.1%} of {found.n} prompts worse than by the top tier",
+        f"returning every answer that {auto(found.rule)} would: {base:.1%} of {found.n} prompts worse than by the top tier",
         f"so at least {ct.deferral(base, found.alpha):.1%} of them must be sent up to keep {found.alpha:.1%}",
         "",
         ct.region_text(region, found.alpha),
@@ -147,7 +172,13 @@ def certificate_text(found: ct.Certificate | ct.Infeasible, region: list[ct.Poin
             f"with confidence {1 - found.delta:.0%}",
         ]
     else:
-        lines += [f"infeasible: {found.reason}", f"under auto:{found.rule} every request now goes to the top tier"]
+        lines += [f"infeasible: {found.reason}", f"under {auto(found.rule)} every request now goes to the top tier"]
     if recalled:
         lines.append(f"{recalled} of these rows were trained on: the promise wants rows that were not")
     return "\n".join(lines)
+
+
+def auto(rule: str) -> str:
+    """The target of a certificate as people call it."""
+    target, held, _ = rule.partition(ct.HOLDBACK)
+    return f"auto:{target}" + (", streamed under holdback," if held else "")

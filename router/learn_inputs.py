@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from classifiers import CLASSIFIERS, DEFAULT, Artifact, BadArtifact, Rule, load
 from classifiers.artifact import MANIFEST, manifest_text, read_manifest
-from classifiers.signals import Seen
+from classifiers.signals import PREFIX, Seen
 from router.errors import BadInput
 from router.evidence import read_seen
 from router.outcomes import Outcomes, join, parse_tiers, read_outcomes
@@ -163,10 +163,10 @@ def measured_rows(
     return table
 
 
-def answers_of(paths: Sequence[Path], tiers: str | None, table: Outcomes) -> Seen:
+def answers_of(paths: Sequence[Path], tiers: str | None, table: Outcomes, prefix: int = PREFIX) -> Seen:
     """What the answers behind `table` tell, row for row; a table without any is refused."""
     names = parse_tiers(tiers) if tiers else {tier: tier for tier in table.tiers}
-    seen = read_seen(paths, names, table)
+    seen = read_seen(paths, names, table, prefix)
     if seen is None:
         raise BadInput("the outcomes hold no answers: for each tier pred|NAME or out_tok|NAME, or what `stepdown label` writes")
     return seen

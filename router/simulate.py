@@ -57,18 +57,36 @@ class Played:
 
 
 class States:
-    """Chances and costs of all rows in every state that can be reached; computed when asked for, once."""
+    """Chances and costs of all rows in every state that can be reached; computed when asked for, once.
 
-    def __init__(self, posterior: Posterior, rows: Rows) -> None:
+    early: answers are streams under holdback, judged by their first tokens where they are longer than these.
+    """
+
+    def __init__(self, posterior: Posterior, rows: Rows, early: bool = False) -> None:
         self.posterior = posterior
         self.rows = rows
+        self.early = early
         self.found: dict[Answered, tuple[Floats, Floats]] = {}
 
     def __getitem__(self, tiers: Answered) -> tuple[Floats, Floats]:
         if tiers not in self.found:
-            p = self.posterior.chances_of(self.rows.prior, self.rows.seen, tiers)
-            self.found[tiers] = p, self.posterior.costs_of(self.rows.guessed, self.rows.seen, tiers)
+            self.found[tiers] = self.begun(tiers[-1]) if self.early and tiers else self.whole(tiers)
         return self.found[tiers]
+
+    def whole(self, tiers: Answered) -> tuple[Floats, Floats]:
+        rows = self.rows
+        p = self.posterior.chances_of(rows.prior, rows.seen, tiers)
+        return p, self.posterior.costs_of(rows.guessed, rows.seen, tiers)
+
+    def begun(self, tier: int) -> tuple[Floats, Floats]:
+        """As much of one tier's stream is known as `judging.Ladder` looks at."""
+        rows, posterior = self.rows, self.posterior
+        longer = rows.seen.longer_than(tier, posterior.prefix)[:, None]
+        p, cost = self.whole((tier,))
+        return (
+            np.where(longer, posterior.prefix_chances_of(rows.prior, rows.seen, tier), p),
+            np.where(longer, rows.guessed, cost),
+        )
 
 
 def play(states: States, decided: Plan) -> Played:
@@ -121,9 +139,9 @@ def routing(prior: Floats, guessed: Floats, costs: Floats, price: float) -> Play
     return Played(tier, prior[at, tier], costs[at, tier], np.ones(len(prior), dtype=np.int64))
 
 
-def everything(n_tiers: int, best_of: bool = True) -> Ground:
-    """All tiers allowed, answers comparable."""
-    return Ground(tuple(range(n_tiers)), True, best_of)
+def everything(n_tiers: int, best_of: bool = True, comparable: bool = True) -> Ground:
+    """All tiers allowed."""
+    return Ground(tuple(range(n_tiers)), comparable, best_of)
 
 
 def play_all(posterior: Posterior, rows: Rows, best_of: bool = True) -> dict[str, list[Played]]:

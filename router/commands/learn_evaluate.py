@@ -70,6 +70,10 @@ def evaluate(
     help="Chance that --alpha is not kept.",
 )
 @click.option(
+    "--holdback", is_flag=True,
+    help="With --alpha: certify streams under escalation.mode holdback, which are accepted by their first tokens.",
+)
+@click.option(
     "--config", type=click.Path(path_type=Path), default=None,
     help="The ladder that gave OUTCOMES: its models and templates are noted in the certificate.",
 )
@@ -87,7 +91,7 @@ def evaluate(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def calibrate(
     artefact: Path, outcomes: tuple[Path, ...], quality: float | None, cost: float | None, large_share: float | None,
-    alpha: float | None, delta: float, config: Path | None, temperature: float,
+    alpha: float | None, delta: float, holdback: bool, config: Path | None, temperature: float,
     name: str, confidence: float, tiers: str | None, split: str | None, costs: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Set a target of ARTEFACT from OUTCOMES it was not trained on, and write it into the artefact.
@@ -106,10 +110,12 @@ def calibrate(
 
     if sum(wish is not None for wish in (quality, cost, large_share, alpha)) != 1:
         raise BadInput("give one of --quality, --cost, --large-share and --alpha")
+    if holdback and alpha is None:
+        raise BadInput("--holdback says which answers --alpha is promised of; give --alpha too")
     loaded = open_artefact(artefact)
     if alpha is not None:
         made = fingerprints(config, temperature)
-        return certify(artefact, loaded, outcomes, alpha, delta, made, name, tiers, split, costs, as_json)
+        return certify(artefact, loaded, outcomes, alpha, delta, holdback, made, name, tiers, split, costs, as_json)
     table = measured_rows(outcomes, tiers, loaded.tiers, split, costs)
     guess, recalled = loaded.guess_honestly(list(table.texts))
     rule = solve(guess.p, guess.cost, table, quality, cost, large_share, confidence)
@@ -133,8 +139,8 @@ def fingerprints(config: Path | None, temperature: float) -> dict[str, Any]:
 
 
 def certify(
-    folder: Path, artefact: "Artifact", outcomes: tuple[Path, ...], alpha: float, delta: float, made: dict[str, Any],
-    name: str, tiers: str | None, split: str | None, costs: str | None, as_json: bool,
+    folder: Path, artefact: "Artifact", outcomes: tuple[Path, ...], alpha: float, delta: float, holdback: bool,
+    made: dict[str, Any], name: str, tiers: str | None, split: str | None, costs: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """`calibrate --alpha`: the certificate goes into the manifest, the region it was chosen from is printed."""
     import json
@@ -145,8 +151,9 @@ def certify(
     from router.learn_inputs import answers_of, measured_rows, rewrite_manifest
 
     table = measured_rows(outcomes, tiers, artefact.tiers, split, costs)
-    rows, recalled = rows_to_judge(artefact, table, answers_of(outcomes, tiers, table))
-    found, region = promise(artefact, rows, name, alpha, delta, made, reach_of(artefact, table))
+    prefix = {"prefix": artefact.posterior.prefix} if artefact.posterior else {}
+    rows, recalled = rows_to_judge(artefact, table, answers_of(outcomes, tiers, table, **prefix))
+    found, region = promise(artefact, rows, name, alpha, delta, made, reach_of(artefact, table), holdback)
     rewrite_manifest(folder, bind(artefact.manifest, name, found))
     shown = {**found.to_dict(), "trained_on": recalled, "region": [[p.threshold, p.coverage, p.k, p.bound] for p in region]}
     click.echo(json.dumps(shown) if as_json else certificate_text(found, region, recalled))

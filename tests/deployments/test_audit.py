@@ -39,7 +39,7 @@ class Promised:
     def __init__(self):
         self.heard = []
 
-    def audited(self, target, error):
+    def audited(self, target, error, stream=False):
         self.heard.append((target, error))
 
 

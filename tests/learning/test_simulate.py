@@ -215,6 +215,34 @@ def test_calibrate_writes_a_certificate(artefact, tmp_path):
     assert ct.state(found, {**here, "score": "another"}) == "stale"
 
 
+def test_calibrate_makes_a_certificate_of_streams_beside_that_of_whole_answers(artefact, tmp_path):
+    fresh = write_jsonl(tmp_path / "fresh.jsonl", answered_rows(300, seed=8))
+    before = load(artefact)
+    said = stepdown("calibrate", artefact, fresh, "--alpha", "0.2", "--name", "cheap", "--holdback")
+    assert "auto:cheap, streamed under holdback" in said and "certified" in said
+    loaded = load(artefact)
+    found = ct.of(loaded.manifest, "cheap:holdback")
+    assert isinstance(found, ct.Certificate) and found.fingerprints["prefix"] == loaded.posterior.prefix == 16
+    assert found.fingerprints["score"] == ct.score_fingerprint(loaded.manifest, "cheap", 16)
+    assert found.fingerprints["score"] != ct.score_fingerprint(loaded.manifest, "cheap")
+    assert loaded.cascades == before.cascades  # its threshold is for streams alone
+    assert ct.of(loaded.manifest, "cheap") == ct.of(before.manifest, "cheap")
+    assert "give --alpha too" in stepdown("calibrate", artefact, fresh, "--quality", "0.9", "--holdback", code=2)
+
+
+def test_streams_cannot_be_certified_without_the_first_tokens(artefact, tmp_path):
+    lines = answered_rows(60, seed=8)
+    for line in lines:
+        for outcome in line["outcomes"].values():
+            del outcome["first_logprobs"]
+    bare = write_jsonl(tmp_path / "bare.jsonl", lines)
+    said = stepdown("calibrate", artefact, bare, "--alpha", "0.2", "--name", "cheap", "--holdback", code=2)
+    assert "do not hold the log-probabilities of the first 16 tokens" in said
+    stepdown("train", bare, "--tiers", "small,medium,large", "-o", tmp_path / "a", "--classifier", "linear", "--no-report")
+    said = stepdown("calibrate", tmp_path / "a", bare, "--alpha", "0.2", "--name", "cheap", "--holdback", code=2)
+    assert "no heads on first tokens for 2 of the 2 tiers" in said
+
+
 def test_calibrate_says_what_it_cannot_promise(artefact, tmp_path):
     few = write_jsonl(tmp_path / "few.jsonl", answered_rows(30, seed=9))
     name = "cheap"
