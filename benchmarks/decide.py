@@ -1,16 +1,19 @@
-"""Time of one decision, of long prompts and of batches, without Ray. Run as: python -m benchmarks.decide [ARTEFACT]
+"""Time of one decision, of long prompts and of batches, on one core, without Ray. `python -m benchmarks.decide [ARTEFACT]`
 
-Without an artefact it trains the default on made-up prompts for three tiers. Prints one JSON line.
+Without an artefact it trains the default on made-up prompts for three tiers. Medians of several runs; beside the time that
+passed stands the processor's (`cpu_`), which other work on the machine changes less. `long_`: of 100,000 characters. One JSON line.
 """
 
-import argparse
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import click
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from classifiers import Sufficiency, choose, load, save
 from classifiers.artifact import Artifact
@@ -56,42 +59,45 @@ def times_ms(call: Callable[[str], object], texts: list[str]) -> dict[str, float
         call(text)
         spent[""].append(time.perf_counter() - start)
         spent["cpu_"].append(time.thread_time() - working)
-    return {f"{side}p{q}_ms": round(float(np.percentile(s, q)) * 1e3, 4) for side, s in spent.items() for q in (50, 99)}
+    told = {f"{side}p{q}_ms": round(float(np.percentile(s, q)) * 1e3, 4) for side, s in spent.items() for q in (50, 99)}
+    return told | {f"{side}mean_ms": round(float(np.mean(s)) * 1e3, 4) for side, s in spent.items()}
 
 
-def measure(artifact: Artifact, texts: list[str]) -> dict[str, object]:
-    """Decisions on 500 and 100,000 characters, and a batch."""
+def measure(artifact: Artifact, texts: list[str]) -> dict[str, float]:
+    """Decisions on 500 and 100,000 characters, and in a batch."""
     rule = artifact.rules["balanced"]
 
     def decide(text: str) -> object:
         p, cost, _ = artifact.guess_one(text)
         return choose(p, cost, rule)
 
-    long = [(text * 250)[:100_000] for text in texts[:100]]
+    one = times_ms(decide, texts)
+    long = times_ms(decide, [(text * 250)[:100_000] for text in texts[:100]])
     start, working = time.perf_counter(), time.process_time()
     artifact.guess(texts * 5)
     rate, cpu_rate = (len(texts) * 5 / spent for spent in (time.perf_counter() - start, time.process_time() - working))
     return {
-        "tiers": len(artifact.tiers),
-        "500_characters": times_ms(decide, texts),
-        "100000_characters": times_ms(decide, long),
-        "batch_per_s": round(rate),
-        "batch_per_cpu_s": round(cpu_rate),
+        **one,
+        "per_s": 1e3 / one["mean_ms"],
+        "per_cpu_s": 1e3 / one["cpu_mean_ms"],
+        **{f"long_{name}": value for name, value in long.items()},
+        "batch_per_s": rate,
+        "batch_per_cpu_s": cpu_rate,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("artefact", nargs="?")
-    asked = parser.parse_args().artefact
+@click.command(help=__doc__)
+@click.argument("artefact", required=False)
+@click.option("--runs", default=5, show_default=True)
+def main(artefact: str | None, runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        artifact = load(asked) if asked else made_up(Path(folder) / "artefact")
-    start = time.perf_counter()
-    if asked:
-        load(asked)
-    load_s = time.perf_counter() - start
-    print(json.dumps({"load_s": round(load_s, 4), **measure(artifact, prompts(1000, 500))}))
+        artifact = load(artefact) if artefact else made_up(Path(folder) / "artefact")
+    texts = prompts(1000, 500)
+    seen = [measure(artifact, texts) for _ in range(runs)]
+    middle = {name: round(statistics.median(run[name] for run in seen), 4) for name in seen[0]}
+    print(json.dumps({"scenario": "decisions", "tiers": len(artifact.tiers), "runs": runs, **middle}))
 
 
 if __name__ == "__main__":
-    main()
+    with threadpool_limits(1):
+        main()
