@@ -36,10 +36,9 @@ bench-cost: install
 	$(PY) -m pytest tests/ledger/test_budgets.py tests/costs/test_page.py
 	$(PY) -m benchmarks.cost
 
-# Beside stock Ray Serve LLM on the same models; needs wrk
+# Speed beside stock Ray Serve LLM on the same models, and beside LiteLLM; needs wrk. PARTS: front litellm decide growth soak
 bench-front: install
-	$(PY) -m benchmarks.front
-	$(PY) -m benchmarks.decide
+	$(PY) -m benchmarks.speed $(PARTS)
 
 # MINUTES of faults at random while CLIENTS ask; LADDER is echo or pocket
 chaos: install

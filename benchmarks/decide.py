@@ -1,7 +1,7 @@
 """Time of one decision, of long prompts and of batches, on one core, without Ray. `python -m benchmarks.decide [ARTEFACT]`
 
 Without an artefact it trains the default on made-up prompts for three tiers. Medians of several runs; beside the time that
-passed stands the processor's (`cpu_`), which other work on the machine changes less. `long_`: of 100,000 characters. One JSON line.
+passed stands the processor's (`cpu_`), which other work on the machine changes less. `long_`: of 100,000 characters.
 """
 
 import json
