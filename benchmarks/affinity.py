@@ -2,13 +2,15 @@
 
     python -m benchmarks.affinity
 
-Two tiers of two replicas each on the pocket ladder's small model, in one server, asked the same in the same run:
-`affine` as by default, `plain` with `affinity: none`. What is counted is vLLM's own `cached_tokens`.
+Two replicas of the pocket ladder's small model, asked the same kind of traffic twice in one run: `affine` as by default;
+`scattered` with another `x-session-id` for every request, so that each goes to one of the two by chance, as without affinity.
+What is counted is vLLM's own `cached_tokens`.
 """
 
 import json
 import random
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,16 +27,14 @@ CLIENTS, CONVERSATIONS, TURNS, DOCUMENTS, QUESTIONS = 8, 40, 5, 40, 4
 
 
 def ladder(folder: Path) -> Path:
-    """The pocket ladder's small model twice; blocks as small as vLLM takes them, for its window is."""
+    """The pocket ladder's small model alone; blocks as small as vLLM takes them, for its window is."""
     source = find_config("pocket")
     given = yaml.safe_load(source.read_text())["tiers"][0]
     given["source"] = str((source.parent / given["source"]).resolve())
     given["engine_kwargs"] |= {"block_size": 16}
-    given |= {"replicas": 2, "cpus": 0.2, "affinity_chars": 200}
-    plain = {**given, "name": "plain", "affinity": "none", "price": {"usd_per_1m_input": 1, "usd_per_1m_output": 1}}
-    tiers = [{**given, "name": "affine"}, plain]
+    given |= {"replicas": 2, "affinity_chars": 200}
     file = folder / "affinity.yaml"
-    file.write_text(yaml.safe_dump({"tiers": tiers}))
+    file.write_text(yaml.safe_dump({"tiers": [given]}))
     return file
 
 
@@ -62,28 +62,30 @@ def documents(kind: str) -> Iterator[list[list[dict[str, str]]]]:
         yield [[{"role": "user", "content": text(f"{kind}d{n}", 320) + " " + text(f"{n}q{question}", 30)}]]
 
 
-def cached(client: openai.OpenAI, tier: str, turns: list[list[dict[str, str]]]) -> tuple[int, int]:
+def cached(client: openai.OpenAI, turns: list[list[dict[str, str]]], scattered: bool) -> tuple[int, int]:
     """Prompt tokens of a conversation, and those found in the cache."""
     prompt = found = 0
     for messages in turns:
-        answer: Any = client.chat.completions.create(model=tier, messages=messages, max_tokens=2)  # type: ignore[arg-type]
-        prompt += answer.usage.prompt_tokens
-        found += (answer.usage.prompt_tokens_details and answer.usage.prompt_tokens_details.cached_tokens) or 0
+        headers = {"x-session-id": uuid.uuid4().hex} if scattered else {}
+        asked: Any = {"model": "small", "messages": messages, "max_tokens": 2}
+        usage = client.chat.completions.create(**asked, extra_headers=headers).usage
+        prompt += usage.prompt_tokens
+        found += (usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens) or 0
     return prompt, found
 
 
-def share(client: openai.OpenAI, tier: str, work: Callable[[str], Iterator[Any]]) -> float:
+def share(client: openai.OpenAI, work: Callable[[str], Iterator[Any]], kind: str) -> float:
     with ThreadPoolExecutor(CLIENTS) as pool:
-        counts = list(pool.map(lambda turns: cached(client, tier, turns), work(tier)))
-    return sum(found for _, found in counts) / sum(prompt for prompt, _ in counts)
+        counts = list(pool.map(lambda turns: cached(client, turns, kind == "scattered"), work(kind)))
+    return round(sum(found for _, found in counts) / sum(prompt for prompt, _ in counts), 4)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, served(str(ladder(Path(folder)))) as (url, key):
         client = openai.OpenAI(base_url=url, api_key=key)
         for name, work in (("conversations", conversations), ("documents", documents)):
-            found = {tier: round(share(client, tier, work), 4) for tier in ("affine", "plain")}
-            ratio = round(found["affine"] / found["plain"], 3) if found["plain"] else None
+            found = {kind: share(client, work, kind) for kind in ("affine", "scattered")}
+            ratio = round(found["affine"] / found["scattered"], 3) if found["scattered"] else None
             print(json.dumps({"bench": "affinity", "traffic": name, **found, "ratio": ratio}), flush=True)
 
 

@@ -5,8 +5,8 @@
 
 - A conversation stays where its last request was answered, as long as that replica lives.
 - A new one goes where its beginning belongs: rendezvous hashing of its first `head` characters (`prefix`), or of the
-  conversation itself (`session`). Every ingress computes the same, and asks nobody; when a replica goes or comes, only
-  what belonged to it moves.
+  conversation itself (`session`, or where the client has named it). Every ingress computes the same, and asks nobody;
+  when a replica goes or comes, only what belonged to it moves.
 - Bounded: where the queue there is longer by more than `slack` than that of another - of up to `FEW` replicas any, else the
   second in the hash's order or two by chance - the shortest takes it, and is its home from then on. So a beginning that
   everybody sends is soon in the cache of every replica.
@@ -34,7 +34,7 @@ def hint_of(body: Mapping[str, Any], session: str, how: How, head: int = HEAD) -
         return ""
     said = beginning(body)
     conversation = digest(session or said)
-    return f"{conversation} {conversation if how == 'session' else digest(said[:head])}"
+    return f"{conversation} {conversation if session or how == 'session' else digest(said[:head])}"
 
 
 def beginning(body: Mapping[str, Any]) -> str:

@@ -52,6 +52,7 @@ def test_a_conversation_that_the_client_names_stays_although_its_beginning_is_cu
     affinity = Affinity()
     went(affinity, chat("hello"), session="s1", how=how)
     places = {went(affinity, chat(f"window {n}"), session="s1", how=how) for n in range(30)}
+    places |= {went(Affinity(), chat(f"window {n}"), session="s1", how=how) for n in range(30)}  # of other ingresses
     assert len(places) == 1
 
 
