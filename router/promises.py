@@ -28,7 +28,7 @@ class Promises:
         self.targets = tuple(targets)
         held = settings.holdback_tokens if settings.mode == "holdback" else None
         # A stream that is held back is accepted by its first tokens, which is another score than that of whole answers.
-        made = {target: (target, None) for target in targets}
+        made: dict[str, tuple[str, int | None]] = {target: (target, None) for target in targets}
         made |= {target + HOLDBACK: (target, held) for target in targets if held is not None}
         self.known = {name: certificates.of(manifest, name) for name in made}
         # Every request asks for its state and only an alarm changes one, so hashing is done here.

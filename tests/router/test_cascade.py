@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from router.cascade import WHOLE, Accept, Cascade, Up
+from router.cascade import WHOLE, Accept, Cascade, Unseen, Up
 from router.config import Escalation
 from router.errors import NoReplica, TierFailed
 from router.types import Call, Commit, Fail, Reply, Step
@@ -138,10 +138,172 @@ def test_a_stream_given_up_at_its_first_tokens_is_cancelled():
     assert [step.cancel for step in steps] == [(), ("attempt-small",)]
 
 
-def test_attempts_ask_for_what_judging_needs():
-    _, steps = play({"small": good()})
-    sent = steps[0].start[0].body
-    assert sent["logprobs"] is True and sent["top_logprobs"] == 2 and sent["messages"] == BODY["messages"]
+def test_each_stream_is_given_up_once():
+    script = {"small": {**DOUBT, "partial": True}, "medium": {**DOUBT, "partial": True}, "large": good()}
+    _, steps = play(script, mode="holdback")
+    assert [step.cancel for step in steps] == [(), ("attempt-small",), ("attempt-medium",)]
+
+
+@dataclass
+class Fickle:
+    """Likes the smallest answer once it has seen a larger one."""
+
+    asked: list
+
+    def next(self, answers):
+        self.asked.append(list(answers))
+        return Accept("small") if len(answers) > 1 else Up((NAMES[NAMES.index(list(answers)[-1]) + 1],), "low confidence")
+
+
+def test_a_stream_that_was_given_up_cannot_be_chosen_later():
+    judge = Fickle([])
+    flow = Cascade(BODY, NAMES, judge, Escalation(mode="holdback"), stream=True).run(["small"])
+    said = {"small": {**DOUBT, "partial": True}, "medium": {**DOUBT, "partial": True}, "large": good()}
+    step = next(flow)
+    with pytest.raises(StopIteration) as done:
+        while True:
+            step = flow.send([Reply(call, **said[call.tier]) for call in step.start])
+    assert judge.asked == [["small"], ["medium"]] and done.value.value.call_id == "final-large"
+
+
+def test_with_the_top_down_what_was_given_up_is_no_answer_to_fall_back_to():
+    said = {"small": DOUBT, "medium": {**DOUBT, "partial": True}, "large": DOWN}
+    end, steps = play(said, mode="holdback")
+    assert (end.call_id, end.told["degraded"]) == ("attempt-small", True) and steps[-1].cancel == ("attempt-medium",)
+
+
+@pytest.mark.parametrize("asked, sent", [({}, 2), ({"top_logprobs": 1}, 2), ({"top_logprobs": 5}, 5)])
+def test_attempts_ask_for_what_judging_needs(asked, sent):
+    _, steps = play({"small": good()}, {**BODY, **asked})
+    body = steps[0].start[0].body
+    assert (body["logprobs"], body["top_logprobs"], body["messages"]) == (True, sent, BODY["messages"])
+
+
+@pytest.mark.parametrize("script, escalations", [
+    ({"small": good()}, 0),
+    ({"small": DOUBT, "medium": good()}, 1),
+    ({"small": DOWN, "medium": good()}, 1),
+    ({"small": DOWN, "medium": DOUBT, "large": DOUBT}, 2),
+])  # fmt: skip
+def test_tiers_left_behind_are_counted_failed_ones_too(script, escalations):
+    end, _ = play(script)
+    assert end.told == {"escalations": escalations}
+
+
+def test_an_answer_that_was_paid_for_and_not_needed_says_so():
+    end, _ = play({"small": DOUBT, "medium": good()}, first=("small", "medium"))
+    assert end.outcomes == {"attempt-small": "not needed", "attempt-medium": "accepted"}
+
+
+def test_it_decides_when_all_that_were_asked_have_answered_asked_again_or_not():
+    """The medium tier comes last; in between the small one is asked once more for its form."""
+    seen = []
+
+    class Watching(Unseen):
+        def next(self, answers):
+            seen.append(list(answers))
+            return super().next(answers)
+
+    body = {**BODY, "response_format": SCHEMA}
+    flow = Cascade(body, NAMES, Watching(), Escalation(mode="buffer"), stream=False).run(["small", "medium"])
+    small, medium = next(flow).start
+    (again,) = flow.send([Reply(small, **good("prose"))]).start
+    assert again.id == "attempt-small-again" and flow.send([Reply(again, **good('{"a": 1}'))]).start == () and not seen
+    with pytest.raises(StopIteration) as done:
+        flow.send([Reply(medium, **good('{"a": 2}'))])
+    assert seen == [["small", "medium"]] and done.value.value.call_id == "attempt-medium"
+
+
+def test_unseen_takes_the_largest_that_answered():
+    assert Unseen().next({"small": Reply(None), "medium": Reply(None)}) == Accept("medium")
+
+
+@dataclass
+class Says:
+    verdict: Up
+
+    def next(self, answers):
+        return self.verdict
+
+
+@pytest.mark.parametrize("tiers", [("small",), (), ("unknown",)])
+def test_a_judge_that_names_nobody_larger_means_the_top(tiers):
+    flow = Cascade(BODY, NAMES, Says(Up(tiers, "low confidence")), Escalation(mode="buffer"), stream=False).run(["small"])
+    step = flow.send([Reply(next(flow).start[0], **DOUBT)])
+    assert [call.id for call in step.start] == ["final-large"]
+
+
+def test_a_failure_goes_to_the_top_when_the_steps_are_used_up():
+    _, steps = play({"small": DOWN, "large": good()}, max_steps=1)
+    assert ids(steps) == [["attempt-small"], ["final-large"]]
+
+
+def test_the_top_tiers_answer_is_never_judged_nor_called_second_best():
+    end, _ = play({"small": DOUBT, "medium": DOUBT, "large": DOUBT})
+    assert "degraded" not in end.told
+
+
+def test_where_the_top_has_answered_in_the_wrong_way_no_smaller_one_is_asked():
+    end, steps = play({"large": good("cut", finish_reason="length")}, first=("large",))
+    assert ids(steps) == [["final-large"]] and end.call_id == "final-large"
+
+
+def test_only_attempts_are_shown_the_way_up():
+    cascade = Cascade(BODY, NAMES, Sure(), Escalation(mode="buffer"), stream=True, escalate=set(NAMES))
+    assert "tools" in cascade.call("small").body and "tools" not in cascade.call("large").body
+    assert (cascade.hold("small"), cascade.hold("large")) == (WHOLE, 1)
+
+
+@pytest.mark.parametrize("shown, asked", [
+    ({"small"}, [["attempt-small"], ["attempt-small-again"]]),
+    (set(), [["attempt-small"]]),
+])  # fmt: skip
+def test_a_tier_that_refuses_our_function_is_asked_without_it(shown, asked):
+    refusal = {"error": TierFailed("small", "this model takes no tools", 400)}
+    cascade = Cascade(BODY, NAMES, Sure(), Escalation(mode="buffer"), stream=False, escalate=set(shown))
+    flow, sent = cascade.run(["small"]), []
+    said = iter([refusal, good()])
+    step = next(flow)
+    with pytest.raises(StopIteration) as done:
+        while True:
+            sent.append(step)
+            step = flow.send([Reply(call, **next(said)) for call in step.start])
+    assert ids(sent) == asked
+    if shown:
+        assert "tools" not in sent[1].start[0].body and done.value.value.call_id == "attempt-small-again"
+    else:
+        assert isinstance(done.value.value, Fail)
+
+
+def test_streams_are_let_go_before_another_flow_takes_over():
+    def finale(replies):
+        call = Call("turn", "large", "turn", BODY)
+        yield Step((call,))
+        return Commit("turn", told={"turns": 1})
+
+    cascade = Cascade(BODY, ["small", "large"], Says(Up(("large",), "low confidence")), Escalation(mode="holdback"), stream=True)
+    cascade.finale = finale
+    flow = cascade.run(["small"])
+    step = flow.send([Reply(next(flow).start[0], **DOUBT, partial=True)])
+    assert (step.start, step.cancel) == ((), ("attempt-small",))
+    (call,) = flow.send([]).start
+    with pytest.raises(StopIteration) as done:
+        flow.send([Reply(call, **good())])
+    assert done.value.value.told == {"turns": 1, "escalations": 1}
+
+
+def test_what_takes_over_counts_the_tiers_that_failed():
+    def finale(replies):
+        yield Step((Call("turn", "large", "turn", BODY),))
+        return Commit("turn")
+
+    cascade = Cascade(BODY, ["small", "large"], Sure(), Escalation(mode="buffer"), stream=False)
+    cascade.finale = finale
+    flow = cascade.run(["small"])
+    (call,) = flow.send([Reply(next(flow).start[0], **DOWN)]).start
+    with pytest.raises(StopIteration) as done:
+        flow.send([Reply(call, **good())])
+    assert done.value.value.told == {"escalations": 1}
 
 
 def test_what_takes_over_at_the_top_is_told_of_every_answer_that_was_paid_for():
