@@ -3,13 +3,18 @@
 import asyncio
 from collections import Counter
 
+import httpx
 import pytest
+from live import ladder, serving
 from ray.exceptions import ActorDiedError
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID, RequestMetadata
 from ray.serve.config import RequestRouterConfig
 from ray.serve.request_router import PendingRequest
+from scripted_tier import Said, ScriptedTier
 
+from deployments.tier import SESSION
 from router.affinity import hint_of
+from router.engine import Router
 
 D = DeploymentID("tier-small", "stepdown")
 PLACES = 4
@@ -140,3 +145,24 @@ def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind():
         assert await tier.ask("another") == "r0"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("flow", [None, "cascade"])
+def test_the_name_that_a_client_gives_its_conversation_reaches_every_call(stream, flow):
+    seen: list[str] = []
+
+    def script(body):
+        seen.append(SESSION.get())
+        return Said("four five six seven")
+
+    config = ladder(("small", "large"), **({"escalation": {"mode": "buffer"}, "routing": {"target": 0.99}} if flow else {}))
+    tiers = {name: ScriptedTier(name, script) for name in config.names}
+    router = Router(config, None, dict.fromkeys(config.names, lambda text: len(text.split())))
+    with serving(router, tiers) as url, httpx.Client(base_url=url, timeout=30) as client:
+        for name in ("mine", "mine", "other", None):
+            body = {"model": "auto", "stream": stream, "messages": [{"role": "user", "content": "one two three"}]}
+            client.post("/chat/completions", json=body, headers={"x-session-id": name} if name else {})
+    assert len(seen) % 4 == 0
+    first, again, other, none = seen[:: len(seen) // 4]
+    assert first == again != other and first and other and not none
