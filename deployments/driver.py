@@ -115,7 +115,7 @@ class Driver:
 
     async def stop(self, keep: str | None) -> None:
         """Cancel what runs and close the streams of answers that nobody wants."""
-        unwanted = [name for name in (*self.running, *self.held) if name != keep]
+        unwanted = [name for name in {**self.running, **self.held} if name != keep]
         await asyncio.gather(*map(self.give_up, unwanted))
 
     # -- one call ------------------------------------------------------------------------------------------------------

@@ -78,7 +78,8 @@ class Spend:
         if flow == "direct" or asked.path != "chat/completions":
             return self.call(decided.tier)
         top, offered = allowed[-1], server_tools.read(asked.body)
-        below = sum(map(self.tried, allowed[:-1])) if decided.ladder or offered.escalate else 0.0
+        goes_up = decided.ladder or offered.escalate or self.config.escalation.mode == "hedge"
+        below = sum(map(self.tried, allowed[:-1])) if goes_up else 0.0
         if flow == "delegation":
             return self.delegation(top, decided)
         if flow == "tools" or offered.delegate:

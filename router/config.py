@@ -32,16 +32,24 @@ class Routing(Settings):
 class Escalation(Settings):
     """What happens after a smaller tier has answered: accept it, or go up."""
 
-    mode: Literal["buffer", "holdback", "pre"] = "pre"
-    """buffer: look at the whole answer; holdback: at its first tokens when streaming; pre: decide before only"""
+    mode: Literal["buffer", "holdback", "pre", "hedge"] = "pre"
+    """buffer: look at the whole answer; holdback: at its first tokens when streaming; pre: decide before only; hedge: as pre,
+    and where the tier is late the next larger one is asked too"""
     holdback_tokens: Annotated[int, Field(ge=1, le=256)] = 16
     """tokens of a stream to look at before it is committed"""
+    hedge_after_s: Annotated[float, Field(gt=0)] = 2.0
+    """seconds after which a tier that has said nothing is late"""
     max_steps: Annotated[int, Field(ge=1)] = 3
     """tiers that may be tried for one request"""
     without_certificate: Literal["escalate", "uncalibrated"] = "uncalibrated"
     """no valid certificate covers the request: always go up, or go by expected worth and say that nothing is promised"""
     audit_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """share of accepted answers that the largest tier is asked for too, in the background"""
+
+    @property
+    def looks(self) -> bool:
+        """Whether answers are looked at before they are accepted."""
+        return self.mode in ("buffer", "holdback")
 
 
 class Delegation(Settings):

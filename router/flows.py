@@ -15,6 +15,7 @@ from router.config import Config
 from router.cost import per_token
 from router.delegation import delegate
 from router.gates import Considered
+from router.hedging import Hedge
 from router.judging import Ladder
 from router.policy import Counter
 from router.promises import Promises
@@ -73,7 +74,7 @@ class Flows:
         state: of the certificate for this request; None: nothing is promised of it, as of a subtask.
         """
         allowed = tuple(i for i, name in enumerate(self.names) if name not in excluded)
-        if self.artefact is None or self.config.escalation.mode == "pre" or len(allowed) < 2:
+        if self.artefact is None or not self.config.escalation.looks or len(allowed) < 2:
             return None
         posterior, rule = self.artefact.posterior, self.artefact.cascades.get(target)
         if posterior is None or rule is None:
@@ -90,7 +91,7 @@ class Flows:
         if (asked.body.get("n") or 1) > 1:
             return None
         if decided.ladder is None:
-            return self.handed_up(asked, decided, offered) if offered.escalate else None
+            return self.handed_up(asked, decided, offered) if offered.escalate else self.hedged(asked, decided)
         names = [self.names[k] for k in decided.ladder.allowed]
         first = decided.first if decided.tier in decided.first else (decided.tier,)  # its session may have moved it
         if first == (names[-1],):
@@ -99,6 +100,14 @@ class Flows:
         cascade = Cascade(asked.body, names, decided.ladder, self.config.escalation, asked.stream, shown)
         cascade.finale = self.finale(asked, decided, offered)
         return cascade.run(first)
+
+    def hedged(self, asked: Request, decided: Decision) -> Flow | None:
+        """A race with the next larger tier, where the one decided on is late; None where there is none or it is not wanted."""
+        settings, place = self.config.escalation, self.names.index(decided.tier)
+        larger = [name for name in self.names[place + 1 :] if name not in decided.excluded]
+        if settings.mode != "hedge" or not larger:
+            return None
+        return Hedge(asked.body, (decided.tier, larger[0]), settings.hedge_after_s).run()
 
     def finale(self, asked: Request, decided: Decision, offered: Offered) -> Callable[[Sequence[Reply]], Flow] | None:
         """What the top tier does with a request that came up to it, if more than answer."""

@@ -26,7 +26,7 @@ def promised(config: Config) -> dict[str, Any]:
         manifest = read_manifest(config.routing.artefact)
     except ClassifierError as error:
         return nothing(str(error))
-    looked_at = config.escalation.mode != "pre"
+    looked_at = config.escalation.looks
     rules = {**manifest["rules"], **(manifest.get("cascades") or {} if looked_at else {})}
     targets = [found for name, rule in rules.items() if (found := point(name, rule))]
     whole = None if looked_at else stored(Path(config.routing.artefact))

@@ -11,6 +11,7 @@ from scripted_tier import Said, ScriptedTier, asked, down
 
 from router.cascade import Accept, Cascade, Up
 from router.config import Escalation
+from router.hedging import Hedge
 
 DRAFT, ANSWER = "this draft must never be seen by anyone", "the large answer, word by word"
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "a question of six words indeed"}]}
@@ -173,3 +174,19 @@ def test_prompts_reach_the_tiers_untouched(mode):
         openai.OpenAI(base_url=url, api_key="x").chat.completions.create(**CHAT, seed=7, extra_body={"top_k": 3})
     assert asked(made["small"].bodies[0]) == CHAT["messages"][0]["content"]
     assert made["small"].bodies[0]["seed"] == 7 and made["small"].bodies[0]["top_k"] == 3
+
+
+@pytest.mark.parametrize("way", ["whole", "stream", "async", "helper"])
+def test_a_late_tier_is_outrun_stopped_and_paid_for(way):
+    """Its first word comes after five seconds; the large tier is asked after a tenth of one."""
+
+    def race(router, request, decided):
+        return Hedge(request.body, ("small", "large"), 0.1).run()
+
+    made = tiers(small=Said(DRAFT, wait_s=5.0))
+    with serving(OneFlow(ladder(), race), made) as url:
+        text, usage = ask(url, way)
+    assert text == ANSWER and (made["small"].running, made["small"].given_up) == (0, 1)
+    told = usage.model_extra["stepdown"]
+    assert {call["tier"]: call["outcome"] for call in told["calls"]} == {"small": "outrun", "large": "accepted"}
+    assert told["hedged"] and all(call["prompt_tokens"] == 6 for call in told["calls"])

@@ -179,6 +179,11 @@ def test_attempts_ask_for_what_judging_needs(asked, sent):
     assert (body["logprobs"], body["top_logprobs"], body["messages"]) == (True, sent, BODY["messages"])
 
 
+def test_where_nobody_judges_no_log_probabilities_are_asked_for():
+    cascade = Cascade(BODY, NAMES, Unseen(), Escalation(mode="buffer"), stream=False, scored=False)
+    assert cascade.call("small").body == BODY
+
+
 @pytest.mark.parametrize("script, escalations", [
     ({"small": good()}, 0),
     ({"small": DOUBT, "medium": good()}, 1),
