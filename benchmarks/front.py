@@ -1,8 +1,9 @@
 """The front door against stock Ray Serve LLM: what the router adds to a request. `python -m benchmarks.front`
 
 One Ray cluster runs both on replicas of the same three models, with the same front door and the same settings; load goes
-to one and to the other in turn, several rounds, so that what the machine does meanwhile falls on both. Needs `wrk`.
-One JSON line a scenario. Ratios and differences are what counts: absolute times are this machine's.
+to one and to the other in turn, several rounds, so that what the machine does meanwhile falls on both. Needs `wrk`. The ledger
+lies in STEPDOWN_STATE_DIR; what a sync costs there is told beside. One JSON line a scenario. Ratios and differences are
+what counts: absolute times are this machine's.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any
 
 import click
 
-from benchmarks.load import KEY, Load, in_turn, middle, needs_wrk, say, wrk
+from benchmarks.load import KEY, Load, in_turn, middle, needs_wrk, say, sync_ms, wrk
 from benchmarks.soak import INGRESS, ours
 
 FAST = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
@@ -153,11 +154,13 @@ def stock_ingress() -> str:
 @click.option("--seconds", default=8.0, show_default=True, help="of each measurement")
 @click.option("--config", "name", default="pocket", show_default=True)
 def main(rounds: int, seconds: float, name: str, port: int = 8090) -> None:
+    from deployments.database import state_folder
+
     needs_wrk()
     tier = ""
     with both(name, port) as (us, theirs):
         for line in one_token(us, theirs, rounds, seconds):
-            tier = say(line)["tier"]
+            tier = say(line | {"disk_sync_ms": sync_ms(str(state_folder()))})["tier"]
         for line in streams(us, theirs, rounds, tier):
             say(line)
         mine, stocks = unique_mb(INGRESS), unique_mb(stock_ingress())

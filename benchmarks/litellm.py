@@ -3,7 +3,8 @@
 LiteLLM gets an environment of its own under a cache folder, made at the first run; its complexity router chooses among three
 models, as Stepdown's classifier does. Stepdown is the whole server: fast front door, keys, a durable ledger row for each
 request before its answer ends. LiteLLM runs as its documentation starts it: one worker, no database, so
-it writes nothing down. Added times are over the upstream asked directly. One JSON line for each number of connections.
+it writes nothing down. Added times are over the upstream asked directly. The ledger
+lies in TMPDIR; what a sync costs there is told beside. One JSON line for each number of connections.
 """
 
 import os
@@ -20,7 +21,7 @@ import click
 import httpx
 import yaml
 
-from benchmarks.load import Load, in_turn, middle, needs_wrk, say, wrk
+from benchmarks.load import Load, in_turn, middle, needs_wrk, say, sync_ms, wrk
 from deployments.front import free_port
 
 VERSION = "1.106.0"
@@ -148,7 +149,7 @@ def main(rounds: int, seconds: float) -> None:
 
         for connections in (1, 16, 64):
             seen = in_turn({name: run(name, connections) for name in urls}, rounds)
-            say(compared(connections, seen) | {"chosen": chosen})
+            say(compared(connections, seen) | {"chosen": chosen, "disk_sync_ms": sync_ms(tempfile.gettempdir())})
 
 
 if __name__ == "__main__":

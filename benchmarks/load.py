@@ -1,11 +1,13 @@
 """Load by wrk, and what two systems that were loaded in turn are to each other. Needs Debian's `wrk`."""
 
 import json
+import os
 import re
 import shutil
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +68,20 @@ def in_turn(runs: dict[str, Callable[[], Load]], rounds: int) -> dict[str, list[
         for name, run in runs.items():
             seen[name].append(run())
     return seen
+
+
+def sync_ms(folder: str) -> float:
+    """What one sync costs on that folder's disk now, the median of 100: each answer waits for one, of its ledger row."""
+    took = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(100):
+            file.write(b"x" * 8192)
+            file.flush()
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - began) * 1e3)
+            time.sleep(0.002)
+    return round(statistics.median(took), 2)
 
 
 def middle(loads: list[Load], name: str) -> float:
