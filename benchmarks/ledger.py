@@ -23,8 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "ledger"))
 
 from postgres import NotInstalled, postgres
 
+from deployments.bookkeeper import Bookkeeper
 from deployments.ledger import Ledger, connect, migrate, writing
 from deployments.rows import Rows, from_trace, from_window, together
+from deployments.store import Store
 from deployments.writes import write
 from router import config
 from router.trace import CallRow, Trace, Window
@@ -85,6 +87,18 @@ def fill(traces: int, url: str, days: float = DAYS) -> None:
             write(connection, Rows(windows=[from_window(window) for window in some]))
     engine.dispose()
     say(bench="ledger fill", traces=traces, seconds=round(time.perf_counter() - began, 1))
+    keep_books(url)
+
+
+def keep_books(url: str) -> None:
+    """What the ledger's own thread does within minutes: close the books of days that are over, merge old windows."""
+    store, began, steps = Store(config.Ledger(url=url)), time.perf_counter(), 0
+    store.start()
+    keeper = Bookkeeper(store)
+    while keeper.step():
+        steps += 1
+    store.engine.dispose()
+    say(bench="ledger books", steps=steps, seconds=round(time.perf_counter() - began, 1))
 
 
 def held(start_s: float, end_s: float) -> Iterator[Window]:

@@ -67,14 +67,19 @@ def level(name: str, *by: str) -> str:
     return f"max by ({', '.join(by)}) ({series(name)})"
 
 
+def total_of(name: str, when: str = "") -> str:
+    """A sum of the ledger, over all tiers."""
+    return f"sum(max by (tier) ({series(name)}{when}))"
+
+
 def grown(name: str) -> str:
-    """A sum of the ledger over the range shown: exact, whichever replica told it and whether that one still lives."""
-    now, then = (f"sum(max by (tier) ({series(name)}{when}))" for when in ("", " offset $__range"))
+    """The same over the range shown: exact, whichever replica told it and whether that one still lives."""
+    now, then = total_of(name), total_of(name, " offset $__range")
     return f"({now} - ({then} or vector(0)))"
 
 
 HOURLY = " * 3600"
-SAVED = f"({grown('ledger_counterfactual_usd')} - {grown('ledger_compared_usd')} - {grown('ledger_audit_usd')})"
+SAVED = grown("ledger_saving_usd")
 AGREES = 'outcome="agrees"'
 AGREED = f"sum by (target) ({series('audits_total', AGREES)})"
 BUSY, HELD = "accelerator_busy_seconds", "accelerator_held_seconds"
@@ -102,6 +107,9 @@ COST = Row("Cost", (
           ((rate("cost_usd", "role", times=HOURLY), "{{role}}"),), stacked=True),
     Panel("As served and on the top tier alone", "USD an hour, of the requests for which both are known.", USD_H,
           ((rate("compared_usd", times=HOURLY), "as served"), (rate("counterfactual_usd", times=HOURLY), "top tier alone"))),
+    Panel("What the saving is made of", "Of all that the ledger holds: the top tier alone, less as served, less audits.", USD,
+          ((total_of("ledger_counterfactual_usd"), "top tier alone"), (total_of("ledger_compared_usd"), "as served"),
+           (total_of("ledger_audit_usd"), "audits"))),
     Panel("Accelerators in USD", "What the accelerators cost an hour, and which part of it was used.", USD_H,
           ((held("accelerator_held_usd", HOURLY), "held {{tier}}"),
            (rate("accelerator_busy_usd", "tier", times=HOURLY), "used {{tier}}")), empty=NO_HOURLY),

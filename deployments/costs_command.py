@@ -65,9 +65,10 @@ def summary(found: dict[str, Any]) -> list[str]:
     """The whole in a few lines."""
     of, gpu, top = found["totals"], found["gpu"], found["tiers"][-1]
     error = found["covers"]["error"]
-    off = "error not measured"
-    if error["mean_off"] is not None:
-        off = f"off by {error['mean_off']:.0%} a request, {error['bias']:+.0%} in sum"
+    off = "its error is not measured yet"
+    if error["mean_absolute"] is not None:
+        off = (f"off by {error['mean_absolute']:.0%} a request ({error['mean_signed']:+.0%} with its sign), "
+               f"{error['bias']:+.0%} in sum, measured on {error['requests']:,}")  # fmt: skip
     chosen = "".join(f", {name} {found[name]}" for name in ("key", "tier") if found[name])
     return [
         f"{found['since_utc']} to {found['until_utc']}{chosen}",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from deployments.bookkeeper import Bookkeeper
 from deployments.database import address, connect, migrate, state_folder, writing
 from deployments.retention import Retention
 from deployments.rows import Busy, Rows, finite, from_call, from_trace, from_window, together
@@ -50,6 +51,7 @@ class Ledger:
         self.store = Store(settings, ticks)
         self.engine = self.store.engine
         self.retention = Retention(settings, clock)
+        self.bookkeeper = Bookkeeper(self.store, clock)
         self.texts: Texts | None = None
         self.queue: list[Waiting] = []
         self.changed = threading.Condition()
@@ -156,7 +158,7 @@ class Ledger:
             log.warning("tidying the ledger failed: %s", error)
 
     def mend(self) -> None:
-        """The other thread: brings the database back and empties the spool, and looks for old rows."""
+        """The other thread: brings the database back and empties the spool, looks for old rows, and keeps the books."""
         pause_s, next_look = 0.0, time.monotonic()
         while not self.closing:
             well = self.store.recover()
@@ -164,7 +166,8 @@ class Ledger:
                 next_look = time.monotonic() + LOOK_S
                 self.look()
             pause_s = SCAN_S if well else min(RETRY_MAX_S, max(RETRY_S, 2 * pause_s)) if pause_s < SCAN_S else RETRY_S
-            self.store.fallen.wait(pause_s)
+            more = well and self.bookkeeper.step()
+            self.store.fallen.wait(TIDY_S if more else pause_s)
             self.store.fallen.clear()
 
     def look(self) -> None:

@@ -88,8 +88,8 @@ TRUST: Mapping[str, Measure] = {
     "stepdown_ledger_spooled": gauge("rows", "Rows in the spool, not yet in the ledger's database"),
 }
 
-# Of the whole ledger, not of one process: read from its sums, so they outlive a process that is killed. They only grow.
-# Every replica of the ingress tells the same, so queries take the largest.
+# Of the whole ledger, not of one process: read from its sums, so they outlive a process that is killed. All but
+# the saving only grow. Every replica of the ingress tells the same, so queries take the largest.
 LEDGER: Mapping[str, Measure] = {
     "stepdown_ledger_tokens": gauge("tokens", "Tokens in the ledger since its beginning; cached ones are among input's",
                                     "tier", "kind"),
@@ -100,6 +100,7 @@ LEDGER: Mapping[str, Measure] = {
     "stepdown_ledger_counterfactual_usd": gauge("usd", "Requests in the ledger on the top tier alone, where that can be told,"
                                                 " by answering tier", "tier"),
     "stepdown_ledger_compared_usd": gauge("usd", "Token price of the same requests as they were served", "tier"),
+    "stepdown_ledger_saving_usd": gauge("usd", "Counterfactual less compared less audits: saved", "tier"),
 }  # fmt: skip
 
 METRICS: Mapping[str, Measure] = {**REQUESTS, **CALLS, **MONEY, **MACHINES, **TRUST, **LEDGER}

@@ -66,6 +66,11 @@ class Total:
     counterfactual_usd: float = 0.0
     compared_usd: float = 0.0
 
+    @property
+    def saving_usd(self) -> float:
+        """As on the cost page. Audits count for the tier that was called, so that of the largest is mostly below 0."""
+        return cost.saving(self.counterfactual_usd, self.compared_usd, self.audit_usd)
+
 
 class Metrics:
     """tiers: cheapest first. make: builds one metric with inc, observe or set; tests give a fake."""
@@ -178,6 +183,7 @@ class Metrics:
             self.level("stepdown_ledger_audit_usd", total.audit_usd, tier)
             self.level("stepdown_ledger_counterfactual_usd", total.counterfactual_usd, tier)
             self.level("stepdown_ledger_compared_usd", total.compared_usd, tier)
+            self.level("stepdown_ledger_saving_usd", total.saving_usd, tier)
 
     # -- what is kept until it goes to Ray ---------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.ledger import Ledger
 from deployments.metrics import Metrics, Total
-from deployments.schema import budgets, hourly, hourly_traces, keys
+from deployments.schema import budgets, daily, daily_keys, keys
 from router.promises import Promises
 
 EVERY_S = 5.0
@@ -18,7 +18,7 @@ log = logging.getLogger("stepdown")
 
 
 class Pulse:
-    """every_s: the sums are read by a query over the hours there are, a few milliseconds for a year of them."""
+    """every_s: the sums are read by a query over the days there are, a few milliseconds for a year of them."""
 
     def __init__(
         self, metrics: Metrics, promises: Callable[[], Promises], ledger: Ledger | None, every_s: float = EVERY_S
@@ -43,7 +43,7 @@ class Pulse:
 
     async def beat(self) -> None:
         promises = self.promises()
-        self.metrics.certificates({target: promises.state(target) for target in promises.known})
+        self.metrics.certificates({target: promises.worst(target) for target in promises.targets})
         if self.ledger is None:
             return
         self.metrics.ledger(self.ledger.state, self.ledger.spooled)
@@ -63,14 +63,14 @@ def read(engine: Engine) -> tuple[list[Total], dict[str, float]]:
 
 
 def totals(engine: Engine) -> list[Total]:
-    """Sums of the hours, in the database's own numbers."""
-    of = hourly.c
+    """Sums of the days, in the database's own numbers."""
+    of = daily.c
     audits = func.sum(of.cost_usd).filter(of.role == "audit")
     calls = select(
         of.tier, func.sum(of.calls), func.sum(of.input_tokens), func.sum(of.output_tokens), func.sum(of.cached_tokens),
         func.sum(of.cost_usd), audits,
     ).group_by(of.tier)  # fmt: skip
-    at = hourly_traces.c
+    at = daily_keys.c
     requests = select(
         at.tier, func.sum(at.requests), func.sum(at.counterfactual_usd), func.sum(at.cost_usd)
     ).group_by(at.tier)  # fmt: skip

@@ -1,8 +1,12 @@
 """The ledger's tables. A change here needs a migration in deployments/migrations/ and a test that an old file opens."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 
 metadata = MetaData()
+PARTS = ("busy", "idle", "nobody", "over")  # of the time that was held: router/accounting.py
+AUDITS = text("role = 'audit'")  # to be used as it is: an index is found by its condition's words
 
 traces = Table(
     "traces",
@@ -57,44 +61,71 @@ calls = Table(
     Column("gpu_usd", Float(53)),
     Index("calls_trace", "trace_id"),
     Index("calls_began", "began_s"),
+    Index("calls_audits", "began_s", sqlite_where=AUDITS, postgresql_where=AUDITS),
 )
 
-# Sums by hour, kept in the transaction that writes the rows, so that a page over a million rows reads a few hundred.
-# Counted are only rows that were new: a row that is written twice is summed once.
-hourly = Table(
-    "hourly",
+# -- sums ------------------------------------------------------------------------------------------------------------------
+#
+# Kept in the transaction that writes the rows, so that a page over a million rows reads a few thousand. Counted are only
+# rows that were new: a row that is written twice is summed once. They stay when old rows go.
+
+
+def of_calls() -> list[Column[Any]]:
+    return [
+        *(Column(name, BigInteger, nullable=False) for name in ("calls", "input_tokens", "output_tokens", "cached_tokens")),
+        *(Column(name, Float(53), nullable=False) for name in ("cost_usd", "busy_s", "gpu_usd")),
+    ]
+
+
+def of_traces() -> list[Column[Any]]:
+    return [
+        Column("requests", BigInteger, nullable=False),
+        Column("failed", BigInteger, nullable=False),  # status 400 and above
+        Column("cost_usd", Float(53), nullable=False),  # of requests whose counterfactual is known
+        Column("counterfactual_usd", Float(53), nullable=False),  # of the same requests
+        Column("cost_all_usd", Float(53), nullable=False),  # of all requests
+        Column("confidence", Float(53), nullable=False),  # sum, over requests that have one
+        Column("confident", BigInteger, nullable=False),  # how many have one
+    ]
+
+
+def groups(*names: str) -> list[Column[Any]]:
+    """The primary key. hour, day: Unix time of its begin, UTC. tier: of calls the one called, of traces the one whose answer
+    the client got; empty: none."""
+    lengths = {"role": 16, "flow": 32}
+    kinds = {name: BigInteger() if name in ("hour", "day") else String(lengths.get(name, 64)) for name in names}
+    return [Column(name, kind, primary_key=True, autoincrement=False) for name, kind in kinds.items()]
+
+
+hourly = Table("hourly", metadata, *groups("hour", "key_id", "tier", "role"), *of_calls())
+daily = Table("daily", metadata, *groups("day", "key_id", "tier", "role"), *of_calls())
+
+DECIDED = ("tier", "target", "reason", "flow")
+hourly_traces = Table("hourly_traces", metadata, *groups("hour", "key_id", *DECIDED), *of_traces())
+daily_traces = Table("daily_traces", metadata, *groups("key_id", "day", *DECIDED), *of_traces())  # a key's rows lie together
+daily_totals = Table("daily_totals", metadata, *groups("day", *DECIDED), *of_traces())  # of all keys
+daily_keys = Table("daily_keys", metadata, *groups("day", "key_id", "tier", "flow"), *of_traces())
+
+# Of windows.
+hourly_held = Table(
+    "hourly_held",
     metadata,
-    Column("hour", BigInteger, primary_key=True),  # Unix time of the hour's begin, UTC
-    Column("key_id", String(64), primary_key=True),
-    Column("tier", String(64), primary_key=True),  # the call's tier
-    Column("role", String(16), primary_key=True),
-    Column("calls", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("cost_usd", Float(53), nullable=False),
-    Column("busy_s", Float(53), nullable=False),
-    Column("gpu_usd", Float(53), nullable=False),
+    *groups("hour", "tier"),
+    Column("replica_s", Float(53), nullable=False),
+    Column("accelerator_s", Float(53), nullable=False),
+    Column("usd", Float(53), nullable=False),  # 0 where the tier has no price by the hour
 )
 
-hourly_traces = Table(
-    "hourly_traces",
+# Whose the machines' time was, of days that are over (deployments/books.py). What comes late opens its day again.
+closed_days = Table("closed_days", metadata, *groups("day"))
+daily_machines = Table(
+    "daily_machines",
     metadata,
-    Column("hour", BigInteger, primary_key=True),
-    Column("key_id", String(64), primary_key=True),
-    Column("tier", String(64), primary_key=True),  # whose answer the client got; empty: none
-    Column("target", String(64), primary_key=True),
-    Column("reason", String(64), primary_key=True),
-    Column("flow", String(32), primary_key=True),
-    Column("requests", BigInteger, nullable=False),
-    Column("failed", BigInteger, nullable=False),  # status 400 and above
-    Column("cost_usd", Float(53), nullable=False),  # of requests whose counterfactual is known
-    Column("counterfactual_usd", Float(53), nullable=False),  # of the same requests
-    Column("cost_all_usd", Float(53), nullable=False),  # of all requests
-    Column("confidence", Float(53), nullable=False),  # sum, over requests that have one
-    Column("confident", BigInteger, nullable=False),  # how many have one
+    *groups("day", "tier", "key_id"),  # key_id: or nobody's, or beyond what was held, as router/accounting.py names them
+    *(Column(f"{part}_{unit}", Float(53), nullable=False) for unit in ("s", "usd") for part in PARTS),
 )
 
+# Accelerator time that was held. What is older than a day is merged into rows of up to an hour that have no gap within.
 windows = Table(
     "windows",
     metadata,

@@ -1,101 +1,87 @@
-"""Rows and the sums by the hour, in one transaction. A row that is there already is neither written nor summed again."""
+"""Rows and their sums, in one transaction. A row that is there already is neither written nor summed again."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, Table, bindparam, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, select
 
+from deployments import books, tallies
 from deployments.budgets import settle_in
 from deployments.rows import Busy, Row, Rows
-from deployments.schema import calls, hourly, hourly_traces, traces, windows
-
-HOUR_S = 3600
-INSERT: Mapping[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-Figures = Mapping[str, float]
+from deployments.schema import calls, traces, windows
+from deployments.statements import insert_new
+from deployments.tallies import Sums, coarser, summed
 
 
 def write(connection: Connection, rows: Rows) -> set[str]:
     """Returns the ids of calls whose readings found no call yet."""
     new = insert_new(connection, traces, rows.traces)
-    count_traces(connection, new)
+    count_traces(connection, summed(((row, figures_of_trace(row)) for row in new), tallies.TRACES))
     # With the row, so that no budget forgets what a process that was killed had written down.
     settle_in(connection, {row["id"]: row["cost_usd"] for row in new})
-    count_calls(connection, insert_new(connection, calls, rows.calls))
+    made = insert_new(connection, calls, rows.calls)
+    count_calls(connection, summed(((row, figures_of_call(row)) for row in made), tallies.CALLS))
     if rows.windows:
-        insert_new(connection, windows, rows.windows)
+        hold(connection, rows.windows)
     return measure(connection, rows.readings) if rows.readings else set()
 
 
-def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> list[Row]:
-    """Those that were not there. Sorted: processes that write the same rows wait for each other, never in a circle."""
-    if not rows:
-        return []
-    names = [column.name for column in table.primary_key]
-    found = {tuple(row[name] for name in names): row for row in reversed(rows)}
-    statement = INSERT[connection.dialect.name](table).on_conflict_do_nothing().returning(*table.primary_key)
-    result = connection.execute(statement, [found[key] for key in sorted(found)])
-    return [found[tuple(key)] for key in result]
+def count_traces(connection: Connection, hours: Sums) -> None:
+    days = coarser(hours, tallies.TRACES, tallies.TRACES_BY_DAY)
+    tallies.count(connection, tallies.TRACES, hours)
+    tallies.count(connection, tallies.TRACES_BY_DAY, days)
+    for tally in (tallies.TOTALS_BY_DAY, tallies.KEYS_BY_DAY):
+        tallies.count(connection, tally, coarser(days, tallies.TRACES_BY_DAY, tally))
 
 
-def count_traces(connection: Connection, new: Iterable[Row]) -> None:
-    keys = ("key_id", "tier", "target", "reason", "flow")
-    add(connection, hourly_traces, keys, ((row, figures_of_trace(row)) for row in new))
+def figures_of_trace(row: Row) -> Sequence[float]:
+    """As `hourly_traces` has them."""
+    known, confidence, usd = row["counterfactual_usd"] is not None, row["confidence"], row["cost_usd"]
+    return (
+        1,
+        int(row["status"] >= 400),
+        usd if known else 0.0,
+        row["counterfactual_usd"] if known else 0.0,
+        usd,
+        0.0 if confidence is None else confidence,
+        int(confidence is not None),
+    )
 
 
-def figures_of_trace(row: Row) -> Figures:
-    known, confidence = row["counterfactual_usd"] is not None, row["confidence"]
-    return {
-        "requests": 1,
-        "failed": int(row["status"] >= 400),
-        "cost_usd": row["cost_usd"] if known else 0.0,
-        "counterfactual_usd": row["counterfactual_usd"] if known else 0.0,
-        "cost_all_usd": row["cost_usd"],
-        "confidence": confidence if confidence is not None else 0.0,
-        "confident": int(confidence is not None),
-    }
+def count_calls(connection: Connection, hours: Sums) -> None:
+    books.reopen(connection, hours)
+    tallies.count(connection, tallies.CALLS, hours)
+    tallies.count(connection, tallies.CALLS_BY_DAY, coarser(hours, tallies.CALLS, tallies.CALLS_BY_DAY))
 
 
-def count_calls(connection: Connection, new: Iterable[Row]) -> None:
-    add(connection, hourly, ("key_id", "tier", "role"), ((row, figures_of_call(row)) for row in new))
+def figures_of_call(row: Row) -> Sequence[float]:
+    """As `hourly` has them."""
+    tokens = (row["input_tokens"], row["output_tokens"], row["cached_tokens"])
+    return (1, *tokens, row["cost_usd"], row["busy_s"] or 0.0, row["gpu_usd"] or 0.0)
 
 
-def figures_of_call(row: Row) -> Figures:
-    return {
-        "calls": 1,
-        **{name: row[name] for name in ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")},
-        "busy_s": row["busy_s"] or 0.0,
-        "gpu_usd": row["gpu_usd"] or 0.0,
-    }
+def hold(connection: Connection, rows: Iterable[Row]) -> None:
+    new = insert_new(connection, windows, books.not_merged(connection, list(rows)))
+    hours = summed(((row, figures_of_window(row)) for row in new), tallies.HELD)
+    books.reopen(connection, hours)
+    tallies.count(connection, tallies.HELD, hours)
 
 
-def add(connection: Connection, table: Table, keys: Sequence[str], rows: Iterable[tuple[Row, Figures]]) -> None:
-    """Add each row's figures to the sum of its hour and `keys`."""
-    sums: dict[tuple[Any, ...], dict[str, float]] = {}
-    for row, figures in rows:
-        key = (int(row["began_s"] // HOUR_S) * HOUR_S, *(row[name] for name in keys))
-        total = sums.setdefault(key, dict.fromkeys(figures, 0))
-        for name, value in figures.items():
-            total[name] += value
-    if not sums:
-        return
-    statement = INSERT[connection.dialect.name](table)
-    columns = [column.name for column in table.columns if not column.primary_key]
-    changes = {name: table.c[name] + statement.excluded[name] for name in columns}
-    statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=changes)
-    names = ("hour", *keys)
-    connection.execute(statement, [dict(zip(names, key, strict=True)) | sums[key] for key in sorted(sums)])
+def figures_of_window(row: Row) -> Sequence[float]:
+    """As `hourly_held` has them."""
+    replica_s = row["seconds"] * row["replicas"]
+    accelerator_s = replica_s * row["accelerators"]
+    return replica_s, accelerator_s, accelerator_s * (row["usd_per_accelerator_hour"] or 0.0) / 3600
 
 
 def measure(connection: Connection, readings: Mapping[str, Busy]) -> set[str]:
-    """Late measurements go to calls that have none; the hour's sums follow. Returns the ids of calls that are not there."""
+    """Late measurements go to calls that have none; the sums follow. Returns the ids of calls that are not there."""
     wanted = [calls.c[name] for name in ("id", "key_id", "tier", "role", "began_s", "busy_s", "gpu_usd")]
     asked = select(*wanted).where(calls.c.id.in_(readings)).order_by(calls.c.id).with_for_update()
     found = [row._asdict() for row in connection.execute(asked)]
     bare = [row for row in found if row["busy_s"] is None]
     if bare:
         connection.execute(MEASURE, [measured(row["id"], row, readings[row["id"]]) for row in bare])
-        add(connection, hourly, ("key_id", "tier", "role"), ((row, gain(row, readings[row["id"]])) for row in bare))
+        count_calls(connection, summed(((row, gain(row, readings[row["id"]])) for row in bare), tallies.CALLS))
     return readings.keys() - {row["id"] for row in found}
 
 
@@ -103,11 +89,9 @@ def measured(id: str, row: Row, busy: Busy) -> Row:
     return {"call": id, "busy": busy[0], "usd": row["gpu_usd"] if busy[1] is None else busy[1]}
 
 
-def gain(row: Row, busy: Busy) -> Figures:
+def gain(row: Row, busy: Busy) -> Sequence[float]:
     """What a reading changes in the sums."""
-    usd = 0.0 if busy[1] is None else busy[1] - (row["gpu_usd"] or 0.0)
-    return dict.fromkeys(FIGURES, 0) | {"busy_s": busy[0], "gpu_usd": usd}
+    return 0, 0, 0, 0, 0.0, busy[0], 0.0 if busy[1] is None else busy[1] - (row["gpu_usd"] or 0.0)
 
 
 MEASURE = calls.update().where(calls.c.id == bindparam("call")).values(busy_s=bindparam("busy"), gpu_usd=bindparam("usd"))
-FIGURES = [column.name for column in hourly.columns if not column.primary_key]

@@ -137,17 +137,23 @@ def weighed(usage: Usage, cached_tokens: int, ratio: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """How far predictions are off, in percent of the mean of the facts: bias above 0 means too high."""
+    """How far predictions are off, in percent; above 0 means too high. None: nothing tells.
+
+    bias, mean_absolute: of the sums, in percent of the mean of the facts: what savings are off by.
+    each_signed, each_absolute: means over requests, each in percent of its own fact.
+    """
 
     requests: int
     bias: float | None
     mean_absolute: float | None
+    each_signed: float | None = None
+    each_absolute: float | None = None
 
 
 def error(pairs: Iterable[tuple[float, float]]) -> Error:
-    """pairs: (predicted, fact), of requests that the top tier answered after they had been predicted. None: nothing tells.
+    """pairs: (predicted, fact), of requests that the top tier answered after they had been predicted.
 
-    Percent of the sums, not the mean of percents: a tiny request that is off tenfold costs nobody anything.
+    In the means over requests those that cost nothing are left out.
     """
     rows = list(pairs)
     fact = sum(row[1] for row in rows)
@@ -155,7 +161,15 @@ def error(pairs: Iterable[tuple[float, float]]) -> Error:
         return Error(len(rows), None, None)
     bias = sum(row[0] - row[1] for row in rows)
     absolute = sum(abs(row[0] - row[1]) for row in rows)
-    return Error(len(rows), 100 * bias / fact, 100 * absolute / fact)
+    each = [100 * (row[0] / row[1] - 1) for row in rows if row[1] > 0]
+    means = sum(each) / len(each), sum(map(abs, each)) / len(each)
+    return Error(len(rows), 100 * bias / fact, 100 * absolute / fact, *means)
+
+
+def saving(counterfactual_usd: float, compared_usd: float, audit_usd: float) -> float:
+    """What routing saved, wherever it is told. compared: paid for the requests whose counterfactual is known; audits are
+    paid for out of what is saved."""
+    return counterfactual_usd - compared_usd - audit_usd
 
 
 def predicted(top: Tier, small: CallRow, ratio: float, most: int | None = None) -> float:

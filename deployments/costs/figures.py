@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router import cost
 from router.types import Role
 
 LOOKED_AT: tuple[Role, ...] = ("attempt", "probe")  # calls whose answer is looked at before it is accepted
@@ -84,8 +85,7 @@ class Figures:
 
     @property
     def saving_usd(self) -> float:
-        """Audits are paid for out of what is saved."""
-        return self.counterfactual_usd - self.covered_usd - self.audit_usd
+        return cost.saving(self.counterfactual_usd, self.covered_usd, self.audit_usd)
 
     def told(self) -> dict[str, Any]:
         """As JSON. The share is null where there is nothing to divide by."""

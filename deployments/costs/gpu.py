@@ -1,39 +1,68 @@
 """The truth of the machines: accelerator time held, who used it, who bears what nobody used. The rules: router/accounting.py."""
 
-import pyarrow as pa
-from sqlalchemy import Connection
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from deployments.costs import sums
-from router.accounting import NOBODY, OVER, Held, Line, Used, split
-from router.config import Config
+from sqlalchemy import Connection, Select, func, select
 
-SECONDS = ("busy_s", "idle_s", "nobody_s", "over_s")
-USD = ("busy_usd", "idle_usd", "nobody_usd", "over_usd")
-VALUES = [*SECONDS, *USD]
-SCHEMA = pa.schema(
-    [("at", pa.int64()), ("tier", pa.string()), ("key_id", pa.string()), *((name, pa.float64()) for name in VALUES)]
-)
+from deployments import books
+from deployments.costs.interval import DAY
+from deployments.costs.sums import Chosen, Range, Spans
+from deployments.schema import closed_days, daily_machines
+from router.accounting import NOBODY, OVER
 
-
-def read(config: Config, connection: Connection, since: int, until: int, step_s: int) -> pa.Table:
-    """Accelerator-seconds and USD by bucket, tier and key, spread by the hour. over: what was measured beyond what was held,
-    at most 0. What is nobody's has the key NOBODY or OVER."""
-    accelerators = {tier.name: max(1, tier.accelerators) for tier in config.tiers}
-    used = [
-        Used(int(row.hour), row.tier, row.key_id, row.busy_s * accelerators.get(row.tier, 1), row.gpu_usd)
-        for row in sums.busy(connection, since, until)
-    ]
-    held = [Held(int(row.at), row.tier, row.seconds, row.usd or 0.0) for row in sums.held(connection, since, until)]
-    return sums.as_table([as_row(line, step_s) for line in split(used, held)], SCHEMA)
+Group = tuple[int, str, str]
+"""at, tier, key: of what is nobody's NOBODY or OVER"""
 
 
-def as_row(line: Line, step_s: int) -> tuple[int | str | float, ...]:
-    named = (line.at - line.at % step_s, line.tier, line.group)
-    if line.group == NOBODY:
-        return (*named, 0.0, 0.0, line.seconds, 0.0, 0.0, 0.0, line.usd, 0.0)
-    if line.group == OVER:
-        return (*named, 0.0, 0.0, 0.0, line.seconds, 0.0, 0.0, 0.0, line.usd)
-    return (*named, line.busy_s, line.idle_s, 0.0, 0.0, line.busy_usd, line.idle_usd, 0.0, 0.0)
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """Of what is chosen: accelerator-seconds and USD by MACHINE's names, over buckets and tiers, and over keys."""
+
+    by_time: list[Mapping[str, Any]]
+    by_key: list[Mapping[str, Any]]
+
+
+def read(connection: Connection, chosen: Chosen, at: Spans) -> Machines:
+    closed, ranges = parted(connection, at)
+    fresh = [row for since, until in ranges for row in split(connection, since, until, chosen)]
+    return Machines(
+        [*of_closed(connection, closed, chosen, ("day", "tier")), *fresh],
+        [row for row in (*of_closed(connection, closed, chosen, ("key_id",)), *fresh) if is_somebody(row["key_id"])],
+    )
+
+
+def parted(connection: Connection, at: Spans) -> tuple[Range, list[Range]]:
+    """Days of which some are closed, and the ranges that have to be split anew."""
+    first, last = at.days
+    of = closed_days.c.day
+    shut = set(connection.execute(select(of).where(of >= first, of < last)).scalars()) if first < last else set()
+    found = list(at.hours)
+    for day in range(first, last, DAY):
+        if day not in shut:
+            joined = bool(found) and found[-1][1] == day and found[-1] not in at.hours
+            found[-1:] = [(found[-1][0], day + DAY)] if joined else [*found[-1:], (day, day + DAY)]
+    return at.days, found
+
+
+def split(connection: Connection, since: int, until: int, chosen: Chosen) -> Iterator[Mapping[str, Any]]:
+    for line in books.lines(connection, since, until):
+        if chosen.key in (None, line.group) and chosen.tier in (None, line.tier):
+            bucket = line.at - line.at % chosen.interval.step_s
+            yield {"at": bucket, "tier": line.tier, "key_id": line.group, **books.parts(line)}
+
+
+def of_closed(connection: Connection, days: Range, chosen: Chosen, groups: tuple[str, ...]) -> list[Mapping[str, Any]]:
+    """A day that is open has no rows."""
+    of = daily_machines.c
+    if days[0] >= days[1]:
+        return []
+    picked = [of[name].label("at" if name == "day" else name) for name in groups]
+    query: Select[Any] = select(*picked, *(func.sum(of[name]).label(name) for name in books.MACHINE))
+    query = chosen.only(query.where(of.day >= days[0], of.day < days[1]), of).group_by(*(of[name] for name in groups))
+    names = [column.key for column in query.selected_columns]
+    return [dict(zip(names, row, strict=True)) for row in connection.execute(query.order_by(*(of[name] for name in groups)))]
 
 
 def is_somebody(key: str) -> bool:

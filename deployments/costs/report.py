@@ -1,22 +1,22 @@
 """The one source of figures: /costs.json, the page and `stepdown costs` show what `report` returns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import Connection, Engine
 
-from deployments.costs import curve, days, estimates, gpu, sums
+from deployments import tallies
+from deployments.costs import curve, estimates, gpu, sums
 from deployments.costs.figures import NANO, Figures, share
-from deployments.costs.interval import Interval, interval, shown
+from deployments.costs.interval import interval, shown
+from deployments.costs.sums import Chosen
 from router.config import Config
 from router.errors import BadRequest
 
 BY = ("tier", "key", "day")
 PLACES = {"day": 0, "tier": 1}  # in a key of `Books.parts`
+Rows = Sequence[Mapping[str, Any]]
 NOTE = "Routing saves money only when large replicas scale down or serve someone else."
 MEANS = {
     "requests": "by the tier that answered and the hour they came; calls and tokens by the tier that was called",
@@ -33,18 +33,6 @@ MEANS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Which part of the traffic: of one key, of one tier, or all."""
-
-    interval: Interval
-    key: str | None = None
-    tier: str | None = None
-
-    def of(self, table: pa.Table) -> pa.Table:
-        return sums.only(table, key_id=self.key, tier=self.tier)
-
-
 def report(
     engine: Engine, config: Config, since: float, until: float, key: str | None = None, tier: str | None = None,
     by: Sequence[str] = BY,
@@ -56,38 +44,51 @@ def report(
     unknown = [name for name in by if name not in BY]
     if unknown:
         raise BadRequest(f"`by` is {unknown[0][:40]!r}; use {', '.join(BY)}", "by")
-    chosen = Chosen(interval(since, until), key, tier)
     with engine.connect() as connection:
-        tables = days.of(engine).read(connection, config, chosen.interval)
-        return Books(connection, config, chosen, tables).told(by)
+        return Books(connection, config, Chosen(interval(since, until), key, tier)).told(by)
 
 
 class Books:
-    """tables: `calls`, `requests` and `machines` of all keys and tiers."""
+    """Everything of one part of the traffic."""
 
-    def __init__(self, connection: Connection, config: Config, chosen: Chosen, tables: Mapping[str, pa.Table]) -> None:
-        self.connection, self.config, self.chosen, self.tables = connection, config, chosen, tables
-        self.calls, self.requests = chosen.of(tables["calls"]), chosen.of(tables["requests"])
-        self.machines = chosen.of(tables["machines"])
-        self.names = sums.key_names(connection)
-        self.parts = self.by("at", "tier")
+    def __init__(self, connection: Connection, config: Config, chosen: Chosen) -> None:
+        self.connection, self.config, self.chosen = connection, config, chosen
+        self.names, self.spans = sums.key_names(connection), sums.spans(connection, chosen.interval)
+        self.machines = gpu.read(connection, chosen, self.spans)
+        self.decided = self.requests("tier", "target", "reason", "flow")
+        self.parts = self.added(
+            ("at", "tier"), self.calls("at", "tier", "role"), self.requests("at", "tier", "flow"), self.machines.by_time
+        )
         self.whole = merged(self.parts, ()).get((), Figures())
 
-    def by(self, *columns: str) -> dict[tuple[Any, ...], Figures]:
+    def calls(self, *groups: str) -> list[dict[str, Any]]:
+        return sums.read(self.connection, tallies.CALLS, tallies.CALLS_BY_DAY, self.spans, self.chosen, groups)
+
+    def requests(self, *groups: str) -> list[dict[str, Any]]:
+        """From the smallest table that has these groups of what is chosen."""
+        by_day = tallies.KEYS_BY_DAY if "key_id" in groups else tallies.TRACES_BY_DAY
+        if self.chosen.key is None and "key_id" not in groups:
+            by_day = tallies.TOTALS_BY_DAY
+        return sums.read(self.connection, tallies.TRACES, by_day, self.spans, self.chosen, groups)
+
+    def added(self, names: Sequence[str], calls: Rows, requests: Rows, machines: Rows) -> dict[tuple[Any, ...], Figures]:
         """Figures by the values of these columns."""
         found: dict[tuple[Any, ...], Figures] = {}
 
         def of(row: Mapping[str, Any]) -> Figures:
-            return found.setdefault(tuple(row[name] for name in columns), Figures())
+            return found.setdefault(tuple(row[name] for name in names), Figures())
 
-        for row in sums.grouped(self.calls, groups(columns, "role"), sums.CALLS.values):
+        for row in calls:
             of(row).called(row)
-        for row in sums.grouped(self.requests, groups(columns, "tier", "flow"), sums.REQUESTS.values):
+        for row in requests:
             of(row).asked(row, self.config.names[-1])
-        for row in sums.grouped(self.machines, groups(columns, "key_id"), gpu.VALUES):
-            if gpu.is_somebody(row["key_id"]) or "key_id" not in columns:
-                of(row).used(row)
+        for row in machines:
+            of(row).used(row)
         return found
+
+    def by_key(self) -> dict[tuple[Any, ...], Figures]:
+        calls, requests = self.calls("key_id", "role"), self.requests("key_id", "tier", "flow")
+        return self.added(("key_id",), calls, requests, self.machines.by_key)
 
     def told(self, by: Sequence[str]) -> dict[str, Any]:
         return {
@@ -112,13 +113,12 @@ class Books:
 
     def covers(self) -> dict[str, Any]:
         """How much of what was paid has a counterfactual, and how far off that is."""
-        audits = bool(pc.any(pc.equal(self.tables["calls"]["role"], "audit")).as_py())  # of every key: a search costs time
-        error = estimates.error(self.connection, self.chosen.interval, self.config.names[-1]) if audits else estimates.NONE
+        error = estimates.error(self.connection, self.chosen, self.config.names[-1])
         return {"of_cost": share(self.whole.covered_usd, self.whole.requests_usd), "error": error}
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Rows with their share of the whole's cost, tokens, busy time and requests."""
-        found = self.by("key_id") if name == "key" else merged(self.parts, (PLACES[name],))
+        found = self.by_key() if name == "key" else merged(self.parts, (PLACES[name],))
         rows = [{name: value, **of.told(), "shares": shares(of, self.whole)} for (value,), of in found.items()]
         if name == "tier":
             return sorted(rows, key=lambda row: in_order(self.config.names, row["tier"]))
@@ -131,11 +131,11 @@ class Books:
 
     def reasons(self) -> list[dict[str, Any]]:
         """Requests by tier that answered, reason and flow, the most frequent first."""
-        rows = sums.grouped(self.requests, ["tier", "reason", "flow"], ["requests", "failed"])
+        rows = sums.grouped(self.decided, ["tier", "reason", "flow"], ["requests", "failed"])
         return sorted(rows, key=lambda row: -row["requests"])
 
     def live(self) -> list[dict[str, Any]]:
-        rows = sums.grouped(self.requests, ["target", "tier", "reason"], sums.REQUESTS.values)
+        rows = sums.grouped(self.decided, ["target", "tier", "reason"], tallies.TRACES.values)
         return curve.live(rows, self.config.names[-1])
 
     def budgets(self) -> list[dict[str, Any]]:
@@ -164,11 +164,6 @@ def budget(key: Any, period: str, limit: float, used: Any) -> dict[str, Any]:
     spent, reserved = (used.spent_usd, used.reserved_usd) if used else (0.0, 0.0)
     money = {"limit_usd": limit, "spent_usd": round(spent, NANO), "reserved_usd": round(reserved, NANO)}
     return {"key": key.id, "name": key.name, "period": period, **money}
-
-
-def groups(columns: Sequence[str], *more: str) -> list[str]:
-    """Without saying one twice."""
-    return list(dict.fromkeys([*columns, *more]))
 
 
 def asked(chosen: Chosen) -> dict[str, Any]:

@@ -1,101 +1,102 @@
-"""The hourly tables as columns, by hour or by UTC day. Sums only, so a million requests are some thousand rows."""
+"""The ledger's sums, read by bucket and group: whole days from the sums by the day, what is left from those by the hour."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-from sqlalchemy import BigInteger, Connection, Table, cast, func, select
+from sqlalchemy import BigInteger, Connection, Float, Select, cast, func, select, union_all
 
-from deployments.costs.interval import HOUR, Interval
-from deployments.schema import budgets, hourly, hourly_traces, keys, windows
+from deployments import tallies
+from deployments.costs.interval import DAY, Interval
+from deployments.schema import budgets, keys
+from deployments.tallies import Tally
 
-TYPES = {"at": pa.int64(), "number": pa.int64(), "amount": pa.float64(), "name": pa.string()}
+Range = tuple[int, int]
+"""since, until: Unix times, whole hours, `until` exclusive"""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """Which columns of a table are groups and which are summed."""
+class Chosen:
+    """Which part of the traffic: of one key, of one tier, or all."""
 
-    table: Table
-    groups: tuple[str, ...]
+    interval: Interval
+    key: str | None = None
+    tier: str | None = None
 
-    @property
-    def values(self) -> list[str]:
-        return [column.name for column in self.table.columns if not column.primary_key]
-
-    @property
-    def schema(self) -> pa.Schema:
-        kinds = {c.name: "number" if isinstance(c.type, BigInteger) else "amount" for c in self.table.columns}
-        fields = [("at", TYPES["at"]), *((name, TYPES["name"]) for name in self.groups)]
-        return pa.schema([*fields, *((name, TYPES[kinds[name]]) for name in self.values)])
+    def only(self, query: Select[Any], of: Any) -> Select[Any]:
+        """of: the columns. A table without keys is of all."""
+        if self.key is not None:
+            query = query.where(of.key_id == self.key)
+        return query if self.tier is None else query.where(of.tier == self.tier)
 
 
-CALLS = Kind(hourly, ("key_id", "tier", "role"))
-REQUESTS = Kind(hourly_traces, ("key_id", "tier", "target", "reason", "flow"))
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """An interval as whole days, of which there may be none, and hours beside them."""
+
+    days: Range
+    hours: tuple[Range, ...]
 
 
-def bucket(column: Any, step_s: int) -> Any:
-    """The begin of the hour or UTC day that holds a Unix time."""
-    return (column - column % step_s).label("at")
+def spans(connection: Connection, when: Interval) -> Spans:
+    """Days after the last that has anything are whole too: so is the one that is not over, up to now."""
+    if when.step_s != DAY:
+        return Spans((0, 0), ((when.since, when.until),))
+    first, last = -(-when.since // DAY) * DAY, when.until // DAY * DAY
+    if when.until > last and when.until > latest(connection):
+        last += DAY
+    if last <= first:
+        return Spans((0, 0), ((when.since, when.until),))
+    beside = ((when.since, first), (last, when.until))
+    return Spans((first, last), tuple((since, until) for since, until in beside if since < until))
 
 
-def read(connection: Connection, kind: Kind, since: int, until: int, step_s: int) -> pa.Table:
-    """Sums of [since, until), whole hours, by bucket and group."""
-    of = kind.table.c
-    groups = [bucket(of.hour, step_s), *(of[name] for name in kind.groups)]
-    # PostgreSQL's sum of whole numbers is a decimal.
-    summed = [cast(func.sum(of[name]), of[name].type).label(name) for name in kind.values]
-    query = select(*groups, *summed).where(of.hour >= since, of.hour < until).group_by(*groups)
-    return as_table(connection.execute(query).all(), kind.schema)
+def latest(connection: Connection) -> int:
+    """Begin of the last hour that has a sum."""
+    found = (connection.execute(select(func.max(of.table.c.hour))).scalar() for of in (tallies.CALLS, tallies.TRACES))
+    return max(int(hour or 0) for hour in found)
 
 
-def as_table(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
-    return pa.table([pa.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+def read(
+    connection: Connection, hours: Tally, days: Tally, at: Spans, chosen: Chosen, groups: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Sums of what is chosen, as rows of `groups` and the tally's values, in an order that is always the same.
+
+    groups: may hold `at`, the begin of the bucket.
+    """
+    ranges = [(hours, one) for one in at.hours] + ([(days, at.days)] if at.days[0] < at.days[1] else [])
+    step_s = chosen.interval.step_s
+    inner = union_all(*(part(tally, range, chosen, groups, step_s) for tally, range in ranges)).subquery()
+    summed = [whole(func.sum(inner.c[name]), hours.table.c[name].type).label(name) for name in hours.values]
+    picked = [inner.c[name] for name in groups]
+    query = select(*picked, *summed).group_by(*picked).order_by(*picked)
+    names = (*groups, *hours.values)
+    return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
 
 
-def only(table: pa.Table, **wanted: str | None) -> pa.Table:
-    """The rows whose columns have these values; None: any."""
-    for name, value in wanted.items():
-        if value is not None:
-            table = table.filter(pc.equal(table[name], value))
-    return table
+def part(tally: Tally, range: Range, chosen: Chosen, groups: Sequence[str], step_s: int) -> Select[Any]:
+    of = tally.table.c
+    time = of[tally.at]
+    begin = (time if tally.span_s == step_s else time - time % step_s).label("at")
+    picked = [begin if name == "at" else of[name] for name in groups]
+    query = select(*picked, *(of[name] for name in tally.values)).where(time >= range[0], time < range[1])
+    return chosen.only(query, of)
 
 
-def grouped(table: pa.Table, groups: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
-    """Sums by group, in an order that is always the same; with no groups one row."""
-    summed = table.group_by(list(groups), use_threads=False).aggregate([(name, "sum") for name in values])
-    rows = summed.rename_columns([name.removesuffix("_sum") for name in summed.column_names]).to_pylist()
-    return sorted(rows, key=lambda row: tuple(row[name] for name in groups))
+def whole(value: Any, kind: Any) -> Any:
+    """PostgreSQL's sum of whole numbers is a decimal."""
+    return cast(value, BigInteger if isinstance(kind, BigInteger) else Float(53))
 
 
-def held(connection: Connection, since: int, until: int) -> list[Any]:
-    """Accelerator-seconds held and what they cost, by hour and tier. usd is null where no window had a price."""
-    of = windows.c
-    at = bucket(of.began_s, HOUR)
-    seconds = of.seconds * of.replicas * of.accelerators
-    usd = func.sum(seconds * of.usd_per_accelerator_hour / 3600.0).label("usd")
-    query = select(at, of.tier, func.sum(seconds).label("seconds"), usd)
-    return list(connection.execute(query.where(of.began_s >= since, of.began_s < until).group_by(at, of.tier)))
-
-
-def busy(connection: Connection, since: int, until: int) -> list[Any]:
-    """Replicas' busy seconds by hour, tier and key, of all tiers and keys: who idled is a question about all of them."""
-    of = hourly.c
-    groups = [of.hour, of.tier, of.key_id]
-    query = select(*groups, func.sum(of.busy_s).label("busy_s"), func.sum(of.gpu_usd).label("gpu_usd"))
-    return list(connection.execute(query.where(of.hour >= since, of.hour < until).group_by(*groups)))
-
-
-def prints(connection: Connection, when: Interval, step_s: int) -> Mapping[int, tuple[Any, ...]]:
-    """By bucket, what changes when a call is added or measured: a bucket with the same print need not be read again."""
-    of = hourly.c
-    at = bucket(of.hour, step_s)
-    query = select(at, func.sum(of.calls), func.sum(of.busy_s), func.sum(of.cost_usd), func.count())
-    query = query.where(of.hour >= when.since, of.hour < when.until).group_by(at)
-    return {int(row[0]): tuple(map(float, row[1:])) for row in connection.execute(query)}
+def grouped(rows: Iterable[Mapping[str, Any]], groups: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
+    """Sums of rows by fewer groups, in an order that is always the same."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in groups)
+        total = found.setdefault(key, dict(zip(groups, key, strict=True)) | dict.fromkeys(values, 0))
+        for name in values:
+            total[name] += row[name]
+    return [found[key] for key in sorted(found)]
 
 
 def key_names(connection: Connection) -> Mapping[str, Any]:
@@ -108,7 +109,3 @@ def spent(connection: Connection, periods: list[str]) -> Mapping[tuple[str, str]
     """(key, period) -> what it has spent and reserved."""
     rows = connection.execute(select(budgets).where(budgets.c.period.in_(periods)))
     return {(row.key_id, row.period): row for row in rows}
-
-
-Reader = Callable[[Connection, int, int, int], pa.Table]
-"""since, until, step_s -> a table whose first column is `at`"""

@@ -146,6 +146,9 @@ def test_shows_the_figures_of_the_json_and_filters_them(site, browser):
     whole = asked(site, "since=7d")
     assert figures(browser) == expected(whole)
     assert browser.text("note") == whole["note"]
+    error = whole["covers"]["error"]
+    assert f"measured on {error['requests']:,}" in browser.text("tiles") and error["requests"] > 50
+    assert browser.run("document.getElementById('counterfactual').title") == error["means"]
     assert browser.run("document.querySelectorAll('#by-tier tbody tr').length") == len(whole["by"]["tier"])
     browser.choose(key="batch")
     chosen = asked(site, "since=7d&key=batch")

@@ -1,5 +1,6 @@
 """The report's figures are sums over the rows, whatever is asked for."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -12,9 +13,13 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 from traffic import HELD, HOUR_USD, NOW, database, one
 
+from deployments import books
+from deployments.board import COST
 from deployments.costs.interval import DAY, HOUR, asked_for, interval
 from deployments.costs.report import report
 from deployments.ledger import writing
+from deployments.metrics import Metrics
+from deployments.pulse import totals
 from deployments.rows import Rows, from_call, from_trace, from_window, together
 from deployments.writes import write
 from router.config import Escalation
@@ -60,6 +65,8 @@ def test_totals_are_the_sums_of_the_rows(engine, settings, rows, since, length, 
     found = report(engine, settings, since, since + length, key, tier)
     wanted = expected(rows, interval(since, since + length), key, tier)
     assert {name: found["totals"][name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+    assert sum(row["requests"] for row in found["reasons"]) == wanted["requests"]
+    assert sum(row["requests"] for row in found["by"]["key"]) == wanted["requests"]
 
 
 @pytest.mark.parametrize("days", [1, 4, 6])
@@ -114,12 +121,110 @@ def test_a_row_of_today_is_seen_although_it_made_no_call(settings, tmp_path):
     assert report(engine, settings, now - 5 * DAY, now)["totals"]["requests"] == 1
 
 
-def test_the_counterfactuals_error_is_measured_on_audits(engine, settings, rows):
-    found = report(engine, settings, NOW - 5 * DAY, NOW)["covers"]["error"]
-    by_id = {trace["id"]: trace for trace in rows.traces}
-    pairs = [(by_id[c["trace_id"]]["counterfactual_usd"], c["cost_usd"]) for c in rows.calls if c["role"] == "audit"]
-    assert found["requests"] == len(pairs) > 5
-    assert found["bias"] == pytest.approx(sum(g for g, _ in pairs) / sum(t for _, t in pairs) - 1, abs=1e-5)
+def test_closed_books_change_no_figure(settings, rows, tmp_path):
+    engine = database(tmp_path, rows)
+    asked = [(days, key, tier) for days in (1, 4) for key in (None, "app") for tier in (None, "large")]
+    open_books = [report(engine, settings, NOW - days * DAY, NOW, key, tier) for days, key, tier in asked]
+    keep_books(engine)
+    closed = [report(engine, settings, NOW - days * DAY, NOW, key, tier) for days, key, tier in asked]
+    assert [flat(found) for found in closed] == [pytest.approx(flat(found), abs=1e-6) for found in open_books]
+    with writing(engine) as connection:  # a call that comes late, and its share
+        write(connection, Rows(calls=[from_call(one("c" * 32, NOW - 3 * DAY, random.Random(5), "late")[0].calls[0])]))
+    assert "late" in [row["key"] for row in report(engine, settings, NOW - 4 * DAY, NOW)["by"]["key"] if row["busy_s"] > 0]
+
+
+def keep_books(engine):
+    with writing(engine) as connection:
+        days = books.closable(connection, NOW + 5 * DAY)
+        for day in days:
+            books.close(connection, day)
+        for hour in books.mergeable(connection, 0, NOW + 5 * DAY)[0]:
+            books.merge(connection, hour)
+    assert len(days) > 4
+
+
+def flat(found):
+    """Every figure of every table by its place."""
+    rows = {
+        (name, row[name], figure): value for name, table in found["by"].items() for row in table for figure, value in row.items()
+    }
+    figures = rows | {("totals", figure): value for figure, value in found["totals"].items()}
+    return {place: value for place, value in figures.items() if isinstance(value, int | float)}
+
+
+def test_saved_is_one_figure_on_the_page_and_in_the_metrics(engine, settings):
+    told = {}
+
+    class Gauge:
+        def __init__(self, name, measure):
+            self.name = name
+
+        def set(self, value, tags):
+            told[self.name, tags["tier"]] = value
+
+    metrics = Metrics([], Gauge)
+    metrics.totals(totals(engine))
+    metrics.flush()
+    page = report(engine, settings, 0, NOW + DAY)
+    assert page["totals"]["audit_usd"] > 0 and page["totals"]["saving_usd"] != pytest.approx(
+        page["totals"]["counterfactual_usd"] - page["totals"]["covered_usd"]
+    )
+    saved = {tier: value for (name, tier), value in told.items() if name == "stepdown_ledger_saving_usd"}
+    assert sum(saved.values()) == pytest.approx(page["totals"]["saving_usd"])
+    assert saved == pytest.approx({row["tier"] or "none": row["saving_usd"] for row in page["by"]["tier"]}, abs=1e-9)
+    queries = {panel.title: [expr for expr, _ in panel.queries] for panel in COST.panels}
+    assert "ledger_saving_usd" in queries["Saved"][0] and queries["Saved"][0] in queries["Saved, as a share"][0]
+
+
+@pytest.mark.parametrize("key, tier", [(None, None), ("app", None), (None, "small")])
+def test_the_counterfactuals_error_is_measured_on_audits(engine, settings, rows, key, tier):
+    found = report(engine, settings, NOW - 5 * DAY, NOW, key, tier)["covers"]["error"]
+    by_id = {trace["id"]: trace for trace in rows.traces if key in (None, trace["key_id"]) and tier in (None, trace["tier"])}
+    audits = [call for call in rows.calls if call["role"] == "audit" and call["trace_id"] in by_id]
+    pairs = np.array([(by_id[call["trace_id"]]["counterfactual_usd"], call["cost_usd"]) for call in audits])
+    told, true = pairs.T
+    assert found["requests"] == len(pairs) > 2
+    assert found["bias"] == pytest.approx(told.sum() / true.sum() - 1, abs=1e-5)
+    assert found["mean_off"] == pytest.approx(abs(told - true).sum() / true.sum(), abs=1e-5)
+    assert found["mean_signed"] == pytest.approx(np.mean(told / true - 1), abs=1e-5)
+    assert found["mean_absolute"] == pytest.approx(np.mean(abs(told / true - 1)), abs=1e-5)
+
+
+def audited(n: int) -> tuple:
+    """A request that was audited, and its audit."""
+    dice = random.Random(n)
+    return next((made, audits[0]) for _ in range(999) for made, audits in [one(f"{n:032d}", NOW, dice, "app")] if audits)
+
+
+def test_audits_that_gave_no_answer_tell_nothing(settings, tmp_path):
+    engine = database(tmp_path)
+    made, audit = audited(1)
+    failed = dataclasses.replace(audit, outcome="tier_failed", output_tokens=0, cost_usd=0.0)
+    guessed = dataclasses.replace(audit, id="another", estimated=True)
+    with writing(engine) as connection:
+        write(connection, together([from_trace(made), Rows(calls=[from_call(failed), from_call(guessed)])]))
+    found = report(engine, settings, NOW - DAY, NOW + DAY)["covers"]["error"]
+    assert "not measured yet" in found["means"]
+    assert {value for name, value in found.items() if name not in ("means", "requests")} == {None}
+
+
+def test_an_error_is_of_the_estimate_that_was_told_before_the_audit(settings, tmp_path):
+    """Told 3 and 1 where the top tier then cost 2 and 2: in sum nothing is off, of each request half."""
+    engine = database(tmp_path)
+    for n, told in ((1, 3.0), (2, 1.0)):
+        made, audit = audited(n)
+        made = dataclasses.replace(made, counterfactual_usd=told, counterfactual_estimated=True)
+        parts = [from_trace(made), Rows(calls=[from_call(dataclasses.replace(audit, cost_usd=2.0))])]
+        with writing(engine) as connection:
+            write(connection, together(parts))
+    found = report(engine, settings, NOW - DAY, NOW + DAY)["covers"]["error"]
+    assert (found["requests"], found["bias"], found["mean_off"], found["mean_signed"], found["mean_absolute"]) == (
+        2,
+        0,
+        0.5,
+        0,
+        0.5,
+    )
 
 
 def test_the_live_point_counts_routed_requests_only(engine, settings, rows):

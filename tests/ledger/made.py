@@ -4,15 +4,17 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Engine, Table, func, select
 
+from deployments import tallies
 from deployments.ledger import Ledger
-from deployments.schema import calls, hourly, hourly_traces, traces
-from deployments.writes import figures_of_call, figures_of_trace
+from deployments.schema import calls, traces, windows
+from deployments.tallies import Tally
+from deployments.writes import figures_of_call, figures_of_trace, figures_of_window
 from router import config
 from router.trace import CallRow, Trace
 
@@ -60,20 +62,21 @@ def count(engine: Engine, table: Table) -> int:
 
 
 def assert_sums(engine: Engine) -> None:
-    """The sums by the hour are the sums of the rows."""
-    assert_sum(engine, calls, hourly, figures_of_call)
-    assert_sum(engine, traces, hourly_traces, figures_of_trace)
+    """The sums by the hour and by the day are the sums of the rows."""
+    for tally in (tallies.CALLS, tallies.CALLS_BY_DAY):
+        assert_sum(engine, calls, tally, figures_of_call)
+    for tally in (tallies.TRACES, tallies.TRACES_BY_DAY, tallies.TOTALS_BY_DAY, tallies.KEYS_BY_DAY):
+        assert_sum(engine, traces, tally, figures_of_trace)
+    assert_sum(engine, windows, tallies.HELD, figures_of_window)
 
 
-def assert_sum(engine: Engine, table: Table, sums: Table, figures: Callable[[dict[str, Any]], Any]) -> None:
-    keys = [column.name for column in sums.primary_key if column.name != "hour"]
-    expected: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+def assert_sum(engine: Engine, table: Table, tally: Tally, figures: Callable[[dict[str, Any]], Sequence[float]]) -> None:
+    expected: dict[tuple[Any, ...], list[Sequence[float]]] = defaultdict(list)
     for row in rows_of(engine, table):
-        key = (int(row["began_s"] // 3600) * 3600, *(row[name] for name in keys))
-        for name, value in figures(row).items():
-            expected[key][name].append(value)
-    found = {(row["hour"], *(row[name] for name in keys)): row for row in rows_of(engine, sums)}
-    assert found.keys() == expected.keys()
-    for key, values in expected.items():
-        for name, parts in values.items():
-            assert math.isclose(found[key][name], math.fsum(parts), rel_tol=1e-9, abs_tol=1e-12), (key, name)
+        begin = int(row["began_s"] // tally.span_s) * tally.span_s
+        expected[begin, *(row[name] for name in tally.groups)].append(figures(row))
+    found = {tuple(row[name] for name in (tally.at, *tally.groups)): row for row in rows_of(engine, tally.table)}
+    assert found.keys() == expected.keys(), tally.table.name
+    for key, rows in expected.items():
+        for name, parts in zip(tally.values, zip(*rows, strict=True), strict=True):
+            assert math.isclose(found[key][name], math.fsum(parts), rel_tol=1e-9, abs_tol=1e-12), (tally.table.name, key, name)

@@ -92,6 +92,7 @@ async def refused(admitting) -> BudgetSpent:
 async def test_of_64_side_by_side_ten_get_through_and_the_budget_holds(engine, budget):
     key = bob(engine, **budget)
     async with door(engine) as made:
+
         async def one(n):
             grant = await made.admit(key, f"t{n}", SIZE, 0.1)
             await asyncio.sleep(0.05)
@@ -106,6 +107,7 @@ async def test_of_64_side_by_side_ten_get_through_and_the_budget_holds(engine, b
 async def test_what_was_not_spent_is_for_others(engine):
     key = bob(engine, usd_per_day=1.0)
     async with door(engine) as made:
+
         async def one(n):
             while True:
                 try:

@@ -5,18 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from made import count, trace
-from sqlalchemy import text
+from made import count, rows_of, trace
+from sqlalchemy import Engine, text
 
-from deployments.database import address, connect, migrate, writing
-from deployments.rows import from_trace
-from deployments.schema import metadata, traces
+from deployments import schema
+from deployments.database import FIRST, address, alembic_setup, connect, migrate, writing
+from deployments.rows import from_trace, from_window
+from deployments.schema import calls, metadata, traces, windows
 from deployments.store import spool_folder
 from deployments.writes import write
 from router import config
 from router.errors import BadConfig
+from router.trace import Window
+
+DAY = 86400
 
 
 def test_the_default_is_a_file_in_the_state_folder_for_its_user_only(state: Path) -> None:
@@ -70,15 +75,49 @@ def test_migrations_make_the_tables_of_the_schema_in_many_processes_at_once(url:
         engine.dispose()
 
 
-def test_a_ledger_from_before_there_were_revisions_opens(url: str) -> None:
-    engine = connect(config.Ledger(url=url))
-    metadata.create_all(engine)
+def made_by_the_first(engine: Engine) -> None:
+    """Tables of the first revision with three days of sums, of which only the last day still has its row, and windows."""
     with writing(engine) as connection:
-        write(connection, from_trace(trace("t1")))
+        command.upgrade(alembic_setup(connection), FIRST)
+        connection.execute(traces.insert(), from_trace(trace("t1", began_s=2 * DAY + 60.0)).traces)
+        connection.execute(calls.insert(), from_trace(trace("t1")).calls)
+        for hour in (0, 3600, DAY, 2 * DAY):
+            for key in ("a", "b"):
+                sums = f"{hour}, '{key}', 'small'"
+                connection.execute(text(f"INSERT INTO hourly VALUES ({sums}, 'answer', 1, 100, 20, 10, 0.25, 2.0, 0.5)"))
+                decided = f"{sums}, 'balanced', 'good enough', 'direct'"
+                connection.execute(text(f"INSERT INTO hourly_traces VALUES ({decided}, 1, 0, 0.25, 1.0, 0.25, 0.75, 1)"))
+        held = [from_window(Window("small", at, 1800, 2, 4, 3.0)) for at in (0, 1800, 3600)]
+        connection.execute(windows.insert(), held + [from_window(Window("large", DAY, 1800, 1, 8))])
+
+
+def requests_by_day(engine: Engine) -> dict[int, int]:
+    return {row["day"]: row["requests"] for row in rows_of(engine, schema.daily_totals)}
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["first revision", "before there were revisions"])
+def test_an_old_ledger_opens_and_gets_the_sums_by_the_day(url: str, marked: bool) -> None:
+    engine = connect(config.Ledger(url=url))
+    made_by_the_first(engine)
+    if not marked:
+        with writing(engine) as connection:
+            connection.execute(text("DROP TABLE alembic_version"))
     migrate(engine)
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0001"
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     assert count(engine, traces) == 1
+    of_day = {(row["day"], row["key_id"]): (row["calls"], row["busy_s"]) for row in rows_of(engine, schema.daily)}
+    assert of_day == {(day, key): (2 if not day else 1, 4.0 if not day else 2.0) for day in (0, DAY, 2 * DAY) for key in "ab"}
+    assert requests_by_day(engine) == {0: 4, DAY: 2, 2 * DAY: 2}
+    assert count(engine, schema.daily_traces) == count(engine, schema.daily_keys) == 6
+    held = {
+        (row["hour"], row["tier"]): (row["replica_s"], row["accelerator_s"], row["usd"])
+        for row in rows_of(engine, schema.hourly_held)
+    }
+    assert held == {(0, "small"): (7200, 28800, 24), (3600, "small"): (3600, 14400, 12), (DAY, "large"): (1800, 14400, 0)}
+    with writing(engine) as connection:  # and goes on from there
+        write(connection, from_trace(trace("t2", key_id="a", began_s=DAY + 5.0)))
+    assert requests_by_day(engine) == {0: 4, DAY: 3, 2 * DAY: 2}
     engine.dispose()
 
 

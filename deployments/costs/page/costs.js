@@ -2,7 +2,7 @@
 import { ask, get, hasKey, keep } from "./api.js";
 import { bars, clear, curve, tierColour, watch } from "./charts.js";
 import { at, el, fill, name, swatch, table } from "./dom.js";
-import { DASH, bucket, compact, count, day, moment, percent, seconds, tierName, usd } from "./format.js";
+import { DASH, bucket, compact, count, day, moment, percent, seconds, signed, tierName, usd } from "./format.js";
 
 const LADDER_MS = 10_000, REASONS = 8, DECISIONS = "15";
 let shown = null;
@@ -111,11 +111,11 @@ function tile(term, figure, under, options = {}) {
 
 function tiles({ totals: sum, gpu, covers, tiers, currency }) {
   const top = tiers[tiers.length - 1];
-  const off = covers.error.mean_off === null ? "its error is not measured" : `off by ${percent(covers.error.mean_off, 0)} a request`;
+  const off = covers.error.mean_absolute === null ? "its error is not measured yet" : `off by ${percent(covers.error.mean_absolute, 0)} a request, ${signed(covers.error.bias)} in sum, measured on ${count(covers.error.requests)}`;
   const covered = covers.of_cost !== null && covers.of_cost < 0.9995 ? `; covers ${percent(covers.of_cost)} of the cost` : "";
   fill("tiles", [
     tile("Cost by token price", usd(sum.cost_usd), sum.audits ? `${usd(sum.audit_usd)} of it for audits` : currency, { id: "cost", title: String(sum.cost_usd) }),
-    tile(`Always ${top} instead`, usd(sum.counterfactual_usd), `${off}${covered}`, { id: "counterfactual" }),
+    tile(`Always ${top} instead`, usd(sum.counterfactual_usd), `${off}${covered}`, { id: "counterfactual", title: covers.error.means }),
     tile("Saved, by token price", `${usd(sum.saving_usd)}`, `${percent(sum.saving_share)} less than always ${top}`, { id: "saving", good: sum.saving_usd > 0 }),
     tile("Machines held", gpu.held_s ? usd(gpu.held_usd) : DASH, gpu.held_s ? `${seconds(gpu.held_s)}, ${percent(gpu.busy_share, 0)} busy` : "no accelerator time recorded", { id: "held" }),
     tile("Requests", compact(sum.requests), `${count(sum.failed)} failed · ${compact(sum.escalations)} escalations · ${compact(sum.delegations)} delegated`, { id: "requests", title: count(sum.requests) }),

@@ -17,6 +17,9 @@ export function usd(value) {
   return `${sign}$${size.toFixed(digits).replace(/(\.\d\d\d*?)0+$/, "$1")}`;
 }
 
+/** `+3 %`, `−2 %`: which way something is off. */
+export const signed = (share) => `${share > 0 ? "+" : ""}${percent(share, 0)}`;
+
 export function percent(share, digits = 1) {
   return share === null || share === undefined ? DASH : `${(share * 100).toFixed(digits).replace("-", "−")} %`;
 }
