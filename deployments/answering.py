@@ -46,13 +46,17 @@ class Answering:
         self.breaker = Breaker(time.monotonic, random.random)
         self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
-        self.tiers = {name: Watched(tier, self.breaker, self.retries, self.replicas(name)) for name, tier in tiers.items()}
+        self.tiers = {name: self.watched(tier) for name, tier in tiers.items()}
         self.balancer = Balancer(router.tiers, self.tiers, router.config.server.replicas)
         self.prices = {t.name: cost.prices(t) for t in router.tiers}
         top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
         self.auditor = Auditor(top, rate, lambda: self.router.flows.promises)
         self.sessions = Sessions()
         self.hidden = Hidden()
+
+    def watched(self, tier: Tier) -> Watched:
+        slow = self.settings[tier.name].hedge_after_s
+        return Watched(tier, self.breaker, self.retries, self.replicas(tier.name), slow)
 
     def replicas(self, name: str) -> int:
         """That a tier may have."""

@@ -1,7 +1,8 @@
 """The front door: HAProxy before the ingress, which Ray starts when its environment says so; and who holds a port already.
 
-It takes 3 ms off a request and doubles what one machine can take, but listens on every interface whatever host was asked
-for. So it stands only where keys are asked for; `server.front: plain` gives Ray's own proxy, which keeps to the host.
+It takes 3 ms off a request and doubles what one machine can take. It answers on the host that was asked for, but its side
+ports, for statistics and for Prometheus, listen on every interface. So it stands only where keys are asked for;
+`server.front: plain` gives Ray's own proxy, which has none.
 """
 
 import math

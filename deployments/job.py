@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployments import hedge
 from deployments.accounts import Accounts, Grant, Key
 from router import cost, wire
 from router.config import Tier
@@ -33,7 +34,10 @@ class Record:
     reading: Reading = field(default_factory=Reading)
 
     def cost_usd(self, prices: Sequence[float]) -> float:
-        return cost.of(self.usage, prices, self.reading.cached_tokens)
+        """Of a call that was sent twice: both."""
+        twin = self.reading.twin
+        said = twin.reading if twin and twin.won else self.reading
+        return cost.of(self.usage, prices, said.cached_tokens) + (hedge.lost_usd(self.usage, prices) if twin else 0.0)
 
     def told(self, prices: Sequence[float]) -> dict[str, Any]:
         shown: dict[str, Any] = {
@@ -110,7 +114,7 @@ class Job:
 
     def trace(self, status: int, error: RequestFailed | None) -> Trace:
         decided = self.decided
-        calls = tuple(self.row(record) for record in self.records.values())
+        calls = tuple(row for record in self.records.values() for row in self.rows(record))
         alone = self.alone(calls) if status == 200 else None
         return Trace(
             id=self.id,
@@ -154,6 +158,12 @@ class Job:
             asked = Usage(count(wire.facts(self.asked).counted), count("".join(self.answer)))
         most = self.asked.body.get("max_completion_tokens") or self.asked.body.get("max_tokens")
         return cost.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)
+
+    def rows(self, record: Record) -> list[CallRow]:
+        """One, or two where the call was sent to a second replica too."""
+        row, twin = self.row(record), record.reading.twin
+        tier = record.call.tier
+        return hedge.rows(row, record.reading, twin, self.prices[tier], self.tiers[tier]) if twin else [row]
 
     def row(self, record: Record) -> CallRow:
         reading, tier = record.reading, record.call.tier

@@ -32,7 +32,7 @@ def replicas_of(tier: VllmTier) -> dict[str, Any]:
 
 def choice_of(tier: VllmTier) -> dict[str, Any]:
     """How one of several is chosen. A queue longer by an eighth of a replica's places is too long to come back to."""
-    if not affine(tier):
+    if tier.most_replicas < 2:
         return {}
     router = {
         "request_router_class": "deployments.replica_choice.AffineRouter",

@@ -9,9 +9,14 @@ import random
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
+from deployments import replica_health
 from router.affinity import Affinity
 
-HINT = 4  # the place of `hint` among the arguments of `openai`
+CALL, HINT = 2, 4  # the places of `call_id` and `hint` among the arguments of `openai`
+
+
+def call_in(request: PendingRequest | None) -> str:
+    return str(request.args[CALL]) if request is not None and len(request.args) > CALL else ""
 
 
 def hint_in(request: PendingRequest | None) -> str:
@@ -23,6 +28,7 @@ class AffineRouter(RequestRouter):
 
     def initialize_state(self, slack: float = 8.0) -> None:
         self.affinity = Affinity(slack)
+        self.health = replica_health.of(self._deployment_id.name)
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -31,17 +37,19 @@ class AffineRouter(RequestRouter):
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True
         by_name = {str(replica.replica_id.unique_id): replica for replica in candidate_replicas}
-        names, hint = list(by_name), hint_in(pending_request)
+        names, hint = self.health.choice(list(by_name), call_in(pending_request)), hint_in(pending_request)
+        well = [by_name[name] for name in names]
         if not hint or len(names) < 2:
-            return [two_of(candidate_replicas), candidate_replicas]
+            return [two_of(well), well]
         first = self.affinity.preferred(hint, names, lambda name: self.queue(by_name[name]))
-        return [*([by_name[name]] for name in first), candidate_replicas]
+        return [*([by_name[name]] for name in first), well]
 
     def queue(self, replica: RunningReplica) -> float:
         """Requests that it has, as far as is known here: what it said last, and what was sent since."""
         return float(self.replica_queue_len_cache.get(replica.replica_id) or 0)
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: object) -> None:
+        self.health.routed(call_in(pending_request), str(replica_id.unique_id))
         if hint := hint_in(pending_request):
             self.affinity.answered(hint, str(replica_id.unique_id))
 

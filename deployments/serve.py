@@ -194,7 +194,7 @@ def dashboard_address() -> str:
 def welcome(config: Config, door: Door, dashboard: str, started: bool = True) -> str:
     """What a newcomer needs: where, with which key, and one line that works."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
-    reach = "   (on every interface: server.front)" if is_fast(config, door) and started else ""
+    reach = "   (HAProxy's statistics: on every interface, see server.front)" if is_fast(config, door) and started else ""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
     return f"""
 Stepdown is ready: {" < ".join(config.names)}

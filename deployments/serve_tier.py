@@ -10,6 +10,7 @@ from typing import Any
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
+from deployments import replica_health
 from deployments.tier import SESSION, failure
 from router.affinity import HEAD, How, hint_of
 from router.errors import NoReplica, RequestFailed, TierCold, TierFailed
@@ -58,6 +59,7 @@ class ServeTier:
         self.running = running
         self.manner = manner
         self.late = late
+        self.health = replica_health.of(str(getattr(handle, "deployment_name", name)))
         self.waking: asyncio.Task[None] | None = None
         self.missed: dict[str, int] = {}
         """call id -> how often it was asked for"""
@@ -70,15 +72,24 @@ class ServeTier:
         items = self.handle.remote(path, json.dumps(body), call_id, self.asked_again(), *([hint] if hint else []))
         try:
             status, text, told = await self.first(items)
-        except BaseException:
+        except BaseException as error:
             if call_id:
                 self.missed[call_id] = 0
             items.cancel()
+            if isinstance(error, NoReplica) and error.lost:
+                self.health.failed(call_id)
             raise
         self.read(told, reading)
-        if status != 200:
-            raise failure(self.name, status, text.encode())
-        return items, text
+        if status == 200:
+            self.health.worked(call_id)
+            return items, text
+        if status >= 500 and status != 503:
+            self.health.failed(call_id)
+        raise failure(self.name, status, text.encode())
+
+    def slow(self, call_id: str) -> None:
+        """A sibling was faster, although it was asked later."""
+        self.health.failed(call_id)
 
     def asked_again(self) -> list[str]:
         """Calls that were left before their reading came; any replica may have it, so several requests ask."""
@@ -142,9 +153,7 @@ class ServeTier:
         with suppress(RayError, RayServeException, TimeoutError):
             await asyncio.wait_for(self.awake.remote(), STARTS_S)
 
-    async def complete(
-        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
-    ) -> bytes:
+    async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         _, text = await self.opened(path, body, reading, call_id)
         return text.encode()
 
@@ -159,6 +168,7 @@ class ServeTier:
                 self.read(told, reading)
                 yield text.encode()
         except (RayError, RayServeException) as error:
+            self.health.failed(call_id)
             raise TierFailed(self.name, f"its replica failed in mid-answer ({type(error).__name__})") from None
         finally:
             if call_id and not told:

@@ -13,6 +13,7 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 
 from deployments.gauge import Gauge, Metered
 from deployments.placement import DRAIN_LOOK_S, bundles, choice_of, replicas_of
+from deployments.replica_health import Streak
 from router import config
 from router.types import Path
 
@@ -25,6 +26,15 @@ class PlainServer(LLMServer):
     @cached_property
     def gauge(self) -> Gauge:
         return Gauge(serve.get_replica_context().replica_id.unique_id)
+
+    @cached_property
+    def streak(self) -> Streak:
+        return Streak()
+
+    async def check_health(self) -> None:
+        """Serve asks. Raises where the engine says that it is dead, and where it has failed several times in a row."""
+        self.streak.check()
+        await super().check_health()
 
     async def awake(self) -> bool:
         """For who waits until a replica is there."""
@@ -49,8 +59,13 @@ class PlainServer(LLMServer):
         try:
             async with aclosing(getattr(self.engine, method)(request, None)) as items:
                 async for item in items:
-                    yield told(metered, item)
+                    shown = told(metered, item)
+                    self.streak.note(shown[0])
+                    yield shown
             whole = metered.busy_s is not None
+        except Exception:
+            self.streak.note(500)
+            raise
         finally:
             if not whole:
                 metered.cut_off()

@@ -122,8 +122,8 @@ class Server(Settings):
     drain_s: Annotated[float, Field(ge=0)] = 30.0
     """seconds that answers under way have to end when the server stops"""
     front: Literal["fast", "plain"] = "fast"
-    """fast: HAProxy, which listens on every interface and so stands only where keys are asked for; plain: Ray's own proxy,
-    which keeps to `host`"""
+    """fast: HAProxy, whose side ports (statistics) listen on every interface, and which so stands only where keys are asked for;
+    plain: Ray's own proxy"""
 
 
 class Ledger(Settings):

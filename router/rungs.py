@@ -48,6 +48,10 @@ class Tier(Settings):
     """may be asked for JSON or a JSON schema"""
     images: bool = False
     """may be given images"""
+    hedge_after_s: Annotated[float, Field(gt=0)] | Literal["p95"] | None = None
+    """seconds without a first token after which a request is sent to another replica too (to the same address, of a remote
+    tier); who begins first answers, the other is stopped, both are paid for. p95: longer than all but one in twenty of the
+    last calls. No more than a tenth of the requests are sent twice, tries after failures included. None: never"""
 
     @field_validator("name")
     @classmethod

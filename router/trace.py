@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 # comes to at a stated speed (router/cost.py). `gpu_usd` is the truth of the machine: busy seconds times the hourly price.
 
 
+HEDGE = "-hedge"  # at the end of a call's id: the same call once more
+
+
 @dataclass(slots=True)
 class Reading:
     """What a replica measured of one call; empty where the engine does not measure."""
@@ -16,6 +19,23 @@ class Reading:
     """the call's share of the replica's busy time, in seconds; None: nobody measured"""
     cached_tokens: int = 0
     """prompt tokens that were in the prefix cache"""
+    twin: "Twin | None" = None
+    """the same call, sent to another replica too since this one said nothing for long"""
+
+
+@dataclass(slots=True)
+class Twin:
+    """The second of two calls for one answer (deployments/hedge.py)."""
+
+    began_s: float
+    """seconds after the first began"""
+    reading: Reading
+    won: bool = False
+    """the answer is the second's"""
+    ended_s: float = 0.0
+    """seconds after the first began: when the loser was stopped"""
+    lost: str = "cancelled"
+    """what became of the loser: `CallRow.outcome`"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def test_two_servers_do_not_share_files_or_ports():
     one, other = (environment(config("fast"), Door(stored=1)) for _ in range(2))
     assert {name.removeprefix("RAY_SERVE_") for name in one if one[name] == other[name]} == {
         "ENABLE_HA_PROXY", "THROUGHPUT_OPTIMIZED", "HAPROXY_MAXCONN", "HAPROXY_TIMEOUT_CLIENT_S",
-        "DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "PROXY_HEALTH_CHECK_PERIOD_S",
+        "DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "PROXY_HEALTH_CHECK_PERIOD_S", "PROXY_READY_CHECK_TIMEOUT_S",
     }  # fmt: skip
 
 
