@@ -14,6 +14,7 @@ from router.cascade import Accept, Up
 from router.config import Config
 from router.cost import per_token
 from router.engine import Router
+from router.hedging import Hedge
 from router.types import Request
 
 NAMES = ["small", "medium", "large"]
@@ -194,6 +195,17 @@ def test_no_tool_mode_costs_more_than_was_set_aside(seed):
 
     done = drive(made.flow(asked, decided), script)
     assert usd(made, done.ledger) <= most(made, asked, decided, "tools")[1]
+
+
+@pytest.mark.parametrize("tiers", [("small", "medium"), ("medium", "large")])
+def test_no_race_costs_more_than_was_set_aside(tiers):
+    """Both write to their end; in serving the loser is stopped before."""
+    made = router(escalation={"mode": "hedge"})
+    asked = asks(max_tokens=100)
+    _, most_usd = bound(made, asked, "cascade", tier=tiers[0])
+    wait_s = dict(zip(tiers, (3.0, 2.0), strict=True))
+    run = drive(Hedge(asked.body, tiers, 1.0).run(), lambda call: replace(long(call), wait_s=wait_s[call.tier]))
+    assert len(run.ledger) == 2 and 0 < usd(made, run.ledger) <= most_usd
 
 
 def test_a_tier_that_is_asked_for_is_the_only_one_that_is_paid():

@@ -112,6 +112,11 @@ def test_with_the_top_tier_down_the_best_below_stands_in_and_says_so(script, cam
     assert end.told.get("degraded") or came == "attempt-medium"
 
 
+def test_of_several_answers_the_largest_tiers_stands_in():
+    end, _ = play({"small": DOUBT, "medium": DOUBT, "large": DOWN})
+    assert (end.call_id, end.told["degraded"]) == ("attempt-medium", True)
+
+
 def test_with_every_tier_down_the_failure_is_told():
     end, steps = play(dict.fromkeys(NAMES, DOWN))
     assert isinstance(end, Fail) and isinstance(end.error, NoReplica)
