@@ -22,8 +22,11 @@ def opened(settings: Ledger, url: str | None = None) -> Iterator[Engine]:
         raise BadInput(f"no ledger at {place}; a running `stepdown serve` makes it, or name another with --ledger")
     engine = connect(chosen)
     try:
-        if not inspect(engine).has_table("hourly_traces"):
+        tables = inspect(engine).get_table_names()
+        if "hourly_traces" not in tables:
             raise BadInput(f"{shown(place)} holds no ledger of Stepdown's; name another with --ledger")
+        if "daily_machines" not in tables:
+            raise BadInput(f"{shown(place)} is of an older version; a start of `stepdown serve` on it brings it up to date")
         yield engine
     except DBAPIError as error:
         raise BadInput(f"the ledger at {shown(place)} cannot be read ({error.orig}); name another with --ledger") from None

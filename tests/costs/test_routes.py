@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from alembic import command
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 from traffic import KEY, NOW, app
 
 from deployments.costs.decisions import recent, trace, whole
 from deployments.costs.interval import interval
+from deployments.database import FIRST, alembic_setup, connect, writing
+from router import config
 from router.cli import main
 
 SIGNED = {"authorization": f"Bearer {KEY}"}
@@ -97,6 +100,15 @@ def test_access_is_told_without_an_error(client):
 def test_no_ledger_is_one_line(tmp_path):
     found = CliRunner().invoke(main, ["costs", "--ledger", f"sqlite:///{tmp_path / 'none.db'}"])
     assert found.exit_code == 2 and "no ledger at" in found.output and not (tmp_path / "none.db").exists()
+
+
+def test_a_ledger_of_an_older_version_is_told_how_to_be_mended(tmp_path):
+    engine = connect(config.Ledger(url=f"sqlite:///{tmp_path / 'old.db'}"))
+    with writing(engine) as connection:
+        command.upgrade(alembic_setup(connection), FIRST)
+    engine.dispose()
+    found = CliRunner().invoke(main, ["costs", "--ledger", f"sqlite:///{tmp_path / 'old.db'}"])
+    assert found.exit_code == 2 and "older version" in found.output
 
 
 @pytest.mark.parametrize("key, tier", [(None, None), ("app", None), (None, "large"), ("docs", "small"), ("nobody", None)])
