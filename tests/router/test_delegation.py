@@ -326,7 +326,7 @@ def test_bad_plans_end_in_the_plain_answer_after_one_repair_at_most(repaired):
 
 def test_a_repaired_plan_is_worked_on():
     done = run('{"plan": [{"each": "c7"}]}', repair=json.dumps(MAP))
-    assert state(done) == "done" and "no block c7" in told(done.of("repair")[0])
+    assert state(done) == "done" and "no block c7" in told(done.of("repair")[0]) and "why" not in done.end.told
     assert done.outcomes["plan"] == "plan invalid" and done.outcomes["repair"] == "accepted"
 
 
@@ -367,6 +367,11 @@ def test_a_refused_format_is_asked_for_in_the_next_way_and_remembered(known, cal
 def test_a_backend_that_refuses_everything_is_asked_directly():
     done = run(lambda call: Said(error=TierFailed("large", "no", 400)))
     assert len(done.of("plan")) == 3 and isinstance(done.end, Commit) and state(done) == "plan_invalid"
+
+
+def test_the_last_call_that_is_allowed_is_no_plan():
+    done = run(lambda call: Said(error=TierFailed("large", "no", 400)), settings=SETTINGS.model_copy(update={"max_calls": 3}))
+    assert len(done.of("plan")) == 2 and isinstance(done.end, Commit)
 
 
 # -- acceptance 5: partial failure ---------------------------------------------------------------------------------------------
