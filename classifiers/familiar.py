@@ -17,9 +17,12 @@ Floats = NDArray[np.float64]
 USUAL = 0.95  # up to this quantile of held-out training prompts nothing is unfamiliar
 
 # Training prompts all of one pattern must not make every other wording strange: least spread of a feature (most are
-# logarithms of counts), and the least edge of what is usual, of each signal (mixed tables reach 0.2 to 0.3, and 1.5).
+# logarithms of counts), and the least edge of what is usual, of each signal (mixed tables reach 0.2 to 0.3, and 1.1 to 1.4).
 NARROWEST = 0.25
-LEAST_EDGE = np.array([0.15, 1.5])
+LEAST_EDGE = np.array([0.15, 1.0])
+
+# Deviations count up to this many spreads: one wild feature makes no stranger of a prompt, many moderate ones do.
+REACH = 4.0
 
 
 def fit_signals(view: View) -> dict[str, Any]:
@@ -27,17 +30,19 @@ def fit_signals(view: View) -> dict[str, Any]:
     seen = np.zeros(N_BUCKETS, dtype=bool)
     seen[view.words.bucket] = True
     mean, scale = view.hand.mean(0), np.maximum(view.hand.std(0), NARROWEST)
-    x = (view.hand - mean) / scale
+    x = np.clip((view.hand - mean) / scale, -REACH, REACH)
     covariance = x.T @ x / len(x)
     # Ledoit-Wolf would do; a fifth of the identity is plenty against 68 correlated features.
     value, vector = np.linalg.eigh(0.8 * covariance + 0.2 * np.eye(len(covariance)))
     whiten = vector / np.sqrt(value) / scale[:, None]
-    return {"seen": np.packbits(seen), "mean": mean, "whiten": whiten.astype(np.float32)}
+    return {"seen": np.packbits(seen), "mean": mean, "whiten": whiten.astype(np.float32), "reach": REACH * scale}
 
 
 def signals(fitted: dict[str, Any], view: View) -> Floats:
     """(n, 2): share of n-grams never seen; distance of the features."""
-    distance = np.sqrt((((view.hand - fitted["mean"]) @ fitted["whiten"]) ** 2).mean(axis=1))
+    reach = fitted.get("reach", np.inf)  # older artefacts set no limit
+    off = np.clip(view.hand - fitted["mean"], -reach, reach)
+    distance = np.sqrt(((off @ fitted["whiten"]) ** 2).mean(axis=1))
     return np.stack([_unknown_share(fitted["seen"], view.words), distance], axis=1)
 
 

@@ -17,6 +17,8 @@ from classifiers.text import clip
 from classifiers.view import View
 
 PRIOR_ROWS = 20.0  # calibration is pulled towards "as it is" as if by this many rows
+TRUSTED = 0.75  # up to this unfamiliarity a prompt is judged by its own chances alone
+STEEPER = 0.05  # by how much more than the cheapest tier's the top tier's log-odds spread; see steeper
 
 
 def folds_of(groups: Sequence[str], n_folds: int) -> NDArray[np.int64]:
@@ -56,8 +58,10 @@ def prepare(model: Classifier, view: View) -> None:
         view.meaning  # noqa: B018  # a cached property
 
 
-def platt(z: Floats, y: Floats, weight: Floats) -> tuple[float, Floats]:
+def platt(z: Floats, y: Floats, weight: Floats, free: bool = True) -> tuple[float, Floats]:
     """One slope and an offset a tier (n_tiers,) that calibrate log-odds z (n, n_tiers); near 1 and 0 when rows are few.
+
+    Without `free` the slope is 1.
 
     The slope is shared: slopes of their own, each with its own error, blur the differences between tiers that decide.
     """
@@ -69,9 +73,27 @@ def platt(z: Floats, y: Floats, weight: Floats) -> tuple[float, Floats]:
         fit = -(known * (won * np.log(p) + (1 - won) * np.log1p(-p))).sum()
         return float(fit + PRIOR_ROWS * (n_tiers * (ab[0] - 1) ** 2 + (ab[1:] ** 2).sum()) / 8)
 
-    start, bounds = np.array([1.0, *[0.0] * n_tiers]), [(0.0, 5.0), *[(-10.0, 10.0)] * n_tiers]
+    slopes = (0.0, 5.0) if free else (1.0, 1.0)
+    start, bounds = np.array([1.0, *[0.0] * n_tiers]), [slopes, *[(-10.0, 10.0)] * n_tiers]
     a, *b = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
     return float(a), np.array(b)
+
+
+def steeper(n_tiers: int) -> Floats:
+    """(n_tiers,) factors on the log-odds' spread, from 1 at the cheapest tier to 1 + STEEPER at the top.
+
+    Within what calibration can tell apart, and it decides better: what no tier can answer is also what costs most to ask,
+    and a wider spread at the top sends less of it up (docs/experiments.md).
+    """
+    return 1 + STEEPER * np.linspace(0, 1, n_tiers)
+
+
+def calibrate(z: Floats, y: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """(slope, offset), both (n_tiers,), for log-odds z (n, n_tiers) of unseen rows; see platt and steeper."""
+    common, offset = platt(z, y, weight)
+    slope = common * steeper(y.shape[1])
+    _, moved = platt(z * slope + offset, y, weight, free=False)
+    return slope, offset + moved
 
 
 class Sufficiency(Classifier):
@@ -118,8 +140,7 @@ class Sufficiency(Classifier):
             self.cost_ = fit_costs(view, np.ones(y.shape) if costs is None else costs)
         progress(len(np.unique(fold)) + 1, len(np.unique(fold)) + 1)
         self.prior_ = self.inner_.prior_
-        slope, self.offset_ = platt(z, y, weight)
-        self.slope_ = np.full(y.shape[1], slope)
+        self.slope_, self.offset_ = calibrate(z, y, weight)
         self.unseen = sigmoid(z * self.slope_ + self.offset_)
         hashes = hash_texts(view.texts)
         order = np.argsort(hashes, kind="stable")
@@ -142,12 +163,13 @@ class Sufficiency(Classifier):
     def assess(self, view: View) -> tuple[Floats, Floats, Floats]:
         """(n, n_tiers) log-odds, (n, n_tiers) costs with the top tier's mean = 1, (n,) how unfamiliar each text is.
 
-        A text more unfamiliar than not gets the tiers' mean chances, by the share beyond one half. Below that the score
-        tells little: of a table's own prompts one in twenty is above 0, and doing so to them cost 0.003 of the gap.
+        A very unfamiliar text gets the tiers' mean chances, by the share beyond TRUSTED. Below that the score tells
+        little: of a table's own prompts one in twenty is above 0, one in a hundred above one half, and giving means to
+        that one cost 0.0025 of APGR and 0.008 of the gap (docs/experiments.md).
         """
         strange = unfamiliar(self.familiar_, view)
         z = self.inner_.logits(view) * self.slope_ + self.offset_
-        share = np.clip(2 * strange - 1, 0, 1)[:, None]
+        share = np.clip((strange - TRUSTED) / (1 - TRUSTED), 0, 1)[:, None]
         z = (1 - share) * z + share * logit(np.clip(self.prior_, 0.01, 0.99))
         return z, guess_costs(self.cost_, view), strange
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from classifiers import CLASSIFIERS, BadTraining, NotTrained, Sufficiency, minilm
+from classifiers.familiar import fit_familiar, signals, unfamiliar
 from classifiers.linear import pooled
 from classifiers.registry import rebuild
-from classifiers.sufficiency import platt
+from classifiers.sufficiency import STEEPER, calibrate, platt
 from classifiers.view import View
 
 NAMES = [name for name, make in CLASSIFIERS.items() if minilm.available() or not make().needs_meaning]
@@ -145,6 +146,24 @@ def test_tiers_share_one_slope_of_calibration_and_keep_their_own_means():
     y[::5, 1] = np.nan
     slope, offset = platt(z, y, np.ones(len(z)))
     assert slope == pytest.approx(0.5, abs=0.05) and offset == pytest.approx([1.0, 0.0, -1.0], abs=0.15)
+
+
+def test_the_top_tier_spreads_a_little_more_and_every_mean_is_kept():
+    random = np.random.default_rng(0)
+    z = random.normal(1, 1, (4000, 3))
+    y = (random.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float)
+    slope, offset = calibrate(z, y, np.ones(len(z)))
+    assert slope / slope[0] == pytest.approx([1, 1 + STEEPER / 2, 1 + STEEPER])
+    assert (1 / (1 + np.exp(-z * slope - offset))).mean(axis=0) == pytest.approx(y.mean(axis=0), abs=0.005)
+
+
+def test_one_wild_feature_makes_no_stranger_of_a_prompt(rows):
+    view = View(rows[0])
+    fitted = fit_familiar(view, np.arange(len(view)) % 3)
+    wild, usual = View(["?" * 3000 + rows[0][0]]), signals(fitted, view)[:, 1]
+    unbound = {key: value for key, value in fitted.items() if key != "reach"}  # as artefacts before had it
+    assert usual.max() < signals(fitted, wild)[0, 1] < signals(unbound, wild)[0, 1] / 2
+    assert 0 <= unfamiliar(fitted, wild)[0] <= 1
 
 
 def test_pooled_coefficients_score_the_mean_text_as_before():
