@@ -7,6 +7,7 @@ import pytest
 from synthetic import make_ladder
 
 from classifiers import Rule
+from classifiers.heads import CostHead
 from classifiers.posterior import Known, Posterior, key
 from classifiers.signals import Evidence
 from router.cascading import RIDGE, Accept, Ask, Ground, features, make_plan, outlook, step, values
@@ -247,6 +248,16 @@ def test_long_answers_foretell_dear_ones(posterior):
         for tokens in (4, 400)
     ]
     assert asked[0] > asked[1] > 0
+
+
+def test_what_is_still_to_be_paid_is_guessed_again_from_the_answers():
+    """Before, medium was the way to go on; now it is known to write nine times as much as large usually costs."""
+    dear = CostHead(np.zeros((4, 3)), np.log([0.1, 9.0, 1.0]), np.full(3, -9.0), np.full(3, 9.0))
+    given = (np.array([0.05, 0.9, 1.0]), np.array(MONEY), {0: TORN}, rule(PRICE))
+    made = by_hand()
+    assert step(*given, made, ALL, best_of=False).tiers == (1,)
+    assert step(*given, replace(made, cost_heads={"0": dear}), ALL, best_of=False).tiers == (2,)
+    assert step(*given, replace(made, cost_heads={"0": dear}), ALL, best_of=False, prefix=16).tiers == (1,)  # not from a prefix
 
 
 def test_only_the_first_tokens_of_a_stream_are_looked_at(posterior):
