@@ -1,5 +1,6 @@
 """A server that is stopped. By itself in a file: beside a Ray that runs, `stepdown serve` would join it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,8 +13,9 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.chaos_faults import below
 from deployments.background import free_port, wait_until_ready
-from deployments.leftovers import end, groups_below, left
+from deployments.leftovers import end, groups_below, left, processes
 
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 TIERS = [
@@ -52,6 +54,47 @@ def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_pat
         assert got[-1] == "data: [DONE]" and json.loads(got[-2][6:])["usage"]["completion_tokens"] == 101
         assert "Traceback" not in said and not left(groups)
     finally:
+        if process.poll() is None:
+            process.kill()
+
+
+@pytest.mark.ladder
+def test_no_engine_outlives_its_replica_or_the_server(tmp_path):
+    """On vLLM: a replica is killed, then the server is stopped while it is asked."""
+    port = free_port()
+    env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "router", "serve", "pocket", "--dashboard-port", str(free_port())]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    stop = threading.Event()
+
+    def ask() -> None:
+        body = {"model": "small", "max_tokens": 200, "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}
+        while not stop.is_set():
+            with contextlib.suppress(httpx.HTTPError):
+                url = f"http://127.0.0.1:{port}/v1/chat/completions"
+                httpx.post(url, headers={"authorization": "Bearer right"}, json=body, timeout=60)
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    try:
+        wait_until_ready(process, 900)
+        victim = below(process.pid, "ServeReplica:stepdown:tier-large")[-1]
+        engines = {group for pid, _, group in processes() if pid in below(process.pid, "VLLM::")}
+        assert victim in engines and len(engines) == 3
+        os.kill(victim, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while left({victim}):
+            assert time.monotonic() < until, "its engine goes on"
+            time.sleep(0.5)
+        for asker in askers:
+            asker.start()
+        time.sleep(3)
+        groups = groups_below(process.pid)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=180)[0]
+        assert process.returncode == 0 and "Traceback" not in said, said
+        assert not left(groups | engines)
+    finally:
+        stop.set()
         if process.poll() is None:
             process.kill()
 
