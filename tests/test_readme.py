@@ -184,6 +184,8 @@ def made(tmp_path_factory):
     data, output = str(folder / "outcomes.jsonl"), str(folder / "router")
     invoke(["train", data, "--tiers", "small,medium,large", "-o", output, "--no-report", "--classifier", "linear"])
     shutil.copytree(folder / "router", folder / "older_router")
+    shutil.copytree(ROOT / "deployments" / "pocket" / "router", folder / "deployments" / "pocket" / "router")
+    (folder / "docs" / "images").mkdir(parents=True)
     return folder
 
 

@@ -10,6 +10,7 @@ from deployments.ledger import Ledger
 from deployments.metrics import Metrics
 from deployments.pulse import Pulse, totals, used_of_budgets
 from deployments.schema import budgets, keys
+from router.config import Escalation
 from router.config import Ledger as Settings
 from router.promises import Promises
 from router.trace import CallRow, Trace
@@ -58,7 +59,7 @@ def test_the_sums_are_those_of_the_rows(ledger):
 
 
 def test_a_beat_tells_certificates_ledger_and_sums(ledger):
-    metrics, settings = Metrics([], Told), type("S", (), {"without_certificate": "uncalibrated"})
+    metrics, settings = Metrics([], Told), Escalation()
     asyncio.run(Pulse(metrics, lambda: Promises(None, settings, {}), ledger).beat())
     metrics.flush()
     assert metrics.made["stepdown_ledger_calls"].values == {("small",): 2, ("large",): 1}
@@ -79,7 +80,7 @@ def test_a_budget_is_used_as_far_as_its_tightest_period(ledger):
 def test_a_database_that_does_not_answer_stops_no_beat(ledger, tmp_path):
     for file in tmp_path.glob("ledger.db*"):
         file.unlink()
-    metrics, settings = Metrics([], Told), type("S", (), {"without_certificate": "uncalibrated"})
+    metrics, settings = Metrics([], Told), Escalation()
     asyncio.run(Pulse(metrics, lambda: Promises(None, settings, {}), ledger).beat())
     metrics.flush()
     assert metrics.made["stepdown_ledger_calls"].values == {}
