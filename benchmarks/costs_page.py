@@ -6,6 +6,7 @@ cold_ms: the first request that a fresh process answers, of several processes th
 """
 
 import argparse
+import gc
 import json
 import statistics
 import subprocess
@@ -66,6 +67,8 @@ def serve(url: str) -> None:
     """Until its input ends."""
     engine = connect(config.Ledger(url=url))
     with serving(engine, ladder()) as root:
+        gc.collect()
+        gc.freeze()  # as the ingress does
         print(root, flush=True)
         sys.stdin.read()
 
