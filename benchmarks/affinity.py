@@ -31,7 +31,7 @@ def ladder(folder: Path) -> Path:
     source = find_config("pocket")
     given = yaml.safe_load(source.read_text())["tiers"][0]
     given["source"] = str((source.parent / given["source"]).resolve())
-    given["engine_kwargs"] |= {"block_size": 16}
+    given["engine_kwargs"] |= {"block_size": 32}
     given |= {"replicas": 2, "affinity_chars": 200}
     file = folder / "affinity.yaml"
     file.write_text(yaml.safe_dump({"tiers": [given]}))
@@ -42,42 +42,39 @@ def text(seed: str, characters: int) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=characters // 3))[:characters]
 
 
-def conversations(kind: str) -> Iterator[list[list[dict[str, str]]]]:
-    """Each of CONVERSATIONS, turn by turn."""
+def conversations(kind: str) -> Iterator[list[str]]:
+    """Each of CONVERSATIONS as the prompts of its turns, each turn's beginning with the one before."""
     for n in range(CONVERSATIONS):
-        said = [{"role": "user", "content": text(f"{kind}{n}", 220)}]
-        turns = [list(said)]
+        prompts = [text(f"{kind}{n}", 220)]
         for turn in range(1, TURNS):
-            said.append({"role": "assistant", "content": text(f"a{n}{turn}", 25)})
-            said.append({"role": "user", "content": text(f"q{n}{turn}", 25)})
-            turns.append(list(said))
-        yield turns
+            prompts.append(f"{prompts[-1]} {text(f'{n}turn{turn}', 50)}")
+        yield prompts
 
 
-def documents(kind: str) -> Iterator[list[list[dict[str, str]]]]:
+def documents(kind: str) -> Iterator[list[str]]:
     """Questions, each a conversation of its own; QUESTIONS of them begin with the same document, in no order."""
     asked = [(n, question) for n in range(DOCUMENTS) for question in range(QUESTIONS)]
     random.Random(0).shuffle(asked)
     for n, question in asked:
-        yield [[{"role": "user", "content": text(f"{kind}d{n}", 320) + " " + text(f"{n}q{question}", 30)}]]
+        yield [text(f"{kind}d{n}", 320) + " " + text(f"{n}q{question}", 30)]
 
 
-def cached(client: openai.OpenAI, turns: list[list[dict[str, str]]], scattered: bool) -> tuple[int, int]:
-    """Prompt tokens of a conversation, and those found in the cache."""
-    prompt = found = 0
-    for messages in turns:
+def cached(client: openai.OpenAI, prompts: list[str], scattered: bool) -> tuple[int, int]:
+    """Prompt tokens of a conversation, and those found in the cache. As plain text: the model's template shows it one message."""
+    tokens = found = 0
+    for prompt in prompts:
         headers = {"x-session-id": uuid.uuid4().hex} if scattered else {}
-        asked: Any = {"model": "small", "messages": messages, "max_tokens": 2}
-        usage = client.chat.completions.create(**asked, extra_headers=headers).usage
-        prompt += usage.prompt_tokens
+        asked: Any = {"model": "small", "prompt": prompt, "max_tokens": 2}
+        usage = client.completions.create(**asked, extra_headers=headers).usage
+        tokens += usage.prompt_tokens
         found += (usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens) or 0
-    return prompt, found
+    return tokens, found
 
 
 def share(client: openai.OpenAI, work: Callable[[str], Iterator[Any]], kind: str) -> float:
     with ThreadPoolExecutor(CLIENTS) as pool:
-        counts = list(pool.map(lambda turns: cached(client, turns, kind == "scattered"), work(kind)))
-    return round(sum(found for _, found in counts) / sum(prompt for prompt, _ in counts), 4)
+        counts = list(pool.map(lambda prompts: cached(client, prompts, kind == "scattered"), work(kind)))
+    return round(sum(found for _, found in counts) / sum(tokens for tokens, _ in counts), 4)
 
 
 def main() -> None:
