@@ -61,7 +61,7 @@ class Answering:
     def replicas(self, name: str) -> int:
         """That a tier may have."""
         tier = self.settings[name]
-        return (tier.max_replicas or tier.replicas) if isinstance(tier, VllmTier) else 1
+        return tier.most_replicas if isinstance(tier, VllmTier) else 1
 
     def use(self, router: Router) -> None:
         """From now on; requests under way keep the flow they have."""

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from deployments import fingerprints
 from deployments.accounts import Accounts
+from deployments.daemon import Daemon
 from deployments.door import for_serve_run, placed
 from deployments.echo_tier import EchoTier
 from deployments.exchange import Meeting, Teller
@@ -58,7 +59,7 @@ def make_vllm(tier: Any, handle: Any, timeout_s: float) -> Tier:
 def manner(tier: VllmTier, timeout_s: float) -> Manner:
     waits_s = tier.scaling.cold_start_wait_s if tier.scaling.when_cold == "degrade" else float("inf")
     how = tier.affinity if affine(tier) else "none"
-    return Manner(timeout_s, how, tier.affinity_chars, tier.replicas == 0, waits_s if tier.replicas == 0 else 0.0)
+    return Manner(timeout_s, how, tier.affinity_chars, tier.sleeps, waits_s if tier.sleeps else 0.0)
 
 
 TIERS: dict[str, Callable[[Any, Any, float], Tier]] = {"echo": make_echo, "remote": make_remote, "vllm": make_vllm}
@@ -104,14 +105,16 @@ class ServedIngress(Ingress):
                 tier.late = partial(self.accounts.late, name)
         self.accounts.replicas_of = self.running
         self.reloader = Reloader(file, router, make, self.use) if file else None
-        self.sleepers = [t.name for t in settings.tiers if isinstance(t, VllmTier) and t.replicas == 0]
+        self.sleepers = [t.name for t in settings.tiers if isinstance(t, VllmTier) and t.sleeps]
         balancer = self.answering.balancer
         self.teller = Teller(meeting.tell.remote, balancer.counts, balancer.news) if meeting else None
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         async with super().lifespan(app):
-            counting = asyncio.create_task(self.count()) if self.sleepers else None
+            counting = Daemon(self.count)
+            if self.sleepers:
+                counting.start()
             if self.teller:
                 self.teller.start()
             gc.collect()
@@ -119,8 +122,7 @@ class ServedIngress(Ingress):
             try:
                 yield
             finally:
-                if counting:
-                    counting.cancel()
+                await counting.stop()
                 if self.teller:
                     await self.teller.close()
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from deployments import books
 from deployments.rows import Rows
 from deployments.store import Store
+from router.accounting import HOUR_S
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,9 @@ class Bookkeeper:
         """For the next hours to merge; again from where it stopped, an hour later."""
         now = self.clock()
         if self.looked is None:
-            if now - self.looked_at < books.HOUR_S:
+            if now - self.looked_at < HOUR_S:
                 return
-            self.looked = int(self.looked_at - books.MERGE_AFTER_S) - books.HOUR_S
+            self.looked = int(self.looked_at - books.MERGE_AFTER_S) - HOUR_S
         with self.store.engine.connect() as connection:
             self.hours, self.looked = books.mergeable(connection, self.looked, now)
         self.looked_at = now

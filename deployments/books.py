@@ -18,8 +18,8 @@ from sqlalchemy import Connection, Select, Table, delete, func, insert, select, 
 from deployments.rows import Row
 from deployments.schema import closed_days, daily, daily_machines, hourly, hourly_held, windows
 from deployments.statements import insert_new
-from deployments.tallies import DAY_S, HOUR_S, Sums
-from router.accounting import NOBODY, OVER, Held, Line, Used, split
+from deployments.tallies import Sums
+from router.accounting import DAY_S, HOUR_S, NOBODY, OVER, Held, Line, Used, split
 
 CLOSE_AFTER_S = 3600
 MERGE_AFTER_S = DAY_S

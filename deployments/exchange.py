@@ -8,15 +8,18 @@ each ingress goes by its own part again (deployments/steering.py).
 """
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+
+from deployments.daemon import Daemon
 
 EVERY_S = 1.0
 STALE_S = 5.0  # older news count for nothing
 PATIENCE_S = 2.0  # for one exchange
+log = logging.getLogger("stepdown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +73,20 @@ class Teller:
     def __init__(self, tell: Tell, counts: Callable[[], Mapping[str, Counts]], news: News) -> None:
         self.tell, self.counts, self.news = tell, counts, news
         self.name = uuid.uuid4().hex
-        self.task: asyncio.Task[None] | None = None
+        self.daemon = Daemon(self.work)
 
     def start(self) -> None:
-        self.task = self.task or asyncio.create_task(self.work())
+        self.daemon.start()
 
     async def close(self) -> None:
-        if self.task:
-            self.task.cancel()
-            await asyncio.wait({self.task})
+        await self.daemon.stop()
 
     async def work(self) -> None:
         while True:
-            with suppress(Exception):  # whatever is wrong there: news grow old
+            try:
                 await self.once()
+            except Exception as error:  # noqa: BLE001 whatever is wrong there: news grow old
+                log.debug("the other ingresses cannot be heard: %r", error)
             await asyncio.sleep(EVERY_S)
 
     async def once(self) -> None:

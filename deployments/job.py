@@ -178,13 +178,10 @@ class Job:
             took_s=record.took_s,
             input_tokens=record.usage.input_tokens,
             output_tokens=record.usage.output_tokens,
-            cached_tokens=reading.cached_tokens,
             estimated=record.estimated,
             first_token_s=record.first_token_s,
             cost_usd=record.cost_usd(self.prices[tier]),
-            replica=reading.replica,
-            busy_s=reading.busy_s,
-            gpu_usd=None if reading.busy_s is None else cost.gpu_usd(reading.busy_s, self.tiers[tier]),
+            **hedge.measured(reading, self.tiers[tier]),
         )
 
 

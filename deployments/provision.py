@@ -18,6 +18,7 @@ from sqlalchemy import Engine, func, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments import schema
+from deployments.daemon import Daemon
 from router.config import Tier
 from router.errors import LedgerDown
 from router.trace import Window
@@ -54,17 +55,14 @@ class Provision:
         self.waiting: list[Window] = []
         self.unseen_s = 0.0
         """seconds, over all tiers, for which nobody claims to know"""
-        self.task: asyncio.Task[None] | None = None
+        self.daemon = Daemon(self.work)
 
     def start(self) -> None:
-        self.task = self.task or asyncio.create_task(self.work())
+        self.daemon.start()
 
     async def close(self) -> None:
         """Report what is whole until now, and stop."""
-        if self.task:
-            self.task.cancel()
-            await asyncio.wait({self.task})
-            self.task = None
+        await self.daemon.stop()
         await self.look()
 
     async def work(self) -> None:

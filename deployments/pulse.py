@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from deployments.daemon import Daemon
 from deployments.ledger import Ledger
 from deployments.metrics import Metrics, Total
 from deployments.schema import budgets, daily, daily_keys, keys
@@ -24,16 +25,14 @@ class Pulse:
         self, metrics: Metrics, promises: Callable[[], Promises], ledger: Ledger | None, every_s: float = EVERY_S
     ) -> None:
         self.metrics, self.promises, self.ledger, self.every_s = metrics, promises, ledger, every_s
-        self.task: asyncio.Task[None] | None = None
+        self.daemon = Daemon(self.run)
 
     def start(self) -> None:
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.daemon.start()
 
     async def stop(self) -> None:
         """The last sums are told before the process ends."""
-        if self.task:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        if await self.daemon.stop():
             await self.beat()
 
     async def run(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from deployments.daemon import Daemon
 from router.config import Config, describe, find_config, load_config
 from router.engine import Router
 from router.errors import BadConfig
@@ -40,10 +41,10 @@ class Reloader:
     told: dict[str, Any] = field(default_factory=dict)
     """of the last reload: `at` (Unix time), `error` or none, `needs_restart`: sections that were changed and are not in use"""
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
-    watching: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self.at_start = self.router.config
+        self.watching = Daemon(self.watch)
 
     async def from_file(self) -> dict[str, Any]:
         """Read the file and its artefact again. Raises BadConfig; nothing is changed then."""
@@ -81,12 +82,10 @@ class Reloader:
     # -- watching ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self.watching = asyncio.create_task(self.watch())
+        self.watching.start()
 
     async def close(self) -> None:
-        if self.watching:
-            self.watching.cancel()
-            await asyncio.wait({self.watching})
+        await self.watching.stop()
 
     async def watch(self) -> None:
         """Reload what has changed, once it has stopped changing: files are not written at one stroke."""

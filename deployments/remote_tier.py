@@ -1,6 +1,6 @@
 """A tier behind any OpenAI-compatible URL. Addresses come from the configuration only, never from a request.
 
-aiohttp rather than httpx: one request through it costs a fifth of the processor's time (docs/speed.md).
+aiohttp rather than httpx, which took over half of a request's processor time here (docs/speed.md).
 """
 
 import asyncio

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, Engine, Table, delete, func, select, text
 from deployments.database import writing
 from deployments.schema import calls, traces
 from router import config
+from router.accounting import DAY_S
 
 BATCH = 500
-DAY_S = 86400
 ROW_BYTES = 28  # PostgreSQL: of a row's header and its place in the page
 FREE_PAGES = 2_000  # SQLite: given back to the file system at once, of 4 KiB
 

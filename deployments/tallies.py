@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Table
 from deployments import schema
 from deployments.rows import Row
 from deployments.statements import add_up
+from router.accounting import DAY_S, HOUR_S
 
-HOUR_S, DAY_S = 3600, 86400
 Sums = Mapping[tuple[int | str, ...], Sequence[float]]
 """(begin of the hour or day, *groups) -> values in the order of the table's columns"""
 

@@ -24,7 +24,7 @@ from typing import Self
 from router.trace import CallRow, Window
 
 NOBODY, OVER = "", "(beyond what was held)"
-HOUR_S = 3600
+HOUR_S, DAY_S = 3600, 86400
 
 
 @dataclass(frozen=True, slots=True)

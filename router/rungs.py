@@ -148,6 +148,11 @@ class VllmTier(Tier):
         """That it may have."""
         return self.max_replicas or self.replicas
 
+    @property
+    def sleeps(self) -> bool:
+        """It may have no replica, while nobody asks."""
+        return self.replicas == 0
+
 
 class RemoteTier(Tier):
     """A tier behind any OpenAI-compatible URL."""

@@ -5,9 +5,10 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from router.accounting import DAY_S, HOUR_S
 from router.errors import BadRequest
 
-HOUR, DAY = 3600, 86400
+HOUR, DAY = HOUR_S, DAY_S
 FINE_S = 2 * DAY  # up to here a report is by the hour, beyond by the day
 DEFAULT_S = 7 * DAY
 SPAN = re.compile(r"^(\d{1,6})\s*([hdw])$")
