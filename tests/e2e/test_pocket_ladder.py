@@ -7,7 +7,6 @@ import httpx
 import openai
 import pytest
 
-from deployments.background import served
 from deployments.demo import ask_all
 from deployments.pocket.tasks import fresh
 from router.config import load_config
@@ -16,12 +15,6 @@ pytestmark = pytest.mark.ladder
 TIERS = ["small", "medium", "large"]
 PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": PARAMETERS}}
-
-
-@pytest.fixture(scope="module")
-def ladder():
-    with served("pocket", timeout_s=900) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
