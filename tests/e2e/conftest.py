@@ -1,4 +1,4 @@
-"""The pocket ladder is started once for all tests that need it: it takes minutes."""
+"""The pocket ladder, for the tests of a file: one Ray serves one Stepdown, so it must be gone before the next file's server."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from deployments.background import served
 from router.config import SHIPPED
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ladder(tmp_path_factory):
     """(url up to /v1, key). The shipped configuration, with delegation by a tool call as well."""
     text = (SHIPPED / "pocket.yaml").read_text().replace("../pocket", str(SHIPPED.parent / "pocket"))
