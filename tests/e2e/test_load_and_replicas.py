@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from waiting import until
 
 from deployments.background import free_port
 from deployments.exchange import Counts
@@ -23,7 +24,6 @@ from router.types import Path
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 KEY = "sk-replicas"
-PATIENCE_S = 120.0
 OFTEN = {"RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1"}
 
 
@@ -107,16 +107,6 @@ def process(client, content, **headers) -> int:
     answer = ask(client, content, **headers)
     assert answer.status_code == 200, answer.text
     return int(answer.json()["choices"][0]["message"]["content"])
-
-
-def until(check):
-    """What `check` gives once it gives something, within our patience."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.3)
-    raise AssertionError(f"not within {PATIENCE_S} s")
 
 
 def asleep(tier) -> bool:

@@ -4,11 +4,11 @@ its tier alone, and a node that joins with the mark brings it back. The models a
 import contextlib
 import json
 import sys
-import time
 import types
 
 import httpx
 import pytest
+from waiting import until
 
 from deployments.background import free_port
 from deployments.placement import bundles
@@ -18,7 +18,6 @@ from router.types import Path
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 KEY = "sk-three-nodes"
 PRICE = {"usd_per_accelerator_hour": 1}
-PATIENCE_S = 90.0  # Ray declares a node dead after some seconds, Serve replaces a replica after some more
 
 
 class Stub:
@@ -116,16 +115,6 @@ def place(client, model):
     answer = ask(client, model)
     assert answer.status_code == 200, answer.text
     return answer.json()["choices"][0]["message"]["content"]
-
-
-def until(check):
-    """What `check` gives once it gives something, within our patience."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"not within {PATIENCE_S} s")
 
 
 def test_tiers_live_and_die_with_their_nodes(running):
