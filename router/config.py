@@ -15,6 +15,7 @@ __all__ = [
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).parent.parent / "deployments" / "configs"
+RENAMED = {"escalation.hedge_after_s": "is now larger_after_s (hedge_after_s is a tier's, for its own replicas)"}
 
 
 class Routing(Settings):
@@ -37,8 +38,8 @@ class Escalation(Settings):
     and where the tier is late the next larger one is asked too"""
     holdback_tokens: Annotated[int, Field(ge=1, le=256)] = 16
     """tokens of a stream to look at before it is committed"""
-    hedge_after_s: Annotated[float, Field(gt=0)] = 2.0
-    """seconds after which a tier that has said nothing is late"""
+    larger_after_s: Annotated[float, Field(gt=0)] = 2.0
+    """seconds after which a tier that has said nothing is late, and the next larger one is asked too (hedge)"""
     max_steps: Annotated[int, Field(ge=1)] = 3
     """tiers that may be tried for one request"""
     without_certificate: Literal["escalate", "uncalibrated"] = "uncalibrated"
@@ -206,7 +207,7 @@ def describe(path: Path, error: ValidationError) -> str:
         given = "" if isinstance(found["input"], dict | list | Config) else f"; found {found['input']!r}"
         what = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
-            what = "no such setting; remove it or correct its spelling (router/config.py and rungs.py explain every setting)"
+            what = RENAMED.get(key, "no such setting; remove it or correct its spelling (router/config.py, rungs.py explain all)")
         lines.append(f"{path}: {key}: {what}{given}")
     return "\n".join(lines)
 

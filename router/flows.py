@@ -107,7 +107,7 @@ class Flows:
         larger = [name for name in self.names[place + 1 :] if name not in decided.excluded]
         if settings.mode != "hedge" or not larger:
             return None
-        return Hedge(asked.body, (decided.tier, larger[0]), settings.hedge_after_s).run()
+        return Hedge(asked.body, (decided.tier, larger[0]), settings.larger_after_s).run()
 
     def finale(self, asked: Request, decided: Decision, offered: Offered) -> Callable[[Sequence[Reply]], Flow] | None:
         """What the top tier does with a request that came up to it, if more than answer."""

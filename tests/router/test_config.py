@@ -32,6 +32,7 @@ def test_shipped_ladders_load_by_name(path):
     (ladder(TIER % ("Big One", 1, 1)), ["tiers.0.name", "Big One"]),
     (ladder(SMALL.replace("echo", "magic")), ["tiers.0", "magic"]),
     (ladder(SMALL, more="routing: {target: best}\n"), ["routing.target", "best"]),
+    (ladder(SMALL, more="escalation: {hedge_after_s: 2}\n"), ["escalation.hedge_after_s", "is now larger_after_s"]),
     ("tiers: []\n", ["tiers"]),
     ("tiers: [\n", ["not YAML"]),
     ("just words\n", ["expected settings", "str"]),

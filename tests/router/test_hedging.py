@@ -75,7 +75,7 @@ def test_the_first_token_of_a_stream_is_enough():
 ])  # fmt: skip
 def test_it_is_a_mode_of_escalation(model, mode, tiers):
     config = load_config("pocket")
-    config = config.model_copy(update={"escalation": Escalation(mode=mode, hedge_after_s=0.5)})
+    config = config.model_copy(update={"escalation": Escalation(mode=mode, larger_after_s=0.5)})
     made = Router(config, load_artefact(config), dict.fromkeys(config.names, len))
     asked = parse("chat/completions", json.dumps({**BODY, "model": model}).encode())
     decided = made.decide(asked)
