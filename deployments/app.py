@@ -105,7 +105,7 @@ class ServedIngress(Ingress):
                 tier.late = partial(self.accounts.late, name)
         self.accounts.replicas_of = self.running
         self.reloader = Reloader(file, router, make, self.use) if file else None
-        self.sleepers = [t.name for t in settings.tiers if isinstance(t, VllmTier) and t.sleeps]
+        self.sleepers = settings.sleepers
         balancer = self.answering.balancer
         self.teller = Teller(meeting.tell.remote, balancer.counts, balancer.news) if meeting else None
 

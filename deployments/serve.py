@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -139,7 +139,7 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
     began, shown = time.monotonic(), ""
     thread.start()
     while thread.is_alive() and not stop.wait(1.0):
-        now = progress()
+        now = progress(config.sleepers)
         if now != shown:
             click.echo(f"  {time.monotonic() - began:4.0f} s  {now}")
             shown = now
@@ -162,18 +162,23 @@ def answers(config: Config, stop: threading.Event) -> bool:
     raise BadInput(f"the ladder is up, but nothing answers on {host}:{config.server.port} after {DOOR_S:g} s")
 
 
-def progress() -> str:
-    """One line: each deployment and how many of its replicas run."""
+def progress(sleepers: Collection[str]) -> str:
+    """One line: each deployment and what it is doing. sleepers: tiers that may have no replica."""
     from ray import serve as ray_serve
 
     app = ray_serve.status().applications.get(APP)
     if app is None:
         return "waiting for Ray Serve"
-    parts = []
-    for name, found in app.deployments.items():
-        states = {str(getattr(s, "value", s)): n for s, n in found.replica_states.items()}
-        parts.append(f"{name.removeprefix('tier-')} {'ready' if states.get('RUNNING') else 'loading'}")
-    return ", ".join(parts)
+    seen = [(name.removeprefix("tier-"), found.replica_states) for name, found in app.deployments.items()]
+    return ", ".join(f"{name} {doing(states, name in sleepers)}" for name, states in seen)
+
+
+def doing(replicas: Mapping[Any, int], sleeps: bool) -> str:
+    """replicas: by their state, as Serve counts them."""
+    states = {str(getattr(state, "value", state)): n for state, n in replicas.items() if n}
+    if "RUNNING" in states:
+        return "ready"
+    return "asleep" if sleeps and not states else "loading"
 
 
 def messages() -> str:
@@ -194,10 +199,11 @@ def dashboard_address() -> str:
 def welcome(config: Config, door: Door, dashboard: str, started: bool = True) -> str:
     """What a newcomer needs: where, with which key, and one line that works."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
+    asleep = "".join(f"\n  asleep     {name}: starts when it is asked for" for name in config.sleepers)
     reach = "   (HAProxy's statistics: on every interface, see server.front)" if is_fast(config, door) and started else ""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
     return f"""
-Stepdown is ready: {" < ".join(config.names)}
+Stepdown is ready: {" < ".join(config.names)}{asleep}
   URL        {url}{reach}
   API key    {door.told()}
   dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)

@@ -102,7 +102,7 @@ class Balancer:
         return float((watched.count or max(1, tier.replicas)) * tier.max_ongoing)
 
     def is_cold(self, tier: Tier) -> bool:
-        return isinstance(tier, VllmTier) and tier.sleeps and self.watched[tier.name].count == 0
+        return tier.sleeps and self.watched[tier.name].count == 0
 
     def cold(self) -> dict[str, str]:
         """Tiers that have no replica because nobody asks, each with that as a reason."""

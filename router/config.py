@@ -170,6 +170,11 @@ class Config(Settings):
     def names(self) -> list[str]:
         return [tier.name for tier in self.tiers]
 
+    @property
+    def sleepers(self) -> list[str]:
+        """Tiers that may have no replica, while nobody asks."""
+        return [tier.name for tier in self.tiers if tier.sleeps]
+
     @model_validator(mode="after")
     def different_names(self) -> "Config":
         twice = sorted({n for n in self.names if self.names.count(n) > 1})

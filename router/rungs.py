@@ -65,6 +65,11 @@ class Tier(Settings):
         """Accelerators that one replica holds."""
         return 0
 
+    @property
+    def sleeps(self) -> bool:
+        """It may have no replica, while nobody asks."""
+        return False
+
 
 class Scaling(Settings):
     """How the number of replicas follows the load, between a tier's `replicas` and `max_replicas`."""
@@ -150,7 +155,6 @@ class VllmTier(Tier):
 
     @property
     def sleeps(self) -> bool:
-        """It may have no replica, while nobody asks."""
         return self.replicas == 0
 
 

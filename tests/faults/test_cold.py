@@ -5,16 +5,20 @@ import json
 
 import pytest
 from endpoint import endpoint, ladder, words
+from ray.serve._private.common import ReplicaState
 from scripted_tier import Said
 
 from deployments.app import manner
+from deployments.door import Door
 from deployments.ledger import Ledger
+from deployments.serve import doing, welcome
 from deployments.serve_tier import Manner, ServeTier
+from router.config import Config, VllmTier
 from router.config import Ledger as Settings
-from router.config import VllmTier
 from router.errors import NoReplica, TierCold
 
 BODY = {"model": "large", "messages": [{"role": "user", "content": "hello"}]}
+LARGE = {"name": "large", "engine": "vllm", "source": "x", "context": 9, "price": {"usd_per_accelerator_hour": 1}}
 SAID = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}}]})
 
 
@@ -101,8 +105,28 @@ def test_a_tier_that_never_sleeps_and_has_none_is_out_of_order():
     ({"replicas": 0, "max_replicas": 1, "scaling": {"when_cold": "wait"}}, Manner(5.0, sleeps=True, cold_s=float("inf"))),
 ])  # fmt: skip
 def test_what_the_settings_mean(changes, expected):
-    price = {"usd_per_accelerator_hour": 1}
-    assert manner(VllmTier(name="it", engine="vllm", source="x", context=9, price=price, **changes), 5.0) == expected
+    assert manner(VllmTier.model_validate({**LARGE, **changes}), 5.0) == expected
+
+
+# -- seen by who starts it -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("replicas", "sleeps", "expected"), [
+    ({}, True, "asleep"),
+    ({}, False, "loading"),
+    ({ReplicaState.STARTING: 1}, True, "loading"),
+    ({ReplicaState.STOPPING: 1, ReplicaState.RUNNING: 0}, True, "loading"),
+    ({ReplicaState.STARTING: 1, ReplicaState.RUNNING: 1}, True, "ready"),
+    ({ReplicaState.RUNNING: 2}, False, "ready"),
+])  # fmt: skip
+def test_a_tier_that_sleeps_is_not_said_to_load(replicas, sleeps, expected):
+    assert doing(replicas, sleeps) == expected
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_the_welcome_says_which_tiers_sleep(replicas):
+    config = Config.model_validate({"tiers": [{**LARGE, "replicas": replicas, "max_replicas": 1}]})
+    assert ("asleep" in welcome(config, Door(), "nowhere")) == (config.sleepers == ["large"]) == (replicas == 0)
 
 
 # -- seen by a client -------------------------------------------------------------------------------------------------
