@@ -94,11 +94,15 @@ class Spend:
         return self.answer_cap if caps and self.answer_cap else tier.context
 
     def call(self, name: str, more: int = 0) -> float:
-        """One call. more: tokens of the prompt that are added to the client's."""
+        """One call. more: tokens of the prompt that are added to the client's.
+
+        Where a slow one is sent to another replica too, the one that is stopped has cost its prompt.
+        """
         tier = tier_of(self.config, name)
         price_in, price_out = per_token(tier)
         given = self.given[name] + more
-        return price_in * given + price_out * self.output(tier, given) * self.answers
+        read = 1 if tier.hedge_after_s is None else 2
+        return read * price_in * given + price_out * self.output(tier, given) * self.answers
 
     def tried(self, name: str) -> float:
         """An attempt: asked once more where its answer has the wrong form, and shown a function of ours."""
@@ -109,11 +113,16 @@ class Spend:
         settings = self.config.delegation
         return settings.max_subtasks * (settings.digest_over_tokens + PER_RESULT)
 
+    def parts(self, direct_usd: float) -> float:
+        """What plan and parts may spend: their own budget, which knows nothing of calls that are sent twice."""
+        sent = 1 if all(tier.hedge_after_s is None for tier in self.config.tiers) else 2
+        return sent * self.config.delegation.max_cost_ratio * direct_usd
+
     def delegation(self, top: str, decided: Decision) -> float:
         """Plan and parts within their own budget, then one final or plain answer."""
         seen = decided.considered
         direct = seen.direct_usd if seen else self.call(top)
-        return self.config.delegation.max_cost_ratio * float(direct) + self.call(top, self.results())
+        return self.parts(float(direct)) + self.call(top, self.results())
 
     def tools(self, top: str) -> float:
         """Turns of the top tier, each with what was said before it, and the parts within their own budget."""
@@ -122,7 +131,7 @@ class Spend:
         said = self.output(tier, self.given[top]) + self.results()
         turns = sum(self.call(top, PER_TOOLS + k * said) for k in range(settings.max_plans + LAST_TURNS))
         direct = price_in * self.given[top] + price_out * (self.limit or settings.min_answer_tokens)
-        return turns + settings.max_cost_ratio * direct
+        return turns + self.parts(direct)
 
 
 def tier_of(config: Config, name: str) -> Tier:

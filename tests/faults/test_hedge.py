@@ -7,11 +7,14 @@ import pytest
 from endpoint import CHAT, endpoint, in_turn, ladder, words
 from scripted_tier import Said, ScriptedTier
 
+from deployments import key_store
+from deployments.keys import Keys
 from deployments.ledger import Ledger
 from deployments.watched import Watched
 from router.breaker import Breaker
 from router.config import Ledger as Settings
 from router.errors import NoReplica
+from router.limits import Key
 from router.pace import Pace
 from router.trace import Reading
 
@@ -80,6 +83,19 @@ def test_no_more_are_sent_twice_than_the_budget_of_tries_allows(ledger):
             assert it.ask().status_code == 200
         assert len(it.tiers["large"].bodies) <= 20 + 10 + 2
         assert len(it.calls()) == len(it.tiers["large"].bodies)
+
+
+@pytest.mark.parametrize(("calls", "status"), [(1.5, 429), (2.5, 200)])
+def test_a_hedge_cannot_overspend_a_budget(ledger, calls, status):
+    """calls: what the budget of the day would pay, of a call that is sent once and has a prompt of 1,000 tokens."""
+    body = {"messages": [{"role": "user", "content": "word " * 1_000}], "max_tokens": 4}
+    with endpoint(hedging(), ledger, Keys(ledger.engine), large=in_turn(SLOW, words(None))) as it:
+        usd = calls * 20e-6 * 1_004
+        key, secret = key_store.create(ledger.engine, Key("", "bob", usd_per_day=usd), 0.0)
+        it.client.headers["authorization"] = f"Bearer {secret}"
+        assert it.ask(**body).status_code == status
+        spent = sum(call["cost_usd"] for call in it.calls())
+        assert len(it.calls()) == (2 if status == 200 else 0) and spent <= usd
 
 
 @STREAMED

@@ -28,10 +28,10 @@ def words(text: str) -> int:
 words.exact = True
 
 
-def router(context=4_000, **sections) -> Router:
+def router(context=4_000, hedge_after_s=None, **sections) -> Router:
     prices = {"small": 1.0, "medium": 4.0, "large": 20.0}
     tiers = [
-        {"name": name, "engine": "echo", "context": context,
+        {"name": name, "engine": "echo", "context": context, "hedge_after_s": hedge_after_s,
          "price": {"usd_per_1m_input": usd, "usd_per_1m_output": 3 * usd}}
         for name, usd in prices.items()
     ]  # fmt: skip
@@ -48,8 +48,10 @@ def bound(made: Router, asked: Request, flow: str, **changes) -> tuple[Size, flo
 
 
 def usd(made: Router, ledger) -> float:
+    """Where slow calls are sent twice, each of them was."""
     price = {tier.name: per_token(tier) for tier in made.tiers}
-    return sum(price[tier][0] * given + price[tier][1] * out for _, tier, given, out in ledger)
+    read = 2 if made.tiers[0].hedge_after_s else 1
+    return sum(read * price[tier][0] * given + price[tier][1] * out for _, tier, given, out in ledger)
 
 
 def long(call) -> Said:
@@ -77,6 +79,16 @@ def test_one_call_is_its_prompt_and_its_longest_answer(more, tokens):
     made, asked = router(), asks(**more)
     size, found = most(made, asked, made.decide(asks()), "direct")
     assert found == pytest.approx((20 * size.input_tokens + 60 * tokens) / 1e6)
+
+
+HEDGES = pytest.mark.parametrize("hedge_after_s", [None, 2.0, "p95"])
+
+
+@HEDGES
+def test_a_call_that_may_be_sent_twice_is_set_aside_with_its_prompt_twice(hedge_after_s):
+    made, asked = router(hedge_after_s=hedge_after_s), asks(max_tokens=50)
+    size, found = most(made, asked, made.decide(asks()), "direct")
+    assert found == pytest.approx((20 * size.input_tokens * (2 if hedge_after_s else 1) + 60 * 50) / 1e6)
 
 
 @pytest.mark.parametrize("prompt, least, answers", [
@@ -144,11 +156,12 @@ class Whim:
         return Up(tuple(self.source.sample(NAMES, self.source.randint(1, 2))), "low confidence")
 
 
+@HEDGES
 @pytest.mark.parametrize("seed", range(12))
-def test_no_cascade_costs_more_than_was_set_aside(seed, monkeypatch):
+def test_no_cascade_costs_more_than_was_set_aside(seed, hedge_after_s, monkeypatch):
     monkeypatch.setattr(scripted, "note", dict.update)  # a cascade says the outcomes of all its calls each time
     source = random.Random(seed)
-    made = router(escalation={"mode": "buffer"})
+    made = router(hedge_after_s=hedge_after_s, escalation={"mode": "buffer"})
     form = {"response_format": {"type": "json_object"}} if seed % 3 == 0 else {}
     tools = {"tools": [{"type": "stepdown:escalate"}]} if seed % 2 else {}
     asked = asks("word " * source.randint(1, 300), max_tokens=source.randint(1, 300), **form, **tools)
@@ -161,10 +174,11 @@ def test_no_cascade_costs_more_than_was_set_aside(seed, monkeypatch):
 DELEGATION = {"mode": "plan", "min_input_tokens": 20, "min_saving": 0.0, "offload_min_tokens": 20, "max_cost_ratio": 2.0}
 
 
+@HEDGES
 @pytest.mark.parametrize("seed", range(12))
-def test_no_delegation_costs_more_than_was_set_aside(seed):
+def test_no_delegation_costs_more_than_was_set_aside(seed, hedge_after_s):
     source = random.Random(seed)
-    made = router(delegation=DELEGATION)
+    made = router(hedge_after_s=hedge_after_s, delegation=DELEGATION)
     asked = asks(PARTS, **({"max_tokens": source.randint(400, 900)} if seed % 2 else {}))
     decided = made.decide(asked)
     assert decided.considered is not None
@@ -178,10 +192,11 @@ def test_no_delegation_costs_more_than_was_set_aside(seed):
     assert usd(made, done.ledger) <= most(made, asked, decided, "delegation")[1]
 
 
+@HEDGES
 @pytest.mark.parametrize("seed", range(12))
-def test_no_tool_mode_costs_more_than_was_set_aside(seed):
+def test_no_tool_mode_costs_more_than_was_set_aside(seed, hedge_after_s):
     source = random.Random(seed)
-    made = router(delegation={"mode": "tool", "max_cost_ratio": 2.0})
+    made = router(hedge_after_s=hedge_after_s, delegation={"mode": "tool", "max_cost_ratio": 2.0})
     form = {"response_format": {"type": "json_object"}} if seed % 3 == 0 else {}
     asked = asks("word " * 50, max_tokens=source.randint(100, 500), tools=[{"type": "stepdown:delegate"}], **form)
     decided = made.decide(asked)
