@@ -155,7 +155,7 @@ class Answering:
             return Response(raw, media_type="application/json", headers=shown | cost_header(job))
         events = direct.stream()
         first = await within(job, anext(events, b""))  # errors before the first event still get their status
-        return Streamed(job, self.ending(job, first, events), shown)
+        return Streamed(job, self.ending(job, first, events), shown, events.aclose)
 
     async def ending(self, job: Job, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """The stream; before its end it is written down. A failure in the middle is an event, not silence."""
@@ -174,8 +174,6 @@ class Answering:
         except Exception:
             job.left(500)
             raise
-        finally:
-            job.left()
         yield DONE
 
     def keep(self, owner: str, end: Commit, tier: str) -> str:
@@ -184,6 +182,7 @@ class Answering:
     async def follow(self, request: Request, driver: Driver, flow: Flow, shown: dict[str, str]) -> Response:
         """Run a flow; while a stream waits for its first byte it is kept open by comments. Raises RequestFailed."""
         running, left = asyncio.create_task(driver.run(flow)), asyncio.create_task(gone(request))
+        stop = partial(stopped, running, driver)
         try:
             # Errors that come soon still get a status of their own; later ones are events in the stream.
             wait_s = HEARTBEAT_S if driver.request.stream else driver.job.left_s
@@ -204,29 +203,31 @@ class Answering:
             elif not driver.request.stream:
                 raise DeadlineExceeded(driver.job.limit_s)
             events = self.driven(driver, running)
-            return Streamed(driver.job, self.ending(driver.job, b"", events), shown)
+            return Streamed(driver.job, self.ending(driver.job, b"", events), shown, stop)
         except BaseException:
-            running.cancel()
-            await asyncio.wait({running})  # its calls are stopped and counted before they are written down
+            await stop()
             raise
         finally:
             left.cancel()
 
     async def driven(self, driver: Driver, running: "asyncio.Task[End]") -> AsyncGenerator[bytes]:
         """What a flow says, without the last event, [DONE]. Raises RequestFailed."""
-        try:
-            while not running.done():
-                yield f": stepdown {driver.phase}\n\n".encode()
-                await asyncio.wait({running}, timeout=HEARTBEAT_S)
-            end = running.result()
-            if isinstance(end, Fail):
-                raise end.error
-            async with aclosing(driver.streamed(end)) as events:
-                async for item in events:
-                    yield item
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
+        while not running.done():
+            yield f": stepdown {driver.phase}\n\n".encode()
+            await asyncio.wait({running}, timeout=HEARTBEAT_S)
+        end = running.result()
+        if isinstance(end, Fail):
+            raise end.error
+        async with aclosing(driver.streamed(end)) as events:
+            async for item in events:
+                yield item
+
+
+async def stopped(running: "asyncio.Task[End]", driver: Driver) -> None:
+    """The flow and its calls are stopped and counted, before they are written down; also a stream that was about to be sent."""
+    running.cancel()
+    await asyncio.wait({running})
+    await driver.stop()
 
 
 async def gone(request: Request) -> None:

@@ -1,7 +1,7 @@
 """Time limits of one request: for its body, for its answer, and for a client that does not take what it is sent."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -62,11 +62,16 @@ async def timed(job: Job, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]
 
 
 class Streamed(StreamingResponse):
-    """A stream whose client must take it: one that does not read is left after the deadline."""
+    """A stream whose client must take it: one that does not read is left after the deadline.
 
-    def __init__(self, job: Job, events: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
+    stop: ends what the events come from; also where they never began, which closing them would not.
+    """
+
+    def __init__(
+        self, job: Job, events: AsyncGenerator[bytes], headers: dict[str, str], stop: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self.job, self.events = job, events
+        self.job, self.events, self.stop = job, events, stop
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         limit = asyncio.timeout(self.job.left_s + GRACE_S)
@@ -78,4 +83,6 @@ class Streamed(StreamingResponse):
                 raise
             # The server closes a connection whose answer was left unfinished.
         finally:
-            await self.events.aclose()  # left between two events nobody would end it: its tier would go on, its row be missing
+            await self.events.aclose()  # left between two events nobody would end it: its tier would go on
+            await self.stop()
+            self.job.left()

@@ -95,14 +95,15 @@ class Driver:
         if task:
             task.cancel()
             await asyncio.wait({task})
-        elif held and not held.ended:
+        begun = held and not held.ended  # perhaps in the very moment in which it is given up
+        if begun:
             await held.close()
-        else:
-            return
-        record = self.records[name]
-        record.outcome = record.outcome or "cancelled"
-        record.took_s = self.now() - record.began_s
-        self.count_it(record)
+        if begun or (task and task.cancelled()):
+            record = self.records[name]
+            record.outcome = record.outcome or "cancelled"
+            record.took_s = self.now() - record.began_s
+            if record.usage == Usage():
+                self.count_it(record)
 
     async def arrived(self, step: Step) -> list[Reply]:
         """At least one reply, unless nothing runs or `until_s` passed."""
@@ -113,7 +114,7 @@ class Driver:
         names = [name for name, task in self.running.items() if task in done]
         return [self.running.pop(name).result() for name in names]
 
-    async def stop(self, keep: str | None) -> None:
+    async def stop(self, keep: str | None = None) -> None:
         """Cancel what runs and close the streams of answers that nobody wants."""
         unwanted = [name for name in {**self.running, **self.held} if name != keep]
         await asyncio.gather(*map(self.give_up, unwanted))
@@ -245,5 +246,3 @@ class Driver:
                 self.settle(record, held.usage)
                 if not held.ended:
                     record.outcome = "cancelled"
-
-

@@ -75,7 +75,7 @@ class ServeTier:
         except BaseException as error:
             if call_id:
                 self.missed[call_id] = 0
-            items.cancel()
+            give_up(items)
             if isinstance(error, NoReplica) and error.lost:
                 self.health.failed(call_id)
             raise
@@ -173,4 +173,13 @@ class ServeTier:
         finally:
             if call_id and not told:
                 self.missed[call_id] = 0
-            items.cancel()
+            give_up(items)
+
+
+def give_up(items: Any) -> None:
+    """Stop a call, whose replica may be chosen already or not."""
+    items.cancel()
+    # Serve's own `cancel` overlooks a replica that was chosen in this very turn of the loop: no item was awaited of it yet.
+    chosen = getattr(items, "_replica_result_future", None)
+    if chosen and chosen.done() and not chosen.cancelled() and not chosen.exception():
+        chosen.result().cancel()
