@@ -89,3 +89,16 @@ def test_the_certificate_covers_what_it_was_made_on(kind, least, most):
     bodies = [{"model": "auto", "temperature": 0, "messages": messages} for messages in asked]
     states = [router.decide(Request("chat/completions", body)).certificate for body in bodies]
     assert set(states) <= {"valid", "uncovered"} and least <= states.count("valid") / 60 <= most
+
+
+def test_the_certificates_say_how_far_their_prompts_go_as_it_is_measured_now():
+    """Where familiarity is measured in another way, what a certificate says of it means something else."""
+    from router import certificates
+    from router.config import load_config
+    from router.engine import load_artefact
+
+    artefact = load_artefact(load_config("pocket"))
+    texts = [task.prompt for task in tasks.fresh("single", 1500, 201)]  # as docs/cascade.md has it
+    measured = certificates.reach_of(artefact.guess_honestly(texts)[0].unfamiliar, texts)
+    for name in artefact.manifest["certificates"]:
+        assert certificates.of(artefact.manifest, name).reach == pytest.approx(measured, rel=0.02)
