@@ -74,7 +74,7 @@ class Accounts:
         """Durable when it returns. Raises LedgerDown; the budget is settled all the same."""
         try:
             if self.ledger:
-                await self.ledger.record(trace)
+                await self.ledger.record(trace, now=grant is not None)
             if self.metrics:
                 self.metrics.record(trace)
         finally:

@@ -1,6 +1,7 @@
 """Every call, once, durably. Requests put their rows in a queue; one thread writes all that waits in one transaction.
 
-There is no artificial delay: while one transaction is synced, the next one's rows gather (group commit).
+There is no artificial delay: while one transaction is synced, the next one's rows gather (group commit). SQLite's rows are
+synced in the spool first, which is quicker, and go into the tables a little later, many at a time (`journal_s`).
 """
 
 import asyncio
@@ -29,11 +30,13 @@ RETRY_S, RETRY_MAX_S = 0.2, 5.0  # between attempts to reach a database that is 
 LOOK_S = 60.0  # between looks for rows that are too old or too many
 TIDY_S = 0.05  # between small deletions: others may write meanwhile
 LATE_RETRY_S = 5.0
+SETTLE_S = 2.0  # that a reader waits for the rows before it
 
 
 @dataclass(slots=True)
 class Waiting:
     rows: Rows
+    now: bool
     loop: asyncio.AbstractEventLoop
     done: "asyncio.Future[None]"
 
@@ -55,6 +58,8 @@ class Ledger:
         self.texts: Texts | None = None
         self.queue: list[Waiting] = []
         self.changed = threading.Condition()
+        self.hurry = threading.Event()
+        """somebody waits for what lies in the spool"""
         self.closing = False
         self.next_tidy = self.next_late = 0.0
         self.threads = [threading.Thread(target=run, name="ledger", daemon=True) for run in (self.work, self.mend)]
@@ -69,11 +74,14 @@ class Ledger:
         for thread in self.threads:
             thread.start()
 
-    async def record(self, trace: Trace) -> None:
-        """Returns when the trace and its calls are durable. Raises LedgerDown, and then the client must not see an answer."""
+    async def record(self, trace: Trace, now: bool = False) -> None:
+        """Returns when the trace and its calls are durable. Raises LedgerDown, and then the client must not see an answer.
+
+        now: they are in the tables then, and their budget is settled with them; else within `journal_s`.
+        """
         if self.texts is None:
             raise LedgerDown("it is not open yet")
-        await self.put(from_trace(self.texts.kept(trace)))
+        await self.put(from_trace(self.texts.kept(trace)), now)
 
     async def add(self, calls: Sequence[CallRow]) -> None:
         """Calls made after their trace was recorded: audits. As durable as `record`, and counted in `hourly` only."""
@@ -104,11 +112,18 @@ class Ledger:
         """Rows of this process that wait in the spool."""
         return self.store.spool.rows
 
-    async def put(self, rows: Rows) -> None:
+    async def settled(self) -> None:
+        """Returns when what this process recorded before is in the tables, or cannot be: for readers."""
+        files, until = set(self.store.spool.held), time.monotonic() + SETTLE_S
+        self.hurry.set()
+        while files & self.store.spool.held.keys() and self.store.down_since is None and time.monotonic() < until:
+            await asyncio.sleep(0.005)
+
+    async def put(self, rows: Rows, now: bool = False) -> None:
         if not len(rows):
             return
         loop = asyncio.get_running_loop()
-        waiting = Waiting(rows, loop, loop.create_future())
+        waiting = Waiting(rows, now, loop, loop.create_future())
         with self.changed:
             if self.closing or not self.threads[0].is_alive():
                 raise LedgerDown("it is not open")
@@ -135,7 +150,7 @@ class Ledger:
     def keep(self, batch: Sequence[Waiting]) -> LedgerDown | None:
         try:
             parts = [waiting.rows for waiting in batch]
-            self.store.keep(parts, together(parts))
+            self.store.keep(parts, together(parts), any(waiting.now for waiting in batch))
         except LedgerDown as error:
             return error
         except Exception as error:
@@ -161,14 +176,16 @@ class Ledger:
         """The other thread: brings the database back and empties the spool, looks for old rows, and keeps the books."""
         pause_s, next_look = 0.0, time.monotonic()
         while not self.closing:
+            self.store.fallen.clear()
             well = self.store.recover()
             if well and time.monotonic() >= next_look:
                 next_look = time.monotonic() + LOOK_S
                 self.look()
             pause_s = SCAN_S if well else min(RETRY_MAX_S, max(RETRY_S, 2 * pause_s)) if pause_s < SCAN_S else RETRY_S
             more = well and self.bookkeeper.step()
-            self.store.fallen.wait(TIDY_S if more else pause_s)
-            self.store.fallen.clear()
+            if self.store.fallen.wait(TIDY_S if more else pause_s):
+                self.hurry.wait(self.settings.journal_s)
+            self.hurry.clear()
 
     def look(self) -> None:
         try:
@@ -177,14 +194,17 @@ class Ledger:
             log.warning("looking for old rows in the ledger failed: %s", error)
 
     async def close(self) -> None:
-        """Writes what waits. What lies in the spool stays there for the next start."""
+        """Writes what waits. What lies in the spool while the database is down stays there for the next start."""
         with self.changed:
             self.closing = True
             self.changed.notify()
         self.store.fallen.set()
+        self.hurry.set()
         for thread in self.threads:
             if thread.is_alive():
                 await asyncio.to_thread(thread.join)
+        if self.store.journals and self.store.down_since is None:
+            await asyncio.to_thread(self.store.recover)
         self.store.spool.close_file()
         self.engine.dispose()
 

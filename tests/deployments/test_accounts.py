@@ -31,7 +31,7 @@ def words(body) -> Said:
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger(Settings(url=f"sqlite:///{tmp_path / 'ledger.db'}", store="all"))
+    return Ledger(Settings(journal_s=0, url=f"sqlite:///{tmp_path / 'ledger.db'}", store="all"))
 
 
 def rows(ledger, table):
@@ -192,7 +192,7 @@ def test_no_request_begins_that_could_not_be_written_down(endpoint, ledger, monk
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_could_not_be_written_down_is_an_error(endpoint, ledger, monkeypatch, stream):
-    async def down(trace):
+    async def down(trace, now):
         raise LedgerDown("told to be down")
 
     client, _ = endpoint

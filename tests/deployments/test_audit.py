@@ -101,7 +101,7 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger(Settings(url=f"sqlite:///{tmp_path / 'ledger.db'}", store="nothing"))
+    return Ledger(Settings(journal_s=0, url=f"sqlite:///{tmp_path / 'ledger.db'}", store="nothing"))
 
 
 @pytest.mark.parametrize("stream", [False, True])

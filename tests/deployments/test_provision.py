@@ -143,7 +143,7 @@ def test_the_task_goes_on_after_an_error_and_reports_until_its_end():
 
 
 def test_the_last_windows_are_those_that_ended_last(tmp_path):
-    ledger = Ledger(Settings(url=f"sqlite:///{tmp_path / 'ledger.db'}"))
+    ledger = Ledger(Settings(journal_s=0, url=f"sqlite:///{tmp_path / 'ledger.db'}"))
 
     async def filled():
         await ledger.open()

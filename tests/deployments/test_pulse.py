@@ -40,7 +40,7 @@ def trace(name: str, tier: str, *roles: str) -> Trace:
 
 @pytest.fixture
 def ledger(tmp_path):
-    made = Ledger(Settings(url=f"sqlite:///{tmp_path / 'ledger.db'}"))
+    made = Ledger(Settings(journal_s=0, url=f"sqlite:///{tmp_path / 'ledger.db'}"))
 
     async def filled() -> None:
         await made.open()

@@ -1,5 +1,6 @@
 """One endpoint over scripted tiers, written down in a ledger of its own, on a real port."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ class Endpoint:
         return self.client.post(f"{self.url}/chat/completions", json={**CHAT, **changes})
 
     def rows(self, table: Any = schema.traces) -> list[dict[str, Any]]:
+        asyncio.run(self.ledger.settled())
         with self.ledger.engine.connect() as connection:
             return [dict(row._mapping) for row in connection.execute(select(table))]
 

@@ -134,7 +134,7 @@ def test_the_welcome_says_which_tiers_sleep(replicas):
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger(Settings(url=f"sqlite:///{tmp_path / 'ledger.db'}"))
+    return Ledger(Settings(journal_s=0, url=f"sqlite:///{tmp_path / 'ledger.db'}"))
 
 
 def cold(body):

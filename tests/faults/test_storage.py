@@ -52,7 +52,7 @@ def traces_of(it, n: int) -> list[str]:
 
 
 def test_the_ledger_is_down_and_requests_go_on_and_are_written_once_when_it_is_back(file):
-    with endpoint(ladder(), Ledger(Settings(url=f"sqlite:///{file}"))) as it:
+    with endpoint(ladder(), Ledger(Settings(journal_s=0, url=f"sqlite:///{file}"))) as it:
         holder = locked(file)
         told = [it.ask(stream=stream).headers["x-stepdown-trace-id"] for stream in (False, True, False)]
         assert it.ledger.state == "spooling" and it.ask(stream=True).text.endswith("data: [DONE]\n\n")
@@ -61,7 +61,7 @@ def test_the_ledger_is_down_and_requests_go_on_and_are_written_once_when_it_is_b
 
 
 def test_the_ledger_is_down_and_the_configuration_says_refuse(file):
-    with endpoint(ladder(), Ledger(Settings(url=f"sqlite:///{file}", down="refuse"))) as it:
+    with endpoint(ladder(), Ledger(Settings(journal_s=0, url=f"sqlite:///{file}", down="refuse"))) as it:
         holder = locked(file)
         answers = [it.ask() for _ in range(2)]  # the first was answered already when its rows could not be written
         assert {(a.status_code, a.json()["error"]["code"]) for a in answers} == {(503, "ledger_unavailable")}
@@ -71,7 +71,7 @@ def test_the_ledger_is_down_and_the_configuration_says_refuse(file):
 
 
 def test_the_disk_is_full_under_the_database_and_under_the_spool(file, monkeypatch):
-    with endpoint(ladder(), Ledger(Settings(url=f"sqlite:///{file}"))) as it:
+    with endpoint(ladder(), Ledger(Settings(journal_s=0, url=f"sqlite:///{file}"))) as it:
         pages = [1]
         event.listen(it.ledger.engine, "begin", lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages[0]}"))
         until(lambda: it.ask().status_code == 200 and it.ledger.state == "spooling")
@@ -136,7 +136,7 @@ def test_the_clock_jumps_in_mid_request_and_while_the_ledger_is_away(file, monke
         jumped[0] = jump_s
         return Said("four five", wait_s=0.05) if body["model"] == "large" else words(body)
 
-    with endpoint(ladder(server={"request_timeout_s": 20}), Ledger(Settings(url=f"sqlite:///{file}")), large=jumping) as it:
+    with endpoint(ladder(server={"request_timeout_s": 20}), Ledger(Settings(journal_s=0, url=f"sqlite:///{file}")), large=jumping) as it:
         assert it.ask(stream=True).text.endswith("data: [DONE]\n\n")
         holder = locked(file)
         assert it.ask().status_code == 200 and it.ledger.state == "spooling"

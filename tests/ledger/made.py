@@ -36,7 +36,7 @@ def trace(id: str, n_calls: int = 1, **other: Any) -> Trace:
 
 @asynccontextmanager
 async def opened(url: str, **settings: Any) -> Any:
-    ledger = Ledger(config.Ledger(url=url, **settings))
+    ledger = Ledger(config.Ledger(url=url, **{"journal_s": 0, **settings}))
     await ledger.open()
     try:
         yield ledger

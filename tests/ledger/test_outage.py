@@ -110,7 +110,7 @@ def test_the_spool_is_bounded_by_age_and_size(tmp_path: Path) -> None:
     url, now = f"sqlite:///{tmp_path / 'ledger.db'}", [2e9]
 
     async def go() -> None:
-        settings = config.Ledger(url=url, spool_max_s=60, spool_max_bytes=5000, keep_days=None)
+        settings = config.Ledger(url=url, journal_s=0, spool_max_s=60, spool_max_bytes=5000, keep_days=None)
         ledger = Ledger(settings, ticks=lambda: now[0])
         await ledger.open()
         with writing(ledger.engine):
