@@ -136,7 +136,8 @@ def test_the_clock_jumps_in_mid_request_and_while_the_ledger_is_away(file, monke
         jumped[0] = jump_s
         return Said("four five", wait_s=0.05) if body["model"] == "large" else words(body)
 
-    with endpoint(ladder(server={"request_timeout_s": 20}), Ledger(Settings(journal_s=0, url=f"sqlite:///{file}")), large=jumping) as it:
+    ledger = Ledger(Settings(journal_s=0, url=f"sqlite:///{file}"))
+    with endpoint(ladder(server={"request_timeout_s": 20}), ledger, large=jumping) as it:
         assert it.ask(stream=True).text.endswith("data: [DONE]\n\n")
         holder = locked(file)
         assert it.ask().status_code == 200 and it.ledger.state == "spooling"
