@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from deployments.metrics import Metrics
 from deployments.placement import DRAIN_LOOK_S, affine
 from deployments.reload import Reloader
 from deployments.remote_tier import RemoteTier
+from deployments.replica_count import running_replicas
 from deployments.serve_tier import Manner, ServeTier
 from deployments.tier import Tier
 from deployments.tokens import counters, special
@@ -63,20 +64,6 @@ def manner(tier: VllmTier, timeout_s: float) -> Manner:
 
 
 TIERS: dict[str, Callable[[Any, Any, float], Tier]] = {"echo": make_echo, "remote": make_remote, "vllm": make_vllm}
-
-
-def running_replicas(application: str, deployment: str) -> Callable[[], Awaitable[int]]:
-    """Asks Serve's controller, off the event loop, how many replicas are running."""
-
-    def look() -> int:
-        app = serve.status().applications.get(application)
-        found = app.deployments.get(deployment) if app else None
-        return sum(n for state, n in found.replica_states.items() if "RUNNING" in str(state)) if found else 0
-
-    async def running() -> int:
-        return await asyncio.to_thread(look)
-
-    return running
 
 
 class ServedIngress(Ingress):

@@ -44,6 +44,9 @@ class Reloader:
 
     def __post_init__(self) -> None:
         self.at_start = self.router.config
+        self.read: tuple[str, int, int] | None = None
+        """the file when it was read last, for `named`: the artefact it names"""
+        self.named: str | None = None
         self.watching = Daemon(self.watch)
 
     async def from_file(self) -> dict[str, Any]:
@@ -114,10 +117,13 @@ class Reloader:
 
     def stamp(self) -> Stamp:
         """Changes when the file, the artefact it names or the one in use does."""
-        files = [find_config(self.file)]
-        with suppress(BadConfig):
-            files += in_folder(load_config(self.file).routing.artefact)
-        return tuple(stamped(file) for file in sorted({*files, *in_folder(self.router.config.routing.artefact)}))
+        file = find_config(self.file)
+        if (stamp := stamped(file)) != self.read:  # reading it each time would stop all requests for 5 ms each second
+            self.read, self.named = stamp, None
+            with suppress(BadConfig):
+                self.named = load_config(self.file).routing.artefact
+        files = {file, *in_folder(self.named), *in_folder(self.router.config.routing.artefact)}
+        return tuple(stamped(file) for file in sorted(files))
 
 
 def in_folder(folder: str | None) -> list[Path]:

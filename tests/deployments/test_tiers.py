@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 
 import pytest
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from deployments.echo_tier import EchoTier
 from deployments.gauge import Gauge
 from deployments.remote_tier import RemoteTier, lines
+from deployments.replica_count import Count, running_replicas
 from deployments.serve_tier import Manner, ServeTier, nothing
 from deployments.tier import DONE
 from router import config
@@ -338,13 +340,46 @@ def test_tiers_with_one_tokenizer_share_a_counter_and_a_text_is_counted_once():
     assert list(excluded) == ladder.names and len(asked) == 1
 
 
-def test_replicas_are_looked_up_in_the_application_they_belong_to(monkeypatch):
+def test_replicas_are_looked_up_in_the_application_they_belong_to():
     """`serve run` calls it `default`, `stepdown serve` calls it `stepdown`: only the handle knows."""
-    from types import SimpleNamespace as Plain
+    replicas = [{"state": state} for state in ("RUNNING", "STARTING", "RUNNING", "STOPPING")]
+    count = Count(lambda: {"applications": {"default": {"deployments": {"tier-it": {"replicas": replicas}}}}})
+    assert asyncio.run(running_replicas("default", "tier-it", count)()) == 2
+    assert asyncio.run(running_replicas("stepdown", "tier-it", count)()) == 0
 
-    from deployments import app
 
-    found = {"default": Plain(deployments={"tier-it": Plain(replica_states={"RUNNING": 2, "STARTING": 1})})}
-    monkeypatch.setattr(app.serve, "status", lambda: Plain(applications=found))
-    assert asyncio.run(app.running_replicas("default", "tier-it")()) == 2
-    assert asyncio.run(app.running_replicas("stepdown", "tier-it")()) == 0
+def test_the_controller_is_asked_once_a_second_however_many_wait():
+    asked, now = [], [0.0]
+
+    def ask():
+        asked.append(time.sleep(0.02))
+        return {}
+
+    count = Count(ask, lambda: now[0])
+    looks = [running_replicas("stepdown", f"tier-{n % 3}", count) for n in range(30)]
+
+    async def all_at_once():
+        await asyncio.gather(*(look() for look in looks))
+
+    asyncio.run(all_at_once())
+    now[0] = 0.9
+    asyncio.run(all_at_once())
+    assert len(asked) == 1
+    now[0] = 1.1
+    asyncio.run(all_at_once())
+    assert len(asked) == 2
+
+
+def test_a_controller_that_does_not_answer_is_asked_again():
+    answers = [OSError("away"), {}]
+
+    def ask():
+        found = answers.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    look = running_replicas("stepdown", "tier-it", Count(ask))
+    with pytest.raises(OSError, match="away"):
+        asyncio.run(look())
+    assert asyncio.run(look()) == 0
