@@ -88,7 +88,7 @@ class Direct:
 
     def look(self, item: bytes, keep: bool) -> None:
         """Count pieces, for a call that is cut off; note when the first came."""
-        speaks = SPEAKS.search(item) is not None
+        speaks = len(SPEAKS.findall(item))  # an item may hold several events
         self.chunks += speaks
         if speaks and self.record.first_token_s is None:
             self.record.first_token_s = self.job.now() - self.record.began_s

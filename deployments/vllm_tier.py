@@ -1,7 +1,7 @@
 """A tier on vLLM through ray.serve.llm: the only file that imports either, and only when a tier needs it."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
+from deployments.gathered import Shown, gathered
 from deployments.gauge import Gauge, Metered
 from deployments.placement import DRAIN_LOOK_S, bundles, choice_of, replicas_of
 from deployments.replica_health import Streak
@@ -42,7 +43,7 @@ class PlainServer(LLMServer):
 
     async def openai(
         self, path: Path, raw: str, call_id: str = "", missed: Sequence[str] = (), hint: str = ""
-    ) -> AsyncIterator[tuple[int, str, str]]:
+    ) -> AsyncIterator[Shown]:
         """Yield (status, text, reading): one JSON document, or the events of a stream.
 
         reading: JSON of `gauge.Metered.last` with the last item, empty before. call_id: under which the measurement of a
@@ -55,9 +56,17 @@ class PlainServer(LLMServer):
         except ValueError as error:  # pydantic's ValidationError is one
             yield 400, json.dumps({"error": fault(error)}), ""
             return
-        metered, whole = self.gauge.start(call_id, raw, missed), False
+        metered = self.gauge.start(call_id, raw, missed)
+        shown = self.shown(getattr(self.engine, method)(request, None), metered)
+        async with aclosing(gathered(shown) if request.stream else shown) as items:
+            async for item in items:
+                yield item
+
+    async def shown(self, items: AsyncGenerator[Any], metered: Metered) -> AsyncGenerator[Shown]:
+        """Of one call, measured."""
+        whole = False
         try:
-            async with aclosing(getattr(self.engine, method)(request, None)) as items:
+            async with aclosing(items):
                 async for item in items:
                     shown = told(metered, item)
                     self.streak.note(shown[0])
@@ -71,7 +80,7 @@ class PlainServer(LLMServer):
                 metered.cut_off()
 
 
-def told(metered: Metered, item: Any) -> tuple[int, str, str]:
+def told(metered: Metered, item: Any) -> Shown:
     """What the engine yields, as `openai` does."""
     if isinstance(item, str):
         metered.item(item)
