@@ -23,13 +23,18 @@ def details() -> Details:
     return client.get_serve_details() if client else {}
 
 
+def states(found: Details) -> dict[tuple[str, str], Counter[str]]:
+    """(application, deployment) -> how many replicas are in which state: `STARTING`, `RUNNING`, ..."""
+    return {
+        (application, deployment): Counter(str(getattr(r["state"], "value", r["state"])) for r in its.get("replicas", ()))
+        for application, app in found.get("applications", {}).items()
+        for deployment, its in app.get("deployments", {}).items()
+    }
+
+
 def counted(found: Details) -> Counter[tuple[str, str]]:
     """(application, deployment) -> replicas that run."""
-    running: Counter[tuple[str, str]] = Counter()
-    for application, app in found.get("applications", {}).items():
-        for deployment, its in app["deployments"].items():
-            running[application, deployment] = sum("RUNNING" in str(replica["state"]) for replica in its["replicas"])
-    return running
+    return Counter({deployment: replicas["RUNNING"] for deployment, replicas in states(found).items()})
 
 
 class Count:

@@ -164,21 +164,17 @@ def answers(config: Config, stop: threading.Event) -> bool:
 
 def progress(sleepers: Collection[str]) -> str:
     """One line: each deployment and what it is doing. sleepers: tiers that may have no replica."""
-    from ray import serve as ray_serve
+    from deployments.replica_count import details, states
 
-    app = ray_serve.status().applications.get(APP)
-    if app is None:
-        return "waiting for Ray Serve"
-    seen = [(name.removeprefix("tier-"), found.replica_states) for name, found in app.deployments.items()]
-    return ", ".join(f"{name} {doing(states, name in sleepers)}" for name, states in seen)
+    seen = [(name.removeprefix("tier-"), its) for (app, name), its in states(details()).items() if app == APP]
+    return ", ".join(f"{name} {doing(its, name in sleepers)}" for name, its in seen) or "waiting for Ray Serve"
 
 
-def doing(replicas: Mapping[Any, int], sleeps: bool) -> str:
-    """replicas: by their state, as Serve counts them."""
-    states = {str(getattr(state, "value", state)): n for state, n in replicas.items() if n}
-    if "RUNNING" in states:
+def doing(replicas: Mapping[str, int], sleeps: bool) -> str:
+    """replicas: how many are in which state."""
+    if replicas.get("RUNNING"):
         return "ready"
-    return "asleep" if sleeps and not states else "loading"
+    return "asleep" if sleeps and not any(replicas.values()) else "loading"
 
 
 def messages() -> str:
