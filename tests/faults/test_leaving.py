@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from types import SimpleNamespace
@@ -111,6 +112,11 @@ class Connection:
     def calls(self) -> list[str]:
         return [call.outcome for trace in self.traces for call in trace.calls]
 
+    def too_well(self) -> list[str]:
+        """Tiers of which more calls are written as answered than it answered."""
+        said = Counter(call.tier for trace in self.traces for call in trace.calls if call.outcome == "answered")
+        return [name for name, tier in self.tiers.items() if said[name] > len(tier.bodies) - tier.given_up]
+
 
 async def turns(n: int) -> None:
     for _ in range(n):
@@ -132,6 +138,8 @@ async def left_after(n: int, make: Any, stream: bool, how: str) -> str | None:
         return f"after {n} turns: {running} go on"
     if len(connection.calls()) != begun or len(connection.traces) > 1:
         return f"after {n} turns: {begun} calls begun, written: {connection.calls()}"
+    if connection.too_well():
+        return f"after {n} turns: written as answered though cut off: {connection.too_well()}"
     return ""
 
 
