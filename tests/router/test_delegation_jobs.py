@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 from delegating import FIELDS, SETTINGS, codes, run
-from scripted import Said, ladder, told
+from scripted import Said, ladder, told, words
 
+from router.blocks import offload
 from router.budget import Budget, Memory
 from router.desk import Desk
 from router.errand import Errand
 from router.errors import TierFailed
+from router.plans import Job, Subtask
 from router.types import Call, Commit, Reply
 
 LACKS = '{"status": "insufficient_context"}'
@@ -48,3 +50,13 @@ def test_the_time_of_a_request_never_goes_back():
         with pytest.raises(StopIteration):
             turn.send([Reply(Call(f"{at}", "small", "subtask", {}), at_s=at) for at in times])
         assert desk.now_s == 3.0
+
+
+def test_a_job_is_expected_to_write_what_such_jobs_write_and_no_more_than_it_may():
+    desk = Desk({}, ladder(0.1, 1.0), SETTINGS, lambda *_: "small", lambda *_: None, Memory(), Budget(1.0, 4))
+    sheet = offload([{"role": "user", "content": "hi"}], words, 10, 8)
+    errand = Errand(desk, SimpleNamespace(told=dict, sheet=sheet, kind="numbered"), None)
+    mean = desk.memory.means["numbered"].part_tokens
+    for most, written in ((16, 16), (None, mean), (2048, mean)):
+        job = Job("t1", Subtask(prompt="two words", max_tokens=most))
+        assert errand.expected_usd(job) == pytest.approx(0.1 * 2 + 0.4 * written)
