@@ -136,7 +136,7 @@ class Ledger(Settings):
     STEPDOWN_STATE_DIR or ~/.local/state/stepdown"""
     down: Literal["spool", "refuse"] = "spool"
     """the database does not answer: keep serving and write rows to a local file until it does, or answer 503 at once"""
-    journal_s: Annotated[float, Field(ge=0, le=60)] = 0.2
+    journal_s: Annotated[float, Field(ge=0, le=60)] = 1.0
     """SQLite: an answer ends when its row is in a synced file of the spool, and the row is in the tables within about so many
     seconds. 0: an answer ends when its row is in the tables, as always with PostgreSQL and for keys with limits"""
     spool_max_s: Annotated[float, Field(ge=0)] = 600.0

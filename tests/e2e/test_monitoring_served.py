@@ -66,7 +66,10 @@ def becomes(url, query, wanted, timeout_s=60.0):
 def test_clients_ledger_and_prometheus_agree(seen):
     usages, url, file = seen
     given, answered = sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages)
-    row = sqlite3.connect(file).execute("select sum(input_tokens), sum(output_tokens), sum(cost_usd) from calls").fetchone()
+    sums = "select sum(input_tokens), sum(output_tokens), sum(cost_usd) from calls"
+    until = time.monotonic() + 10  # rows are in the tables a second after they are durable
+    while (row := sqlite3.connect(file).execute(sums).fetchone())[:2] != (given, answered) and time.monotonic() < until:
+        time.sleep(0.1)
     assert row[:2] == (given, answered)
     assert becomes(url, "sum(ray_stepdown_input_tokens_total)", given) == given
     assert becomes(url, "sum(ray_stepdown_output_tokens_total)", answered) == answered
