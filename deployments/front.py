@@ -11,7 +11,7 @@ import random
 import resource
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from router.errors import BadInput
 
 # Ray's workers take 10002 to 19999, Serve's replicas 30000 to 31000 and 40000 to 41000, the kernel 32768 to 60999.
 PORTS = range(20_000, 30_000)
+FILES_OF = "RAY_SERVE_HAPROXY_SERVER_STATE_BASE"
 LISTENING = "0A"  # the state's number in /proc/net/tcp
 CONNECTIONS, FILES = 20_000, 2.5  # at most; file descriptors that each needs: both ends, and a share of the pipes between
 
@@ -49,8 +50,9 @@ def environment(config: Config, door: Door) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+        FILES_OF: folder,
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+        "SERVE_SOCKET_REUSE_PORT_ENABLED": "1",  # another may stand in where it is killed: deployments/stand_in.py
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a HAProxy that was killed is started again after three
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # after 5, by default, a front door that a busy machine starts is killed
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",  # 30 by default: every stop would take as long
@@ -59,6 +61,11 @@ def environment(config: Config, door: Door) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     }
+
+
+def files(variables: Mapping[str, str]) -> Path | None:
+    """Where HAProxy has its files, by node; none where it does not stand."""
+    return Path(variables[FILES_OF]) if FILES_OF in variables else None
 
 
 def connections() -> int:

@@ -14,8 +14,9 @@ import httpx
 
 from deployments.app import APP, application, check, placed_file
 from deployments.door import Door, door, with_first_key
-from deployments.front import check_port, environment, is_fast
+from deployments.front import check_port, environment, files, is_fast
 from deployments.leftovers import end, groups_below
+from deployments.stand_in import StandIn
 from router.config import Config, load_config
 from router.errors import BadInput
 
@@ -43,17 +44,22 @@ def serve(
     opened = door(loaded, api_key, no_keys, insecure)
     stop = threading.Event()
     listen(stop)
-    started = start_ray(dashboard_port, environment(loaded, opened))
+    variables = environment(loaded, opened)
+    started = start_ray(dashboard_port, variables)
+    stand_in = StandIn(files(variables) if started else None)
     listen(stop)  # Ray has put a handler of its own in the place of ours, which ends this process and leaves its children
     check_free(started)
     try:
         if run(application(loaded, opened.key_hash, opened.insecure, placed_file(config)), loaded, stop):
             boards(started)
+            stand_in.start()
             click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started))
             stop.wait()
             click.echo(f"stopping: answers under way have {loaded.server.drain_s:g} s to end ...")
     finally:
+        stand_in.stop()
         shut_down(started, loaded.server.drain_s)
+        stand_in.end()
 
 
 def listen(stop: threading.Event) -> None:

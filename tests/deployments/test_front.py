@@ -32,6 +32,7 @@ def test_two_servers_do_not_share_files_or_ports():
     assert {name.removeprefix("RAY_SERVE_") for name in one if one[name] == other[name]} == {
         "ENABLE_HA_PROXY", "THROUGHPUT_OPTIMIZED", "HAPROXY_MAXCONN", "HAPROXY_TIMEOUT_CLIENT_S",
         "DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "PROXY_HEALTH_CHECK_PERIOD_S", "PROXY_READY_CHECK_TIMEOUT_S",
+        "SERVE_SOCKET_REUSE_PORT_ENABLED",
     }  # fmt: skip
 
 
