@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import httpx
+from sqlalchemy import Engine
 
 from benchmarks.chaos_faults import Faults, kinds_of
 from benchmarks.chaos_ladders import LADDERS, Ladder
@@ -166,12 +167,30 @@ def slope(samples: dict[int, list[tuple[float, float]]]) -> dict[str, Any]:
             "mb_per_hour": round(rise, 1), "mb_by_minute": list(minutes.values())[::-1]}  # fmt: skip
 
 
+def hedges(engine: Engine) -> dict[str, int]:
+    """Trace -> tokens of the call of its two that was stopped: the client is told of the answer's alone."""
+    from sqlalchemy import select
+
+    from deployments.schema import calls
+    from router.trace import HEDGE
+
+    with engine.connect() as connection:
+        rows = connection.execute(select(calls.c.id, calls.c.trace_id, calls.c.outcome, calls.c.input_tokens)).all()
+    twice = {row.id.removesuffix(HEDGE) for row in rows if row.id.endswith(HEDGE)}
+    found: Counter[str] = Counter()
+    for row in rows:
+        if row.id.removesuffix(HEDGE) in twice and row.outcome not in ("answered", "accepted"):
+            found[row.trace_id] += row.input_tokens
+    return found
+
+
 def checks(told: Told, faults: Faults, ladder: Ladder, seconds: float) -> list[dict[str, Any]]:
     counted = {name: told.outcomes[name] for name in ("right", "refused", "cut", "left", "failed", "wrong")}
     judged = counted["right"] + counted["refused"] + counted["failed"] + counted["wrong"]
     served = counted["right"] + counted["refused"]
     memory, engine = slope(faults.memory), ladder.engine()
-    rows = rows_once(engine, told.seen)
+    hedged = hedges(engine)
+    rows = rows_once(engine, Seen({trace: tokens + hedged.get(trace, 0) for trace, tokens in told.seen.completed.items()}))
     engine.dispose()
     flat = memory["mb_per_hour"] is not None and memory["mb_per_hour"] * seconds / 3600 < 30
     never = [name for name in faults.kinds if not faults.done[name]]
@@ -184,6 +203,7 @@ def checks(told: Told, faults: Faults, ladder: Ladder, seconds: float) -> list[d
         {"check": "no wrong or mixed answer", "wrong": counted["wrong"], "examples": told.bad, "holds": counted["wrong"] == 0},
         rows,
         {"check": "memory of the ingress", **memory, "holds": flat},
+        {"check": "slow ones are asked twice", "hedged": len(hedged), "holds": bool(hedged) or not faults.done["upstream_slow"]},
         {"check": "faults", "done": dict(faults.done), "never": never, "failed": faults.broken,
          "holds": not faults.broken and not never},
     ]  # fmt: skip

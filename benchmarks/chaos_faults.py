@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
-from benchmarks.chaos_ladders import Echo, Ladder
+from benchmarks.chaos_ladders import HEDGED, SLOW_S, Echo, Ladder
 from deployments.front import connections
 from deployments.leftovers import processes
 
@@ -25,7 +25,7 @@ EVERYWHERE = (
     "ingress_killed", "haproxy_killed", "controller_killed", "ledger_locked", "settings_spoilt", "settings_changed",
     "artefact_missing", "slow_loris", "huge_body", "many_connections", "mute_client",
 )  # fmt: skip
-ECHO = ("upstream_killed", "upstreams_killed", "upstream_stopped")
+ECHO = ("upstream_killed", "upstreams_killed", "upstream_stopped", "upstream_slow")
 VLLM = ("replica_killed",)
 CUTS = ("ingress_killed", "haproxy_killed")
 AFTER_S = 20.0  # the front door may take so long to notice
@@ -170,6 +170,13 @@ class Faults:
         await asyncio.sleep(away_s)
         self.ladder.upstreams[name].send_signal(signal.SIGCONT)
         return f"{name} for {away_s:.1f} s"
+
+    async def upstream_slow(self) -> str:
+        """As one of two replicas is: every second request waits, and its twin does not."""
+        assert isinstance(self.ladder, Echo)
+        self.ladder.upstreams[HEDGED].send_signal(signal.SIGUSR1)
+        await asyncio.sleep(SLOW_S)
+        return f"{HEDGED} for {SLOW_S:g} s"
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Ladders for benchmarks/chaos.py: each knows what the right answer to a prompt is.
 
-echo: one tier in the ingress, two behind URLs of processes that are ours to kill; an answer is what was asked.
+echo: one tier in the ingress, two behind URLs of processes that are ours to kill, one of which is asked twice where it is
+slow; an answer is what was asked.
 pocket: the shipped ladder on vLLM; an answer is what its tier said of the same prompt in a quiet hour, at temperature 0.
 """
 
@@ -22,6 +23,8 @@ import yaml
 from sqlalchemy import Engine, create_engine
 
 NAMES = ("small", "medium", "large")
+HEDGED = "medium"
+SLOW_S, LATE_S, HEDGE_AFTER_S = 5.0, 8.0, 0.8  # how long it is slow, by how much, and after what time a second call goes out
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november oscar papa".split()
 
 
@@ -94,7 +97,7 @@ class Echo(Ladder):
         small = {"name": "small", "engine": "echo", "context": 10_000, "delay_s": 0.01, "price": price["small"]}
         others = [
             {"name": n, "engine": "remote", "url": f"http://127.0.0.1:{port}/v1", "model": f"upstream-{n}", "context": 10_000,
-             "price": price[n]}
+             "price": price[n], "hedge_after_s": HEDGE_AFTER_S if n == HEDGED else None}
             for n, port in self.ports.items()
         ]  # fmt: skip
         return {"tiers": [small, *others], **self.common()}
@@ -160,7 +163,10 @@ LADDERS = {"echo": Echo, "pocket": Pocket}
 @click.argument("name")
 @click.argument("port", type=int)
 def upstream(name: str, port: int) -> None:
-    """A server of somebody else's: says back what it is asked, slowly."""
+    """A server of somebody else's: says back what it is asked. After SIGUSR1 it is slow with every second request for a while."""
+    import asyncio
+    from itertools import count
+
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -174,12 +180,21 @@ def upstream(name: str, port: int) -> None:
     settings = {"name": name, "engine": "echo", "context": 10_000, "delay_s": 0.01, "price": price}
     tier = EchoTier(Settings.model_validate(settings))
 
+    slow_until, turn = 0.0, count()
+
+    def slow(*_: object) -> None:
+        nonlocal slow_until
+        slow_until = time.monotonic() + SLOW_S
+
     async def chat(request: Request) -> Response:
         body = await request.json()
+        if time.monotonic() < slow_until and next(turn) % 2 == 0:
+            await asyncio.sleep(LATE_S)
         if body.get("stream"):
             return StreamingResponse(tier.stream("chat/completions", body), media_type="text/event-stream")
         return Response(await tier.complete("chat/completions", body), media_type="application/json")
 
+    signal.signal(signal.SIGUSR1, slow)
     app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical")
 
