@@ -141,6 +141,13 @@ class Answering:
                     raise
                 shown["x-stepdown-degraded"] = f"{job.tier} {error.code}"
                 job.tier = shown["x-stepdown-tier"] = others.pop(0)
+                await self.moved(job)
+
+    async def moved(self, job: Job) -> None:
+        """Another tier than the one decided on is to answer, and may be dearer. Raises BudgetSpent."""
+        if job.grant:
+            _, usd = limits.most(self.router, job.asked, replace(job.decided, tier=job.tier), job.flow)
+            job.grant = await self.accounts.keys.exchange(job.grant, job.key, usd)
 
     def instead(self, decided: Decision) -> list[str]:
         """Who may answer for the tier decided on; nobody where the client named it."""

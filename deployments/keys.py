@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -157,6 +157,22 @@ class Keys:
             raise
         self.keep_alive(trace_id)
         return Grant(trace_id, key.id, most_usd, taken)
+
+    async def exchange(self, grant: Grant, key: Key, most_usd: float) -> Grant:
+        """The request goes on where it may cost more: that is set aside instead. Raises BudgetSpent, LedgerDown."""
+        if most_usd <= grant.usd or grant.usd <= 0 or self.books is None:
+            return grant
+        try:
+            await asyncio.shield(asyncio.wrap_future(self.threads.submit(self.reserve_anew, grant.trace_id, key, most_usd)))
+        except SQLAlchemyError as error:
+            raise LedgerDown("budgets cannot be kept") from error
+        return replace(grant, usd=most_usd)
+
+    def reserve_anew(self, trace_id: str, key: Key, usd: float) -> None:
+        """In a thread."""
+        assert self.books is not None
+        budgets.settle(self.books, trace_id, 0.0)
+        budgets.reserve(self.books, trace_id, key, usd, self.clock())
 
     def reserve(self, trace_id: str, key: Key, usd: float) -> None:
         """In a thread."""

@@ -6,9 +6,12 @@ import pytest
 from endpoint import endpoint, in_turn, ladder, words
 from scripted_tier import Said
 
+from deployments import key_store
+from deployments.keys import Keys
 from deployments.ledger import Ledger
 from router.config import Ledger as Settings
 from router.errors import NoReplica, TierFailed
+from router.limits import Key
 from router.retries import Retries
 
 KILLED = Said(error=NoReplica("large", "its replica failed (ActorDiedError)", lost=True))
@@ -115,3 +118,23 @@ def test_a_replica_that_becomes_slow_in_mid_stream_meets_it_too(ledger):
         (trace,), (call,) = it.rows(), it.calls()
         assert (trace["status"], trace["error"]) == (504, "deadline_exceeded")
         assert 0 < call["output_tokens"] < 4 and call["estimated"]
+
+
+@STREAMED
+@pytest.mark.parametrize(("calls", "status"), [(1.5, 429), (40.0, 200)])
+def test_a_dearer_tier_that_stands_in_cannot_overspend_a_budget(ledger, stream, calls, status):
+    """calls: of `large`, decided on and gone, what the budget of the day would pay; `small` is made twenty times as dear."""
+    body = {"messages": [{"role": "user", "content": "word " * 1_000}], "max_tokens": 4, "stream": stream}
+    small, large = (config := ladder()).tiers
+    price = small.price.model_copy(update=dict.fromkeys(("usd_per_1m_input", "usd_per_1m_output"), 400.0))
+    config = config.model_copy(update={"tiers": [small.model_copy(update={"price": price}), large]})
+    gone = Said(error=NoReplica("large", "no replica is running"))
+    with endpoint(config, ledger, Keys(ledger.engine), large=lambda body: gone) as it:
+        usd = calls * 20e-6 * 1_100
+        _, secret = key_store.create(ledger.engine, Key("", "bob", usd_per_day=usd), 0.0)
+        it.client.headers["authorization"] = f"Bearer {secret}"
+        assert it.ask(**body).status_code == status
+        assert len(it.tiers["small"].bodies) == (1 if status == 200 else 0)
+        assert sum(call["cost_usd"] for call in it.calls()) <= usd
+        if status == 200:  # what was set aside twice was given back twice: the same fits again
+            assert it.ask(**body).status_code == 200
