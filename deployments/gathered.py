@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
 
 Shown = tuple[int, str, str]
 """(status, text, reading), as `vllm_tier.PlainServer.openai` yields them"""
@@ -37,8 +36,7 @@ async def gathered(items: AsyncIterator[Shown], every_s: float = EVERY_S) -> Asy
         await reading
     finally:
         reading.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await reading
+        await asyncio.wait({reading})  # the engine has stopped
 
 
 def joined(items: Sequence[Shown]) -> list[Shown]:

@@ -63,8 +63,8 @@ class Ingress:
             Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),
             Route("/openapi.json", openapi.endpoint),
         ]
-        if self.accounts.ledger:
-            routes += costs.routes(self.accounts.ledger.engine, self.router.config, self.live, self.sees_costs)
+        if ledger := self.accounts.ledger:
+            routes += costs.routes(ledger.engine, self.router.config, self.live, self.may_see_costs, ledger.settled)
         handlers = {HTTPException: self.no_route, Exception: self.unexpected}
         made = Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan)
         made.router.redirect_slashes = False  # would send clients to whatever host their request names
@@ -164,12 +164,10 @@ class Ingress:
         shown = {"tiers": tiers, "certificates": self.router.flows.promises.told()}
         return shown | ({"ledger": ledger.state, "spooled": ledger.spooled} if ledger else {})
 
-    async def sees_costs(self, request: Request) -> Key:
-        """All that was answered here before. Raises BadKey, NotAllowed."""
+    async def may_see_costs(self, request: Request) -> Key:
+        """Raises BadKey, NotAllowed."""
         key = await self.accounts.keys.look_up(request.headers.get("authorization", ""))
         key.may("costs")
-        if self.accounts.ledger:
-            await self.accounts.ledger.settled()
         return key
 
     def known_models(self) -> list[str]:

@@ -145,15 +145,10 @@ class Keys:
         held = key.budgeted and most_usd > 0
         if not held or self.books is None:
             return Grant(trace_id, key.id, 0.0, taken)
-        reserving = self.threads.submit(self.reserve, trace_id, key, most_usd)
         try:
-            await asyncio.shield(asyncio.wrap_future(reserving))
-        except BaseException as error:
+            await self.reserved(trace_id, self.threads.submit(self.reserve, trace_id, key, most_usd))
+        except BaseException:
             self.rates.undo(taken)
-            if isinstance(error, asyncio.CancelledError):  # the client left; the money may be set aside all the same
-                reserving.add_done_callback(lambda _: self.settled(trace_id, 0.0))
-            if isinstance(error, SQLAlchemyError):
-                raise LedgerDown("budgets cannot be kept") from error
             raise
         self.keep_alive(trace_id)
         return Grant(trace_id, key.id, most_usd, taken)
@@ -162,17 +157,24 @@ class Keys:
         """The request goes on where it may cost more: that is set aside instead. Raises BudgetSpent, LedgerDown."""
         if most_usd <= grant.usd or grant.usd <= 0 or self.books is None:
             return grant
+        await self.reserved(grant.trace_id, self.threads.submit(self.reserve_anew, grant.trace_id, key, most_usd))
+        return replace(grant, usd=most_usd)
+
+    async def reserved(self, trace_id: str, reserving: "Future[None]") -> None:
+        """Raises BudgetSpent, LedgerDown; a client that leaves meanwhile leaves nothing set aside."""
         try:
-            await asyncio.shield(asyncio.wrap_future(self.threads.submit(self.reserve_anew, grant.trace_id, key, most_usd)))
+            await asyncio.shield(asyncio.wrap_future(reserving))
+        except asyncio.CancelledError:  # the money may be set aside all the same
+            reserving.add_done_callback(lambda _: self.settled(trace_id, 0.0))
+            raise
         except SQLAlchemyError as error:
             raise LedgerDown("budgets cannot be kept") from error
-        return replace(grant, usd=most_usd)
 
     def reserve_anew(self, trace_id: str, key: Key, usd: float) -> None:
         """In a thread."""
         assert self.books is not None
         budgets.settle(self.books, trace_id, 0.0)
-        budgets.reserve(self.books, trace_id, key, usd, self.clock())
+        self.reserve(trace_id, key, usd)
 
     def reserve(self, trace_id: str, key: Key, usd: float) -> None:
         """In a thread."""

@@ -37,12 +37,14 @@ Allowed = Callable[[Request], Any]
 """Raises BadKey or NotAllowed; may be a coroutine function"""
 Live = Callable[[], Any]
 """The ladder as it is now; may be a coroutine function"""
+Settled = Callable[[], Awaitable[None]]
+"""Returns when what was answered here before is in the tables"""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def routes(engine: Engine, config: Config, live: Live, allowed: Allowed) -> list[Route]:
+def routes(engine: Engine, config: Config, live: Live, allowed: Allowed, settled: Settled) -> list[Route]:
     """To be mounted at the root of the endpoint."""
-    page = Costs(engine, config, live, allowed)
+    page = Costs(engine, config, live, allowed, settled)
     return [
         Route("/costs", shell("index.html")),
         Route("/costs.json", page.guarded(page.figures)),
@@ -58,8 +60,8 @@ def routes(engine: Engine, config: Config, live: Live, allowed: Allowed) -> list
 class Costs:
     """What needs a key. The database is asked in threads."""
 
-    def __init__(self, engine: Engine, config: Config, live: Live, allowed: Allowed) -> None:
-        self.engine, self.config, self.live, self.allowed = engine, config, live, allowed
+    def __init__(self, engine: Engine, config: Config, live: Live, allowed: Allowed, settled: Settled) -> None:
+        self.engine, self.config, self.live, self.allowed, self.settled = engine, config, live, allowed, settled
 
     def guarded(self, endpoint: Endpoint) -> Endpoint:
         async def checked(request: Request) -> Response:
@@ -86,6 +88,7 @@ class Costs:
         when = asked_for(asked.get("since"), asked.get("until"))
         by = asked["by"].split(",") if asked.get("by") else BY
         arguments = (self.engine, self.config, *when.asked, asked.get("key") or None, asked.get("tier") or None, by)
+        await self.settled()
         return answer(await run_in_threadpool(report, *arguments))
 
     async def ladder(self, request: Request) -> Response:
@@ -96,10 +99,12 @@ class Costs:
         when = asked_for(asked.get("since"), asked.get("until"))
         limit, key, tier = number(asked.get("limit", "50"), "limit"), asked.get("key") or None, asked.get("tier") or None
         since, until = when.since if asked.get("since") else 0, when.until if asked.get("until") else None
+        await self.settled()
         rows = await run_in_threadpool(recent, self.engine, limit, key, tier, asked.get("before") or None, since, until)
         return answer({"decisions": rows, "next": rows[-1]["cursor"] if len(rows) == limit else None})
 
     async def one(self, request: Request) -> Response:
+        await self.settled()
         found = await run_in_threadpool(trace, self.engine, request.path_params["id"])
         if found is None:
             raise NotFound("no such trace in the ledger; single rows are kept for ledger.keep_days")

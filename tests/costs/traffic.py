@@ -147,8 +147,12 @@ def allowed(request: Request) -> str:
     return "admin"
 
 
+async def settled() -> None:
+    """These rows are in the tables."""
+
+
 def app(engine: Engine, settings: Config) -> Starlette:
-    return Starlette(routes=routes(engine, settings, live, allowed))
+    return Starlette(routes=routes(engine, settings, live, allowed, settled))
 
 
 @contextlib.contextmanager

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import waiting
 from live import OneFlow, ladder
 from scripted_tier import Said, ScriptedTier
 from sqlalchemy import select
@@ -86,12 +88,7 @@ def ask(client, **more):
     return answer
 
 
-def until(true) -> bool:
-    """Wait for what is done in the background."""
-    end = time.monotonic() + 10
-    while not true() and time.monotonic() < end:
-        time.sleep(0.01)
-    return true()
+until = partial(waiting.until, patience_s=10, every_s=0.01)
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,11 @@ import asyncio
 import json
 import os
 import threading
-import time
+from functools import partial
 
 import httpx
 import pytest
+import waiting
 import yaml
 from live import serving
 from scripted_tier import Said, ScriptedTier
@@ -77,11 +78,7 @@ def tier(served) -> str:
     return served.client.post("/chat/completions", json=EASY).json()["model"]
 
 
-def until(true) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+until = partial(waiting.until, patience_s=20, every_s=0.02)
 
 
 def test_another_target_is_used_once_the_file_says_so(served, file):

@@ -2,9 +2,11 @@
 
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import waiting
 import yaml
 from click.testing import CliRunner
 from endpoint import endpoint, ladder, words
@@ -30,11 +32,7 @@ def file(tmp_path):
     return tmp_path / "ledger.db"
 
 
-def until(true) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+until = partial(waiting.until, patience_s=20, every_s=0.02)
 
 
 def locked(file) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -293,6 +294,32 @@ async def test_a_client_that_leaves_while_it_waits_for_money_leaves_nothing_behi
                 await asyncio.sleep(0.02)
         assert not made.rates.requests[key.id].used(0.0)
     assert books(engine)["2026-11-24"] == (0.0, 0.0)
+
+
+async def test_a_client_that_leaves_while_more_is_set_aside_leaves_nothing_behind(engine, monkeypatch):
+    key, reserve = bob(engine, usd_per_day=1.0), budgets.reserve
+    began, over, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(*given):
+        began.set()
+        over.wait(10)  # its request is settled in another thread meanwhile
+        reserve(*given)
+        ended.set()
+
+    async with door(engine) as made:
+        grant = await made.admit(key, "t", SIZE, 0.1)
+        monkeypatch.setattr(budgets, "reserve", slowly)
+        moving = asyncio.create_task(made.exchange(grant, key, 0.5))
+        await asyncio.to_thread(began.wait, 10)
+        moving.cancel()
+        await asyncio.gather(moving, return_exceptions=True)
+        await made.settle(grant, 0.02, 20)
+        over.set()
+        assert await asyncio.to_thread(ended.wait, 10)
+        async with asyncio.timeout(10):
+            while held(engine):
+                await asyncio.sleep(0.02)
+    assert books(engine)["2026-11-24"][1] == 0.0
 
 
 async def test_what_costs_nothing_asks_the_database_nothing(engine, monkeypatch):
