@@ -1,6 +1,6 @@
 """The front door against stock Ray Serve LLM: what the router adds to a request. `python -m benchmarks.front`
 
-One Ray cluster runs both on replicas of the same three models, with the same front door and the same settings; load goes
+One Ray cluster runs both on replicas of the same three models, with the same engines, front door and settings; load goes
 to one and to the other in turn, several rounds, so that what the machine does meanwhile falls on both. Needs `wrk`. The ledger
 lies in STEPDOWN_STATE_DIR; what a sync costs there is told beside. One JSON line a scenario. Ratios and differences are
 what counts: absolute times are this machine's.
@@ -25,17 +25,21 @@ STOCK = "ray::ServeReplica:stock:"
 PROMPT = "What is 23 plus 45?"
 
 
-def stock(config: Any) -> Any:
-    """Ray's own OpenAI application over the same models with the same settings."""
+def stock(config: Any, as_it_comes: bool) -> Any:
+    """Ray's own OpenAI application over the same models with the same settings; its engines as Stepdown's, if not as it comes."""
     from ray.serve.llm import LLMConfig, build_openai_app
 
     from deployments.vllm_tier import settings_of
 
-    return build_openai_app({"llm_configs": [LLMConfig(**settings_of(tier)) for tier in config.tiers]})
+    every = [settings_of(tier) for tier in config.tiers]
+    if not as_it_comes:
+        for settings in every:
+            settings["runtime_env"]["env_vars"]["RAYLLM_VLLM_ENGINE_CLS"] = "benchmarks.stock_engine.Engine"
+    return build_openai_app({"llm_configs": [LLMConfig(**settings) for settings in every]})
 
 
 @contextmanager
-def both(name: str, port: int) -> Iterator[tuple[str, str]]:
+def both(name: str, port: int, as_it_comes: bool = False) -> Iterator[tuple[str, str]]:
     """Stepdown at / and stock Ray Serve LLM at /stock on one cluster; yields their addresses up to /v1."""
     os.environ.update(FAST | {"STEPDOWN_API_KEY": KEY})
     import ray
@@ -48,7 +52,7 @@ def both(name: str, port: int) -> Iterator[tuple[str, str]]:
     try:
         serve.start(http_options={"host": "0.0.0.0", "port": port})
         serve.run(build(Args(config=name)), name="stepdown", route_prefix="/")
-        serve.run(stock(load_config(name)), name="stock", route_prefix="/stock")
+        serve.run(stock(load_config(name), as_it_comes), name="stock", route_prefix="/stock")
         yield f"http://127.0.0.1:{port}/v1", f"http://127.0.0.1:{port}/stock/v1"
     finally:
         serve.shutdown()
@@ -153,12 +157,13 @@ def stock_ingress() -> str:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--seconds", default=8.0, show_default=True, help="of each measurement")
 @click.option("--config", "name", default="pocket", show_default=True)
-def main(rounds: int, seconds: float, name: str, port: int = 8090) -> None:
+@click.option("--as-it-comes", is_flag=True, help="Stock with Ray's own engines: a worker process each, slower on a CPU.")
+def main(rounds: int, seconds: float, name: str, as_it_comes: bool, port: int = 8090) -> None:
     from deployments.database import state_folder
 
     needs_wrk()
     tier = ""
-    with both(name, port) as (us, theirs):
+    with both(name, port, as_it_comes) as (us, theirs):
         for line in one_token(us, theirs, rounds, seconds):
             tier = say(line | {"disk_sync_ms": sync_ms(str(state_folder()))})["tier"]
         for line in streams(us, theirs, rounds, tier):

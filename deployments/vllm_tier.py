@@ -15,6 +15,7 @@ from deployments.gathered import Shown, gathered
 from deployments.gauge import Gauge, Metered
 from deployments.placement import DRAIN_LOOK_S, bundles, choice_of, replicas_of
 from deployments.replica_health import Streak
+from deployments.vllm_process import in_one_process
 from router import config
 from router.types import Path
 
@@ -27,6 +28,9 @@ class PlainServer(LLMServer):
     @cached_property
     def gauge(self) -> Gauge:
         return Gauge(serve.get_replica_context().replica_id.unique_id)
+
+    def _get_default_engine_class(self) -> type:
+        return in_one_process(super()._get_default_engine_class())
 
     @cached_property
     def streak(self) -> Streak:
