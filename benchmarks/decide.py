@@ -92,10 +92,11 @@ def measure(artifact: Artifact, texts: list[str]) -> dict[str, float]:
 def main(artefact: str | None, runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         artifact = load(artefact) if artefact else made_up(Path(folder) / "artefact")
+    compiled = artifact.model.compile()  # as the ingress does
     texts = prompts(1000, 500)
     seen = [measure(artifact, texts) for _ in range(runs)]
     middle = {name: round(statistics.median(run[name] for run in seen), 4) for name in seen[0]}
-    print(json.dumps({"scenario": "decisions", "tiers": len(artifact.tiers), "runs": runs, **middle}))
+    print(json.dumps({"scenario": "decisions", "tiers": len(artifact.tiers), "runs": runs, "compiled": compiled, **middle}))
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ class Artifact:
 
     def guess_one(self, prompt: str) -> tuple[Floats, Floats, float]:
         """p (n_tiers,), cost (n_tiers,) and unfamiliarity of one prompt; see Guess. Give p and cost to `choose`."""
-        logits, cost, strange = self.model.assess(View([prompt]))
-        return np.asarray(sigmoid(logits)[0]), cost[0], float(strange[0])
+        logits, cost, strange = self.model.assess_one(prompt)
+        return sigmoid(logits), cost, strange
 
     def guess(self, prompts: Sequence[str]) -> Guess:
         """The same of many prompts."""

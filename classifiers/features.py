@@ -81,9 +81,9 @@ def _set_of(signs: str) -> NDArray[np.bool_]:
     return table
 
 
-_OPENS_OPTION, _CLOSES_OPTION, _DIGITS = _set_of("\n( "), _set_of(".):"), _set_of("0123456789")
+OPENS_OPTION, CLOSES_OPTION, _DIGITS = _set_of("\n( "), _set_of(".):"), _set_of("0123456789")
 _SIGNS = _sign_matrix()
-_WORDS, _MEMBER = _word_table()
+WORDS, MEMBER = _word_table()
 
 
 def _sum_by(index: NDArray[np.int64], weights: Floats | None, n: int) -> Floats:
@@ -92,10 +92,10 @@ def _sum_by(index: NDArray[np.int64], weights: Floats | None, n: int) -> Floats:
 
 def _word_themes(tokens: Tokens, hashes: NDArray[np.uint64], n: int) -> Floats:
     """(n, n_word_groups) how often words of each theme occur."""
-    at = np.minimum(np.searchsorted(_WORDS, hashes), len(_WORDS) - 1)
-    hit = _WORDS[at] == hashes
-    per_word = np.bincount(tokens.doc[hit] * len(_WORDS) + at[hit], minlength=n * len(_WORDS))
-    return np.asarray(per_word.reshape(n, len(_WORDS)) @ _MEMBER)
+    at = np.minimum(np.searchsorted(WORDS, hashes), len(WORDS) - 1)
+    hit = WORDS[at] == hashes
+    per_word = np.bincount(tokens.doc[hit] * len(WORDS) + at[hit], minlength=n * len(WORDS))
+    return np.asarray(per_word.reshape(n, len(WORDS)) @ MEMBER)
 
 
 def _top_two(doc: NDArray[np.int64], value: Floats, n: int) -> tuple[Floats, Floats]:
@@ -131,7 +131,7 @@ def _letter_features(tokens: Tokens, n: int) -> list[Floats]:
     before = tokens.raw[np.maximum(tokens.starts - 1, 0)]
     after = tokens.raw[tokens.starts + tokens.lengths]
     lone = (tokens.kind == LETTER) & (tokens.lengths == 1)
-    option = lone & _OPENS_OPTION[before] & _CLOSES_OPTION[after]
+    option = lone & OPENS_OPTION[before] & CLOSES_OPTION[after]
     long_words = (tokens.kind == LETTER) & (tokens.lengths >= 9)
     return [_sum_by(tokens.doc[mask], None, n) for mask in (option, lone, long_words)]
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 _PRIME = np.uint64(0x100000001B3)
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+MIX = np.uint64(0x9E3779B97F4A7C15)
 BITS = 17
 N_BUCKETS = 1 << BITS
 _LONGEST = 64  # bytes of a token that count towards its hash
 with np.errstate(over="ignore"):
-    _POWERS = np.cumprod(np.full(_LONGEST, _PRIME, dtype=np.uint64))
+    POWERS = np.cumprod(np.full(_LONGEST, _PRIME, dtype=np.uint64))
 
 SPACE, LETTER, DIGIT, SIGN = 0, 1, 2, 3
 
@@ -38,8 +38,8 @@ CLASS_OF_BYTE = _byte_classes()
 _LOWER = np.arange(256, dtype=np.uint8)
 _LOWER[ord("A") : ord("Z") + 1] += 32
 # Digits are one letter to the n-grams: how long a number is tells more than which it is.
-_FOLD = _LOWER.copy()
-_FOLD[ord("0") : ord("9") + 1] = ord("0")
+FOLD = _LOWER.copy()
+FOLD[ord("0") : ord("9") + 1] = ord("0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,13 @@ def token_hashes(tokens: Tokens) -> NDArray[np.uint64]:
     begin[tokens.starts] = tokens.starts
     offset = np.arange(len(tokens.raw)) - np.maximum.accumulate(begin)
     total = np.zeros(len(tokens.raw) + 1, dtype=np.uint64)
-    np.cumsum(_FOLD[tokens.raw] * _POWERS[np.minimum(offset, _LONGEST - 1)], out=total[1:])
+    np.cumsum(FOLD[tokens.raw] * POWERS[np.minimum(offset, _LONGEST - 1)], out=total[1:])
     return np.asarray(total[tokens.starts + tokens.lengths] - total[tokens.starts])
 
 
 def _bucket(hashes: NDArray[np.uint64]) -> Ints:
     """Mix the hash and keep its top bits; a polynomial's low bits alone would collide."""
-    mixed = (hashes ^ (hashes >> np.uint64(29))) * _MIX
+    mixed = (hashes ^ (hashes >> np.uint64(29))) * MIX
     return (mixed >> np.uint64(64 - BITS)).astype(np.int64)
 
 

@@ -3,7 +3,8 @@
 import zlib
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any, Self
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from classifiers.costs import fit_costs, guess_costs
 from classifiers.familiar import fit_familiar, unfamiliar
 from classifiers.text import clip
 from classifiers.view import View
+
+if TYPE_CHECKING:
+    from classifiers.compiled import Compiled
 
 PRIOR_ROWS = 20.0  # calibration is pulled towards "as it is" as if by this many rows
 TRUSTED = 0.75  # up to this unfamiliarity a prompt is judged by its own chances alone
@@ -108,6 +112,9 @@ class Sufficiency(Classifier):
     unseen: Floats  # (n, n_tiers) the same in the order of training; not saved
     unseen_: NDArray[np.float32]  # (n, n_tiers) chances of each, by a classifier that had not seen it
 
+    compiled: "Compiled | None" = None
+    """of one text, once `compile` was called"""
+
     def __init__(self, name: str = "ensemble", n_folds: int = 5) -> None:
         self.name = name
         self.n_folds = n_folds
@@ -128,6 +135,7 @@ class Sufficiency(Classifier):
         """
         from classifiers.registry import CLASSIFIERS  # late: the registry lists this class as a part
 
+        self.compiled = None
         view = as_view(texts)
         y, weight, extra = training_inputs(len(view), y, sample_weight, helpers)
         make = CLASSIFIERS[self.name]
@@ -172,6 +180,24 @@ class Sufficiency(Classifier):
         share = np.clip((strange - TRUSTED) / (1 - TRUSTED), 0, 1)[:, None]
         z = (1 - share) * z + share * logit(np.clip(self.prior_, 0.01, 0.99))
         return z, guess_costs(self.cost_, view), strange
+
+    def assess_one(self, text: str) -> tuple[Floats, Floats, float]:
+        """The row of `assess` for one text."""
+        if self.compiled is not None:
+            return self.compiled.assess(text)
+        z, cost, strange = self.assess(View([text]))
+        return z[0], cost[0], float(strange[0])
+
+    def compile(self) -> bool:
+        """Compile `assess_one`: 15 s the first time on a machine, a second later. False: not this kind, or no numba."""
+        from classifiers.ensemble import Ensemble  # late, as the registry
+
+        if type(self.inner_) is not Ensemble or not find_spec("numba"):
+            return False
+        from classifiers.compiled import Compiled  # late: numba takes 80 MB, which only who serves needs
+
+        self.compiled = Compiled(self)
+        return True
 
     def explain(self, text: str) -> dict[str, Floats]:
         return {name: moved * self.slope_ for name, moved in self.inner_.explain(text).items()}

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from threading import Thread
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -136,7 +137,14 @@ class ServedIngress(Ingress):
 def routers(settings: Config) -> Callable[[Config], Router]:
     """Makes routers for other settings of the same ladder: what belongs to its models is read once."""
     count, names, prints = counters(settings), special(settings), fingerprints.of(settings)
-    return lambda config: Router(config, load_artefact(config), count, names, prints)
+
+    def make(config: Config) -> Router:
+        artefact = load_artefact(config)
+        if artefact:  # meanwhile it decides, ten times slower
+            Thread(target=artefact.model.compile, name="compile", daemon=True).start()
+        return Router(config, artefact, count, names, prints)
+
+    return make
 
 
 def accounts_of(config: Config, key_hash: str, insecure: bool) -> Accounts:

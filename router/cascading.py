@@ -10,7 +10,9 @@ Pure: no clock, no files, no network.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,11 @@ class State:
     mean: Floats
     scale: Floats
     moves: tuple[Move, ...]
+
+    @cached_property
+    def one(self) -> tuple[list[float], list[float], list[list[float]]]:
+        """mean, scale and the moves' weights as lists: for one request plain numbers are six times faster than arrays."""
+        return self.mean.tolist(), self.scale.tolist(), [move.weights.tolist() for move in self.moves]
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,30 @@ def _value(plan: Plan, tiers: Answered, move: Move, p: Floats, cost: Floats, sca
     return np.asarray(hope + scaled @ move.weights - plan.price * cost[:, list(move.tiers)].sum(1))
 
 
+def values_of_one(plan: Plan, tiers: Answered, p: list[float], cost: list[float]) -> list[float]:
+    """`values` of one request: the same numbers (tests/router/test_cascading.py)."""
+    state, price = plan.states[tiers], plan.price
+    mean, scale, weights = state.one
+    raw = [*p, *(COST_WEIGHT * log(max(c, 1e-9)) for c in cost)]
+    x = [min(max((v - m) / s, -4.0), 4.0) for v, m, s in zip(raw, mean, scale, strict=True)]
+    found = []
+    for move, (bias, *slopes) in zip(state.moves, weights, strict=True):
+        learned = bias + sum(a * b for a, b in zip(x, slopes, strict=True))
+        spent = price * sum(cost[k] for k in move.tiers)
+        found.append(_outlook_of_one(plan, (*tiers, *move.tiers), p, cost) + learned - spent)
+    return found
+
+
+def _outlook_of_one(plan: Plan, tiers: Answered, p: list[float], cost: list[float]) -> float:
+    """`outlook` of one request."""
+    ground, top = plan.ground, max(tiers)
+    best = max((p[k] for k in ground.candidates(tiers)), default=NEVER)
+    for k in ground.allowed:
+        if k > top:
+            best = max(best, max(p[j] for j in ground.candidates((*tiers, k))) - plan.price * cost[k])
+    return best
+
+
 def step(
     prior: Floats,
     cost: Floats,
@@ -251,6 +282,6 @@ def _best_move(plan: Plan, state: Answered, p: Floats, cost: Floats, here: float
     moves = plan.states[state].moves
     if not moves:
         return None
-    found = values(plan, state, p[None], cost[None])[0]
-    at = int(found.argmax())
+    found = values_of_one(plan, state, p.tolist(), cost.tolist())
+    at = max(range(len(found)), key=found.__getitem__)
     return moves[at].tiers if found[at] > here else None

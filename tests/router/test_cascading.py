@@ -10,7 +10,7 @@ from classifiers import Rule
 from classifiers.heads import CostHead
 from classifiers.posterior import Known, Posterior, key
 from classifiers.signals import Evidence
-from router.cascading import RIDGE, Accept, Ask, Ground, features, make_plan, outlook, step, values
+from router.cascading import RIDGE, Accept, Ask, Ground, features, make_plan, outlook, step, values, values_of_one
 
 ALL = (0, 1, 2)
 SURE, TORN = Evidence(20, answer="42", logprobs=(-0.001,) * 8), Evidence(20, answer="9", logprobs=(-3.0, -2.0) * 4)
@@ -43,6 +43,15 @@ def play(ladder, posterior, price, rows, allowed=ALL, **options):
         score.append(ladder.y[i, s.tier])
         calls.append(tuple(sorted(answered)))
     return np.mean(cost), np.mean(score), calls
+
+
+@pytest.mark.parametrize("ground", [Ground(ALL), Ground(ALL, best_of=False), Ground((0, 2)), Ground(ALL, comparable=False)])
+def test_one_request_is_worth_what_it_is_among_many(ladder, posterior, ground):
+    plan = make_plan(posterior, 0.3, ground)
+    for tiers in plan.states:
+        many = values(plan, tiers, ladder.prior[:40], ladder.guessed[:40])
+        pairs = zip(ladder.prior[:40].tolist(), ladder.guessed[:40].tolist(), strict=True)
+        assert np.allclose([values_of_one(plan, tiers, p, cost) for p, cost in pairs], many, rtol=0, atol=1e-12)
 
 
 def test_nothing_answered_is_routing(posterior):
