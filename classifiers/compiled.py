@@ -7,7 +7,10 @@ same steps (ngrams, features, rarity, latent, trees, familiar, costs) are loops 
 Arrays are handed in rather than taken from modules: what is compiled is kept on disk, and must not keep another module's tables.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -321,3 +324,24 @@ class Compiled:
         raw = np.frombuffer(bytearray(clip(text).encode("utf-8", "replace") + b" "), dtype=np.uint8)
         found: tuple[Floats, Floats, float] = assess(raw, *self.fitted)
         return found
+
+
+def is_kept() -> bool:
+    """Whether something compiled lies on disk; it may be of an older version."""
+    folder = getattr(getattr(assess, "_cache", None), "cache_path", "")
+    return bool(folder) and any(Path(folder).glob("compiled.assess*.nbi"))
+
+
+def compile_apart(folder: str) -> None:
+    """Compile for the artefact in `folder` in a process of its own, where nothing is kept yet.
+
+    The compiler would hold this one's lock for 15 s, and 100 MB for good.
+    """
+    if not is_kept():
+        subprocess.run([sys.executable, "-m", "classifiers.compiled", folder], check=False, timeout=300)
+
+
+if __name__ == "__main__":
+    from classifiers.artifact import load
+
+    load(sys.argv[1]).model.compile()

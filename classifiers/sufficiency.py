@@ -188,13 +188,18 @@ class Sufficiency(Classifier):
         z, cost, strange = self.assess(View([text]))
         return z[0], cost[0], float(strange[0])
 
-    def compile(self) -> bool:
-        """Compile `assess_one`: 15 s the first time on a machine, a second later. False: not this kind, or no numba."""
+    @property
+    def compilable(self) -> bool:
+        """Whether it is of the kind that `compile` knows, and numba is there."""
         from classifiers.ensemble import Ensemble  # late, as the registry
 
-        if type(self.inner_) is not Ensemble or not find_spec("numba"):
+        return type(self.inner_) is Ensemble and find_spec("numba") is not None
+
+    def compile(self) -> bool:
+        """Compile `assess_one`: 15 s the first time on a machine, a second later. False: not `compilable`."""
+        if not self.compilable:
             return False
-        from classifiers.compiled import Compiled  # late: numba takes 80 MB, which only who serves needs
+        from classifiers.compiled import Compiled  # late: numba takes 70 MB, which only who serves needs
 
         self.compiled = Compiled(self)
         return True

@@ -84,7 +84,8 @@ class Router:
         before: the tier its conversation is on. barred: tiers that may not be asked at all, each with the reason.
         """
         server_tools.allow(request.body, self.config.delegation.mode)
-        seen = self.flows.considered(server_tools.without(request.body))
+        plans = request.body["model"] not in self.names[:-1]  # a tier below the top that was asked for by name does not
+        seen = self.flows.considered(server_tools.without(request.body)) if plans else None
         # A request that falls apart costs the top tier less than the classifier expects, which knows plain calls only.
         share = seen.delegated_usd / seen.direct_usd if seen and seen.state is None and seen.direct_usd else None
         decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share, barred)

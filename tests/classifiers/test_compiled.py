@@ -1,6 +1,9 @@
 """What is compiled says of one text what numpy says, whatever the text."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -79,3 +82,16 @@ def test_compiling_changes_neither_what_is_said_nor_what_is_saved(pocket, tmp_pa
     assert (tmp_path / "plain/model.skops").read_bytes() == (tmp_path / "compiled/model.skops").read_bytes()
     artefact.model.fit([f"add {i}" for i in range(40)], np.array([[i % 2, 1.0, 1.0] for i in range(40)]))
     assert artefact.model.compiled is None  # it spoke for what was learned before
+
+
+def test_a_process_of_its_own_compiles_and_this_one_takes_what_it_left(tmp_path):
+    code = """if True:
+        from classifiers import compiled, load
+        folder = "deployments/pocket/router"
+        assert not compiled.is_kept()
+        compiled.compile_apart(folder)
+        assert compiled.is_kept() and load(folder).model.compile()
+        assert sum(compiled.assess.stats.cache_hits.values()) == 1 and not compiled.assess.stats.cache_misses
+    """
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
