@@ -30,7 +30,10 @@ def decide(config: str, characters: int, n: int) -> None:
     from router.wire import parse
 
     loaded = load_config(config)
-    router = Router(loaded, load_artefact(loaded), counters(loaded))
+    artefact = load_artefact(loaded)
+    if artefact:
+        artefact.model.compile()  # as the ingress does
+    router = Router(loaded, artefact, counters(loaded))
     took, worked = [], []
     for i in range(n + 50):
         text = f"{i} " + (TEXT * (characters // len(TEXT) + 1))
