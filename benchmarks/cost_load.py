@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -63,12 +64,18 @@ async def ask(client: httpx.AsyncClient, url: str, key: str, body: dict[str, Any
         return
     usage = usage_of(text, body["stream"]) if answer.status_code == 200 else None
     if usage is None:
-        seen.failed[str(answer.status_code)] += 1
+        seen.failed[f"{answer.status_code} {said(text)}"] += 1
         return
     trace = answer.headers["x-stepdown-trace-id"]
     seen.completed[trace] = usage["total_tokens"]
     if "stepdown" in usage:
         seen.usd[trace] = usage["stepdown"]["cost_usd"]
+
+
+def said(text: str) -> str:
+    """The code of our error, or how somebody else's begins: Ray's and HAProxy's are not JSON."""
+    found = re.search(r'"code": ?"(\w+)"', text)
+    return found[1] if found else text[:60]
 
 
 def usage_of(text: str, stream: bool) -> dict[str, Any] | None:
