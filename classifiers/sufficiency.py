@@ -195,12 +195,17 @@ class Sufficiency(Classifier):
 
         return type(self.inner_) is Ensemble and find_spec("numba") is not None
 
-    def compile(self) -> bool:
-        """Compile `assess_one`: 15 s the first time on a machine, a second later. False: not `compilable`."""
+    def compile(self, folder: str = "") -> bool:
+        """Compile `assess_one`: 15 s the first time on a machine, a second later. False: not `compilable`.
+
+        folder: where this classifier is stored, for a process of its own to do that first time; empty: this process does.
+        """
         if not self.compilable:
             return False
-        from classifiers.compiled import Compiled  # late: numba takes 70 MB, which only who serves needs
+        from classifiers.compiled import Compiled, compile_apart  # late: numba takes 70 MB, which only who serves needs
 
+        if folder:
+            compile_apart(folder)
         self.compiled = Compiled(self)
         return True
 

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 from starlette.applications import Starlette
 
-from classifiers import Artifact
 from deployments import fingerprints
 from deployments.accounts import Accounts
 from deployments.daemon import Daemon
@@ -142,18 +141,10 @@ def routers(settings: Config) -> Callable[[Config], Router]:
     def make(config: Config) -> Router:
         artefact = load_artefact(config)
         if artefact:  # meanwhile it decides, ten times slower
-            Thread(target=compile_decisions, args=(artefact, config.routing.artefact), name="compile", daemon=True).start()
+            Thread(target=artefact.model.compile, args=(config.routing.artefact,), name="compile", daemon=True).start()
         return Router(config, artefact, count, names, prints)
 
     return make
-
-
-def compile_decisions(artefact: Artifact, folder: str) -> None:
-    if artefact.model.compilable:
-        from classifiers.compiled import compile_apart
-
-        compile_apart(folder)
-        artefact.model.compile()
 
 
 def accounts_of(config: Config, key_hash: str, insecure: bool) -> Accounts:
