@@ -23,7 +23,7 @@ from deployments.ingress import Ingress
 from deployments.keys import Keys
 from deployments.ledger import Ledger
 from deployments.metrics import Metrics
-from deployments.placement import DRAIN_LOOK_S, affine
+from deployments.placement import DRAIN_LOOK_S, LOGS, affine
 from deployments.reload import Reloader
 from deployments.remote_tier import RemoteTier
 from deployments.replica_count import running_replicas
@@ -179,6 +179,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
         "max_ongoing_requests": 1000,
         "graceful_shutdown_timeout_s": config.server.drain_s,
         "graceful_shutdown_wait_loop_s": DRAIN_LOOK_S,
+        "logging_config": LOGS,
         "ray_actor_options": {"num_cpus": 0},
     }
     deployment = serve.deployment(serve.ingress()(ServedIngress), **options)

@@ -76,10 +76,10 @@ class Metered:
             if self.items != 2:  # the role comes alone, then the token that came with it
                 self.gauge.meter.progress(self.name, self.gauge.clock())
 
-    def last(self, document: str = "") -> str:
-        """The call is over: its reading as JSON. document: the whole answer, where it was not streamed."""
+    def last(self, usage: Mapping[str, Any] | None = None) -> str:
+        """The call is over: its reading as JSON. usage: of a whole answer; a stream's is known from its items."""
         gauge = self.gauge
-        self.usage = usage_of(document) if document else self.usage
+        self.usage = self.usage if usage is None else usage
         prompt, output = self.usage.get("prompt_tokens"), self.usage.get("completion_tokens")
         cached = cached_of(self.usage)
         self.busy_s = gauge.meter.end(self.name, gauge.clock(), prompt, cached, output)

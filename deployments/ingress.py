@@ -53,11 +53,11 @@ class Ingress:
     def app(self) -> Starlette:
         chat, text = partial(self.answer, path="chat/completions"), partial(self.answer, path="completions")
         routes = [
+            Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),  # what is asked most is looked at first
+            Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/healthz", self.healthz),
             Route("/v1/models", self.guarded(self.models)),
             Route("/v1/models/{name}", self.guarded(self.model)),
-            Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),
-            Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/v1/status", self.guarded(self.status)),
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
             Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),

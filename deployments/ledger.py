@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from deployments.bookkeeper import Bookkeeper
 from deployments.database import address, connect, migrate, state_folder, writing
 from deployments.retention import Retention
-from deployments.rows import Busy, Rows, finite, from_call, from_trace, from_window, together
+from deployments.rows import Busy, Rows, finite, from_call, from_trace, from_window
 from deployments.store import State, Store
 from deployments.texts import Texts
 from router import config
@@ -150,7 +150,7 @@ class Ledger:
     def keep(self, batch: Sequence[Waiting]) -> LedgerDown | None:
         try:
             parts = [waiting.rows for waiting in batch]
-            self.store.keep(parts, together(parts), any(waiting.now for waiting in batch))
+            self.store.keep(parts, any(waiting.now for waiting in batch))
         except LedgerDown as error:
             return error
         except Exception as error:

@@ -5,6 +5,8 @@ from typing import Any
 from router.config import VllmTier
 
 DRAIN_LOOK_S = 0.5  # how often a replica that is to stop looks whether its last answer has ended
+# Serve writes a line for each request in each of its processes, 1 % of the time of a short one; the ledger has them all.
+LOGS = {"log_level": "WARNING", "enable_access_log": False}
 
 
 def bundles(tier: VllmTier) -> list[dict[str, float]]:

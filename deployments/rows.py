@@ -42,7 +42,10 @@ class Rows:
         ]
 
     def line(self) -> bytes:
-        return json.dumps({f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name))}).encode() + b"\n"
+        return json.dumps({name: rows for name in PARTS if (rows := getattr(self, name))}).encode() + b"\n"
+
+
+PARTS = tuple(part.name for part in dataclasses.fields(Rows))
 
 
 def from_line(line: bytes) -> Rows:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from grpc import RpcError
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
@@ -18,6 +19,7 @@ from router.trace import Reading
 from router.types import Path
 
 Late = Callable[[Mapping[str, float]], None]
+LOST = (RayError, RayServeException, RpcError)  # of gRPC's errors Ray makes UNAVAILABLE one of its own, no other
 KNOWN = 256  # replicas remembered; those that went make room
 MISSED, ASK = 20, 20  # readings asked for again in one request, and how often each
 LOOK_EVERY_S = 2.0  # how often a request that waits for its first token asks whether a replica is there at all
@@ -134,7 +136,7 @@ class ServeTier:
                 look_s = LOOK_EVERY_S
         except BackPressureError:
             raise NoReplica(self.name, "its queue is full", 2.0) from None
-        except (RayError, RayServeException, StopAsyncIteration) as error:
+        except (*LOST, StopAsyncIteration) as error:
             raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
         finally:
             waiting.cancel()
@@ -150,7 +152,7 @@ class ServeTier:
 
     async def wake(self) -> None:
         """Serve starts a replica while a call waits for one."""
-        with suppress(RayError, RayServeException, TimeoutError):
+        with suppress(*LOST, TimeoutError):
             await asyncio.wait_for(self.awake.remote(), STARTS_S)
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
@@ -167,7 +169,7 @@ class ServeTier:
             async for _, text, told in items:
                 self.read(told, reading)
                 yield text.encode()
-        except (RayError, RayServeException) as error:
+        except LOST as error:
             self.health.failed(call_id)
             raise TierFailed(self.name, f"its replica failed in mid-answer ({type(error).__name__})") from None
         finally:

@@ -5,8 +5,9 @@ PostgreSQL gets one array for each column, SQLite one row after the other, or a 
 is to be told. Either database keeps such statements prepared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -56,7 +57,13 @@ def insert_chunk(connection: Connection, table: Table, rows: Sequence[Row]) -> S
 
 
 def values_of(table: Table, row: Row) -> tuple[object, ...]:
-    return tuple(row[column.name] for column in table.columns)
+    return getter(table)(row)
+
+
+@cache
+def getter(table: Table) -> Callable[[Row], tuple[object, ...]]:
+    """A table's columns are dear to walk through for each row."""
+    return itemgetter(*(column.name for column in table.columns))
 
 
 @cache

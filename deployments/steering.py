@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from classifiers import Rule
 from deployments.exchange import Counts, News
 from deployments.watched import Watched
@@ -65,8 +63,8 @@ class Balancer:
 
     def asked(self, decided: Decision, rule: Rule | None) -> Asked:
         names = [tier.name for tier in self.tiers]
-        p = np.array([decided.p.get(name, 0.0) for name in names])
-        cost = np.array([decided.cost.get(name, 0.0) for name in names])
+        p = [decided.p.get(name, 0.0) for name in names]
+        cost = [decided.cost.get(name, 0.0) for name in names]
         chosen = names.index(decided.tier)
         allowed = [k for k, name in enumerate(names) if name in decided.p and name not in decided.excluded]
         return Asked(p, cost, rule, allowed if rule and chosen in allowed else [chosen], chosen)

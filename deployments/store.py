@@ -14,7 +14,7 @@ from sqlalchemy.exc import CompileError, DataError, DBAPIError, IntegrityError, 
 
 from deployments.database import connect, migrate, state_folder, writing
 from deployments.late import Late
-from deployments.rows import Rows
+from deployments.rows import Rows, together
 from deployments.spool import Spool, reject
 from deployments.writes import write
 from router import config
@@ -72,8 +72,8 @@ class Store:
     def state(self) -> State:
         return "ok" if self.down_since is None else "down" if self.refusal else "spooling"
 
-    def keep(self, parts: Sequence[Rows], whole: Rows, now: bool = True) -> None:
-        """Returns when `parts` (together: `whole`) are durable. Raises LedgerDown.
+    def keep(self, parts: Sequence[Rows], now: bool = True) -> None:
+        """Returns when they are durable. Raises LedgerDown.
 
         now: they are to be in the tables, if the database answers.
         """
@@ -81,7 +81,7 @@ class Store:
             if not now and self.journalled(parts):
                 return None
             try:
-                return self.save(whole)
+                return self.save(together(parts))
             except Exception as error:  # noqa: BLE001 what is not a row's fault is the database's, and rows go to the spool
                 self.fell(error)
         if self.settings.down == "refuse":

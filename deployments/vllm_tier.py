@@ -13,7 +13,7 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 
 from deployments.gathered import Shown, gathered
 from deployments.gauge import Gauge, Metered
-from deployments.placement import DRAIN_LOOK_S, bundles, choice_of, replicas_of
+from deployments.placement import DRAIN_LOOK_S, LOGS, bundles, choice_of, replicas_of
 from deployments.replica_health import Streak
 from deployments.vllm_process import in_one_process
 from router import config
@@ -91,8 +91,7 @@ def told(metered: Metered, item: Any) -> Shown:
         return 200, item, metered.last() if item.startswith("data: [DONE]") else ""
     if hasattr(item, "error"):
         return int(item.error.code or 500), json.dumps({"error": item.error.model_dump()}), metered.last()
-    document = item.model_dump_json()
-    return 200, document, metered.last(document)
+    return 200, item.model_dump_json(), metered.last(item.usage.model_dump() if item.usage else {})
 
 
 def fault(error: ValueError) -> dict[str, Any]:
@@ -114,6 +113,7 @@ def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
             "max_ongoing_requests": tier.max_ongoing,
             "graceful_shutdown_timeout_s": drain_s,
             "graceful_shutdown_wait_loop_s": DRAIN_LOOK_S,
+            "logging_config": LOGS,
             "ray_actor_options": {"num_cpus": 0},
         },
         "engine_kwargs": {"max_model_len": tier.context, "enable_prompt_tokens_details": True, **tier.engine_kwargs},

@@ -73,6 +73,7 @@ class State:
         return self.mean.tolist(), self.scale.tolist(), [move.weights.tolist() for move in self.moves]
 
 
+
 @dataclass(frozen=True)
 class Ground:
     """Where a plan holds. Requests of one kind share it."""
@@ -111,6 +112,16 @@ class Plan:
     price: float
     ground: Ground
     states: Mapping[Answered, State]
+
+    @cached_property
+    def looks(self) -> Mapping[Answered, list[tuple[Answered, list[tuple[Answered, int]]]]]:
+        """By state, for each of its moves what `outlook` looks at: whom to accept then, and whom with one more tier."""
+        joined = {tiers: [(*tiers, *move.tiers) for move in state.moves] for tiers, state in self.states.items()}
+        return {tiers: [self.look(after) for after in every] for tiers, every in joined.items()}
+
+    def look(self, tiers: Answered) -> tuple[Answered, list[tuple[Answered, int]]]:
+        larger = [k for k in self.ground.allowed if k > max(tiers)]
+        return self.ground.candidates(tiers), [(self.ground.candidates((*tiers, k)), k) for k in larger]
 
 
 def features(p: Floats, cost: Floats) -> Floats:
@@ -206,23 +217,15 @@ def values_of_one(plan: Plan, tiers: Answered, p: list[float], cost: list[float]
     state, price = plan.states[tiers], plan.price
     mean, scale, weights = state.one
     raw = [*p, *(COST_WEIGHT * log(max(c, 1e-9)) for c in cost)]
-    x = [min(max((v - m) / s, -4.0), 4.0) for v, m, s in zip(raw, mean, scale, strict=True)]
+    x = [1.0, *(min(max((v - m) / s, -4.0), 4.0) for v, m, s in zip(raw, mean, scale, strict=True))]
     found = []
-    for move, (bias, *slopes) in zip(state.moves, weights, strict=True):
-        learned = bias + sum(a * b for a, b in zip(x, slopes, strict=True))
-        spent = price * sum(cost[k] for k in move.tiers)
-        found.append(_outlook_of_one(plan, (*tiers, *move.tiers), p, cost) + learned - spent)
+    for move, slopes, (now, later) in zip(state.moves, weights, plan.looks[tiers], strict=True):
+        best = max([p[k] for k in now], default=NEVER)
+        for then, k in later:
+            best = max(best, max([p[j] for j in then]) - price * cost[k])
+        learned = sum([a * b for a, b in zip(x, slopes, strict=True)])
+        found.append(best + learned - price * sum([cost[k] for k in move.tiers]))
     return found
-
-
-def _outlook_of_one(plan: Plan, tiers: Answered, p: list[float], cost: list[float]) -> float:
-    """`outlook` of one request."""
-    ground, top = plan.ground, max(tiers)
-    best = max((p[k] for k in ground.candidates(tiers)), default=NEVER)
-    for k in ground.allowed:
-        if k > top:
-            best = max(best, max(p[j] for j in ground.candidates((*tiers, k))) - plan.price * cost[k])
-    return best
 
 
 def step(
@@ -250,7 +253,8 @@ def step(
     state = _state(answered, posterior, comparable)
     seen = {k: answered[k] for k in state}
     p = posterior.chances(prior, seen, prefix) if state else prior
-    p = np.where([k in answered and not answered[k].usable for k in range(len(p))], 0.0, p)
+    if answered:
+        p = np.where([k in answered and not answered[k].usable for k in range(len(p))], 0.0, p)
     cost = posterior.costs(cost, seen) if state and prefix is None else cost
     best = max(_acceptable(answered, ground), key=lambda k: float(p[k]), default=None)
     here = NEVER if best is None else float(p[best])

@@ -119,18 +119,24 @@ class Router:
             top = next(t.name for t in reversed(self.tiers) if t.name not in excluded)
             return Decision(top, "fixed", target, {}, excluded)
         p, cost, unfamiliar = self.artefact.guess_one(facts.text)
-        cost, divided = np.append(cost[:-1], cost[-1] * (1.0 if share is None else share)), share is not None
+        divided = share is not None
+        if share is not None:
+            cost = np.append(cost[:-1], cost[-1] * share)
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
         promises, size = self.flows.promises, len(facts.text)
         state = promises.covering(target, facts.temperature, facts.stream, unfamiliar, size, divided)
         ladder = self.flows.ladder(p, cost, target, excluded, state, facts.stream) if facts.one_answer else None
-        if ladder:
-            first = ladder.first()
-            decided = replace(decided, tier=first[0], first=first, ladder=ladder, certificate=state)
-        if before:
-            decided = sessions.stay(decided, before, self.names, p, cost, rule, messages)
-        costs = {name: float(usd) for name, usd in zip(self.names, cost, strict=True) if name in decided.p}
-        return replace(decided, unfamiliar=round(unfamiliar, 4), cost=costs)
+        first = ladder.first() if ladder else ()
+        decided = replace(  # once: it is the dearest step of a decision that no array is in
+            decided,
+            tier=first[0] if first else decided.tier,
+            first=first,
+            ladder=ladder,
+            certificate=state if ladder else "",
+            unfamiliar=round(unfamiliar, 4),
+            cost={name: usd for name, usd in zip(self.names, cost.tolist(), strict=True) if name in decided.p},
+        )
+        return sessions.stay(decided, before, self.names, p, cost, rule, messages) if before else decided
 
 
 def as_chance(text: str) -> float | None:

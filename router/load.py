@@ -80,12 +80,15 @@ class Balance:
     """older news counts for nothing"""
 
 
+USUAL = Balance()
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request as decided without load. p, cost: (n_tiers,), cheapest first; cost in the top tier's mean."""
 
-    p: Floats
-    cost: Floats
+    p: Floats | Sequence[float]
+    cost: Floats | Sequence[float]
     rule: Rule | None
     """None: the client asked for the tier"""
     allowed: Sequence[int]
@@ -148,7 +151,7 @@ class Steering:
 
 def adjust(asked: Asked, loads: Sequence[Load], state: Steering, now_s: float, settings: Balance | None = None) -> Placed | Full:
     """Where the request goes. `state` is changed; `loads` and `now_s` are of one clock."""
-    settings = settings or Balance()
+    settings = settings or USUAL
     fresh = {k: loads[k] for k in asked.allowed if now_s - loads[k].at_s <= settings.stale_s}
     fade(state)
     state.base += float(asked.cost[asked.chosen])
@@ -181,7 +184,7 @@ def keeps_promise(asked: Asked, k: int, state: Steering) -> bool:
         return False
     if rule.kind in ("utility", "cascade"):
         return bool(p[k] + state.gained >= own)
-    bar = rule.value * (float(p[list(asked.allowed)].max()) if rule.kind == "relative" else 1.0)
+    bar = rule.value * (max(float(p[j]) for j in asked.allowed) if rule.kind == "relative" else 1.0)
     return bool(p[k] >= min(bar, own))
 
 

@@ -56,7 +56,7 @@ def test_a_document_tells_its_usage():
     of = gauge()
     metered = of.start("t/1", "x" * 80)
     of.clock.now += 2
-    told = json.loads(metered.last(json.dumps({"usage": USAGE})))
+    told = json.loads(metered.last(USAGE))
     assert (told["busy_s"], told["cached_tokens"]) == (2, 16)
     assert of.tokens / of.size == pytest.approx((0.98 * 250 + 20) / (0.98 * 1000 + 80))
 
@@ -67,7 +67,7 @@ def test_calls_that_ran_together_and_one_that_was_cut_off_add_up():
     of.clock.now += 3
     first.cut_off()
     of.clock.now += 1
-    told = json.loads(second.last(json.dumps({"usage": USAGE})))
+    told = json.loads(second.last(USAGE))
     third.cut_off()
     last = json.loads(of.start("t/4", "{}").last())
     assert list(told["late"]) == ["t/1"] and list(last["late"]) == ["t/3"]

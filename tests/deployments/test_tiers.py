@@ -6,6 +6,8 @@ import time
 import uuid
 
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 from live import stage
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -101,7 +103,7 @@ class Handle:
                     yield 200, item.decode(), metered.last() if item == DONE else ""
             else:
                 answer = (await self.tier.complete(path, body)).decode()
-                yield 200, answer, metered.last(answer)
+                yield 200, answer, metered.last(json.loads(answer)["usage"])
         except TierFailed as error:
             yield error.status, json.dumps(error.body()), metered.last()
         except GeneratorExit:
@@ -383,3 +385,33 @@ def test_a_controller_that_does_not_answer_is_asked_again():
     with pytest.raises(OSError, match="away"):
         asyncio.run(look())
     assert asyncio.run(look()) == 0
+
+
+class Cut:
+    """A connection that ends otherwise than by gRPC's UNAVAILABLE, the one status that Ray makes an error of its own."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def options(self, **_):
+        return self
+
+    def remote(self, *_):
+        return Items(self.said())
+
+    async def said(self):
+        for _ in range(self.items):
+            yield 200, 'data: {"choices": []}\n\n', ""
+        raise AioRpcError(StatusCode.UNKNOWN, Metadata(), Metadata(), "Stream removed")
+
+
+async def one() -> int:
+    return 1
+
+
+def test_a_connection_that_breaks_in_a_way_of_its_own_is_a_lost_replica():
+    with pytest.raises(NoReplica) as error:
+        asyncio.run(ServeTier("it", Cut(0), one, Manner(5.0)).complete("chat/completions", BODY))
+    assert error.value.lost
+    with pytest.raises(TierFailed):
+        asyncio.run(collected(ServeTier("it", Cut(1), one, Manner(5.0))))
