@@ -68,12 +68,29 @@ class Spool:
             log.error("rows that were refused may still be in the spool: %s", error)
         os.close(file)
 
+    def turn_over(self) -> None:
+        """So that what was written can be drained. The next file is there before: making one takes a row ten times as long."""
+        if not self.file or self.file[0] not in self.held:
+            return
+        try:
+            following = new_file(self.folder)
+        except OSError:  # the next row finds out, and says so
+            following = None
+        with self.lock:
+            self.put_away(following)
+
     def close_file(self) -> None:
         """So that it can be drained; the next row opens another."""
         with self.lock:
-            if self.file:
-                os.close(self.file[1])
-                self.file = None
+            self.put_away(None)
+
+    def put_away(self, following: tuple[Path, int] | None) -> None:
+        """Under the lock. A file into which nothing was written goes."""
+        before, self.file = self.file, following
+        if before:
+            if before[0] not in self.held:
+                before[0].unlink(missing_ok=True)
+            os.close(before[1])
 
     def waiting(self) -> list[Path]:
         """Files that may be drained, those of other processes too, as far as nobody holds them; oldest first."""

@@ -5,9 +5,8 @@ PostgreSQL gets one array for each column, SQLite one row after the other, or a 
 is to be told. Either database keeps such statements prepared.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -57,13 +56,13 @@ def insert_chunk(connection: Connection, table: Table, rows: Sequence[Row]) -> S
 
 
 def values_of(table: Table, row: Row) -> tuple[object, ...]:
-    return getter(table)(row)
+    return tuple(map(row.__getitem__, columns(table)))
 
 
 @cache
-def getter(table: Table) -> Callable[[Row], tuple[object, ...]]:
-    """A table's columns are dear to walk through for each row."""
-    return itemgetter(*(column.name for column in table.columns))
+def columns(table: Table) -> tuple[str, ...]:
+    """Their names: to walk through a table's columns for each row is dear."""
+    return tuple(column.name for column in table.columns)
 
 
 @cache

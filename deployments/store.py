@@ -166,13 +166,14 @@ class Store:
     def recover(self) -> bool:
         """Try the database if it was down, and drain what waits. False: it still is."""
         try:
-            if not self.drain():
-                self.spool.close_file()
-                if not self.drain() and self.down_since is not None:
-                    self.transact(touch, Rows())
+            found, was_down = self.drain(), self.down_since is not None
+            self.spool.turn_over()
+            if not self.drain() and not found and was_down:
+                self.transact(touch, Rows())
             self.rose()
-            self.spool.close_file()
-            self.drain()
+            if was_down:  # what came meanwhile lies in the spool, and nobody was told to fetch it
+                self.spool.close_file()
+                self.drain()
             return True
         except Exception as error:  # noqa: BLE001 whatever it is, the rows are safe where they lie
             if self.down_since is None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,41 @@ def test_a_file_that_is_just_made_is_no_sign_that_the_database_is_back(tmp_path:
     assert store.recover() and store.state == "ok"
     holder.close()
     store.engine.dispose()
+
+
+def test_the_next_file_is_there_before_the_last_one_is_drained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = spooled(tmp_path, "a")
+    spool.turn_over()
+    monkeypatch.setattr("deployments.spool.new_file", lambda folder: pytest.fail("a row waited for a file to be made"))
+    spool.append([from_trace(trace("b"))])
+    assert drained(spool) == ["a"]
+    spool.close_file()
+    assert drained(spool) == ["b"] and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_nothing_was_written_into_is_kept_until_it_is_closed(tmp_path: Path) -> None:
+    spool = spooled(tmp_path, "a")
+    spool.turn_over()
+    (fresh,) = {spool.file and spool.file[0]}
+    spool.turn_over()
+    assert spool.file and spool.file[0] == fresh and drained(spool) == ["a"]
+    spool.close_file()
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_that_come_while_files_are_turned_over_are_drained_once_each(tmp_path: Path) -> None:
+    spool, found = Spool(tmp_path, 10_000_000), list[str]()
+    names = [f"t{n}" for n in range(200)]
+
+    def write() -> None:
+        for name in names:
+            spool.append([from_trace(trace(name))])
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    while writing.is_alive():
+        spool.turn_over()
+        found += drained(spool)
+    spool.turn_over()
+    found += drained(spool)
+    assert sorted(found) == sorted(names)
