@@ -101,8 +101,8 @@ class Meter:
         if call in self.live:
             raise ValueError(f"call {call} is in flight already")
         t = self.until(t)
-        for other in self.live.values():
-            other.alone = False
+        if len(self.live) == 1:  # of several none is alone any more
+            next(iter(self.live.values())).alone = False
         self.live[call] = Live(t, prompt_tokens, not self.live, prompt_tokens)
 
     def progress(self, call: str, t: float, tokens: int = 1) -> None:
@@ -146,36 +146,39 @@ class Meter:
         self.since = t
         if self.live:
             self.busy_s += seconds
-            self.divide(seconds, self.work(seconds, ending, whole))
+            work = self.work(seconds)
+            if whole is not None:
+                work[list(self.live).index(ending)] = max(0.0, whole - self.live[ending].charged)
+            self.divide(seconds, work)
         return t
 
-    def divide(self, seconds: float, work: dict[str, float]) -> None:
+    def divide(self, seconds: float, work: list[float]) -> None:
         """Equally where no work was seen."""
-        total = sum(work.values())
-        for call, live in self.live.items():
-            part = work[call] / total if total > 0 else 1 / len(work)
-            live.busy_s += seconds * part
-            live.charged += work[call]
+        total = sum(work)
+        equal = 1 / len(work)
+        for live, done in zip(self.live.values(), work, strict=True):
+            live.busy_s += seconds * (done / total if total > 0 else equal)
+            live.charged += done
             live.fresh = 0
 
-    def work(self, seconds: float, ending: str, whole: float | None) -> dict[str, float]:
-        """Of each call in the last `seconds`, in output tokens."""
-        seen = [live.fresh for live in self.live.values() if live.fresh]
-        steps = sum(seen) / len(seen) if seen else seconds * self.pace
-        work = {call: self.done(live, seconds, steps) for call, live in self.live.items()}
-        if whole is not None:
-            work[ending] = max(0.0, whole - self.live[ending].charged)
-        return work
+    def work(self, seconds: float) -> list[float]:
+        """Of each call in the last `seconds`, in output tokens.
 
-    def done(self, live: Live, seconds: float, steps: float) -> float:
-        """The prompt first, as fast as it can be computed; the rest of the time goes to output at the batch's pace."""
-        if live.first is not None:
-            computed, live.prompt = live.prompt, 0.0
-            return computed / self.rates.ratio + live.fresh
-        at_most = seconds * self.pace * self.rates.ratio
-        computed = min(live.prompt, at_most)
-        live.prompt -= computed
-        return computed / self.rates.ratio + steps * (1 - computed / at_most)
+        The prompt first, as fast as it can be computed; the rest of the time goes to output at the batch's pace.
+        """
+        seen = [live.fresh for live in self.live.values() if live.fresh]
+        pace, ratio = self.pace, self.rates.ratio
+        steps = sum(seen) / len(seen) if seen else seconds * pace
+        at_most = seconds * pace * ratio
+        found = []
+        for live in self.live.values():
+            done = float(live.fresh) if live.first is not None else steps
+            if live.prompt:
+                computed = live.prompt if live.first is not None else min(live.prompt, at_most)
+                live.prompt -= computed
+                done = computed / ratio + (done if live.first is not None else steps * (1 - computed / at_most))
+            found.append(done)
+        return found
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
