@@ -20,7 +20,7 @@ from deployments.database import state_folder
 from deployments.pocket.tasks import fresh
 
 pytestmark = pytest.mark.ladder
-WAYS = ["whole", "streamed", "stream()"]
+WAYS = ["whole", "streamed", "stream()", "sync", "sync, streamed"]
 CLIENTS = 16
 LATER_S = 1.0
 LOOK_S = 1.0
@@ -45,11 +45,23 @@ class Leaving:
     async def leave(self, way, model, prompts, more):
         """Ask once; leave after 0 to 0.8 s, whatever has come by then."""
         body = {"model": model, "messages": [{"role": "user", "content": self.random.choice(prompts)}], "temperature": 0, **more}
+        if way.startswith("sync"):
+            await asyncio.to_thread(self.leave_sync, body, way == "sync, streamed")
+            return
         client = openai.AsyncOpenAI(base_url=self.url, api_key=self.key, max_retries=0, timeout=60)
         with suppress(TimeoutError, openai.APIConnectionError):
             async with asyncio.timeout(self.random.uniform(0.0, 0.8)):
                 await WAYS_OF[way](client, body)
         await client.close()  # its connections with it: this is what leaving is
+
+    def leave_sync(self, body, stream):
+        """A client that waits no longer for its answer, or stops reading a stream after some chunks."""
+        wait = httpx.Timeout(30, read=self.random.uniform(0.01, 0.8))
+        own = openai.OpenAI(base_url=self.url, api_key=self.key, max_retries=0, timeout=wait)
+        with own, suppress(openai.APITimeoutError, httpx.ReadTimeout):
+            answer = own.chat.completions.create(**body, stream=stream)
+            for _ in range(self.random.randrange(30)) if stream else ():
+                next(answer, None)
 
     async def all(self, way, asked):
         await asyncio.gather(*(self.leave(way, *asked) for _ in range(CLIENTS)))
