@@ -157,7 +157,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BadArtifact(f"{folder}: no {MANIFEST} there; make an artefact with `stepdown train`") from None
     except ValueError as error:
         raise BadArtifact(f"{path}: not JSON ({error})") from None

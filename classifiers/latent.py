@@ -17,6 +17,8 @@ def fit_latent(counts: Counts, size: int, seed: int) -> dict[str, Any]:
     """{"words": WordWeights' arrays, "axes": (n_columns, size)}; fewer directions where the texts are few."""
     words = fit_words(counts, RAREST)
     rows = words.matrix(counts)
+    if rows.shape[1] < 2:  # texts without words have no directions
+        return {"words": words.state(), "axes": np.zeros((rows.shape[1], 2), dtype=np.float32)}
     size = max(2, min(size, min(rows.shape) - 1))
     svd = TruncatedSVD(size, n_iter=4, random_state=seed).fit(rows)
     return {"words": words.state(), "axes": svd.components_.T.astype(np.float32)}

@@ -43,9 +43,14 @@ class Lazy(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Errors of ours are one line and exit code 2, never a trace."""
+        """Errors of ours, and of a file that cannot be read or written, are one line and exit code 2, never a trace."""
         try:
             return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None:  # no file: a connection, a pipe
+                raise
+            click.echo(f"stepdown: {error.filename}: {error.strerror}", err=True)
+            ctx.exit(2)
         except (StepdownError, ValueError) as error:
             if not isinstance(error, StepdownError) and type(error).__module__.split(".")[0] != "classifiers":
                 raise

@@ -61,7 +61,7 @@ def _seen_of(table: Table, path: Path, names: Sequence[str], prefix: int) -> tup
     ids = [str(line if name is None else name) for name, line in zip(table.get("id", [None] * n), table["_line"], strict=True)]
     answers, has = zip(*(_answers(table, name, n) for name in names), strict=True)
     signals = np.stack([_signals(table, path, name, a, h) for name, a, h in zip(names, answers, has, strict=True)], axis=1)
-    prefixes = [_prefix_signals(table, name, prefix) for name in names]
+    prefixes = [_prefix_signals(table, path, name, prefix) for name in names]
     early = np.stack([p for p in prefixes if p is not None], axis=1) if all(p is not None for p in prefixes) else None
     return list(zip(ids, text_of(table, path), strict=True)), Seen(signals, agreements(answers), early, prefix)
 
@@ -88,14 +88,18 @@ def agreements(answers: Sequence[Sequence[str | None]]) -> Floats:
     return found
 
 
+def _float(value: Any, column: str, line: int, path: Path) -> float:
+    """A number, NaN where missing."""
+    try:
+        return np.nan if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadInput(f"{path}: line {line}: {column} is {value!r:.60}, expected a number") from None
+
+
 def _column(table: Table, column: str, path: Path) -> Floats:
     """(n,) floats, NaN where missing."""
     values = table.get(column, [None] * len(table["_line"]))
-    try:
-        return np.array([np.nan if v is None else float(v) for v in values])
-    except (TypeError, ValueError):
-        at = next(i for i, v in enumerate(values) if not isinstance(v, int | float | None))
-        raise BadInput(f"{path}: line {table['_line'][at]}: {column} is {values[at]!r}, expected a number") from None
+    return np.array([_float(v, column, line, path) for v, line in zip(values, table["_line"], strict=True)])
 
 
 def _signals(table: Table, path: Path, name: str, answers: Sequence[str | None], has: Floats) -> Floats:
@@ -111,12 +115,14 @@ def _signals(table: Table, path: Path, name: str, answers: Sequence[str | None],
     return found
 
 
-def _prefix_signals(table: Table, name: str, prefix: int) -> Floats | None:
+def _prefix_signals(table: Table, path: Path, name: str, prefix: int) -> Floats | None:
     """(n, n_signals) of the first `prefix` tokens of one tier; None where the table has no tokens."""
-    given: list[Any] | None = table.get(f"first_logprobs|{name}")
+    column = f"first_logprobs|{name}"
+    given: list[Any] | None = table.get(column)
     if given is None:
         return None
-    firsts = [[float(v) for v in values[:prefix]] if isinstance(values, list) else [] for values in given]
+    rows = zip(given, table["_line"], strict=True)
+    firsts = [[_float(v, column, at, path) for v in row[:prefix]] if isinstance(row, list) else [] for row, at in rows]
     stats = np.array([statistics(values) if values else (np.nan,) * len(STATISTIC_COLUMNS) for values in firsts])
     margins = table.get(f"first_margin|{name}", [None] * len(given))
     margin = np.array([np.nan if v is None else float(v) for v in margins])

@@ -35,11 +35,14 @@ def decide_table(artifact: Artifact, table: Table, rule: Rule, path: Path) -> li
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """JSONL, complete or not at all."""
+    """JSONL, complete or not at all.
+
+    In ASCII: an id from JSON may hold half of a pair of surrogates, which UTF-8 cannot write. An id of Parquet may be a date:
+    what JSON does not know is written as text.
+    """
+    text = "".join(json.dumps(line, default=str) + "\n" for line in lines)
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    fresh.write_text(text, "ascii")
     os.replace(fresh, path)
 
 

@@ -54,7 +54,18 @@ def parse_costs(text: str | None) -> dict[str, float]:
 
 def read_all(paths: Sequence[Path], tiers: str, costs: Mapping[str, float] | None = None) -> Outcomes:
     """All files as one table."""
-    return join([read_outcomes(path, parse_tiers(tiers), costs) for path in paths])
+    names = parse_tiers(tiers)
+    check_costs(costs or {}, list(names))
+    return join([read_outcomes(path, names, costs) for path in paths])
+
+
+def check_costs(costs: Mapping[str, float], tiers: Sequence[str]) -> None:
+    """Refuse a cost of no tier: a name mistyped would leave the file's own costs standing."""
+    for name in costs:
+        if name not in tiers:
+            close = difflib.get_close_matches(name, tiers, n=1)
+            known = f"did you mean {close[0]!r}?" if close else f"tiers: {', '.join(tiers)}"
+            raise BadInput(f"--costs: no tier {name!r}; {known}")
 
 
 def training_rows(table: Outcomes) -> Outcomes:
@@ -128,15 +139,27 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def fresh_output(folder: Path) -> None:
-    """Refuse, before any work, to replace a folder that is not an artefact."""
-    if folder.exists() and not (folder / MANIFEST).exists():
+    """Refuse, before any work, to replace a folder that is not an artefact, and a place where none can be made."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).exists()):
         raise BadInput(f"{folder}: exists and is not an artefact (it has no {MANIFEST}); choose another name")
+    if not nearest.is_dir():
+        raise BadInput(f"{folder}: {nearest} is no folder; choose another place")
+
+
+def fresh_file(path: Path) -> None:
+    """Refuse, before any work, to write a file where a folder is or none is."""
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder, expected the name of a file to write")
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"{path}: there is no folder {path.parent}; make it first")
 
 
 def open_artefact(path: Path) -> Artifact:
@@ -154,7 +177,9 @@ def measured_rows(
     names = parse_tiers(tiers) if tiers else {tier: tier for tier in of}
     if list(names) != list(of):
         raise BadInput(f"--tiers names {list(names)}, the artefact was trained for {list(of)}")
-    table = join([read_outcomes(path, names, parse_costs(costs)) for path in paths])
+    given = parse_costs(costs)
+    check_costs(given, of)
+    table = join([read_outcomes(path, names, given) for path in paths])
     if split is not None:
         found = sorted(set(table.splits.tolist()))
         table = table.take(table.splits == split)

@@ -80,6 +80,8 @@ def parse_tiers(text: str) -> dict[str, str]:
         raise BadInput(
             f"--tiers {text!r}: expected two or more different tiers, cheapest first: small=NAME,large=NAME"
         )
+    if len(set(tiers.values())) < len(tiers):
+        raise BadInput(f"--tiers {text!r}: two tiers have one column; expected a column of its own for each")
     return tiers
 
 
@@ -102,6 +104,8 @@ def read_outcomes(
             raise BadInput(f"{path}: tier {tier!r} has no score in any row")
         if np.isnan(outcomes.costs[:, k]).all():
             raise BadInput(f"{path}: tier {tier!r} has no cost in any row; give --costs {tier}=USD,…")
+    if not np.nansum(outcomes.costs[:, -1]) > 0:  # all costs are shares of it
+        raise BadInput(f"{path}: the top tier {tier!r} costs 0 in every row; give --costs {tier}=USD,…")
     return outcomes
 
 

@@ -42,9 +42,27 @@ def _parquet(path: Path) -> Table:
         table = parquet.read_table(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from None
-    columns: Table = {name: table.column(name).to_pylist() for name in table.column_names}
+    columns: Table = {name: _values(table.column(name), name, path) for name in table.column_names}
     columns["_line"] = list(range(1, table.num_rows + 1))
     return columns
+
+
+def _values(column: Any, name: str, path: Path) -> list[Any]:
+    """A Parquet column as a list; texts that are not UTF-8 are refused with their line."""
+    try:
+        found: list[Any] = column.to_pylist()
+        return found
+    except UnicodeDecodeError as error:
+        line = next(line for line, value in enumerate(column, 1) if not _is_text(value))
+        raise BadInput(f"{path}: line {line}: {name} is not UTF-8 text (byte {error.start}: {error.reason})") from None
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _reject_constant(name: str) -> float:

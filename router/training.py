@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from classifiers import DEFAULT, Rule, Sufficiency
 from classifiers.base import sigmoid
+from classifiers.sufficiency import folds_of
 from classifiers.view import View
 from router.calibration import named_rules
 from router.errors import BadInput
@@ -37,6 +38,13 @@ def check_teaches(outcomes: Outcomes) -> None:
         raise BadInput(
             f"{n} rows with a score; at least {FEWEST_ROWS} are needed to train, 200 to 500 to be useful"
         )
+    if not outcomes.weights.sum() > 0:
+        raise BadInput("every row has weight 0, so there is nothing to learn")
+    if len(np.unique(folds_of(list(outcomes.groups), Sufficiency().n_folds))) < 2:
+        raise BadInput(
+            f"the {n} rows are near-duplicates of {len(set(outcomes.groups))} prompts (stem_sha256): too few to judge "
+            "some by what was learned from others"
+        )
     spread = np.nanmax(outcomes.scores, axis=0) - np.nanmin(outcomes.scores, axis=0)
     if not (spread > 0).any():
         raise BadInput(
@@ -62,6 +70,7 @@ def train(
 ) -> Trained:
     """Fit a classifier of CLASSIFIERS on all rows; targets come from `kept` rows, else from cross-fitted chances."""
     check_teaches(outcomes)
+    complete(outcomes if kept is None else kept)  # before the work, not after it
     model = Sufficiency(name)
     texts, groups = list(outcomes.texts), list(outcomes.groups)
     model.fit(texts, outcomes.scores, outcomes.weights, outcomes.helper_scores(), groups, progress, outcomes.costs)

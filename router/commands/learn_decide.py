@@ -39,8 +39,10 @@ def decide(artefact: Path, prompts: Path, output: Path, target: str, as_json: bo
 
     from classifiers import load
     from router.learn_decide import decide_table, write_lines
+    from router.learn_inputs import fresh_file
     from router.tables import read_table
 
+    fresh_file(output)
     loaded = load(artefact)
     rule = _rule(loaded.rules, target)
     lines = decide_table(loaded, read_table(prompts), rule, prompts)

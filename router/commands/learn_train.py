@@ -57,9 +57,9 @@ def train(
     table = training_rows(read_all(outcomes, tiers, parse_costs(costs)))
     check_teaches(table)
     kept = read_all(val, tiers, parse_costs(costs)) if val else None
+    seen = read_seen(outcomes, parse_tiers(tiers), table, prefix)
     with progress_bar(f"fitting {name}", 6) as progress:
         trained = fit(table, name, progress, kept)
-    seen = read_seen(outcomes, parse_tiers(tiers), table, prefix)
     posterior, cascades = teach(trained, table, seen) if seen else (None, {})
     trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
     save(output, trained.model, trained.manifest, posterior)

@@ -1,10 +1,12 @@
 """Each learning command on a small table: what it prints, what it writes, what it refuses."""
 
+import datetime
 import json
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -164,6 +166,20 @@ HOSTILE = {
     "one class only": ([{**row, "score|s": 1.0, "score|l": 1.0} for row in rows(30)], "one class only"),
     "all scores missing": ([{**row, "score|s": None} for row in rows(30)], "tier 'small' has no score"),
     "10 rows": (rows(10), "10 rows"),
+    "top tier for nothing": ([{**row, "cost|l": 0} for row in rows(30)], "top tier 'large' costs 0 in every row"),
+    "no weight": ([{**row, "weight": 0} for row in rows(30)], "every row has weight 0"),
+    "one prompt": ([{**row, "stem_sha256": "x"} for row in rows(30)], "near-duplicates of 1 prompts"),
+    "never the same rows": (
+        [{**row, f"score|{'sl'[i % 2]}": None} for i, row in enumerate(rows(40))], "only 0 rows have a score and a cost of every",
+    ),
+    "log-probability a text": (
+        [{**row, "answer|s": "a", "answer|l": "b", "first_logprobs|s": ["x"]} for row in rows(30)],
+        "line 1: first_logprobs|s is 'x', expected a number",
+    ),
+    "tokens too many": (
+        [{**row, "output_tokens|s": 10**400, "output_tokens|l": 3} for row in rows(30)],
+        "line 1: output_tokens|s is 1000",
+    ),
     "only test rows": ([{**row, "split": "test"} for row in rows(30)], "split=test"),
 }  # fmt: skip
 
@@ -185,7 +201,9 @@ READERS = {
 NO_PROMPTS = ("empty", "blank lines", "not JSON", "a list", "binary", "wrong encoding", "utf-16", "no prompt")
 
 
-UNTEACHING = ("one class only", "10 rows", "only test rows")  # nothing to learn, but something to measure
+UNTEACHING = (  # nothing to learn, or to learn from answers, but something to measure
+    "one class only", "10 rows", "only test rows", "no weight", "one prompt", "log-probability a text", "tokens too many",
+)  # fmt: skip
 READ = [("decide", kind) for kind in (*NO_PROMPTS, "prompt is a number")] + [
     (command, kind) for command in ("evaluate", "calibrate") for kind in HOSTILE if kind not in UNTEACHING
 ]
@@ -248,6 +266,56 @@ def test_damaged_parquet(tmp_path):
         assert said in stepdown("train", tmp_path / name, "--tiers", TIERS, "-o", tmp_path / "out", code=2)
 
 
+def test_text_that_is_no_utf8_in_parquet_is_named_with_its_line(artefact, tmp_path):
+    lines = rows(30)
+    ends = np.arange(31, dtype=np.int32) * 2
+    letters = b"ab" * 6 + b"\xff\xff" * 24
+    prompts = pa.Array.from_buffers(pa.string(), 30, [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(letters)])
+    columns = {name: pa.array([row[name] for row in lines]) for name in lines[0] if name != "prompt"}
+    parquet.write_table(pa.table({**columns, "prompt": prompts}), tmp_path / "a.parquet")
+    for words in (["train", "--tiers", TIERS, "-o", tmp_path / "out"], ["decide", artefact, "-o", tmp_path / "out.jsonl"]):
+        output = stepdown(*words, tmp_path / "a.parquet", code=2)
+        assert "line 7: prompt is not UTF-8 text" in output and output.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_any_id_comes_back_from_decide(artefact, tmp_path):
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", ['{"id": "\\ud800 caf\u00e9", "prompt": "what is 3 plus 4"}'])
+    stepdown("decide", artefact, prompts, "-o", tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text())["id"] == "\ud800 caf\u00e9"
+    dates = [{"id": datetime.date(2026, 1, day), "prompt": "what is 3 plus 4"} for day in (1, 2)]
+    parquet.write_table(pa.Table.from_pylist(dates), tmp_path / "dates")
+    stepdown("decide", artefact, tmp_path / "dates", "-o", tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[1])["id"] == "2026-01-02"
+
+
+@pytest.mark.parametrize("classifier", ["ensemble", "linear"])
+def test_prompts_without_words_are_a_table_like_any_other(artefact, tmp_path, classifier):
+    data = write_jsonl(tmp_path / "blank.jsonl", [{**row, "prompt": ""} for row in rows(40)])
+    assert "neighbours" in stepdown("evaluate", artefact, data, "--tiers", TIERS)
+    stepdown("train", data, "--tiers", TIERS, "-o", tmp_path / "out", "--no-report", "--classifier", classifier)
+    stepdown("explain", tmp_path / "out", "what is 1")
+
+
+@pytest.mark.parametrize("words, said", [
+    (["train", "good", "--tiers", TIERS, "-o", "good/under"], "is no folder"),
+    (["train", "good", "--tiers", TIERS, "-o", "good"], "not an artefact"),
+    (["decide", "artefact", "good", "-o", "nowhere/out.jsonl"], "there is no folder"),
+    (["decide", "artefact", "good", "-o", "folder"], "is a folder"),
+    (["decide", "artefact", "good", "-o", "/proc/out.jsonl"], "/proc/out.jsonl.new: "),
+    (["decide", "good", "good", "-o", "out.jsonl"], "make an artefact with `stepdown train`"),
+    (["evaluate", "artefact", "good", "--tiers", TIERS, "--against", "good"], "make an artefact with `stepdown train`"),
+    (["evaluate", "artefact", "good", "--tiers", TIERS, "--costs", "smal=1"], "did you mean 'small'?"),
+])  # fmt: skip
+def test_places_that_cannot_be_are_one_line(artefact, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "good", rows(30))
+    (tmp_path / "folder").mkdir()
+    output = stepdown(*(artefact if word == "artefact" else word for word in words), code=2)
+    assert said in output and output.count("\n") == 1, output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "good"]
+
+
 @pytest.mark.parametrize("words, said", [
     (["--tiers", "small=s,large=lll"], "did you mean 'l'?"),
     (["--tiers", "small"], "two or more"),
@@ -255,6 +323,8 @@ def test_damaged_parquet(tmp_path):
     (["--tiers", TIERS, "--costs", "small"], "--costs"),
     (["--tiers", TIERS, "--costs", "small=-1"], "--costs"),
     (["--tiers", TIERS, "--costs", "small=nan"], "--costs"),
+    (["--tiers", TIERS, "--costs", "smal=1"], "did you mean 'small'?"),
+    (["--tiers", "small=s,large=s"], "two tiers have one column"),
 ])  # fmt: skip
 def test_misspelt_names_are_named(table, tmp_path, words, said):
     assert said in stepdown("train", table, *words, "-o", tmp_path / "out", code=2)
