@@ -105,7 +105,8 @@ class Answering:
             if flow is None:
                 return await self.passed(job, shown)
             keep = partial(self.keep, owner)
-            driver = Driver(self.tiers, job, own_logprobs=not asked.body.get("logprobs"), keep=keep)
+            tests = self.router.check, self.router.config.escalation.tests_timeout_s
+            driver = Driver(self.tiers, job, not asked.body.get("logprobs"), keep, *tests)
             return await self.follow(request, driver, flow, shown)
         except RequestFailed as error:
             return await self.refused(job, error, shown)

@@ -5,6 +5,7 @@ Whatever ends the request - an answer, a failure, a client that leaves - ends ev
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,12 @@ from typing import Any
 from deployments.answers import ClientCalls, Held, chunks_of, document, read_answer, stripped
 from deployments.job import Job, Record
 from deployments.tier import Tier, event
+from router.code_tests import Check
 from router.errors import NoReplica, RequestFailed
 from router.splice import Splicer, splice
 from router.types import Call, Commit, End, Flow, Reply, Request, Say, Step, Usage
 
+log = logging.getLogger("stepdown")
 PATH = "chat/completions"
 
 
@@ -33,6 +36,10 @@ class Driver:
     job: Job
     own_logprobs: bool = False
     keep: Callable[[Commit, str], str] | None = None
+    check: Check | None = None
+    """runs the tests of a call that has some"""
+    check_s: float = 10.0
+    """seconds to wait for that"""
     running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
     held: dict[str, Held] = field(default_factory=dict)
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -137,7 +144,19 @@ class Driver:
             record.outcome = reply.error.code
         if reply.error is None and not reply.partial:
             self.settle(record, reply.usage)
+            if self.check and call.tests and not reply.tool_calls:
+                reply = replace(reply, passed=await self.tested(self.check, reply.text, call.tests))
         return replace(reply, at_s=self.now())
+
+    async def tested(self, check: Check, text: str, tests: str) -> bool | None:
+        """Whether the answer's code passes; what the operator's function does not tell in time, or fails at, is no evidence."""
+        try:
+            async with asyncio.timeout(self.check_s):
+                passed = await asyncio.to_thread(check, text, tests)
+        except Exception as error:  # noqa: BLE001 it is not ours, and may raise anything
+            log.warning("escalation.tests could not tell: %s", type(error).__name__)
+            return None
+        return passed if isinstance(passed, bool) else None
 
     async def complete(self, call: Call) -> Reply:
         body = {**call.body, "model": call.tier, "stream": False}

@@ -57,6 +57,8 @@ COMMON: Schema = {
     "n": whole("n"),
     "temperature": maybe({"type": "number", "minimum": 0, "maximum": HOTTEST}),
 }
+OWN: Schema = Limits.model_json_schema()
+OWN["properties"]["tests"] = maybe({"type": "string", "description": "What a smaller tier's code has to pass."})
 CHAT: Schema = {
     "type": "object",
     "description": "OpenAI's body; fields that are not listed go to the tier untouched. At most 100 lists and objects deep.",
@@ -67,7 +69,7 @@ CHAT: Schema = {
         "tools": maybe({"type": "array", "items": {"type": "object"}}),
         "response_format": maybe({"type": "object", "properties": {"json_schema": maybe({"type": "object"})}}),
         "top_logprobs": whole("top_logprobs"),
-        "stepdown": maybe(Limits.model_json_schema()),
+        "stepdown": maybe(OWN),
     },
 }
 TEXT: Schema = {

@@ -61,6 +61,8 @@ class Cascade:
     """log-probabilities are asked for"""
     finale: Callable[[Sequence[Reply]], Flow] | None = None
     """answers in the place of the largest tier's plain call, given all replies before it"""
+    tests: str = ""
+    """what the code of a smaller tier's answer has to pass"""
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
@@ -77,8 +79,8 @@ class Cascade:
         """How much of a stream is looked at before it may go out."""
         if tier == self.names[-1]:
             return 1
-        if tier in self.escalate:
-            return WHOLE  # the call may come after some text
+        if tier in self.escalate or self.tests:
+            return WHOLE  # the call may come after some text, and code is run whole
         return self.settings.holdback_tokens if self.settings.mode == "holdback" else WHOLE
 
     def call(self, tier: str) -> Call:
@@ -86,7 +88,8 @@ class Cascade:
         role: Role = "final" if tier == self.names[-1] else "attempt"
         body = with_logprobs(self.body) if self.scored else self.body
         body = server_tools.with_escalation(body) if tier in self.escalate and role == "attempt" else body
-        return Call(f"{role}-{tier}{again}", tier, role, body, self.hold(tier))
+        tests = self.tests if role == "attempt" else ""
+        return Call(f"{role}-{tier}{again}", tier, role, body, self.hold(tier), tests=tests)
 
     def tried(self, tier: str) -> bool:
         return tier in self.answers or tier in self.failed
@@ -179,6 +182,8 @@ class Cascade:
         top = self.names[-1]
         if top in there:
             return self.commit(there[top])
+        if passed := next((reply for reply in there.values() if reply.passed), None):
+            return self.commit(passed)
         verdict = self.judge.next(there)
         if isinstance(verdict, Accept):
             return self.commit(there[verdict.tier])

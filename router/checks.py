@@ -47,4 +47,4 @@ def wrong(reply: Reply, body: Mapping[str, Any]) -> str | None:
         return "truncated" if own_limit(body) else None
     if not reply.tool_calls and not fits_format(reply.text, body):
         return "schema invalid"
-    return None
+    return "tests failed" if reply.passed is False else None

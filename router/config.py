@@ -46,6 +46,11 @@ class Escalation(Settings):
     """no valid certificate covers the request: always go up, or go by expected worth and say that nothing is promised"""
     audit_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """share of accepted answers that the largest tier is asked for too, in the background"""
+    tests: str | None = None
+    """package.module:function of yours that runs an answer's code against the tests that came with its request, in your sandbox;
+    none: such requests are refused"""
+    tests_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """seconds after which nobody waits for it any more: the answer is then judged as if it had no tests"""
 
     @property
     def looks(self) -> bool:

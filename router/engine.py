@@ -9,8 +9,9 @@ import numpy as np
 
 from classifiers import Artifact, Rule, explicit
 from router import judging, policy, server_tools, sessions, wire
+from router.code_tests import find_check
 from router.config import Config, Tier
-from router.errors import BadConfig, UnknownModel
+from router.errors import BadConfig, BadRequest, UnknownModel
 from router.flows import Flows
 from router.policy import Counter
 from router.types import Decision, Facts, Flow, Request
@@ -53,6 +54,8 @@ class Router:
         self.targets = list(artefact.rules) if artefact else list(TARGETS)
         self.rule(self.default)  # a target that does not exist stops the start
         self.flows = Flows(config, artefact, count, special, fingerprints)
+        self.check = find_check(config.escalation.tests)
+        """runs the tests that came with a request"""
 
     def rule(self, target: str) -> Rule | None:
         """The rule behind a target; None: no router was trained. Raises BadConfig for an unknown target."""
@@ -84,6 +87,8 @@ class Router:
         before: the tier its conversation is on. barred: tiers that may not be asked at all, each with the reason.
         """
         server_tools.allow(request.body, self.config.delegation.mode)
+        if request.tests and self.check is None:
+            raise BadRequest("`stepdown.tests`: this server runs no tests; escalation.tests of its configuration names what does")
         plans = request.body["model"] not in self.names[:-1]  # a tier below the top that was asked for by name does not
         seen = self.flows.considered(server_tools.without(request.body)) if plans else None
         # A request that falls apart costs the top tier less than the classifier expects, which knows plain calls only.

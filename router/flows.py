@@ -91,13 +91,14 @@ class Flows:
         if (asked.body.get("n") or 1) > 1:
             return None
         if decided.ladder is None:
-            return self.handed_up(asked, decided, offered) if offered.escalate else self.hedged(asked, decided)
+            stands = not (offered.escalate or asked.tests)
+            return self.hedged(asked, decided) if stands else self.handed_up(asked, decided, offered)
         names = [self.names[k] for k in decided.ladder.allowed]
         first = decided.first if decided.tier in decided.first else (decided.tier,)  # its session may have moved it
         if first == (names[-1],):
             return None
         shown = self.shown(names, asked.body) if offered.escalate else set()
-        cascade = Cascade(asked.body, names, decided.ladder, self.config.escalation, asked.stream, shown)
+        cascade = Cascade(asked.body, names, decided.ladder, self.config.escalation, asked.stream, shown, tests=asked.tests)
         cascade.finale = self.finale(asked, decided, offered)
         return cascade.run(first)
 
@@ -123,12 +124,13 @@ class Flows:
         return flow
 
     def handed_up(self, asked: Request, decided: Decision, offered: Offered) -> Flow | None:
-        """One tier's answer stands unless it says itself that it cannot give one."""
+        """One tier's answer stands unless it says itself that it cannot give one, or its code fails the client's tests."""
         names = [name for name in self.names if name not in decided.excluded]
-        shown = self.shown(names, asked.body)
-        if decided.tier not in shown:
+        shown = self.shown(names, asked.body) if offered.escalate else set()
+        if decided.tier == names[-1] or not (asked.tests or decided.tier in shown):
             return None
-        cascade = Cascade(asked.body, names, Unseen(), self.config.escalation, asked.stream, shown, scored=False)
+        given: dict[str, Any] = {"scored": False, "tests": asked.tests}
+        cascade = Cascade(asked.body, names, Unseen(), self.config.escalation, asked.stream, shown, **given)
         cascade.finale = self.finale(asked, decided, offered)
         return cascade.run([decided.tier])
 
@@ -213,7 +215,8 @@ class Flows:
             return self.tool_mode(asked.body, decided, offered.delegate)
         flow: Flow | None = None
         if decided.target not in self.names:
-            planned = self.delegation(asked.body, decided, offered.delegate or asked.limits)
+            # Tests are for one answer: parts that were put together would not have passed them.
+            planned = None if asked.tests else self.delegation(asked.body, decided, offered.delegate or asked.limits)
             flow = planned or self.escalation(asked, decided, offered)
         if flow or not why:
             return flow

@@ -134,6 +134,21 @@ def validated(given: Any, key: str, where: str) -> Limits:
         raise BadRequest(f"`{at}`: {first['msg']}; known are {', '.join(Limits.model_fields)}", where) from None
 
 
+def own_tests(body: dict[str, Any]) -> str:
+    """`stepdown.tests`, taken out of the body; empty where there is none. Raises BadRequest."""
+    own = body.get("stepdown")
+    if not isinstance(own, dict) or "tests" not in own:
+        return ""
+    body["stepdown"] = {name: value for name, value in own.items() if name != "tests"}
+    if (tests := own["tests"]) is None:
+        return ""
+    if not isinstance(tests, str) or not tests.strip():
+        raise BadRequest("`stepdown.tests` must be a text: the tests that the answer's code has to pass", "stepdown")
+    if "messages" not in body or (body.get("n") or 1) > 1:
+        raise BadRequest("`stepdown.tests` are for one answer of chat/completions; leave them out, or n", "stepdown")
+    return tests
+
+
 def own_limits(body: Mapping[str, Any]) -> Limits | None:
     """What `stepdown` in a body asks for; None where nothing is. Raises BadRequest."""
     found = validated(body.get("stepdown"), "stepdown", "stepdown")

@@ -84,6 +84,8 @@ class Request:
     body: Mapping[str, Any]
     limits: Limits | None = None
     """the client's own, from the body's `stepdown`, which no tier is sent"""
+    tests: str = ""
+    """what a smaller tier's code has to pass, from there too; see `router.code_tests`"""
 
     @property
     def stream(self) -> bool:
@@ -118,6 +120,8 @@ class Call:
     """above 0 and the client streams: reply after that many tokens, the rest of the stream waiting for a Commit"""
     timeout_s: float | None = None
     """seconds until it counts as failed"""
+    tests: str = ""
+    """what its answer's code is to pass, run by the driver; empty: nothing"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,8 @@ class Reply:
     error: RequestFailed | None = None
     partial: bool = False
     """more of it is to come"""
+    passed: bool | None = None
+    """whether its code passed the call's tests; None: there were none, or nobody could tell"""
     at_s: float = 0.0
     """seconds since the request was received"""
 

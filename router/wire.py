@@ -68,9 +68,10 @@ def parse(path: Path, raw: bytes) -> Request:
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
     check_common(body)
     check_messages(body.get("messages")) if path == "chat/completions" else check_text(body)
+    tests = server_tools.own_tests(body)
     limits = server_tools.own_limits(body)
     body.pop("stepdown", None)
-    return Request(path, body, limits)
+    return Request(path, body, limits, tests)
 
 
 def check_common(body: Mapping[str, Any]) -> None:
