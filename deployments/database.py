@@ -5,6 +5,7 @@ group commit makes cheap; `sqlite:///FILE?synchronous=NORMAL` syncs at checkpoin
 killed, but the last commits before a power cut may be gone.
 """
 
+import logging
 import os
 import sqlite3
 import threading
@@ -140,6 +141,7 @@ def upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.util.exc import CommandError
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # where somebody logs all, each start would begin with its news
     setup = alembic_setup(connection)
     tables = inspect(connection).get_table_names()
     try:
