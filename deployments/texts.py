@@ -1,12 +1,10 @@
 """Which prompts and answers are kept, and as what: `store`, and the redaction hook of whoever runs the server."""
 
 import dataclasses
-import importlib
 import logging
-from collections.abc import Callable
-from typing import Any
 
 from router import config
+from router.entry import load_function
 from router.errors import BadConfig
 from router.trace import Trace
 
@@ -18,7 +16,7 @@ class Texts:
 
     def __init__(self, settings: config.Ledger) -> None:
         self.store = settings.store
-        self.hook = load_hook(settings.redact) if settings.redact else None
+        self.hook = load_function(settings.redact, "ledger.redact", BadConfig) if settings.redact else None
         self.failures = 0
         """texts that were not kept since the hook raised or gave no text"""
 
@@ -40,16 +38,3 @@ class Texts:
             self.failures += 1
             log.error("a text was not kept: ledger.redact raised %s", type(error).__name__)
             return None
-
-
-def load_hook(name: str) -> Callable[[str], Any]:
-    module, _, path = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise BadConfig(f"ledger.redact: {name!r} cannot be loaded ({error}); expected module:function on the path") from error
-    if not callable(found):
-        raise BadConfig(f"ledger.redact: {name!r} is a {type(found).__name__}; expected a function, str -> str or None")
-    return found

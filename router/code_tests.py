@@ -5,8 +5,8 @@ A client sends its tests as the body's `stepdown.tests`. Running a model's code 
 """
 
 from collections.abc import Callable
-from importlib import import_module
 
+from router.entry import load_function
 from router.errors import BadConfig
 
 Check = Callable[[str, str], bool | None]
@@ -15,16 +15,4 @@ Check = Callable[[str, str], bool | None]
 
 def find_check(name: str | None) -> Check | None:
     """The function behind `package.module:function`. Raises BadConfig."""
-    if name is None:
-        return None
-    module, _, function = name.partition(":")
-    if not function:
-        raise BadConfig(f"escalation.tests: {name!r}, expected package.module:function")
-    try:
-        found = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise BadConfig(f"escalation.tests: {name!r}: {error}") from None
-    if not callable(found):
-        raise BadConfig(f"escalation.tests: {name!r} is no function")
-    check: Check = found
-    return check
+    return None if name is None else load_function(name, "escalation.tests", BadConfig)

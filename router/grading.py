@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
+from router.entry import load_function
 from router.errors import BadInput
 
 Grader = Callable[[str, Any, Mapping[str, Any]], float]
@@ -117,11 +117,6 @@ def find_grader(name: str) -> Grader | None:
         return None
     if name in GRADERS:
         return GRADERS[name]
-    module, _, function = name.partition(":")
-    if not function:
+    if ":" not in name:
         raise BadInput(f"--grader {name!r}: expected {', '.join(GRADERS)}, judge, or package.module:function")
-    try:
-        found: Grader = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise BadInput(f"--grader {name!r}: {error}") from None
-    return found
+    return load_function(name, "--grader", BadInput)
