@@ -16,6 +16,7 @@ from deployments.gauge import Gauge, Metered
 from deployments.placement import DRAIN_LOOK_S, LOGS, bundles, choice_of, replicas_of
 from deployments.replica_health import Streak
 from deployments.vllm_process import in_one_process
+from deployments.warm_up import warm_up
 from router import config
 from router.types import Path
 
@@ -35,6 +36,11 @@ class PlainServer(LLMServer):
     @cached_property
     def streak(self) -> Streak:
         return Streak()
+
+    async def start(self) -> None:
+        """The engine, and then what it does slowly the first time: after this Serve says that the replica is ready."""
+        await super().start()
+        await warm_up(self._llm_config.model_id, lambda body: self.engine.chat(ChatCompletionRequest.model_validate(body), None))
 
     async def check_health(self) -> None:
         """Serve asks. Raises where the engine says that it is dead, and where it has failed several times in a row."""
