@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from ray import serve
+from ray import get_runtime_context, serve
 from starlette.applications import Starlette
 
 from deployments import fingerprints
@@ -21,6 +21,7 @@ from deployments.echo_tier import EchoTier
 from deployments.exchange import Meeting, Teller
 from deployments.ingress import Ingress
 from deployments.keys import Keys
+from deployments.lane import Lane
 from deployments.ledger import Ledger
 from deployments.metrics import Metrics
 from deployments.placement import DRAIN_LOOK_S, LOGS, affine
@@ -55,7 +56,16 @@ def make_remote(tier: Any, handle: Any, timeout_s: float) -> Tier:
 
 
 def make_vllm(tier: Any, handle: Any, timeout_s: float) -> Tier:
-    return ServeTier(tier.name, handle, running_replicas(handle.app_name, handle.deployment_name), manner(tier, timeout_s))
+    running = running_replicas(handle.app_name, handle.deployment_name)
+    return ServeTier(tier.name, handle, running, manner(tier, timeout_s), lane=lane_to(tier, handle))
+
+
+def lane_to(tier: VllmTier, handle: Any) -> Lane | None:
+    """Where there is always one replica, nothing is to be chosen, counted for scaling or woken."""
+    if tier.max_replicas is not None or tier.most_replicas != 1 or tier.sleeps:
+        return None
+    ask = handle.options(stream=False, method_name="lane").remote
+    return Lane(ask, get_runtime_context().get_node_id(), tier.max_ongoing)
 
 
 def manner(tier: VllmTier, timeout_s: float) -> Manner:

@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments import replica_health
+from deployments.lane import Call, Lane, LaneLost
 from deployments.tier import SESSION, failure
 from router.affinity import HEAD, How, hint_of
 from router.errors import NoReplica, RequestFailed, TierCold, TierFailed
@@ -19,7 +20,7 @@ from router.trace import Reading
 from router.types import Path
 
 Late = Callable[[Mapping[str, float]], None]
-LOST = (RayError, RayServeException, RpcError)  # of gRPC's errors Ray makes UNAVAILABLE one of its own, no other
+LOST = (RayError, RayServeException, RpcError, LaneLost)  # of gRPC's errors Ray makes UNAVAILABLE one of its own, no other
 KNOWN = 256  # replicas remembered; those that went make room
 MISSED, ASK = 20, 20  # readings asked for again in one request, and how often each
 LOOK_EVERY_S = 2.0  # how often a request that waits for its first token asks whether a replica is there at all
@@ -50,17 +51,20 @@ class ServeTier:
     """`running()` tells how many replicas the tier has; it is asked only when a first token does not come.
 
     late: told the busy seconds, by call id, of calls that ended before their measurement could be sent with them.
+    lane: for a tier of one replica, which needs none of what a handle can do; used while there is one.
     """
 
     def __init__(
-        self, name: str, handle: Any, running: Callable[[], Awaitable[int]], manner: Manner, late: Late = nothing
-    ) -> None:
+        self, name: str, handle: Any, running: Callable[[], Awaitable[int]], manner: Manner, late: Late = nothing,
+        lane: Lane | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.handle = handle.options(stream=True, method_name="openai")
         self.awake = handle.options(stream=False, method_name="awake")
         self.running = running
         self.manner = manner
         self.late = late
+        self.lane = lane
         self.health = replica_health.of(str(getattr(handle, "deployment_name", name)))
         self.waking: asyncio.Task[None] | None = None
         self.missed: dict[str, int] = {}
@@ -71,9 +75,14 @@ class ServeTier:
     async def opened(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The open generator and its first text. Raises NoReplica, TierCold, TierFailed."""
         hint = hint_of(body, SESSION.get(), self.manner.affinity, self.manner.head)
-        items = self.handle.remote(path, json.dumps(body), call_id, self.asked_again(), *([hint] if hint else []))
+        raw, missed = json.dumps(body), self.asked_again()
+        line = await self.lane.line() if self.lane else None
+        if line:
+            items = line.ask(path, raw, call_id, missed, hint)
+        else:
+            items = self.handle.remote(path, raw, call_id, missed, *([hint] if hint else []))
         try:
-            status, text, told = await self.first(items)
+            status, text, told = await (self.first_of_lane(items) if line else self.first(items))
         except BaseException as error:
             if call_id:
                 self.missed[call_id] = 0
@@ -142,6 +151,16 @@ class ServeTier:
             waiting.cancel()
         raise NoReplica(self.name, f"no first token within {self.manner.timeout_s:.0f} s")
 
+    async def first_of_lane(self, items: Call) -> tuple[int, str, str]:
+        """There is a replica, and when it goes the lane breaks: nothing is to be looked for meanwhile."""
+        try:
+            async with asyncio.timeout(self.manner.timeout_s):
+                return await anext(items)
+        except TimeoutError:
+            raise NoReplica(self.name, f"no first token within {self.manner.timeout_s:.0f} s") from None
+        except (LaneLost, StopAsyncIteration) as error:
+            raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
+
     def none(self) -> RequestFailed:
         """Why nobody answers. A tier that sleeps is woken, and stays asked for when this request has gone elsewhere."""
         if not self.manner.sleeps:
@@ -154,6 +173,11 @@ class ServeTier:
         """Serve starts a replica while a call waits for one."""
         with suppress(*LOST, TimeoutError):
             await asyncio.wait_for(self.awake.remote(), STARTS_S)
+
+    async def close(self) -> None:
+        """No request is under way any more."""
+        if self.lane:
+            self.lane.close()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         _, text = await self.opened(path, body, reading, call_id)

@@ -1,18 +1,19 @@
 """A tier on vLLM through ray.serve.llm: the only file that imports either, and only when a tier needs it."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from typing import Any
 
-from ray import serve
+from ray import get_runtime_context, serve
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
 from deployments.gathered import Shown, gathered
 from deployments.gauge import Gauge, Metered
+from deployments.lane import Lanes
 from deployments.placement import DRAIN_LOOK_S, LOGS, bundles, choice_of, replicas_of
 from deployments.replica_health import Streak
 from deployments.vllm_process import in_one_process
@@ -37,10 +38,24 @@ class PlainServer(LLMServer):
     def streak(self) -> Streak:
         return Streak()
 
+    @cached_property
+    def lanes(self) -> Lanes:
+        return Lanes(self.openai, self.gauge.replica)
+
+    async def lane(self) -> tuple[str, str]:
+        """This machine, and where on it calls that need no choice of a replica may come straight; empty: nowhere."""
+        return get_runtime_context().get_node_id(), self.lanes.path
+
+    async def __del__(self) -> None:
+        """Serve awaits it when the calls that came by handles have ended."""
+        await self.lanes.close()
+        await super().__del__()
+
     async def start(self) -> None:
         """The engine, and then what it does slowly the first time: after this Serve says that the replica is ready."""
         await super().start()
         await warm_up(self._llm_config.model_id, lambda body: self.engine.chat(ChatCompletionRequest.model_validate(body), None))
+        await self.lanes.start()
 
     async def check_health(self) -> None:
         """Serve asks. Raises where the engine says that it is dead, and where it has failed several times in a row."""
@@ -53,7 +68,7 @@ class PlainServer(LLMServer):
 
     async def openai(
         self, path: Path, raw: str, call_id: str = "", missed: Sequence[str] = (), hint: str = ""
-    ) -> AsyncIterator[Shown]:
+    ) -> AsyncGenerator[Shown]:
         """Yield (status, text, reading): one JSON document, or the events of a stream.
 
         reading: JSON of `gauge.Metered.last` with the last item, empty before. call_id: under which the measurement of a
