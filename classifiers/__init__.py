@@ -1,12 +1,28 @@
-"""Guesses, before anything is generated, how likely each tier's answer is to be good."""
+"""Guesses, before anything is generated, how likely each tier's answer is to be good.
 
-from classifiers.artifact import Artifact, Guess, load, save
-from classifiers.base import Classifier
+Names are looked up when they are used: a process that wants one function of text does not import scikit-learn for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from classifiers.choose import Rule, choose, choose_many, explicit
 from classifiers.errors import BadArtifact, BadTraining, ClassifierError, NotTrained
-from classifiers.registry import CLASSIFIERS, DEFAULT
-from classifiers.sufficiency import Sufficiency
 from classifiers.text import prompt_text
+
+if TYPE_CHECKING:
+    from classifiers.artifact import Artifact, Guess, load, save
+    from classifiers.base import Classifier
+    from classifiers.registry import CLASSIFIERS, DEFAULT
+    from classifiers.sufficiency import Sufficiency
+
+HOMES = {
+    "artifact": ("Artifact", "Guess", "load", "save"),
+    "base": ("Classifier",),
+    "registry": ("CLASSIFIERS", "DEFAULT"),
+    "sufficiency": ("Sufficiency",),
+}
+HOME_OF = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
     "CLASSIFIERS",
@@ -27,3 +43,10 @@ __all__ = [
     "prompt_text",
     "save",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{HOME_OF[name]}"), name)
+    return found

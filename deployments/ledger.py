@@ -203,6 +203,7 @@ class Ledger:
         for thread in self.threads:
             if thread.is_alive():
                 await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(self.store.drainer.stop)
         if self.store.journals and self.store.down_since is None:
             await asyncio.to_thread(self.store.recover)
         self.store.spool.close_file()

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import CompileError, DataError, DBAPIError, IntegrityError, StatementError
 
 from deployments.database import connect, migrate, state_folder, writing
+from deployments.drainer import Drainer
 from deployments.late import Late
 from deployments.rows import Rows, together
 from deployments.spool import Spool, reject
@@ -41,6 +42,7 @@ class Store:
         self.turn: AbstractContextManager[object] = threading.Lock() if one_writer else nullcontext()
         self.journals = one_writer and settings.journal_s > 0
         """rows are made durable by the spool, and drained from there all the time"""
+        self.drainer = Drainer(settings, clock)
         self.migrated = False
         self.down_since: float | None = None
         """None: the database answers"""
@@ -166,6 +168,8 @@ class Store:
     def recover(self) -> bool:
         """Try the database if it was down, and drain what waits. False: it still is."""
         try:
+            if self.journals and self.down_since is None and self.drained_elsewhere():
+                return True
             found, was_down = self.drain(), self.down_since is not None
             self.spool.turn_over()
             if not self.drain() and not found and was_down:
@@ -180,6 +184,15 @@ class Store:
                 self.fell(error)
             self.why = shown(error)
             return False
+
+    def drained_elsewhere(self) -> bool:
+        """Whether another process has done it, of this one's rows too."""
+        rows = self.spool.rows
+        self.spool.turn_over()
+        if not self.drainer.drain(rows):
+            return False
+        self.spool.waiting()  # finds out which files are gone
+        return True
 
     def drain(self) -> int:
         """Of how many files rows were saved."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from classifiers import Artifact, choose
-from classifiers.artifact import Floats
+from classifiers.choose import Floats
 from classifiers.decomposability import splits
 from router import gates, server_tools
 from router.budget import Memory, Rung

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from classifiers import Rule
 from classifiers.answers import final_answer, same
-from classifiers.artifact import Floats
+from classifiers.choose import Floats
 from classifiers.posterior import Posterior
 from classifiers.signals import Evidence
 from router import cascading

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from classifiers import Rule
-from classifiers.artifact import Floats
+from classifiers.choose import Floats
 
 Why = Literal["", "moved", "overflow"]
 FADE = 0.999  # of the accounts, at each request: a thousand requests ago is forgotten

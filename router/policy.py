@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from classifiers import Rule, choose
-from classifiers.artifact import Floats
+from classifiers.choose import Floats
 from router.config import Tier
 from router.errors import ContextTooLong, NoTierFits
 from router.types import Decision, Facts

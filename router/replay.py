@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from classifiers import Artifact
-from classifiers.artifact import Floats
+from classifiers.choose import Floats
 from router.config import Config, Price
 from router.cost import of, per_token, prices
 from router.engine import Router

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from classifiers import Rule
-from classifiers.artifact import Floats
+from classifiers.choose import Floats
 from classifiers.text import content_text
 from router.types import Decision
 

@@ -118,6 +118,16 @@ def test_one_second_after_clients_have_left_nothing_goes_on(ladder, way, asked):
         assert computed() - before < IDLE, f"round {round_}: an engine goes on"
 
 
+def test_calls_go_straight_to_the_one_replica_of_a_tier(ladder):
+    """What was left above was left on lanes (deployments/lane.py), not on Serve's handles."""
+    url, key = ladder
+    with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
+        for model in ("small", "medium", "large"):
+            client.chat.completions.create(model=model, messages=[{"role": "user", "content": SINGLE[0]}], max_tokens=1)
+    at = [c.laddr for c in psutil.net_connections("unix") if f"/stepdown-{os.getuid()}/" in (c.laddr or "")]
+    assert len(set(at)) == 3 and len(at) >= 6, at  # each listens, and has at least one connection
+
+
 def test_an_engine_that_goes_on_would_be_seen(ladder):
     """What the test above rests on: a call under way is counted, and its engine's time shows."""
     url, key = ladder

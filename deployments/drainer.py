@@ -1,0 +1,133 @@
+"""Empties a busy ledger's spool in a process of its own, `python -m deployments.drainer`, at the lowest priority.
+
+In the ingress's process the same work, a sixtieth of its time, holds Python's lock for milliseconds at a time, and every request
+of those moments waits for it. The process is started when there is much to drain and ended when there has not been for a
+while; while there is none, or it fails, the ingress drains by itself. It ends with the process that started it.
+"""
+
+import logging
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from router import config
+
+log = logging.getLogger(__name__)
+MUCH = 100  # rows that wait at once: as many as a request's wait can be told from
+IDLE_S = 300.0  # it is kept without having had much to do
+ANSWER_S = 30.0  # for it to drain what there is
+END_S = 5.0
+NICER = 4
+READY, DONE, FAILED = "ready", "done", "failed"
+
+
+class Drainer:
+    """The process, seen from the ingress; of one thread. clock: seconds that never jump."""
+
+    def __init__(self, settings: config.Ledger, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings, self.clock = settings, clock
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ready = False
+        self.busy_s = 0.0
+        """when there was much to do last"""
+
+    def drain(self, rows: int) -> bool:
+        """Whether it has drained the spool. False: who asks must do it. rows: that wait now."""
+        if rows >= MUCH:
+            self.busy_s = self.clock()
+        if self.process is None:
+            if rows >= MUCH:
+                self.start()
+            return False
+        if self.clock() - self.busy_s > IDLE_S:
+            self.stop()
+            return False
+        try:
+            return self.asked(self.process)
+        except (OSError, ValueError) as error:  # a broken pipe, or one that was closed
+            log.warning("the process that drains the ledger's spool is gone (%s); it is started again when needed", error)
+            self.stop()
+            return False
+
+    def start(self) -> None:
+        """It takes a second or two to be ready."""
+        command = [sys.executable, "-m", "deployments.drainer"]
+        try:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+            self.tell(self.process, self.settings.model_dump_json())
+        except OSError as error:
+            log.warning("no process for the ledger's spool: %s", error)
+            self.stop()
+
+    def asked(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Raises OSError where it does not answer."""
+        if not self.ready:
+            self.ready = self.heard(process, 0.0) == READY
+            if not self.ready:
+                return False
+        self.tell(process, "drain")
+        answer = self.heard(process, ANSWER_S)
+        if not answer:
+            raise TimeoutError(f"no answer within {ANSWER_S:.0f} s")
+        return answer == DONE
+
+    def tell(self, process: "subprocess.Popen[bytes]", line: str) -> None:
+        assert process.stdin is not None
+        process.stdin.write(line.encode() + b"\n")
+
+    def heard(self, process: "subprocess.Popen[bytes]", wait_s: float) -> str:
+        """A line; empty: none yet. Raises OSError where the process has ended."""
+        assert process.stdout is not None
+        if not select.select([process.stdout], [], [], wait_s)[0]:
+            return ""
+        line = process.stdout.readline().decode().strip()
+        if not line:
+            raise BrokenPipeError("it has ended")
+        return line
+
+    def stop(self) -> None:
+        """It ends when nothing more can be asked of it."""
+        process, self.process, self.ready = self.process, None, False
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def serve(told: TextIO, say: Callable[[str], None]) -> None:
+    """Drain whenever asked, until there is nobody to ask. told: the settings, then a line each time."""
+    from deployments.store import Store
+
+    store = Store(config.Ledger.model_validate_json(told.readline()))
+    store.start()  # what the first drain would wait for
+    say(READY)
+    for _ in told:
+        try:
+            store.drain()
+            store.retry_late()
+            say(DONE)
+        except Exception as error:  # noqa: BLE001 whoever asks finds out by itself what is wrong, and says so
+            log.debug("not drained: %s", error)
+            say(FAILED)
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    os.nice(NICER)
+    try:
+        serve(sys.stdin, say)
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(0)
