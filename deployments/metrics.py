@@ -6,6 +6,7 @@ sums, are the ones that stay exact.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from router.engine import TARGETS, as_chance
 from router.trace import CallRow, Trace, Window
 
 FLUSH_S = 1.0
+REST_S, AT_ONCE, RESTS = 0.002, 25, 200  # observations between two rests, and rests at most
 MANY, KEYS = 32, 50  # different values of a tag; what is beyond is `other`
 NONE, OTHER = "none", "other"
 FINE = ("accepted", "answered", "not needed", "cancelled", "")  # outcomes of an attempt that made nobody go up
@@ -214,9 +216,10 @@ class Metrics:
                 return
 
     def send(self) -> None:
-        """Off the event loop: a busy second has thousands of observations, a few microseconds each."""
+        """Off the event loop: a busy second has thousands of observations, a few microseconds each. With rests: another thread's
+        work is in the way of requests all the same, for it holds Python's lock."""
         self.timer = None
-        self.pushing = asyncio.get_running_loop().run_in_executor(None, self.push, *self.taken())
+        self.pushing = asyncio.get_running_loop().run_in_executor(None, self.push, *self.taken(), REST_S)
 
     def taken(self) -> tuple[dict[Series, float], dict[Series, list[float]], dict[Series, float]]:
         taken = self.added, self.observed, self.levels
@@ -224,16 +227,23 @@ class Metrics:
         return taken
 
     def push(
-        self, added: Mapping[Series, float], observed: Mapping[Series, Sequence[float]], levels: Mapping[Series, float]
+        self,
+        added: Mapping[Series, float],
+        observed: Mapping[Series, Sequence[float]],
+        levels: Mapping[Series, float],
+        rest_s: float = 0.0,
     ) -> None:
         for (name, tags), value in added.items():
             self.made[name].inc(value, named(name, tags))
         for (name, tags), value in levels.items():
             self.made[name].set(value, named(name, tags))
+        at_once = max(AT_ONCE, sum(map(len, observed.values())) // RESTS)
         for (name, tags), values in observed.items():
             shown, metric = named(name, tags), self.made[name]
-            for value in values:
+            for n, value in enumerate(values, 1):
                 metric.observe(value, shown)
+                if rest_s and n % at_once == 0:
+                    time.sleep(rest_s)
 
     def flush(self) -> None:
         """All of it, now."""
