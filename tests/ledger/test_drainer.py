@@ -46,6 +46,7 @@ async def helped(ledger: Ledger, name: str) -> int:
     return rounds * MUCH
 
 
+@pytest.mark.slow
 def test_much_is_drained_elsewhere_and_little_is_not(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def go() -> None:
         async with opened(url, journal_s=0.05) as ledger:
@@ -69,6 +70,7 @@ def test_much_is_drained_elsewhere_and_little_is_not(url: str, monkeypatch: pyte
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_leaves_the_work_to_the_ingress_and_is_started_again(url: str) -> None:
     async def go() -> None:
         async with opened(url, journal_s=0.05) as ledger:
@@ -85,6 +87,7 @@ def test_one_that_is_killed_leaves_the_work_to_the_ingress_and_is_started_again(
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def go() -> None:
         async with opened(url, journal_s=0.05) as ledger:
@@ -100,6 +103,7 @@ def test_one_that_hangs_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     text = f"""
         import time
