@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from classifiers.registry import CLASSIFIERS, DEFAULT
     from classifiers.sufficiency import Sufficiency
 
-HOMES = {
-    "artifact": ("Artifact", "Guess", "load", "save"),
-    "base": ("Classifier",),
-    "registry": ("CLASSIFIERS", "DEFAULT"),
-    "sufficiency": ("Sufficiency",),
+HOME_OF = {
+    **dict.fromkeys(("Artifact", "Guess", "load", "save"), "artifact"),
+    **dict.fromkeys(("CLASSIFIERS", "DEFAULT"), "registry"),
+    "Classifier": "base",
+    "Sufficiency": "sufficiency",
 }
-HOME_OF = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
     "CLASSIFIERS",

@@ -62,7 +62,7 @@ def make_vllm(tier: Any, handle: Any, timeout_s: float) -> Tier:
 
 def lane_to(tier: VllmTier, handle: Any) -> Lane | None:
     """Where there is always one replica, nothing is to be chosen, counted for scaling or woken."""
-    if tier.max_replicas is not None or tier.most_replicas != 1 or tier.sleeps:
+    if tier.max_replicas is not None or tier.replicas != 1:
         return None
     ask = handle.options(stream=False, method_name="lane").remote
     return Lane(ask, get_runtime_context().get_node_id(), tier.max_ongoing)

@@ -17,7 +17,7 @@ from typing import TextIO
 from router import config
 
 log = logging.getLogger(__name__)
-MUCH = 100  # rows that wait at once: as many as a request's wait can be told from
+MUCH = 100  # rows that wait at once: fewer take the ingress itself a few milliseconds
 IDLE_S = 300.0  # it is kept without having had much to do
 ANSWER_S = 30.0  # for it to drain what there is
 END_S = 5.0
@@ -35,8 +35,8 @@ class Drainer:
         self.busy_s = 0.0
         """when there was much to do last"""
 
-    def drain(self, rows: int) -> bool:
-        """Whether it has drained the spool. False: who asks must do it. rows: that wait now."""
+    def there(self, rows: int) -> bool:
+        """Whether it can be asked to `drain`; started and ended here, by how much there is to do. rows: that wait now."""
         if rows >= MUCH:
             self.busy_s = self.clock()
         if self.process is None:
@@ -46,45 +46,49 @@ class Drainer:
         if self.clock() - self.busy_s > IDLE_S:
             self.stop()
             return False
-        try:
-            return self.asked(self.process)
-        except (OSError, ValueError) as error:  # a broken pipe, or one that was closed
-            log.warning("the process that drains the ledger's spool is gone (%s); it is started again when needed", error)
-            self.stop()
-            return False
+        self.ready = self.ready or self.told(lambda: self.heard(0.0) == READY)
+        return self.ready
+
+    def drain(self) -> bool:
+        """Whether it has drained the spool. False: who asks must do it."""
+        return self.told(self.asked)
 
     def start(self) -> None:
         """It takes a second or two to be ready."""
         command = [sys.executable, "-m", "deployments.drainer"]
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-            self.tell(self.process, self.settings.model_dump_json())
+            self.tell(self.settings.model_dump_json())
         except OSError as error:
             log.warning("no process for the ledger's spool: %s", error)
             self.stop()
 
-    def asked(self, process: "subprocess.Popen[bytes]") -> bool:
-        """Raises OSError where it does not answer."""
-        if not self.ready:
-            self.ready = self.heard(process, 0.0) == READY
-            if not self.ready:
-                return False
-        self.tell(process, "drain")
-        answer = self.heard(process, ANSWER_S)
+    def told(self, ask: Callable[[], bool]) -> bool:
+        """What `ask` returns; False where the process is gone."""
+        try:
+            return ask()
+        except OSError as error:
+            log.warning("the process that drains the ledger's spool is gone (%s); it is started again when needed", error)
+            self.stop()
+            return False
+
+    def asked(self) -> bool:
+        self.tell("drain")
+        answer = self.heard(ANSWER_S)
         if not answer:
             raise TimeoutError(f"no answer within {ANSWER_S:.0f} s")
         return answer == DONE
 
-    def tell(self, process: "subprocess.Popen[bytes]", line: str) -> None:
-        assert process.stdin is not None
-        process.stdin.write(line.encode() + b"\n")
+    def tell(self, line: str) -> None:
+        assert self.process and self.process.stdin
+        self.process.stdin.write(line.encode() + b"\n")
 
-    def heard(self, process: "subprocess.Popen[bytes]", wait_s: float) -> str:
+    def heard(self, wait_s: float) -> str:
         """A line; empty: none yet. Raises OSError where the process has ended."""
-        assert process.stdout is not None
-        if not select.select([process.stdout], [], [], wait_s)[0]:
+        assert self.process and self.process.stdout
+        if not select.select([self.process.stdout], [], [], wait_s)[0]:
             return ""
-        line = process.stdout.readline().decode().strip()
+        line = self.process.stdout.readline().decode().strip()
         if not line:
             raise BrokenPipeError("it has ended")
         return line

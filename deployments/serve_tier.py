@@ -82,7 +82,7 @@ class ServeTier:
         else:
             items = self.handle.remote(path, raw, call_id, missed, *([hint] if hint else []))
         try:
-            status, text, told = await (self.first_of_lane(items) if line else self.first(items))
+            status, text, told = await self.first(items)
         except BaseException as error:
             if call_id:
                 self.missed[call_id] = 0
@@ -130,6 +130,21 @@ class ServeTier:
             self.late(found["late"])
 
     async def first(self, items: Any) -> tuple[int, str, str]:
+        """Raises NoReplica, TierCold."""
+        try:
+            if not isinstance(items, Call):
+                return await self.looked_for(items)
+            async with asyncio.timeout(self.manner.timeout_s):  # when the replica goes, its lane breaks: nothing to look for
+                return await anext(items)
+        except BackPressureError:
+            raise NoReplica(self.name, "its queue is full", 2.0) from None
+        except (*LOST, StopAsyncIteration) as error:
+            raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
+        except TimeoutError:
+            raise NoReplica(self.name, f"no first token within {self.manner.timeout_s:.0f} s") from None
+
+    async def looked_for(self, items: Any) -> tuple[int, str, str]:
+        """A handle does not tell that there is no replica; so that is looked for meanwhile. Raises TimeoutError, TierCold."""
         waiting = asyncio.ensure_future(items.__anext__())
         there_s = cold_s = 0.0
         look_s = min(LOOK_EVERY_S, max(SOON_S, self.manner.cold_s)) if self.manner.sleeps else LOOK_EVERY_S
@@ -143,23 +158,9 @@ class ServeTier:
                 elif (cold_s := cold_s + look_s) >= self.manner.cold_s:
                     raise self.none()
                 look_s = LOOK_EVERY_S
-        except BackPressureError:
-            raise NoReplica(self.name, "its queue is full", 2.0) from None
-        except (*LOST, StopAsyncIteration) as error:
-            raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
         finally:
             waiting.cancel()
-        raise NoReplica(self.name, f"no first token within {self.manner.timeout_s:.0f} s")
-
-    async def first_of_lane(self, items: Call) -> tuple[int, str, str]:
-        """There is a replica, and when it goes the lane breaks: nothing is to be looked for meanwhile."""
-        try:
-            async with asyncio.timeout(self.manner.timeout_s):
-                return await anext(items)
-        except TimeoutError:
-            raise NoReplica(self.name, f"no first token within {self.manner.timeout_s:.0f} s") from None
-        except (LaneLost, StopAsyncIteration) as error:
-            raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
+        raise TimeoutError
 
     def none(self) -> RequestFailed:
         """Why nobody answers. A tier that sleeps is woken, and stays asked for when this request has gone elsewhere."""

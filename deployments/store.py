@@ -187,9 +187,10 @@ class Store:
 
     def drained_elsewhere(self) -> bool:
         """Whether another process has done it, of this one's rows too."""
-        rows = self.spool.rows
+        if not self.drainer.there(self.spool.rows):
+            return False
         self.spool.turn_over()
-        if not self.drainer.drain(rows):
+        if not self.drainer.drain():
             return False
         self.spool.waiting()  # finds out which files are gone
         return True

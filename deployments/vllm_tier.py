@@ -13,7 +13,7 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 
 from deployments.gathered import Shown, gathered
 from deployments.gauge import Gauge, Metered
-from deployments.lane import Lanes
+from deployments.lanes import Lanes
 from deployments.placement import DRAIN_LOOK_S, LOGS, bundles, choice_of, replicas_of
 from deployments.replica_health import Streak
 from deployments.vllm_process import in_one_process

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from deployments import lane as lanes
-from deployments.lane import Lane, Lanes
+from deployments import lane, lanes
+from deployments.lane import Lane
+from deployments.lanes import Lanes
 from deployments.serve_tier import Manner, ServeTier
 from router.errors import NoReplica, TierFailed
 from router.trace import Reading
@@ -208,7 +209,7 @@ def test_hundreds_of_calls_at_one_stroke_are_all_answered():
         async with laid() as (tier, replica, end):
             answers = await asyncio.gather(*(tier.complete("chat/completions", BODY, None, f"c{n}") for n in range(600)))
             assert len(answers) == len({asked[2] for asked in replica.asked}) == 600 and tier.lane.busy == 0
-            await until(lambda: len(end.open) <= lanes.IDLE)
+            await until(lambda: len(end.open) <= lane.IDLE)
 
     go(scenario)
 
@@ -367,6 +368,20 @@ def test_what_is_not_the_language_ends_the_connection_and_nothing_else(sent):
             writer.close()
             replica.gate_after = 10**9
             assert await tier.complete("chat/completions", BODY)
+
+    go(scenario)
+
+
+def test_a_connection_that_closed_before_it_was_used_is_a_lost_replica_at_once():
+    async def scenario():
+        async with laid() as (tier, _, end):
+            (line,) = tier.lane.free
+            killed(end)
+            await until(line.transport.is_closing)
+            tier.lane.busy += 1  # as where it was handed out just before
+            with pytest.raises(lane.LaneLost):
+                await anext(line.ask("chat/completions", "{}", "", [], ""))
+            assert tier.lane.busy == 0
 
     go(scenario)
 

@@ -110,7 +110,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         from deployments.drainer import MUCH, Drainer
         from router import config
         one = Drainer(config.Ledger(url="sqlite:///{tmp_path}/ledger.db"))
-        one.drain(MUCH)
+        one.there(MUCH)
         print(one.process.pid, flush=True)
         time.sleep(600)
     """
@@ -124,18 +124,18 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
 def test_it_ends_when_there_was_little_to_do_for_long(tmp_path: Path) -> None:
     now = [0.0]
     one = Drainer(config.Ledger(url=f"sqlite:///{tmp_path}/ledger.db"), lambda: now[0])
-    assert not one.drain(MUCH) and one.process
+    assert not one.there(MUCH) and one.process
     child, now[0] = one.process, drainer.IDLE_S - 1
-    one.drain(1)
+    one.there(1)
     assert one.process is child
     now[0] += 2
-    assert not one.drain(1) and one.process is None and child.poll() is not None
+    assert not one.there(1) and one.process is None and child.poll() is not None
 
 
 def test_one_that_cannot_be_started_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     monkeypatch.setattr(drainer.sys, "executable", "/nowhere/python")
     one = Drainer(config.Ledger(url=f"sqlite:///{tmp_path}/ledger.db"))
-    assert not one.drain(MUCH) and one.process is None and "no process for the ledger's spool" in caplog.text
+    assert not one.there(MUCH) and one.process is None and "no process for the ledger's spool" in caplog.text
 
 
 def test_what_it_says(tmp_path: Path) -> None:
