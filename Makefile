@@ -5,6 +5,8 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/nul
 EXTRA := $(if $(GPU),gpu,cpu)
 # uv does not read pip's settings: wheels that pip would find in a local folder are found through this.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Some environments forbid Python to keep what it compiled: pytest then rewrites every test file at each run, twice `make check`'s time.
+export PYTHONDONTWRITEBYTECODE =
 # Elsewhere the CPU build of torch comes from PyTorch's own index.
 TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
@@ -30,7 +32,7 @@ types:
 	$(VENV)/bin/mypy
 
 units:
-	$(PY) -m pytest -n 2 -m "not ray and not ladder and not slow"
+	$(PY) -m pytest -n 2 --dist worksteal -m "not ray and not ladder and not slow"
 
 demo: install
 	$(VENV)/bin/stepdown demo
@@ -73,8 +75,9 @@ $(VENV)/bin/uv:
 	python3 -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check uv
 
+# Compiled once, here: else each of a dozen processes compiles PyTorch and vLLM by itself whenever the ladder starts.
 $(VENV)/.installed-$(EXTRA): pyproject.toml | $(VENV)/bin/uv
-	$(VENV)/bin/uv pip install -q --python $(PY) $(TORCH) -e ".[$(EXTRA),dev]"
+	$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PY) $(TORCH) -e ".[$(EXTRA),dev]"
 	touch $@
 
 clean:

@@ -39,6 +39,7 @@ def test_comes_back_whole(folder, model):
     assert np.allclose(artifact.predict_one(TEXTS[3]), artifact.predict(TEXTS)[3], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_same_data_gives_the_same_bytes(folder, tmp_path):
     save(tmp_path / "again", Sufficiency("ensemble", n_folds=2).fit(TEXTS, Y), MANIFEST)
     for name in ("model.skops", "manifest.json"):

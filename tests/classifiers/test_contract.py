@@ -56,6 +56,7 @@ def test_learns_what_is_hard_for_the_small_tier(fitted, rows):
     assert p[~hard].mean() > p[hard].mean() + 0.2
 
 
+@pytest.mark.slow
 def test_fitting_twice_gives_the_same(fitted, rows):
     texts, y, _ = rows
     again = type(fitted)(**fitted.get_params()).fit(texts, y)
@@ -72,6 +73,7 @@ def test_explains_in_log_odds_by_tier(fitted):
         assert name and np.shape(moved) == (2,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_and_graded_scores_and_weights_are_taken(name, rows):
     texts, y, hard = rows
@@ -82,6 +84,7 @@ def test_missing_and_graded_scores_and_weights_are_taken(name, rows):
     assert 0.25 < p.mean() < 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tier_that_always_wins_is_near_one(name, rows):
     texts, y, _ = rows

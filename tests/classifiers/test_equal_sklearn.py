@@ -22,6 +22,7 @@ def numbers():
     return x, y
 
 
+@pytest.mark.slow
 def test_boosted_trees(numbers):
     x, y = numbers
     models = [HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(x, y[:, k]) for k in range(2)]

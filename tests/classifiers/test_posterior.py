@@ -73,6 +73,7 @@ def test_one_request_is_judged_as_the_rows_are(ladder, posterior, tiers):
             assert posterior.chance(tiers[0], ladder.prior[row], answered[tiers[0]]) == pytest.approx(p[i, tiers[0]])
 
 
+@pytest.mark.slow
 def test_no_log_probabilities_are_a_state_of_their_own(ladder, posterior):
     prior = np.array([0.5, 0.6, 0.8])
     sure = Evidence(8, answer="42", logprobs=(-0.001,) * 8, first_margin=9.0)
@@ -113,6 +114,7 @@ def test_state_is_plain_and_comes_back_the_same(ladder, posterior):
     assert again.prefix == 16 and set(again.known) == set(posterior.known)
 
 
+@pytest.mark.slow
 def test_long_ladders_know_pairs():
     ladder = make_ladder(200, costs=(0.02, 0.05, 0.1, 0.4, 1.0))
     posterior = ladder.posterior()

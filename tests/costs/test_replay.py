@@ -103,6 +103,7 @@ def test_a_file_that_is_no_log_is_refused(tmp_path, line):
     assert found.exit_code == 2 and "costs --export" in found.output
 
 
+@pytest.mark.slow
 def test_ledger_and_export_replay_alike(tmp_path):
     rows = traffic(60, NOW - 86400, NOW)
     for n, found in enumerate(rows.traces):

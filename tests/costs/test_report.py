@@ -57,6 +57,7 @@ def expected(rows, when, key, tier):
     }
 
 
+@pytest.mark.slow
 @tried(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.floats(NOW - 5 * DAY, NOW - 1), st.floats(1, 6 * DAY), st.sampled_from(KEYS), st.sampled_from(TIERS)
@@ -121,6 +122,7 @@ def test_a_row_of_today_is_seen_although_it_made_no_call(settings, tmp_path):
     assert report(engine, settings, now - 5 * DAY, now)["totals"]["requests"] == 1
 
 
+@pytest.mark.slow
 def test_closed_books_change_no_figure(settings, rows, tmp_path):
     engine = database(tmp_path, rows)
     asked = [(days, key, tier) for days in (1, 4) for key in (None, "app") for tier in (None, "large")]

@@ -61,6 +61,7 @@ def test_nothing_but_the_pages_files_can_be_had(client, name):
     assert client.get(f"/costs/static/{name}").status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query, options",
     [("", []), ("&by=tier", ["--by=tier"]), ("&key=app", ["--key=app"]), ("&tier=small&by=key", ["--tier=small", "--by=key"])],

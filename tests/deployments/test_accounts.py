@@ -156,6 +156,7 @@ def test_every_call_of_a_flow_is_a_row(ledger, stream):
     assert usage["stepdown"]["cost_usd"] == pytest.approx(trace["cost_usd"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", [False, True])
 def test_a_client_that_leaves_is_written_down_with_what_was_made(ledger, flow):
     slow = {"large": lambda body: Said("a b c d e f g h", token_s=0.2)}
@@ -202,6 +203,7 @@ def test_an_answer_that_could_not_be_written_down_is_an_error(endpoint, ledger, 
     assert answer.status_code == (200 if stream else 503)
 
 
+@pytest.mark.slow
 def test_requests_side_by_side_each_leave_their_rows(ledger):
     router, tiers = plain(large=lambda body: Said(asked(body), token_s=0.01))
     with serving(router, tiers, accounts(ledger)) as url:
@@ -235,6 +237,7 @@ def test_the_cost_page_tells_what_was_asked_and_the_ladder_as_it_is(endpoint):
     assert live["ledger"] == "ok"
 
 
+@pytest.mark.slow
 def test_what_is_under_way_is_seen(ledger):
     router, tiers = plain(large=lambda body: Said("a b c d", token_s=0.1, wait_s=0.3))
     with serving(router, tiers, accounts(ledger)) as url:

@@ -158,6 +158,7 @@ def test_chance_alone_decides(rate, drawn):
     assert len(place.large.bodies) == drawn
 
 
+@pytest.mark.slow
 def test_audits_wait_until_the_top_tier_is_idle_and_run_one_at_a_time():
     place = Place(large=lambda body: Said("42", wait_s=0.05))
     top, begun_beside = place.ingress.auditor.top, []

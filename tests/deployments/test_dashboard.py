@@ -145,6 +145,7 @@ def test_shows_both():
     assert json.loads(run("show", "serve").output)["title"] == "Serve Dashboard"
 
 
+@pytest.mark.slow
 def test_the_configmap_holds_both_under_uids_of_their_own():
     document = yaml.safe_load(run("configmap", "--namespace", "ray").output)
     assert (document["kind"], document["metadata"]["namespace"]) == ("ConfigMap", "ray")

@@ -47,6 +47,7 @@ def test_there_is_a_case_for_every_value():
     assert set(CASES) | {"off"} == set(get_args(State))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("state", CASES)
 def test_the_header_says_what_became_of_it(state, stream):

@@ -72,6 +72,7 @@ def spent(made) -> tuple[int, int]:
     return sum(given for given, _ in calls), sum(out for _, out in calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_eight_parts_run_side_by_side_and_the_sum_is_told(stream):
     made = tiers()
@@ -88,6 +89,7 @@ def test_eight_parts_run_side_by_side_and_the_sum_is_told(stream):
     assert told["cost_usd"] == pytest.approx(sum(call["cost_usd"] for call in told["calls"]))
 
 
+@pytest.mark.slow
 def test_no_more_run_at_once_than_allowed():
     made = tiers()
     with served(made, max_in_flight=3) as url:
@@ -133,6 +135,7 @@ def test_with_every_worker_down_the_answer_is_the_plain_one():
         assert ask(url)[0] == "plain answer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_stops_plan_and_workers_within_a_second(stream):
     made = tiers(worker=lambda body: Said("slow", wait_s=30))
@@ -145,6 +148,7 @@ def test_a_client_that_leaves_stops_plan_and_workers_within_a_second(stream):
         assert made["medium"].running == 0 and made["medium"].given_up == PARTS
 
 
+@pytest.mark.slow
 def test_the_deadline_is_kept():
     made = tiers(worker=lambda body: Said("late", wait_s=30))
     with served(made, deadline_s=2.0) as url:
@@ -153,6 +157,7 @@ def test_the_deadline_is_kept():
         assert time.monotonic() - began < 2.1 and text == "plain answer"
 
 
+@pytest.mark.slow
 def test_a_json_schema_is_the_final_calls_alone():
     schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
     made = tiers(final=Said('{"all": "merged"}'))
@@ -171,6 +176,7 @@ def test_what_cannot_be_delegated_is_asked_directly(more):
     assert text == "plain answer" and len(made["large"].bodies) == 1 and not made["medium"].bodies
 
 
+@pytest.mark.slow
 def test_switched_off_the_large_tier_gets_the_plain_request():
     made = tiers()
     with served(made, mode="off") as url:
@@ -201,6 +207,7 @@ def test_a_no_of_the_gate_is_told():
     assert told["cost_delegated_estimate_usd"] > 0.01 * told["cost_direct_estimate_usd"] > 0
 
 
+@pytest.mark.slow
 def test_a_clients_limits_tighten_the_delegation_and_reach_no_tier():
     made = tiers(plan='{"plan": [' + ", ".join('{"prompt": "do it"}' for _ in range(PARTS)) + "]}")
     with served(made) as url:
@@ -213,6 +220,7 @@ def test_a_clients_limits_tighten_the_delegation_and_reach_no_tier():
     assert not any("stepdown" in body for tier in made.values() for body in tier.bodies)
 
 
+@pytest.mark.slow
 def test_a_clients_deadline_ends_a_plain_answer():
     made = tiers(final=Said("too late", wait_s=30))
     with served(made, mode="off") as url, pytest.raises(openai.APIStatusError) as raised:

@@ -98,6 +98,7 @@ def test_an_accepted_answer_costs_one_call(mode, way):
     assert usage.total_tokens == 9
 
 
+@pytest.mark.slow
 def test_holdback_commits_at_its_first_tokens_and_streams_on():
     slow = Said("one two three four five six seven eight", token_s=0.15)
     with serving(OneFlow(ladder(), flow("holdback")), tiers(small=slow)) as url:
@@ -116,6 +117,7 @@ def test_a_draft_given_up_stops_generating_at_once(mode):
     assert made["small"].given_up == 1 and made["small"].ledger[0][1] < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_stops_every_call_within_a_second(stream, mode):
     made = tiers(small=Said("word " * 400, token_s=0.05))
@@ -150,6 +152,7 @@ def test_with_every_tier_down_the_client_gets_503(stream):
         assert raised.value.status_code == 503 and raised.value.response.headers["retry-after"] == "10"
 
 
+@pytest.mark.slow
 def test_a_long_wait_is_kept_open_by_comments_that_clients_do_not_see(monkeypatch):
     monkeypatch.setattr("deployments.answering.HEARTBEAT_S", 0.1)
     import httpx

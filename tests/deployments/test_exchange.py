@@ -113,6 +113,7 @@ def test_an_ingress_that_is_gone_has_nothing_under_way_but_what_it_finished_stay
     assert asyncio.run(told()) == {"small": Counts(0, 0, 100)}
 
 
+@pytest.mark.slow
 def test_a_meeting_that_fails_or_hangs_is_tried_again_and_nobody_waits():
     news, asked = News(), []
 

@@ -85,6 +85,7 @@ class Ticks:
 # -- who asks --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_key_is_known_as_soon_as_it_is_made(engine):
     door = Keys(engine)
     for name in "abc":
@@ -191,6 +192,7 @@ async def test_while_the_database_is_down_known_keys_go_on(engine, monkeypatch):
         await door.look_up("Bearer sk-new")
 
 
+@pytest.mark.slow
 async def test_a_database_that_hangs_holds_a_known_key_for_a_second_at_most(engine, monkeypatch):
     door, (key, secret) = Keys(engine), make(engine)
     await door.look_up(bearer(secret))
@@ -387,6 +389,7 @@ def ask(client, secret, **more):
     return client.post("/v1/chat/completions", json={**CHAT, **more}, headers={"authorization": bearer(secret)})
 
 
+@pytest.mark.slow
 def test_the_endpoint_answers_with_openais_errors(client, engine):
     _, secret = make(engine, tiers=frozenset({"small"}), requests_per_minute=2)
     for answer, status, code in (
@@ -408,6 +411,7 @@ def test_auto_takes_the_largest_tier_that_the_key_may_use(client, engine):
     assert ask(client, secret).json()["model"] == "small"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_budget_is_spent_as_the_ledger_says_and_no_further(client, engine, stream):
     key, secret = make(engine, usd_per_day=1.0)

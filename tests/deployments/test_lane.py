@@ -314,6 +314,7 @@ def test_a_lane_that_cannot_be_found_is_looked_for_again_but_not_by_each_call():
     go(scenario)
 
 
+@pytest.mark.slow
 def test_a_reader_that_does_not_read_holds_the_replica_up():
     async def scenario():
         async with laid() as (tier, _, end):

@@ -64,12 +64,14 @@ def clean(answer):
         json.loads(answer.content)
 
 
+@pytest.mark.slow
 @given(PATHS, raw_json(CHATS) | raw_json(COMPLETIONS) | st.binary(max_size=40))
 def test_any_body_is_answered_or_refused(client, path, raw):
     cases["bodies"] += 1
     clean(client.post(f"/v1/{path}", content=raw))
 
 
+@pytest.mark.slow
 @given(st.dictionaries(FLAT_TEXTS, FLAT_TEXTS, max_size=3), FLAT_TEXTS, FLAT_TEXTS)
 def test_any_headers_and_paths_are_answered_or_refused(client, headers, session, name):
     cases["headers"] += 1

@@ -75,6 +75,7 @@ def test_training_can_be_killed_and_goes_on(tmp_path):
     assert (tmp_path / "tiny" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, least, most", [("single", 0.95, 1.0), ("composite", 0.0, 0.0), ("chain", 0.0, 0.05)])
 def test_the_certificate_covers_what_it_was_made_on(kind, least, most):
     """It was made on single prompts."""
@@ -91,6 +92,7 @@ def test_the_certificate_covers_what_it_was_made_on(kind, least, most):
     assert set(states) <= {"valid", "uncovered"} and least <= states.count("valid") / 60 <= most
 
 
+@pytest.mark.slow
 def test_the_certificates_say_how_far_their_prompts_go_as_it_is_measured_now():
     """Where familiarity is measured in another way, what a certificate says of it means something else."""
     from router import certificates

@@ -90,6 +90,7 @@ def test_what_has_no_hint_is_spread_by_load():
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_full_replica_is_passed_over_and_one_place_serves_a_burst_of_one_conversation():
     async def run():
         tier = Tier(2, slack=100)

@@ -201,6 +201,7 @@ def test_half_a_character_in_a_tiers_answer_is_passed_on(monkeypatch):
     assert answer.status_code == 200 and answer.json()["choices"][0]["message"]["content"] == "half \ud83d"
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_an_error_message_is_one_line_whatever_model_was_asked_for(client, model):
     answer = client.post("/v1/chat/completions", content=json.dumps({**CHAT, "model": model}))

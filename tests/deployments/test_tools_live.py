@@ -370,6 +370,7 @@ def test_a_cost_limit_counts_every_call(limit, turns, state):
     balanced(made, answer)
 
 
+@pytest.mark.slow
 def test_the_clients_deadline_is_kept():
     made = tiers(delegates(), Said("plain"), work=lambda body: Said("late", wait_s=30))
     says = made["large"].script
@@ -408,6 +409,7 @@ def test_handles_lead_to_the_requests_own_texts():
     balanced(made, answer)
 
 
+@pytest.mark.slow
 def test_the_final_call_streams_as_it_is_made():
     made = tiers(delegates(), Said("one two three four five six", token_s=0.1))
     with served(made, max_plans=1) as url:
@@ -647,6 +649,7 @@ def test_a_backend_that_refuses_the_function_is_asked_without_it():
     assert answer.text == "plain" and [c["outcome"] for c in answer.told["calls"]] == ["backend failed", "accepted"]
 
 
+@pytest.mark.slow
 def test_many_clients_keep_their_exchanges_apart():
     made = tiers(Said(""))
 

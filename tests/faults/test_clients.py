@@ -35,6 +35,7 @@ def all_of(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.slow
 def test_a_body_that_dribbles_in_gets_408_and_its_connection_is_closed(ledger):
     with endpoint(ladder(server={"body_timeout_s": 0.5}), ledger) as it, it.connect() as slow:
         slow.sendall(head(len(BODY)))
@@ -51,6 +52,7 @@ def test_a_body_that_dribbles_in_gets_408_and_its_connection_is_closed(ledger):
         assert all(row["status"] == 200 for row in it.rows())
 
 
+@pytest.mark.slow
 def test_many_bodies_that_never_come_hold_nobody_up(ledger):
     with endpoint(ladder(server={"body_timeout_s": 5}), ledger) as it:
         dribbling = [it.connect() for _ in range(200)]
@@ -61,12 +63,14 @@ def test_many_bodies_that_never_come_hold_nobody_up(ledger):
             connection.close()
 
 
+@pytest.mark.slow
 def test_a_body_of_100_mb_gets_413_without_being_read(ledger):
     with endpoint(ladder(), ledger) as it, it.connect() as large:
         large.sendall(head(100_000_000))  # not a byte of it: the refusal comes all the same
         assert all_of(large).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.slow
 def test_a_body_of_100_mb_that_does_not_say_so_is_read_up_to_the_limit_and_never_kept(ledger):
     with endpoint(ladder(), ledger) as it, it.connect() as large:
         before = held_bytes()
@@ -111,6 +115,7 @@ def test_two_thousand_connections_of_which_all_are_answered(ledger):
         assert len({row["id"] for row in it.rows()}) == n == len(it.rows())
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_is_left_after_the_deadline_and_keeps_no_tier_working(ledger):
     endless = Said("x" * 200_000 + " " + " ".join(["y" * 50_000] * 400))
     settings = ladder(server={"request_timeout_s": 1.0})

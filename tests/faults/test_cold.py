@@ -64,6 +64,7 @@ def ask(it):
     return it.complete("chat/completions", BODY)
 
 
+@pytest.mark.slow
 def test_who_cannot_wait_is_told_soon_and_one_call_keeps_asking_for_the_replica():
     async def run():
         it = tier(cold_s=0.0)
@@ -91,6 +92,7 @@ def test_who_waits_is_answered_when_the_replica_is_there():
     assert asyncio.run(run()) == SAID.encode()
 
 
+@pytest.mark.slow
 def test_a_tier_that_never_sleeps_and_has_none_is_out_of_order():
     with pytest.raises(NoReplica):
         asyncio.run(ask(tier(cold_s=0.0, sleeps=False)))
@@ -141,6 +143,7 @@ def cold(body):
     return Said(error=TierCold("large"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_best_warm_tier_answers_and_says_so_every_time(ledger, stream):
     with endpoint(ladder(), ledger, large=cold) as it:
@@ -151,17 +154,20 @@ def test_the_best_warm_tier_answers_and_says_so_every_time(ledger, stream):
         assert {(call["tier"], call["outcome"]) for call in it.calls()} == {("large", "cold"), ("small", "answered")}
 
 
+@pytest.mark.slow
 def test_who_named_the_tier_gets_503_and_when_to_come_back(ledger):
     with endpoint(ladder(), ledger, large=cold) as it:
         answer = it.ask(model="large")
         assert (answer.status_code, answer.json()["error"]["code"], answer.headers["retry-after"]) == (503, "cold", "30")
 
 
+@pytest.mark.slow
 def test_nobody_answers_for_it_where_the_configuration_says_so(ledger):
     with endpoint(ladder(routing={"when_down": "none"}), ledger, large=cold) as it:
         assert it.ask().status_code == 503
 
 
+@pytest.mark.slow
 def test_a_cascade_that_could_not_go_up_says_so(ledger):
     unsure = Said("four five six seven", logprob=-3.0)
     config = ladder(escalation={"mode": "buffer"}, routing={"target": 0.99})
@@ -170,6 +176,7 @@ def test_a_cascade_that_could_not_go_up_says_so(ledger):
         assert answer.status_code == 200 and answer.headers["x-stepdown-degraded"] == "large cold"
 
 
+@pytest.mark.slow
 def test_a_tier_that_is_warm_is_asked_as_ever(ledger):
     with endpoint(ladder(), ledger, large=words) as it:
         assert "x-stepdown-degraded" not in it.ask().headers

@@ -32,6 +32,7 @@ def hedging(after: Any = 0.1, **sections: Any) -> Any:
     return config.model_copy(update={"tiers": [tier.model_copy(update={"hedge_after_s": after}) for tier in config.tiers]})
 
 
+@pytest.mark.slow
 @STREAMED
 def test_a_sibling_answers_for_a_slow_replica_and_both_calls_are_written_down(ledger, stream):
     with endpoint(hedging(), ledger, large=in_turn(SLOW, words(None))) as it:
@@ -48,6 +49,7 @@ def test_a_sibling_answers_for_a_slow_replica_and_both_calls_are_written_down(le
         assert calls[1]["began_s"] > calls[0]["began_s"] and min(call["took_s"] for call in calls) >= 0
 
 
+@pytest.mark.slow
 @STREAMED
 def test_a_first_that_answers_after_all_stops_the_second(ledger, stream):
     with endpoint(hedging(), ledger, large=in_turn(Said("late but fine", wait_s=0.4), SLOW)) as it:
@@ -58,6 +60,7 @@ def test_a_first_that_answers_after_all_stops_the_second(ledger, stream):
         assert it.tiers["large"].given_up == 1
 
 
+@pytest.mark.slow
 def test_where_both_fail_the_next_tier_answers(ledger):
     died = Said(error=NoReplica("large", "its replica failed"), wait_s=0.3)
     with endpoint(hedging(), ledger, large=lambda body: died) as it:
@@ -66,17 +69,20 @@ def test_where_both_fail_the_next_tier_answers(ledger):
         assert len(it.tiers["large"].bodies) == 2 and len(it.calls()) == 3
 
 
+@pytest.mark.slow
 def test_a_quick_answer_is_not_sent_twice(ledger):
     with endpoint(hedging(5.0), ledger) as it:
         it.ask()
         assert len(it.tiers["large"].bodies) == len(it.calls()) == 1
 
 
+@pytest.mark.slow
 def test_where_nothing_is_configured_a_slow_one_is_waited_for(ledger):
     with endpoint(ladder(replicas=2), ledger, large=in_turn(Said("late", wait_s=0.3), words(None))) as it:
         assert "late" in it.ask().text
 
 
+@pytest.mark.slow
 def test_no_more_are_sent_twice_than_the_budget_of_tries_allows(ledger):
     with endpoint(hedging(0.01), ledger, large=lambda body: Said("late", wait_s=0.1)) as it:
         for _ in range(20):
@@ -85,6 +91,7 @@ def test_no_more_are_sent_twice_than_the_budget_of_tries_allows(ledger):
         assert len(it.calls()) == len(it.tiers["large"].bodies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calls", "status"), [(1.5, 429), (2.5, 200)])
 def test_a_hedge_cannot_overspend_a_budget(ledger, calls, status):
     """calls: what the budget of the day would pay, of a call that is sent once and has a prompt of 1,000 tokens."""

@@ -81,6 +81,7 @@ def tier(served) -> str:
 until = partial(waiting.until, patience_s=20, every_s=0.02)
 
 
+@pytest.mark.slow
 def test_another_target_is_used_once_the_file_says_so(served, file):
     assert tier(served) == "small"
     write(file, target=1.0)
@@ -89,6 +90,7 @@ def test_another_target_is_used_once_the_file_says_so(served, file):
     assert (told["error"], told["times"], told["needs_restart"]) == (None, 1, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil, told", [
     (lambda file: file.write_text("tiers: ["), "not YAML"),
     (lambda file: file.unlink(), "No such file"),
@@ -114,6 +116,7 @@ def copied(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_an_artefact_that_becomes_corrupt_in_its_place_is_refused(served, file, tmp_path):
     artefact = copied(tmp_path / "router")
     write(file, artefact=artefact)
@@ -144,6 +147,7 @@ def test_a_request_under_way_ends_as_it_began(served, file):
     assert {e["model"] for e in events} == {"small"} and got["text"].endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.slow
 def test_requests_at_full_speed_see_the_old_or_the_new_and_nothing_else(served, file):
     stop, seen = threading.Event(), []
 

@@ -29,6 +29,7 @@ def events(answer) -> list[str]:
     return [part.removeprefix("data: ") for part in answer.text.split("\n\n") if part]
 
 
+@pytest.mark.slow
 @STREAMED
 @pytest.mark.parametrize("fault", [KILLED, BROKEN])
 def test_a_replica_killed_before_the_first_byte_is_not_seen_where_the_tier_has_another(ledger, stream, fault):
@@ -41,6 +42,7 @@ def test_a_replica_killed_before_the_first_byte_is_not_seen_where_the_tier_has_a
         assert (call["outcome"], call["output_tokens"]) == ("answered", 4)
 
 
+@pytest.mark.slow
 @STREAMED
 def test_a_replica_killed_before_the_first_byte_sends_the_request_to_the_next_tier_where_there_is_no_other(ledger, stream):
     with endpoint(ladder(), ledger, large=in_turn(KILLED, words(None))) as it:
@@ -52,6 +54,7 @@ def test_a_replica_killed_before_the_first_byte_sends_the_request_to_the_next_ti
         ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [FULL, Said(error=TierFailed("large", "no such field", 400))])
 def test_a_full_queue_and_a_refusal_are_not_tried_again(ledger, fault):
     with endpoint(ladder(replicas=2), ledger, large=lambda body: fault) as it:
@@ -59,6 +62,7 @@ def test_a_full_queue_and_a_refusal_are_not_tried_again(ledger, fault):
         assert len(it.tiers["large"].bodies) == 1
 
 
+@pytest.mark.slow
 def test_the_second_replica_may_fail_too(ledger):
     with endpoint(ladder(replicas=2), ledger, large=lambda body: KILLED) as it:
         assert it.ask().headers["x-stepdown-degraded"] == "large tier_unavailable"
@@ -75,6 +79,7 @@ def test_tries_are_a_tenth_of_the_requests_at_most():
     assert retries.wait_s() == pytest.approx(0.05)
 
 
+@pytest.mark.slow
 def test_a_replica_killed_in_mid_stream_is_told_in_the_stream_and_billed_as_far_as_it_came(ledger):
     with endpoint(ladder(replicas=2), ledger, large=lambda body: Said("four five six seven", dies_after=2)) as it:
         got = events(it.ask(stream=True))
@@ -87,6 +92,7 @@ def test_a_replica_killed_in_mid_stream_is_told_in_the_stream_and_billed_as_far_
         assert len(it.tiers["small"].bodies) == 0  # nobody goes on with an answer that another began
 
 
+@pytest.mark.slow
 @STREAMED
 @pytest.mark.parametrize("when_down, status, told", [
     ("any", 200, "large tier_unavailable"), ("larger", 503, None), ("none", 503, None),
@@ -100,6 +106,7 @@ def test_a_tier_that_is_gone_degrades_as_configured_and_the_header_says_so(ledge
             assert int(answer.headers["retry-after"]) >= 1 and answer.json()["error"]["code"] == "tier_unavailable"
 
 
+@pytest.mark.slow
 def test_a_slow_replica_meets_the_deadline_of_the_request(ledger):
     slow = Said("four five", wait_s=20)
     with endpoint(ladder(server={"request_timeout_s": 0.3}), ledger, large=lambda body: slow) as it:
@@ -110,6 +117,7 @@ def test_a_slow_replica_meets_the_deadline_of_the_request(ledger):
         assert [(c["outcome"], c["input_tokens"]) for c in it.calls()] == [("cancelled", 3)] * 2
 
 
+@pytest.mark.slow
 def test_a_replica_that_becomes_slow_in_mid_stream_meets_it_too(ledger):
     slow = Said("four five six seven", token_s=0.2)
     with endpoint(ladder(server={"request_timeout_s": 0.5}), ledger, large=lambda body: slow) as it:
@@ -120,6 +128,7 @@ def test_a_replica_that_becomes_slow_in_mid_stream_meets_it_too(ledger):
         assert 0 < call["output_tokens"] < 4 and call["estimated"]
 
 
+@pytest.mark.slow
 @STREAMED
 @pytest.mark.parametrize(("calls", "status"), [(1.5, 429), (40.0, 200)])
 def test_a_dearer_tier_that_stands_in_cannot_overspend_a_budget(ledger, stream, calls, status):

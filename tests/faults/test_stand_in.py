@@ -96,6 +96,7 @@ def front(tmp_path, upstream):
     made.killed()
 
 
+@pytest.mark.slow
 def test_while_it_is_away_another_takes_people_in_and_leaves_when_it_is_back(front):
     front.looked(3)
     assert front.answers() and front.stand_in.process is None
@@ -125,6 +126,7 @@ def test_one_that_is_killed_too_is_replaced(front):
     until(front.answers, 10, 0.02)
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_leaves_none_behind(front):
     front.stand_in.start()
     front.killed()

@@ -100,6 +100,7 @@ def test_no_engine_outlives_its_replica_or_the_server(tmp_path):
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_child_that_outlives_its_replica_is_ended():
     """As vLLM's worker does: its parent, the leader of its group, is killed."""
     code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"

@@ -49,6 +49,7 @@ def traces_of(it, n: int) -> list[str]:
     return ids
 
 
+@pytest.mark.slow
 def test_the_ledger_is_down_and_requests_go_on_and_are_written_once_when_it_is_back(file):
     with endpoint(ladder(), Ledger(Settings(journal_s=0, url=f"sqlite:///{file}"))) as it:
         holder = locked(file)
@@ -58,6 +59,7 @@ def test_the_ledger_is_down_and_requests_go_on_and_are_written_once_when_it_is_b
         assert set(told) <= set(traces_of(it, 4))
 
 
+@pytest.mark.slow
 def test_the_ledger_is_down_and_the_configuration_says_refuse(file):
     with endpoint(ladder(), Ledger(Settings(journal_s=0, url=f"sqlite:///{file}", down="refuse"))) as it:
         holder = locked(file)
@@ -68,6 +70,7 @@ def test_the_ledger_is_down_and_the_configuration_says_refuse(file):
         until(lambda: it.ask().status_code == 200)
 
 
+@pytest.mark.slow
 def test_the_disk_is_full_under_the_database_and_under_the_spool(file, monkeypatch):
     with endpoint(ladder(), Ledger(Settings(journal_s=0, url=f"sqlite:///{file}"))) as it:
         pages = [1]
@@ -125,6 +128,7 @@ def test_an_artefact_that_is_corrupt_or_of_another_ladder_stops_the_start_with_o
     assert len(said) == 1 and "routing.artefact" in said[0] and told in said[0] and "Traceback" not in said[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump_s", [-7_200.0, 7_200.0])
 def test_the_clock_jumps_in_mid_request_and_while_the_ledger_is_away(file, monkeypatch, jump_s):
     real, jumped = time.time, [0.0]

@@ -88,6 +88,7 @@ def test_a_quality_is_promised_on_the_bound_and_costs_less_than_the_top():
     assert rule.kind == "utility" and rule.quality_bound >= 0.95 and rule.expected_cost < 1
 
 
+@pytest.mark.slow
 def test_a_promise_is_mostly_kept_on_other_rows():
     kept = 0
     for seed in range(20):
@@ -113,6 +114,7 @@ def test_cost_and_share_are_kept():
     assert found.large[i] <= 0.3
 
 
+@pytest.mark.slow
 def test_a_router_no_better_than_a_mix_is_switched_off():
     random = np.random.default_rng(0)
     y = random.random((300, 2)) < [0.6, 0.9]

@@ -41,6 +41,7 @@ def test_two_replicas_looked_at_wait_far_less_than_one_drawn_blindly():
     assert ran.wait_s.mean() < 0.6 * 0.8 / 0.2 and ran.wait_s.mean() > erlang_c(10, 8.0) / 2
 
 
+@pytest.mark.slow
 def test_every_request_comes_begins_and_ends_once_and_news_are_sums_of_that():
     ran, pools = served(4, 3, 9.0, kinds=2, n=5_000)
     for k, pool in enumerate(pools):

@@ -172,6 +172,7 @@ def test_windows_of_the_last_day_are_left_as_they_are(engine: Engine) -> None:
     assert count(engine, windows) == 120
 
 
+@pytest.mark.slow
 def test_the_bookkeeper_closes_merges_and_then_rests(url: str) -> None:
     store = Store(config.Ledger(url=url))
     store.start()
@@ -188,6 +189,7 @@ def test_the_bookkeeper_closes_merges_and_then_rests(url: str) -> None:
     store.engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_running_ledger_keeps_its_books(url: str, engine: Engine) -> None:
     a_day(engine)
 

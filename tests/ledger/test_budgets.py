@@ -89,6 +89,7 @@ async def refused(admitting) -> BudgetSpent:
 # -- side by side ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [{"usd_per_day": 1.0}, {"usd_per_month": 1.0}, {"usd_per_day": 1.0, "usd_per_month": 50.0}])
 async def test_of_64_side_by_side_ten_get_through_and_the_budget_holds(engine, budget):
     key = bob(engine, **budget)
@@ -105,6 +106,7 @@ async def test_of_64_side_by_side_ten_get_through_and_the_budget_holds(engine, b
     assert set(books(engine).values()) == {(1.0, 0.0)} and not held(engine)
 
 
+@pytest.mark.slow
 async def test_what_was_not_spent_is_for_others(engine):
     key = bob(engine, usd_per_day=1.0)
     async with door(engine) as made:
@@ -223,6 +225,7 @@ async def test_a_new_day_is_a_new_budget_and_a_request_counts_where_it_began(eng
             await made.admit(key, "d", SIZE, 0.2)
 
 
+@pytest.mark.slow
 async def test_a_period_begins_with_what_the_ledger_knows(engine):
     key = bob(engine, usd_per_month=1.0)
     calls = [call("old", n, key_id=key.id, began_s=NOON - n * 86_400, cost_usd=0.4) for n in (1, 2, 30)]  # the last in October
@@ -267,6 +270,7 @@ async def test_a_process_that_was_only_slow_still_pays(engine):
     assert books(engine)["2026-11-24"] == (1.0, 0.0)
 
 
+@pytest.mark.slow
 async def test_a_request_that_takes_long_keeps_what_it_holds(engine, monkeypatch):
     monkeypatch.setattr(keys, "RENEW_S", 0.02)
     clock, key = Clock(), bob(engine, usd_per_day=1.0)
@@ -353,6 +357,7 @@ async def test_a_budget_that_cannot_be_kept_is_not_spent_and_settling_never_fail
     assert books(engine)["2026-11-24"] == (0.07, 0.0)
 
 
+@pytest.mark.slow
 async def test_sums_of_many_small_parts_do_not_drift_over_the_budget(engine):
     key = bob(engine, usd_per_day=0.1)
     async with door(engine) as made:

@@ -121,6 +121,7 @@ def test_an_old_ledger_opens_and_gets_the_sums_by_the_day(url: str, marked: bool
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_ledger_of_a_newer_version_is_left_alone(url: str) -> None:
     engine = connect(config.Ledger(url=url))
     migrate(engine)

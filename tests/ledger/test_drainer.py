@@ -121,6 +121,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     child.wait(30)
 
 
+@pytest.mark.slow
 def test_it_ends_when_there_was_little_to_do_for_long(tmp_path: Path) -> None:
     now = [0.0]
     one = Drainer(config.Ledger(url=f"sqlite:///{tmp_path}/ledger.db"), lambda: now[0])
@@ -172,6 +173,7 @@ def spooled(store: Store, name: str) -> None:
     store.spool.close_file()
 
 
+@pytest.mark.slow
 def test_it_does_without_what_only_classifiers_need() -> None:
     """scikit-learn and what it imports take seconds and hundreds of megabytes; so it is in replicas, which warm up."""
     text = "import sys, deployments.drainer, deployments.store, deployments.warm_up; print({'sklearn', 'ray'} & set(sys.modules))"

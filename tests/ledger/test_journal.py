@@ -35,6 +35,7 @@ async def rested(ledger: Ledger) -> None:
     await asyncio.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_row_is_in_the_spool_when_it_is_acknowledged_and_in_the_tables_soon(url: str) -> None:
     async def go() -> None:
         async with opened(url, journal_s=LONG) as ledger:
@@ -52,6 +53,7 @@ def test_a_row_is_in_the_spool_when_it_is_acknowledged_and_in_the_tables_soon(ur
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_many_rows_share_a_transaction(url: str) -> None:
     async def go() -> None:
         async with opened(url, journal_s=LONG) as ledger:
@@ -75,6 +77,7 @@ def test_a_row_that_settles_a_budget_is_in_the_tables_at_once(url: str) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_what_waits_is_written_at_the_end(url: str) -> None:
     async def go() -> None:
         async with opened(url, journal_s=LONG) as ledger:
@@ -128,6 +131,7 @@ def test_a_database_that_takes_no_rows_is_found_out_when_they_are_to_go_there(ur
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_refuse_refuses_once_it_is_found_out(url: str) -> None:
     async def go() -> None:
         async with opened(url, journal_s=0.01, down="refuse") as ledger:

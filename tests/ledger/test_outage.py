@@ -90,6 +90,7 @@ def test_a_file_that_is_locked_for_long_is_a_database_that_is_down(tmp_path: Pat
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_a_process_drains_what_another_left_behind(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
 
@@ -141,6 +142,7 @@ def n_before_full(ledger: Ledger) -> int:
     return len(ids)
 
 
+@pytest.mark.slow
 def test_a_full_database_is_one_that_is_down(tmp_path: Path) -> None:
     """SQLite's own error of a full disk, brought about by a limit of pages."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"

@@ -163,6 +163,7 @@ PARTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 def test_sums_are_the_sums_of_the_rows_whatever_is_written_in_whatever_order(url: str) -> None:
     engine = connect(config.Ledger(url=url))
     migrate(engine)

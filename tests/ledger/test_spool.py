@@ -124,6 +124,7 @@ def test_texts_in_the_spool_are_for_its_user_only(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o777 for path in spool.folder.iterdir()] == [0o600]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_just_made_is_no_sign_that_the_database_is_back(tmp_path: Path) -> None:
     store = Store(Settings(url=f"sqlite:///{tmp_path}/ledger.db"))
     store.start()

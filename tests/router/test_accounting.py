@@ -32,6 +32,7 @@ windows = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(used, max_size=30), st.lists(held, max_size=10))
 def test_busy_and_idle_add_up_to_what_was_held(uses, holds):
     lines = split(uses, holds)
@@ -45,12 +46,14 @@ def test_busy_and_idle_add_up_to_what_was_held(uses, holds):
                 assert fsum(line.usd for line in mine if line.at == at) == pytest.approx(paid, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(st.lists(used, max_size=30), st.lists(held, max_size=10))
 def test_nothing_is_negative_but_what_is_taken_back(uses, holds):
     for line in split(uses, holds):
         assert (line.seconds <= 0) if line.group == OVER else (line.busy_s >= 0 and line.idle_s >= 0)
 
 
+@pytest.mark.slow
 @given(st.lists(calls, max_size=20), windows, st.floats(0, 5000), st.floats(1, 5000), st.sampled_from([10, 600, 3600]))
 def test_any_closed_interval_adds_up_whatever_crosses_its_edges(rows, wins, since, length, span):
     until = since + length
@@ -59,6 +62,7 @@ def test_any_closed_interval_adds_up_whatever_crosses_its_edges(rows, wins, sinc
     assert books.held_s == pytest.approx(fsum(w.accelerator_s * part for w, part in inside), rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(st.lists(calls, max_size=20), windows)
 def test_two_intervals_side_by_side_add_up_to_the_whole(rows, wins):
     def sums(since, until):

@@ -60,6 +60,7 @@ def test_nothing_answered_is_routing(posterior):
     assert isinstance(first, Ask) and 2 not in first.tiers
 
 
+@pytest.mark.slow
 def test_where_small_tiers_are_hopeless_it_goes_straight_to_the_top():
     ladder = make_ladder(600, costs=(0.3, 0.4, 1.0), logprobs=False)
     posterior, cost = ladder.posterior(), np.array([0.3, 0.4, 1.0])
@@ -100,6 +101,7 @@ def test_only_what_is_allowed_is_asked(ladder, posterior, allowed):
     assert {k for tiers in calls for k in tiers} <= set(allowed)
 
 
+@pytest.mark.slow
 def test_a_steep_ladder_is_probed_and_gets_better_for_less(ladder, posterior):
     _, always_top, _ = 0, ladder.y[:, 2].mean(), 0
     cost, score, calls = play(ladder, posterior, 0.1, range(600))
@@ -107,6 +109,7 @@ def test_a_steep_ladder_is_probed_and_gets_better_for_less(ladder, posterior):
     assert any(len(tiers) > 1 for tiers in calls)
 
 
+@pytest.mark.slow
 def test_a_flat_ladder_is_probed_only_for_what_it_is_worth():
     flat = make_ladder(400, costs=(0.9, 0.95, 1.0), logprobs=False)
     posterior = flat.posterior()
@@ -294,6 +297,7 @@ def test_what_an_unusable_answer_would_have_been_worth_is_nothing():
     assert step(prior, np.array(MONEY), {0: replace(cut, usable=True)}, *given, best_of=False).tier == 0
 
 
+@pytest.mark.slow
 def test_steps_are_the_same_each_time(ladder, posterior):
     again = ladder.posterior()
     for i in range(30):

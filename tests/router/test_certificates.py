@@ -24,6 +24,7 @@ def true_risk(threshold, scores, loss):
     return (loss * (scores >= threshold)).mean()
 
 
+@pytest.mark.slow
 def test_the_promise_is_kept_and_worth_something():
     population = draw(np.random.default_rng(10_000), 200_000)
     assert 0.72 < 1 - population[1].mean() < 0.76
@@ -35,6 +36,7 @@ def test_the_promise_is_kept_and_worth_something():
     assert coverage >= 0.40
 
 
+@pytest.mark.slow
 def test_miscalibrated_chances_do_not_break_it():
     """Nothing is assumed of the scores: here they are far too sure."""
     broken = 0

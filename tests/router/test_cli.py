@@ -1,7 +1,7 @@
 import pytest
 from click.testing import CliRunner
 
-from router.cli import COMMANDS, main
+from router.cli import COMMANDS, claimed_elsewhere, main
 from router.config import SHIPPED
 
 
@@ -27,5 +27,18 @@ def test_an_artefact_for_another_ladder_stops_the_start(tmp_path):
     assert result.exit_code == 2 and "trained for tiers" in result.output and "tiny" in result.output
 
 
+@pytest.mark.slow
 def test_the_bench_of_a_decision_prints_one_json_line():
     assert '"p50_ms"' in CliRunner().invoke(main, ["bench", "decide", "--n", "5"]).output
+
+
+@pytest.mark.parametrize("file", ["router/__init__.py", "router.py"])
+def test_another_package_with_a_module_of_that_name_is_named(tmp_path, monkeypatch, file):
+    assert claimed_elsewhere() is None
+    record = tmp_path / "roundabout-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: roundabout\nVersion: 1.0\n")
+    (record / "RECORD").write_text(f"roundabout/router.py,,\n{file},,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = CliRunner().invoke(main, ["classifiers"])
+    assert result.exit_code == 1 and "'roundabout' also has a module named router" in result.output

@@ -198,6 +198,7 @@ def anything(rng, call):
     return Said(text, rng.choice([0.0, 0.1, 0.1, 0.1, 5.0, 1e6]), error, more=more)
 
 
+@pytest.mark.slow
 def test_whatever_happens_the_flow_ends_in_time_with_every_reply_accounted_for():
     rng, ends, states = random.Random(12), set(), set()
     for _ in range(400):

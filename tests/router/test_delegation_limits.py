@@ -13,6 +13,7 @@ from router.errors import TierFailed
 # -- acceptance 6: money, depth, loops -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_budget_is_never_exceeded_over_500_random_runs():
     rng = random.Random(6)
     for _ in range(500):

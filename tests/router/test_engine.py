@@ -134,6 +134,7 @@ anything = st.recursive(
 FIELDS = ["model", "messages", "prompt", "stream", "tools", "response_format", "max_tokens", "stream_options"]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["chat/completions", "completions"]), st.dictionaries(st.sampled_from(FIELDS), anything))
 def test_whatever_is_sent_is_decided_or_refused(path, fields):
     body = {"model": "auto", "prompt": "x", "messages": [{"role": "user", "content": "x"}], **fields}

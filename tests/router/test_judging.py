@@ -43,6 +43,7 @@ def test_holdback_wants_the_number_of_tokens_that_was_trained_on(posterior):
         check_holdback(Escalation(mode="holdback", holdback_tokens=5), posterior)
 
 
+@pytest.mark.slow
 def test_holdback_wants_heads_on_first_tokens():
     without = make_ladder(200, logprobs=False).posterior()
     for found in (None, without):

@@ -124,6 +124,7 @@ CHANCES = st.lists(st.floats(0, 1), min_size=3, max_size=3)
 LOADS = st.builds(load, st.sampled_from([0.0, 0.5, 2.0, 8.0, 31.0]), st.floats(0, 1), capacity=st.sampled_from([0.0, 10.0]))
 
 
+@pytest.mark.slow
 @given(CHANCES, st.sampled_from(["chance", "relative", "utility"]), st.floats(0, 1), st.lists(LOADS, min_size=3, max_size=3),
        st.sets(st.integers(0, 2), min_size=1))  # fmt: skip
 def test_no_move_breaks_a_promise(p, kind, value, loads, allowed):
@@ -176,6 +177,7 @@ def swing(sent, per_s):
     return late.std() / np.sqrt(late.mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_s", [15, 30])
 @pytest.mark.parametrize("delay_s", [1.0, 2.0])
 def test_two_ingresses_with_late_news_do_not_swing(per_s, delay_s):

@@ -112,6 +112,7 @@ def anything(source, plan):
     return script
 
 
+@pytest.mark.slow
 @given(plan=PLANS, share=st.floats(0, 4), seed=st.integers(0, 10**6), asked=st.sampled_from([None, 30, 2_000]))
 def test_no_plan_makes_a_request_cost_more_than_it_may(plan, share, seed, asked):
     body = BODY if asked is None else {**BODY, "max_tokens": asked}
@@ -121,6 +122,7 @@ def test_no_plan_makes_a_request_cost_more_than_it_may(plan, share, seed, asked)
     assert set(done.outcomes) == {call.id for call in done.calls}
 
 
+@pytest.mark.slow
 @given(share=st.floats(0, 4), seed=st.integers(0, 10**6), plans=st.lists(PLANS, min_size=1, max_size=2))
 def test_no_tool_call_makes_a_request_cost_more_than_it_may(share, seed, plans):
     source, settings = random.Random(seed), Delegation(mode="tool", max_cost_ratio=20.0, offload_min_tokens=10)

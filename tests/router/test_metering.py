@@ -35,6 +35,7 @@ def happen(meter: Meter, kind: str, name: str, t: float, of: tuple[int, int, int
     return meter.end(name, t, *of) if kind == "end" else meter.end(name, t)
 
 
+@pytest.mark.slow
 @given(events)
 def test_shares_of_ended_and_running_calls_add_up_to_the_busy_time(happened):
     """Busy time is measured beside it: the time in which somebody was in flight, on a clock that never goes back."""

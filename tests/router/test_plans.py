@@ -133,6 +133,7 @@ def in_order(field):
     return {key: field[key] for key in ("name", "type", "description") if key in field}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(SUBTASKS, max_size=3), st.one_of(st.none(), TEXT), st.one_of(st.none(), st.booleans()))
 def test_whatever_the_grammar_allows_the_reader_reads(accepts, subtasks, answer, merge):

@@ -33,6 +33,7 @@ def test_a_slow_pattern_is_not_tried():
     assert fits("a" * 60 + "!", {"pattern": "^(a+)+$"})  # would take longer than the universe has
 
 
+@pytest.mark.slow
 def test_references_that_double_forty_times_are_given_up():
     doubled = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i - 1}"}] * 2} for i in range(1, 41)}
     assert fits(3, {"$defs": {"d0": {"type": "integer"}, **doubled}, "$ref": "#/$defs/d40"})
@@ -51,6 +52,7 @@ def test_a_schema_of_a_hundred_levels_is_left_to_the_tier():
     assert isinstance(fits(3, schema), bool)
 
 
+@pytest.mark.slow
 def test_no_address_in_a_schema_is_fetched():
     asked = []
 

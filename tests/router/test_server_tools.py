@@ -100,6 +100,7 @@ kinds = st.sampled_from(["stepdown:delegate", "stepdown:escalate", "stepdown:x",
 tool = st.fixed_dictionaries({"type": kinds}, optional={"parameters": ANY, "function": ANY})
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(tools=st.lists(tool | ANY), choice=ANY)
 def test_whatever_is_sent_is_read_or_refused(tools, choice):
@@ -183,6 +184,7 @@ def test_json_is_asked_for_in_a_call_of_its_own_unless_it_came_by_itself(text, c
     assert json.loads(run.answer)["a"] in (1, 2) and run.end.splice == {}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 10**9))
 def test_no_mix_has_two_grammars_in_one_call_or_costs_more_than_it_may(seed):

@@ -181,12 +181,14 @@ def refused_or_read(path, body):
         assert 400 <= error.status < 500 and json.dumps(error.body())
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), ANY | st.lists(MESSAGE, max_size=2)))
 def test_any_value_in_a_field_of_a_chat_is_read_or_refused(fields):
     refused_or_read(CHAT, {"model": "auto", "messages": [USER], **fields})
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(st.dictionaries(st.sampled_from([f for f in FIELDS if f != "messages"]), ANY))
 def test_any_value_in_a_field_of_a_completion_is_read_or_refused(fields):

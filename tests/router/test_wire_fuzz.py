@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from fuzzing import CHATS, COMPLETIONS, cases, raw_json, router
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -62,6 +63,7 @@ def test_any_bytes_are_read_or_refused(path, raw):
     decided(path, raw)
 
 
+@pytest.mark.slow
 @given(raw_json(CHATS))
 def test_any_chat_is_read_or_refused(raw):
     cases["chats"] += 1
@@ -69,6 +71,7 @@ def test_any_chat_is_read_or_refused(raw):
         readable(wire.forwarded(found[0].body, found[1].tier))
 
 
+@pytest.mark.slow
 @given(raw_json(COMPLETIONS))
 def test_any_completion_is_read_or_refused(raw):
     cases["completions"] += 1
@@ -77,6 +80,7 @@ def test_any_completion_is_read_or_refused(raw):
         assert found[2] is None
 
 
+@pytest.mark.slow
 @given(raw_json(CHATS), st.sampled_from(ANSWERS))
 def test_the_flow_of_any_chat_comes_to_an_end(raw, answer):
     cases["flows"] += 1
