@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -51,7 +51,7 @@ class RemoteTier:
                 headers=self.headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self.timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=bool(getproxies()),  # looks the environment up for each request, so only where it names a proxy
+                proxy=proxy_for(self.urls["completions"]),
             )
         return self.opened
 
@@ -101,6 +101,12 @@ class RemoteTier:
                     yield self.renamed(line) + b"\n\n"
             except BROKEN as error:
                 raise TierFailed(self.name, type(error).__name__) from None
+
+
+def proxy_for(url: URL) -> str | None:
+    """The environment's for that address. aiohttp's own `trust_env` asks anew for each request, in two threads one after the
+    other, and would send what ~/.netrc holds."""
+    return None if proxy_bypass(f"{url.host}:{url.port}") else getproxies().get(url.scheme)
 
 
 async def lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -13,10 +13,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from yarl import URL
 
 from deployments.echo_tier import EchoTier
 from deployments.gauge import Gauge
-from deployments.remote_tier import RemoteTier, lines
+from deployments.remote_tier import RemoteTier, lines, proxy_for
 from deployments.replica_count import Count, running_replicas
 from deployments.serve_tier import Manner, ServeTier, nothing
 from deployments.tier import DONE
@@ -245,6 +246,41 @@ def test_a_reading_that_no_replica_knows_is_not_asked_for_for_ever():
 
     asyncio.run(ask())
     assert not tier.missed
+
+
+@pytest.mark.parametrize("spared", ["", "near.example", "far.example", "far.example:8000"])
+def test_the_proxy_of_the_environment_is_used_where_it_is_meant(monkeypatch, tmp_path, spared):
+    (tmp_path / "netrc").write_text("machine far.example login me password secret")
+    heads = []
+
+    async def proxy(reader, writer):
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def run():
+        async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+            monkeypatch.setenv("http_proxy", "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1])
+            monkeypatch.setenv("no_proxy", spared)
+            monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+            tier = RemoteTier(settings_of("http://far.example:8000/v1"))
+            try:
+                return await tier.complete("chat/completions", BODY)
+            finally:
+                await tier.close()
+
+    if spared.startswith("far"):
+        with pytest.raises(NoReplica):
+            asyncio.run(run())
+        assert not heads
+    else:
+        assert asyncio.run(run()) == b"{}"
+        assert heads[0].startswith(b"POST http://far.example:8000/v1/chat/completions ") and b"uthorization" not in heads[0]
+
+
+def test_variables_whose_names_only_end_like_a_proxys_name_none(monkeypatch):
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    assert proxy_for(URL("http://far.example/v1")) is None and proxy_for(URL("https://far.example/v1")) is None
 
 
 def test_a_remote_tier_tells_what_its_upstream_says_of_the_cache():
