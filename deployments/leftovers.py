@@ -1,15 +1,40 @@
-"""Processes that outlive a shutdown: vLLM's workers are children of a replica that Ray may kill before they notice.
+"""The processes of one `stepdown serve`, and their end where it cannot see to that itself.
 
-Each replica leads a process group, in which its workers are too, whoever is their parent by then. Nothing is done where
-there is no /proc.
+vLLM's engines are children of a replica that Ray may kill before they notice, HAProxy outlives who minds it, and a server that
+is killed leaves all of it behind, accelerators' memory included. So all that Ray starts here inherits a variable, and another
+process, the warden, waits for the server's end (`python -m deployments.leftovers`). Nothing is done where there is no /proc.
 """
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+MARK = "STEPDOWN_RUN"
+
+
+@dataclass(frozen=True)
+class Run:
+    """mark: the variable's value. session: Ray's folder; its own processes write there, and some of them hide their environment."""
+
+    mark: str
+    session: str
+
+    def owns(self, pid: int) -> bool:
+        with suppress(OSError):
+            if f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                return True
+            return any(os.readlink(f"/proc/{pid}/fd/{output}").startswith(f"{self.session}/") for output in (1, 2))
+        return False
+
+    def left(self) -> set[int]:
+        """Those that live, less the one that asks."""
+        return {pid for pid, _, _ in processes() if pid != os.getpid() and self.owns(pid)}
 
 
 def processes() -> Iterator[tuple[int, int, int]]:
@@ -21,31 +46,35 @@ def processes() -> Iterator[tuple[int, int, int]]:
                 yield int(file.parent.name), int(parent), int(group)
 
 
-def groups_below(root: int) -> set[int]:
-    """Groups of all descendants, less the root's own."""
-    found, children = set[int](), dict[int, list[tuple[int, int]]]()
-    for pid, parent, group in processes():
-        children.setdefault(parent, []).append((pid, group))
-    waiting = [root]
-    while waiting:
-        for pid, group in children.get(waiting.pop(), []):
-            waiting.append(pid)
-            found.add(group)
-    return found - {os.getpgid(root)}
-
-
-def left(groups: set[int]) -> set[int]:
-    return groups & {group for _, _, group in processes()}
-
-
-def end(groups: set[int], wait_s: float = 5.0) -> set[int]:
-    """Give them a while, then ask, then kill. The groups that had to be killed."""
+def end(run: Run, wait_s: float = 5.0) -> set[int]:
+    """Give them a while, then ask, then kill. The processes that had to be asked."""
+    asked = set[int]()
     for number in (0, signal.SIGTERM, signal.SIGKILL):
-        groups = left(groups)
-        for group in groups if number else ():
+        there = run.left()
+        for pid in there if number else ():
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, number)
+                os.kill(pid, number)
+        asked |= there if number else set()
         until = time.monotonic() + wait_s
-        while number != signal.SIGKILL and left(groups) and time.monotonic() < until:
+        while run.left() and time.monotonic() < until:
             time.sleep(0.1)
-    return groups
+    return asked
+
+
+def warden(run: Run) -> "subprocess.Popen[bytes]":
+    """Ends them when this process has ended, however it did. In a session of its own: Ctrl-C is not for it."""
+    environ = {name: value for name, value in os.environ.items() if name != MARK}
+    command = [sys.executable, "-m", "deployments.leftovers", run.mark, run.session]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, env=environ, start_new_session=True, **quiet)
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.buffer.read()  # to its end, which is the server's
+    end(Run(*sys.argv[1:]), wait_s=2.0)
+
+
+if __name__ == "__main__":
+    main()

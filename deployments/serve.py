@@ -2,7 +2,9 @@
 
 import logging
 import os
+import secrets
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -15,12 +17,13 @@ import httpx
 from deployments.app import APP, application, check, placed_file
 from deployments.door import Door, door, with_first_key
 from deployments.front import check_port, environment, files, is_fast
-from deployments.leftovers import end, groups_below
+from deployments.leftovers import MARK, Run, end, warden
 from deployments.stand_in import StandIn
 from router.config import Config, load_config
 from router.errors import BadInput
 
 DOOR_S = 60.0
+GUARD_S = 10.0
 
 
 @click.command()
@@ -44,8 +47,10 @@ def serve(
     opened = door(loaded, api_key, no_keys, insecure)
     stop = threading.Event()
     listen(stop)
-    variables = environment(loaded, opened)
+    variables = {**environment(loaded, opened), MARK: secrets.token_hex(8)}
     started = start_ray(dashboard_port, variables)
+    ours = Run(variables[MARK], session()) if started else None
+    guard = warden(ours) if ours else None
     stand_in = StandIn(files(variables) if started else None)
     listen(stop)  # Ray has put a handler of its own in the place of ours, which ends this process and leaves its children
     check_free(started)
@@ -60,6 +65,8 @@ def serve(
         stand_in.stop()
         shut_down(started, loaded.server.drain_s)
         stand_in.end()
+        if ours and guard:
+            clear(ours, guard)
 
 
 def listen(stop: threading.Event) -> None:
@@ -215,6 +222,14 @@ Stepdown is ready: {" < ".join(config.names)}{asleep}
 Ctrl-C stops it."""
 
 
+def session() -> str:
+    """The folder of the Ray that runs here."""
+    import ray
+
+    folder: str = ray._private.worker.global_worker.node.get_session_dir_path()
+    return folder
+
+
 def shut_down(started: bool, drain_s: float) -> None:
     """Stop the application, once answers under way have ended; Ray and Serve only if this command started them."""
     import ray
@@ -222,7 +237,6 @@ def shut_down(started: bool, drain_s: float) -> None:
 
     if not ray.is_initialized():
         return
-    groups = groups_below(os.getpid()) if started else set()
     until = time.monotonic() + drain_s
     while True:
         with suppress(TimeoutError):  # it waits for a minute
@@ -233,5 +247,10 @@ def shut_down(started: bool, drain_s: float) -> None:
     if started:
         ray_serve.shutdown()
     ray.shutdown()
-    if killed := end(groups):
-        click.echo(f"ended {len(killed)} groups of processes that did not end with their replica")
+
+
+def clear(ours: Run, guard: "subprocess.Popen[bytes]") -> None:
+    """What is still there after that."""
+    if asked := end(ours):
+        click.echo(f"ended {len(asked)} processes that did not end with their replica")
+    guard.communicate(timeout=GUARD_S)

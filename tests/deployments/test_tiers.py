@@ -260,7 +260,7 @@ def test_the_proxy_of_the_environment_is_used_where_it_is_meant(monkeypatch, tmp
 
     async def run():
         async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
-            monkeypatch.setenv("http_proxy", "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1])
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
             monkeypatch.setenv("no_proxy", spared)
             monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
             tier = RemoteTier(settings_of("http://far.example:8000/v1"))

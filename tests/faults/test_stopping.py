@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,13 +18,44 @@ import yaml
 
 from benchmarks.chaos_faults import below
 from deployments.background import free_port, wait_until_ready
-from deployments.leftovers import end, groups_below, left, processes
+from deployments.leftovers import MARK, Run, end, processes
 
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 TIERS = [
     {"name": "small", "engine": "echo", "context": 10_000, "delay_s": 0.05, "price": PRICE},
     {"name": "large", "engine": "echo", "context": 10_000, "price": PRICE},
 ]
+
+
+def alive(pids: set[int]) -> set[int]:
+    return pids & {pid for pid, _, _ in processes()}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("how", ["killed", "asked with all its group"])
+def test_a_server_that_cannot_clear_up_leaves_no_process(tmp_path, how):
+    """`kill -9`; and SIGTERM to Ray's processes too, as `timeout` and systemd send it."""
+    file, port = tmp_path / "echo.yaml", free_port()
+    file.write_text(yaml.safe_dump({"tiers": TIERS}))
+    env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "router", "serve", str(file), "--dashboard-port", str(free_port())]
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    process = subprocess.Popen(command, env=env, **quiet)
+    try:
+        wait_until_ready(process, 240)
+        started = set(below(process.pid, ""))
+        assert len(started) > 5
+        process.kill() if how == "killed" else os.killpg(process.pid, signal.SIGTERM)
+        until = time.monotonic() + 120
+        while alive(started | {process.pid}):
+            process.poll()
+            assert time.monotonic() < until, alive(started)
+            time.sleep(0.5)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+    finally:
+        process.kill()
 
 
 @pytest.mark.ray
@@ -43,7 +77,7 @@ def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_pat
 
     try:
         wait_until_ready(process, 240)
-        groups = groups_below(process.pid)
+        started = set(below(process.pid, ""))
         reader = threading.Thread(target=stream)
         reader.start()
         time.sleep(1.5)
@@ -52,7 +86,7 @@ def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_pat
         reader.join(60)
         assert process.returncode == 0, said
         assert got[-1] == "data: [DONE]" and json.loads(got[-2][6:])["usage"]["completion_tokens"] == 101
-        assert "Traceback" not in said and not left(groups)
+        assert "Traceback" not in said and not alive(started)
     finally:
         if process.poll() is None:
             process.kill()
@@ -83,32 +117,72 @@ def test_no_engine_outlives_its_replica_or_the_server(tmp_path):
         assert not below(process.pid, "VLLM::Worker")  # on one thread an engine needs none
         os.kill(victim, signal.SIGKILL)
         until = time.monotonic() + 60
-        while left({victim}):
+        while victim in {group for _, _, group in processes()}:
             assert time.monotonic() < until, "its engine goes on"
             time.sleep(0.5)
         for asker in askers:
             asker.start()
         time.sleep(3)
-        groups = groups_below(process.pid)
+        started = set(below(process.pid, ""))
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=180)[0]
         assert process.returncode == 0 and "Traceback" not in said, said
-        assert not left(groups | engines)
+        assert not alive(started) and not engines & {group for _, _, group in processes()}
     finally:
         stop.set()
         if process.poll() is None:
             process.kill()
 
 
+@pytest.fixture
+def run(tmp_path):
+    """With two of its processes: one marked, one that hides its mark and writes into Ray's folder, as Ray's agents do."""
+    ours = Run(secrets.token_hex(8), str(tmp_path))
+    command = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"]
+    with (tmp_path / "agent.out").open("w") as out:
+        agent = subprocess.Popen(["sleep", "60"], stdout=out)
+    started = [subprocess.Popen(command, env={**os.environ, MARK: ours.mark}), agent]
+    until = time.monotonic() + 20
+    while "SIG_IGN" not in Path(f"/proc/{started[0].pid}/cmdline").read_text() and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.3)  # until the first ignores being asked
+    yield ours, {process.pid for process in started}
+    for process in started:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.slow
-def test_a_child_that_outlives_its_replica_is_ended():
-    """As vLLM's worker does: its parent, the leader of its group, is killed."""
-    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
-    leader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert leader.stdout is not None
-    assert int(leader.stdout.readline())
-    groups = groups_below(os.getpid()) & {leader.pid}
-    leader.kill()
-    leader.wait()
-    assert left(groups) == {leader.pid}
-    assert end(groups, wait_s=0.3) == set() and not left(groups)  # asking it was enough
+def test_what_is_left_is_found_asked_and_killed(run):
+    ours, pids = run
+    other = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: "another"})
+    try:
+        assert ours.left() == pids
+        assert end(ours, wait_s=0.3) == pids and not ours.left()
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.slow
+def test_the_warden_ends_them_when_a_server_is_killed(run):
+    ours, pids = run
+    code = f"""if True:
+        import time
+        from deployments.leftovers import Run, warden
+        guard = warden(Run({ours.mark!r}, {ours.session!r}))
+        print(guard.pid, flush=True)
+        time.sleep(60)"""
+    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    guard = int(server.stdout.readline())
+    time.sleep(0.5)
+    os.kill(guard, signal.SIGTERM)  # as when a whole group is stopped
+    assert ours.left() == pids
+    server.kill()
+    server.wait()
+    until = time.monotonic() + 20
+    while ours.left() or Path(f"/proc/{guard}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.1)
