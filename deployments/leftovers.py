@@ -20,7 +20,7 @@ MARK = "STEPDOWN_RUN"
 
 @dataclass(frozen=True)
 class Run:
-    """mark: the variable's value. session: Ray's folder; its own processes write there, and some of them hide their environment."""
+    """mark: the variable's value. session: Ray's folder, where its processes write; some of them hide their environment."""
 
     mark: str
     session: str
