@@ -2,10 +2,10 @@
 
 import json
 import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from deployments.ids import fresh
 from deployments.tier import DONE
 from router.errors import TierFailed
 from router.hidden import ID
@@ -191,7 +191,7 @@ def joined_calls(deltas: list[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ..
 
 
 def frame(tier: str, kind: str) -> dict[str, Any]:
-    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": tier}
+    return {"id": f"chatcmpl-{fresh()}", "object": kind, "created": int(time.time()), "model": tier}
 
 
 def document(tier: str, text: str, usage: Mapping[str, Any]) -> dict[str, Any]:

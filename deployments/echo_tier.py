@@ -3,11 +3,11 @@
 import asyncio
 import json
 import time
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from classifiers.text import content_text
+from deployments.ids import fresh
 from deployments.tier import DONE, event
 from router import config
 from router.errors import TierFailed
@@ -39,7 +39,7 @@ class EchoTier:
     def frame(self, path: Path, kind: str) -> dict[str, Any]:
         chat = path == "chat/completions"
         name = ("chat.completion" if chat else "text_completion") + (".chunk" if chat and kind == "chunk" else "")
-        return {"id": f"echo-{uuid.uuid4().hex[:12]}", "object": name, "created": int(time.time()), "model": self.name}
+        return {"id": f"echo-{fresh()[:12]}", "object": name, "created": int(time.time()), "model": self.name}
 
     def usage(self, body: Mapping[str, Any], pieces: list[str]) -> dict[str, int]:
         asked = len(json.dumps(body.get("messages") or body.get("prompt")).split())

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,6 +18,7 @@ from deployments import deadline, openapi
 from deployments.accounts import Accounts, Key, nobody
 from deployments.answering import Answering
 from deployments.costs import routes as costs
+from deployments.ids import fresh
 from deployments.reload import Reloader
 from deployments.replies import error_response, headers, told
 from deployments.tier import Tier
@@ -193,4 +193,4 @@ class Ingress:
         began = time.perf_counter()
         decided = self.answering.decide(wire.parse(path, raw), key)
         took = (time.perf_counter() - began) * 1e3
-        return JSONResponse(told(decided) | {"decision_ms": round(took, 3)}, headers=headers(decided, took, uuid.uuid4().hex))
+        return JSONResponse(told(decided) | {"decision_ms": round(took, 3)}, headers=headers(decided, took, fresh()))

@@ -1,13 +1,13 @@
 """One request under way: its calls as records, and at its end, once, its trace."""
 
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from deployments import hedge
 from deployments.accounts import Accounts, Grant, Key
+from deployments.ids import fresh
 from router import cost, wire
 from router.config import Tier
 from router.errors import RequestFailed
@@ -65,7 +65,7 @@ class Job:
     prices: Mapping[str, Sequence[float]]
     counts: Mapping[str, Callable[[str], int]]
     decision_ms: float = 0.0
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=fresh)
     at_s: float = field(default_factory=time.time)
     began: float = field(default_factory=time.monotonic)
     records: dict[str, Record] = field(default_factory=dict)
