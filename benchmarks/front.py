@@ -7,6 +7,7 @@ what counts: absolute times are this machine's.
 """
 
 import asyncio
+import itertools
 import os
 import re
 import statistics
@@ -99,47 +100,57 @@ def one_token(us: str, theirs: str, rounds: int, seconds: float) -> Iterator[dic
         yield compared("1 token", seen["us"], seen["stock"], connections=connections, tier=tier)
 
 
-async def stream_once(client: Any, url: str, body: dict[str, Any]) -> tuple[float, list[float]]:
-    """Milliseconds to the first content, and between the later ones."""
+async def stream_once(client: Any, url: str, body: dict[str, Any]) -> list[float]:
+    """Milliseconds to each content."""
     began, times = time.perf_counter(), []
     async with client.stream("POST", f"{url}/chat/completions", json=body) as answer:
         async for line in answer.aiter_lines():
             if line.startswith("data: {") and re.search(r'"content":\s*"[^"]', line):
                 times.append((time.perf_counter() - began) * 1e3)
-    return times[0], [b - a for a, b in zip(times, times[1:], strict=False)]
+    return times
 
 
-async def streamed(url: str, body: dict[str, Any], at_once: int, requests: int) -> tuple[list[float], list[float]]:
+async def streamed(url: str, body: dict[str, Any], at_once: int, requests: int) -> list[list[float]]:
     import httpx
 
     headers = {"authorization": f"Bearer {KEY}"}
     async with httpx.AsyncClient(headers=headers, timeout=60, limits=httpx.Limits(max_connections=at_once)) as client:
         slots = asyncio.Semaphore(at_once)
 
-        async def one() -> tuple[float, list[float]]:
+        async def one() -> list[float]:
             async with slots:
                 return await stream_once(client, url, body)
 
-        got = await asyncio.gather(*(one() for _ in range(requests)))
-    return [first for first, _ in got], [gap for _, gaps in got for gap in gaps]
+        return await asyncio.gather(*(one() for _ in range(requests)))
 
 
 def streams(us: str, theirs: str, rounds: int, tier: str) -> Iterator[dict[str, Any]]:
-    """64 tokens, ignoring the end-of-text token so that both are of one length; asked of one tier by name."""
+    """64 tokens, ignoring the end-of-text token so that both are of one length; asked of one tier by name.
+
+    Between tokens: from the first to the last, by their number. Who sends several tokens at once counts the first of them as late
+    and the others as early; the time to the last token has no such gift.
+    """
     body = {"model": tier, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 64, "stream": True,
             "temperature": 0, "ignore_eos": True}  # fmt: skip
     for at_once in (1, 8):
-        seen: dict[str, tuple[list[float], list[float]]] = {"ours": ([], []), "stock": ([], [])}
+        seen: dict[str, list[list[float]]] = {"ours": [], "stock": []}
         for _ in range(rounds):
             for name, url in (("ours", us), ("stock", theirs)):
-                firsts, gaps = asyncio.run(streamed(url, body, at_once, 24))
-                seen[name][0].extend(firsts)
-                seen[name][1].extend(gaps)
+                seen[name].extend(asyncio.run(streamed(url, body, at_once, 24)))
         shown: dict[str, Any] = {"scenario": "64 tokens streamed", "at_once": at_once, "tier": tier}
-        for name, (firsts, gaps) in seen.items():
-            shown |= {f"{name}_ttft_ms": round(statistics.median(firsts), 2), f"{name}_itl_ms": round(statistics.fmean(gaps), 3)}
-        yield shown | {"ttft_ratio": round(shown["ours_ttft_ms"] / shown["stock_ttft_ms"], 3),
-                       "itl_ratio": round(shown["ours_itl_ms"] / shown["stock_itl_ms"], 3)}  # fmt: skip
+        for name, found in seen.items():
+            shown |= {f"{name}_{what}_ms": round(ms, 3) for what, ms in of_streams(found).items()}
+        yield shown | {f"{what}_ratio": round(shown[f"ours_{what}_ms"] / shown[f"stock_{what}_ms"], 3) for what in WHATS}
+
+
+WHATS = ("ttft", "itl", "last")
+
+
+def of_streams(found: list[list[float]]) -> dict[str, float]:
+    """Medians of the first and the last, the mean between tokens; milliseconds."""
+    gaps = [b - a for times in found for a, b in itertools.pairwise(times)]
+    first, last = (statistics.median(times[i] for times in found) for i in (0, -1))
+    return dict(zip(WHATS, (first, statistics.fmean(gaps), last), strict=True))
 
 
 def unique_mb(title: str) -> float:

@@ -35,3 +35,11 @@ def test_figures_that_are_wanted_are_those_that_the_benchmarks_print():
     shown += [beside(1, {"direct": [Load(1e3, 0.1, 0.1, 0.1, 0)], "litellm": load, "stepdown": load})]
     for found in shown:
         assert all(wanted.figure in found for wanted in WANTED if wanted.scenario == found["scenario"])
+
+
+def test_tokens_that_come_together_are_not_faster_to_the_last():
+    from benchmarks.front import of_streams
+
+    even, held_back = [[10.0, 20.0, 30.0, 40.0]], [[40.0, 40.0, 40.0, 40.0]]
+    assert of_streams(even) == {"ttft": 10, "itl": 10, "last": 40}
+    assert of_streams(held_back) == {"ttft": 40, "itl": 0, "last": 40}
