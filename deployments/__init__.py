@@ -1,0 +1,2 @@
+APP = "stepdown"
+"""its name in Ray Serve"""

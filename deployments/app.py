@@ -35,7 +35,6 @@ from router.config import Config, VllmTier, find_config, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
 
-APP = "stepdown"
 COUNT_EVERY_S = 1.0  # replicas of tiers that may have none
 
 

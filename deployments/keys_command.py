@@ -9,9 +9,9 @@ import click
 from deployments import key_store
 from deployments.key_store import Spent, Stored, opened
 from router.config import Config, load_config
-from router.engine import TARGETS, as_chance
 from router.errors import BadInput
 from router.limits import RIGHTS, Key
+from router.targets import TARGETS, as_chance
 
 CONFIG = click.option("--config", default="pocket", show_default=True, help="The configuration whose ledger keeps the keys.")
 

@@ -14,7 +14,7 @@ from typing import Any
 from deployments.measures import METRICS, Measure
 from router import cost
 from router.config import Tier
-from router.engine import TARGETS, as_chance
+from router.targets import TARGETS, as_chance
 from router.trace import CallRow, Trace, Window
 
 FLUSH_S = 1.0

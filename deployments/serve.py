@@ -14,7 +14,7 @@ from typing import Any
 import click
 import httpx
 
-from deployments.app import APP, application, check, placed_file
+from deployments import APP
 from deployments.door import Door, door, with_first_key
 from deployments.front import check_port, environment, files, is_fast
 from deployments.leftovers import MARK, Run, end, warden
@@ -41,6 +41,8 @@ def serve(
 
     The first start makes a key and shows it once; `stepdown keys` makes more.
     """
+    from deployments.app import application, check, placed_file  # Ray Serve and scikit-learn: seconds, and not for --help
+
     loaded = with_address(load_config(config), host, port)
     check(loaded)  # a configuration that is wrong stops here, before Ray starts
     check_port(loaded.server.host, loaded.server.port)

@@ -14,9 +14,9 @@ from router.config import Config, Tier
 from router.errors import BadConfig, BadRequest, UnknownModel
 from router.flows import Flows
 from router.policy import Counter
+from router.targets import TARGETS, as_chance
 from router.types import Decision, Facts, Flow, Request
 
-TARGETS = ("cheap", "balanced", "quality")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -142,12 +142,3 @@ class Router:
             cost={name: usd for name, usd in zip(self.names, cost.tolist(), strict=True) if name in decided.p},
         )
         return sessions.stay(decided, before, self.names, p, cost, rule, messages) if before else decided
-
-
-def as_chance(text: str) -> float | None:
-    """A number in [0, 1], or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value <= 1 else None

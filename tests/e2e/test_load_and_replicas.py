@@ -16,6 +16,7 @@ import httpx
 import pytest
 from waiting import until
 
+from deployments import APP
 from deployments.background import free_port
 from deployments.exchange import Counts
 from deployments.placement import choice_of, replicas_of
@@ -84,7 +85,7 @@ def client(tmp_path_factory):
     try:
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="serve")
         serve.start(http_options={"host": "127.0.0.1", "port": config.server.port})
-        serve.run(app.application(config, hashed(KEY)), name=app.APP, route_prefix="/")
+        serve.run(app.application(config, hashed(KEY)), name=APP, route_prefix="/")
         url = f"http://127.0.0.1:{config.server.port}/v1"
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as made:
             yield made

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from waiting import until
 
+from deployments import APP
 from deployments.background import free_port
 from deployments.placement import bundles
 from router.config import Config
@@ -94,7 +95,7 @@ def running(tmp_path_factory):
     try:
         with cluster() as (made, nodes):
             serve.start(http_options={"host": "127.0.0.1", "port": config.server.port})
-            serve.run(app.application(config, hashed(KEY)), name=app.APP, route_prefix="/")
+            serve.run(app.application(config, hashed(KEY)), name=APP, route_prefix="/")
             url = f"http://127.0.0.1:{config.server.port}/v1"
             with httpx.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as client:
                 yield made, nodes, client

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
@@ -42,3 +45,14 @@ def test_another_package_with_a_module_of_that_name_is_named(tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     result = CliRunner().invoke(main, ["classifiers"])
     assert result.exit_code == 1 and "'roundabout' also has a module named router" in result.output
+
+
+@pytest.mark.slow
+def test_help_loads_nothing_that_takes_seconds():
+    code = """if True:
+        import sys
+        from click.testing import CliRunner
+        from router.cli import main
+        assert CliRunner().invoke(main, ["--help"]).exit_code == 0
+        print(*{"ray", "sklearn", "torch", "vllm"} & set(sys.modules))"""
+    assert not subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
