@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import sklearn
-import skops.io
 from numpy.typing import NDArray
 
 from classifiers.base import BATCH, sigmoid
@@ -26,10 +25,15 @@ from classifiers.choose import Rule
 from classifiers.costs import constant_costs
 from classifiers.errors import BadArtifact
 from classifiers.inputs import check_features, check_heads, check_names, named
+from classifiers.light import without
 from classifiers.posterior import Posterior, restore
 from classifiers.registry import rebuild
 from classifiers.sufficiency import Sufficiency
 from classifiers.view import View
+
+# skops walks through all of scikit-learn, one of whose shims imports PyTorch: a second and 200 MB of every process that decides.
+with without("sklearn.externals.array_api_compat.torch"):
+    import skops.io
 
 Floats = NDArray[np.float64]
 FORMAT = 5
