@@ -138,19 +138,17 @@ def streams(us: str, theirs: str, rounds: int, tier: str) -> Iterator[dict[str, 
             for name, url in (("ours", us), ("stock", theirs)):
                 seen[name].extend(asyncio.run(streamed(url, body, at_once, 24)))
         shown: dict[str, Any] = {"scenario": "64 tokens streamed", "at_once": at_once, "tier": tier}
-        for name, found in seen.items():
-            shown |= {f"{name}_{what}_ms": round(ms, 3) for what, ms in of_streams(found).items()}
-        yield shown | {f"{what}_ratio": round(shown[f"ours_{what}_ms"] / shown[f"stock_{what}_ms"], 3) for what in WHATS}
-
-
-WHATS = ("ttft", "itl", "last")
+        ours, stock = of_streams(seen["ours"]), of_streams(seen["stock"])
+        for name, figures in (("ours", ours), ("stock", stock)):
+            shown |= {f"{name}_{what}_ms": round(ms, 3) for what, ms in figures.items()}
+        yield shown | {f"{what}_ratio": round(ours[what] / stock[what], 3) for what in ours}
 
 
 def of_streams(found: list[list[float]]) -> dict[str, float]:
     """Medians of the first and the last, the mean between tokens; milliseconds."""
     gaps = [b - a for times in found for a, b in itertools.pairwise(times)]
-    first, last = (statistics.median(times[i] for times in found) for i in (0, -1))
-    return dict(zip(WHATS, (first, statistics.fmean(gaps), last), strict=True))
+    firsts, lasts = [times[0] for times in found], [times[-1] for times in found]
+    return {"ttft": statistics.median(firsts), "itl": statistics.fmean(gaps), "last": statistics.median(lasts)}
 
 
 def unique_mb(title: str) -> float:

@@ -49,16 +49,22 @@ def processes() -> Iterator[tuple[int, int, int]]:
 def end(run: Run, wait_s: float = 5.0) -> set[int]:
     """Give them a while, then ask, then kill. The processes that had to be asked."""
     asked = set[int]()
-    for number in (0, signal.SIGTERM, signal.SIGKILL):
-        there = run.left()
-        for pid in there if number else ():
+    there = waited_for(run, wait_s)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        asked |= there
+        for pid in there:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        asked |= there if number else set()
-        until = time.monotonic() + wait_s
-        while run.left() and time.monotonic() < until:
-            time.sleep(0.1)
+        there = waited_for(run, wait_s)
     return asked
+
+
+def waited_for(run: Run, wait_s: float) -> set[int]:
+    """Those that are left after that time; none as soon as there are none."""
+    until = time.monotonic() + wait_s
+    while (there := run.left()) and time.monotonic() < until:
+        time.sleep(0.1)
+    return there
 
 
 def warden(run: Run) -> "subprocess.Popen[bytes]":

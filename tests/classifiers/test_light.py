@@ -22,7 +22,6 @@ def test_a_router_is_loaded_without_pytorch():
         import sys
         from classifiers import load
         load("deployments/pocket/router")
-        import sklearn.externals.array_api_compat as compat
         print("torch" in sys.modules)
         import sklearn.externals.array_api_compat.torch
         print("torch" in sys.modules)"""

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from waiting import until
 
 from benchmarks.chaos_faults import below
 from deployments.background import free_port, wait_until_ready
@@ -31,26 +32,35 @@ def alive(pids: set[int]) -> set[int]:
     return pids & {pid for pid, _, _ in processes()}
 
 
+def started(tmp_path, port: int, config: str | dict, **more) -> subprocess.Popen[str]:
+    """`stepdown serve`, of a shipped ladder or of these settings."""
+    if isinstance(config, dict):
+        file = tmp_path / "echo.yaml"
+        file.write_text(yaml.safe_dump(config))
+        config = str(file)
+    env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "router", "serve", config, "--dashboard-port", str(free_port())]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+
+
+def deaf(pid: int, number: int = signal.SIGTERM) -> bool:
+    """Whether it ignores that signal, by now."""
+    mask = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn:"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("how", ["killed", "asked with all its group"])
 def test_a_server_that_cannot_clear_up_leaves_no_process(tmp_path, how):
     """`kill -9`; and SIGTERM to Ray's processes too, as `timeout` and systemd send it."""
-    file, port = tmp_path / "echo.yaml", free_port()
-    file.write_text(yaml.safe_dump({"tiers": TIERS}))
-    env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "router", "serve", str(file), "--dashboard-port", str(free_port())]
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-    process = subprocess.Popen(command, env=env, **quiet)
+    port = free_port()
+    process = started(tmp_path, port, {"tiers": TIERS}, start_new_session=True)
     try:
         wait_until_ready(process, 240)
-        started = set(below(process.pid, ""))
-        assert len(started) > 5
+        family = {process.pid, *below(process.pid, "")}
+        assert len(family) > 6
         process.kill() if how == "killed" else os.killpg(process.pid, signal.SIGTERM)
-        until = time.monotonic() + 120
-        while alive(started | {process.pid}):
-            process.poll()
-            assert time.monotonic() < until, alive(started)
-            time.sleep(0.5)
+        until(lambda: not alive(family))
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
@@ -61,11 +71,8 @@ def test_a_server_that_cannot_clear_up_leaves_no_process(tmp_path, how):
 @pytest.mark.ray
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_path, number):
-    file, port = tmp_path / "echo.yaml", free_port()
-    file.write_text(yaml.safe_dump({"tiers": TIERS, "server": {"replicas": 2}}))
-    env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "router", "serve", str(file), "--dashboard-port", str(free_port())]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    port = free_port()
+    process = started(tmp_path, port, {"tiers": TIERS, "server": {"replicas": 2}})
     got: list[str] = []
 
     def stream() -> None:
@@ -77,7 +84,7 @@ def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_pat
 
     try:
         wait_until_ready(process, 240)
-        started = set(below(process.pid, ""))
+        family = set(below(process.pid, ""))
         reader = threading.Thread(target=stream)
         reader.start()
         time.sleep(1.5)
@@ -86,7 +93,7 @@ def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_pat
         reader.join(60)
         assert process.returncode == 0, said
         assert got[-1] == "data: [DONE]" and json.loads(got[-2][6:])["usage"]["completion_tokens"] == 101
-        assert "Traceback" not in said and not alive(started)
+        assert "Traceback" not in said and not alive(family)
     finally:
         if process.poll() is None:
             process.kill()
@@ -96,9 +103,7 @@ def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_pat
 def test_no_engine_outlives_its_replica_or_the_server(tmp_path):
     """On vLLM: a replica is killed, then the server is stopped while it is asked."""
     port = free_port()
-    env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "router", "serve", "pocket", "--dashboard-port", str(free_port())]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = started(tmp_path, port, "pocket")
     stop = threading.Event()
 
     def ask() -> None:
@@ -116,18 +121,15 @@ def test_no_engine_outlives_its_replica_or_the_server(tmp_path):
         assert victim in engines and len(engines) == 3
         assert not below(process.pid, "VLLM::Worker")  # on one thread an engine needs none
         os.kill(victim, signal.SIGKILL)
-        until = time.monotonic() + 60
-        while victim in {group for _, _, group in processes()}:
-            assert time.monotonic() < until, "its engine goes on"
-            time.sleep(0.5)
+        until(lambda: victim not in {group for _, _, group in processes()}, patience_s=60)  # its engine too
         for asker in askers:
             asker.start()
         time.sleep(3)
-        started = set(below(process.pid, ""))
+        family = set(below(process.pid, ""))
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=180)[0]
         assert process.returncode == 0 and "Traceback" not in said, said
-        assert not alive(started) and not engines & {group for _, _, group in processes()}
+        assert not alive(family) and not engines & {group for _, _, group in processes()}
     finally:
         stop.set()
         if process.poll() is None:
@@ -141,13 +143,10 @@ def run(tmp_path):
     command = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"]
     with (tmp_path / "agent.out").open("w") as out:
         agent = subprocess.Popen(["sleep", "60"], stdout=out)
-    started = [subprocess.Popen(command, env={**os.environ, MARK: ours.mark}), agent]
-    until = time.monotonic() + 20
-    while "SIG_IGN" not in Path(f"/proc/{started[0].pid}/cmdline").read_text() and time.monotonic() < until:
-        time.sleep(0.02)
-    time.sleep(0.3)  # until the first ignores being asked
-    yield ours, {process.pid for process in started}
-    for process in started:
+    marked = subprocess.Popen(command, env={**os.environ, MARK: ours.mark})
+    until(lambda: deaf(marked.pid), patience_s=20, every_s=0.02)
+    yield ours, {marked.pid, agent.pid}
+    for process in (marked, agent):
         process.kill()
         process.wait()
 
@@ -177,12 +176,9 @@ def test_the_warden_ends_them_when_a_server_is_killed(run):
     server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     guard = int(server.stdout.readline())
-    time.sleep(0.5)
+    until(lambda: deaf(guard), patience_s=20, every_s=0.02)
     os.kill(guard, signal.SIGTERM)  # as when a whole group is stopped
     assert ours.left() == pids
     server.kill()
     server.wait()
-    until = time.monotonic() + 20
-    while ours.left() or Path(f"/proc/{guard}").exists():
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    until(lambda: not ours.left() and not Path(f"/proc/{guard}").exists(), patience_s=20)
