@@ -29,7 +29,7 @@ from classifiers.light import without
 from classifiers.posterior import Posterior, restore
 from classifiers.registry import rebuild
 from classifiers.sufficiency import Sufficiency
-from classifiers.view import View
+from classifiers.view import View, pretrained
 
 # skops walks through all of scikit-learn, one of whose shims imports PyTorch: a second and 200 MB of every process that decides.
 with without("sklearn.externals.array_api_compat.torch"):
@@ -71,6 +71,17 @@ class Artifact:
         """p (n_tiers,), cost (n_tiers,) and unfamiliarity of one prompt; see Guess. Give p and cost to `choose`."""
         logits, cost, strange = self.model.assess_one(prompt)
         return sigmoid(logits), cost, strange
+
+    @property
+    def slow(self) -> bool:
+        """Whether a pretrained model reads each prompt, for 50 ms and more: see `read_ahead`."""
+        return bool(self.model.inner_.needs)
+
+    def read_ahead(self, prompt: str) -> None:
+        """What is slow of `guess_one`, which is then fast for this prompt: for a thread beside an event loop."""
+        view = View([prompt])
+        for name in self.model.inner_.needs:
+            view.asked(name)
 
     def guess(self, prompts: Sequence[str]) -> Guess:
         """The same of many prompts."""
@@ -190,6 +201,8 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
     if manifest["format"] == 3:
         model.restore({"cost_": constant_costs(np.array(manifest["costs"], dtype=np.float64))})
     check_features(str(path), model.cost_)
+    for name in model.inner_.needs:
+        pretrained(name)  # now, not at the first request: it takes seconds, and its package may be missing
     return Artifact(
         model=model,
         manifest=manifest,

@@ -6,7 +6,7 @@ NaN where a tier was not run.
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     Learned state is attributes ending in `_` that hold arrays, numbers, texts, or other classifiers.
     """
 
-    needs_meaning = False  # whether it looks at sentence embeddings, which need an extra
+    needs: ClassVar[tuple[str, ...]] = ()  # what it takes of a View that a language model makes, slowly; each needs an extra
     prior_: Floats  # (n_tiers,) mean score of each tier in training
 
     def fit(

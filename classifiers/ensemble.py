@@ -13,7 +13,9 @@ from classifiers.view import View
 class Ensemble(Classifier):
     """The mean of a linear view (words and features) and a forest: best found, and fast."""
 
+    linear: ClassVar[type[JointLinear]] = JointLinear
     forest: ClassVar[type[RandomForest]] = RandomForest
+    trees: ClassVar[float] = 0.5  # the forest's weight in the mean
     linear_: JointLinear
     forest_: RandomForest
 
@@ -21,11 +23,11 @@ class Ensemble(Classifier):
         self.seed = seed
 
     def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
-        self.linear_ = JointLinear().fit(view, y, weight)
+        self.linear_ = self.linear().fit(view, y, weight)
         self.forest_ = self.forest(seed=self.seed).fit(view, y, weight, helpers)
 
     def logits(self, view: View) -> Floats:
-        return np.asarray((self.linear_.logits(view) + self.forest_.logits(view)) / 2)
+        return np.asarray((1 - self.trees) * self.linear_.logits(view) + self.trees * self.forest_.logits(view))
 
     def explain(self, text: str) -> dict[str, Floats]:
-        return {name: moved / 2 for name, moved in self.linear_.explain(text).items()}
+        return {name: (1 - self.trees) * moved for name, moved in self.linear_.explain(text).items()}

@@ -4,6 +4,7 @@ scikit-learn fits; the coefficients are served through numpy (equal to 1e-6, tes
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ class JointLinear(Classifier):
     mean_: Floats
     scale_: Floats
     coef_: NDArray[np.float32]  # (n_columns, n_tiers) of the words
-    hand_: Floats  # (n_features, n_tiers)
+    hand_: Floats  # (n_features, n_tiers) of `_dense`
     bias_: Floats
 
     def __init__(self, strength: float = 1.0, rarest: int = 3, hand_weight: float = 0.1, own: float = 0.5) -> None:
@@ -128,12 +129,21 @@ class JointLinear(Classifier):
     def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         words = fit_words(view.words, self.rarest)
         self.words_ = words.state()
-        self.mean_, self.scale_ = view.hand.mean(0), view.hand.std(0) + 1e-6
-        x = sparse.hstack([words.matrix(view.words), sparse.csr_matrix(self._scaled(view.hand))]).tocsr()
+        dense = self._dense(view)
+        self.mean_, self.scale_ = dense.mean(0), dense.std(0) + 1e-6
+        x = sparse.hstack([words.matrix(view.words), sparse.csr_matrix(self._scaled(dense))]).tocsr()
         coef, bias = fit_heads(x, y, weight, self.strength)
         coef, self.bias_ = pooled(coef, bias, np.asarray(x.mean(axis=0)).ravel(), self.own)
         n = len(words.rarity)
         self.coef_, self.hand_ = coef[:n].astype(np.float32), coef[n:]
+
+    def _dense(self, view: View) -> Floats:
+        """(n, n_features) what stands beside the words; a subclass may add columns."""
+        return view.hand
+
+    def dense_names(self) -> Sequence[str]:
+        """Of the columns of `_dense`."""
+        return FEATURES
 
     def _scaled(self, x: Floats) -> Floats:
         # A row of words has length 1; so small a weight lets 68 features speak about as loudly.
@@ -141,9 +151,9 @@ class JointLinear(Classifier):
 
     def logits(self, view: View) -> Floats:
         from_words = WordWeights(**self.words_).project(view.words, self.coef_)
-        return np.asarray(from_words + self._scaled(view.hand) @ self.hand_ + self.bias_)
+        return np.asarray(from_words + self._scaled(self._dense(view)) @ self.hand_ + self.bias_)
 
     def explain(self, text: str) -> dict[str, Floats]:
-        features = self._scaled(View([text]).hand)[0][:, None] * self.hand_
+        features = self._scaled(self._dense(View([text])))[0][:, None] * self.hand_
         words = explain_words(WordWeights(**self.words_), self.coef_, text)
-        return {**words, **dict(zip(FEATURES, features, strict=True))}
+        return {**words, **dict(zip(self.dense_names(), features, strict=True))}

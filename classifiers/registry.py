@@ -5,7 +5,7 @@ from typing import Any
 
 from classifiers.base import Classifier
 from classifiers.boosted import Boosted
-from classifiers.embedded import Embedded, EmbeddedForest
+from classifiers.embedded import Embedded, EmbeddedForest, Read, ReadForest, ReadLinear, embedded
 from classifiers.ensemble import Ensemble
 from classifiers.errors import BadArtifact
 from classifiers.forest import RandomForest
@@ -23,7 +23,7 @@ CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
     "forest": RandomForest,
     "neighbours": Neighbours,
     "ensemble": Ensemble,
-    "embed": Embedded,
+    "embed": embedded,
 }
 DEFAULT = "ensemble"
 
@@ -32,7 +32,7 @@ PARTS: dict[str, type[Classifier]] = {
     part.__name__: part
     for part in (
         LengthRule, NgramLinear, HandLinear, JointLinear, Boosted, RandomForest, Neighbours, Ensemble, Sufficiency,
-        Embedded, EmbeddedForest,
+        Embedded, EmbeddedForest, Read, ReadForest, ReadLinear,
     )
 }  # fmt: skip
 

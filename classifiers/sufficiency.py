@@ -56,10 +56,10 @@ def cross_fit(
     return found
 
 
-def prepare(model: Classifier, view: View) -> None:
-    """Compute once what all folds will take rows of."""
-    if model.needs_meaning:
-        view.meaning  # noqa: B018  # a cached property
+def prepare(model: Classifier, view: View, progress: Callable[[int, int], None]) -> None:
+    """Compute once what all folds will take rows of; with a language model that takes longer than all the rest."""
+    for name in model.needs:
+        view.asked(name, progress)
 
 
 def platt(z: Floats, y: Floats, weight: Floats, free: bool = True) -> tuple[float, Floats]:
@@ -139,7 +139,7 @@ class Sufficiency(Classifier):
         view = as_view(texts)
         y, weight, extra = training_inputs(len(view), y, sample_weight, helpers)
         make = CLASSIFIERS[self.name]
-        prepare(make(), view)
+        prepare(make(), view, progress)
         with threadpool_limits(1, "blas"):  # small products: threads only wait for each other
             fold = folds_of(groups or view.texts, self.n_folds)
             z = cross_fit(make, view, y, weight, extra, fold, progress)

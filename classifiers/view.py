@@ -1,6 +1,6 @@
 """Texts with what classifiers look at, each computed once however many classifiers look."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -8,10 +8,22 @@ from numpy.typing import NDArray
 
 from classifiers.features import hand_features
 from classifiers.ngrams import Counts, Tokens, count_grams, stack, token_hashes, tokenize
+from classifiers.remembered import Remembered
 from classifiers.text import clip
 
 Floats = NDArray[np.float64]
 CHUNK = 64  # texts tokenised together: enough to spread the cost of numpy's calls, few enough for the cache
+
+
+def pretrained(name: str) -> Remembered:
+    """The model behind `View.meaning` or `View.reading`, loaded at first use. Raises MissingExtra."""
+    if name == "meaning":
+        from classifiers.minilm import encoder  # late: 90 MB of weights
+
+        return encoder()
+    from classifiers.language import reader  # late: 600 MB of weights
+
+    return reader()
 
 
 class View:
@@ -45,17 +57,31 @@ class View:
         return np.concatenate([np.diff(part.bounds) - 1.0 for part, _ in self._parts])
 
     @cached_property
-    def meaning(self) -> Floats:
+    def meaning(self) -> NDArray[np.float32]:
         """(n, 384) sentence embeddings; needs the extra `embed`."""
-        from classifiers.minilm import encoder  # late: loads 90 MB of weights
+        return self.asked("meaning")
 
-        return encoder().encode(self.texts).astype(np.float64)
+    @cached_property
+    def reading(self) -> NDArray[np.float32]:
+        """(n, language.READING) what a small language model makes of each text; needs the extra `surprisal`."""
+        return self.asked("reading")
+
+    def asked(self, name: str, progress: Callable[[int, int], None] = lambda done, total: None) -> NDArray[np.float32]:
+        """`meaning` or `reading`, chunk by chunk. Raises MissingExtra."""
+        model = pretrained(name)
+        parts = []
+        for start in range(0, max(1, len(self)), 4 * CHUNK):
+            parts.append(model(self.texts[start : start + 4 * CHUNK]))
+            progress(min(start + 4 * CHUNK, len(self)), len(self))
+        found = self.__dict__[name] = np.concatenate(parts)
+        return found
 
     def take(self, rows: NDArray[np.int64]) -> "View":
         """Some of the texts, with what was already computed for them."""
         picked = View.__new__(View)
         picked.texts = [self.texts[i] for i in rows]
         picked.__dict__.update(hand=self.hand[rows], words=self.words.take(rows), size=self.size[rows])
-        if "meaning" in self.__dict__:
-            picked.__dict__["meaning"] = self.meaning[rows]
+        for name in ("meaning", "reading"):
+            if name in self.__dict__:
+                picked.__dict__[name] = getattr(self, name)[rows]
         return picked

@@ -79,6 +79,11 @@ class Answering:
         stays = decided.reason in ("kept in a tool loop", "only one fits")
         return decided if stays else self.balancer.place(decided, self.router.rule(target) if target else None)
 
+    async def read_ahead(self, asked: Asked) -> None:
+        """Before `decide`: where a pretrained model reads prompts, it does so beside the event loop, and nobody else waits."""
+        if self.router.artefact is not None and self.router.artefact.slow:
+            await asyncio.to_thread(self.router.read_ahead, asked)
+
     async def answer(self, request: Request, key: Key, asked: Asked) -> Response:
         """Raises RequestFailed for what is refused before it is decided on; what fails later is an answer written down."""
         owner = request.headers.get("authorization", "")
@@ -87,6 +92,7 @@ class Answering:
         SESSION.set(session if named and session else "")
         asked, recalled = self.hidden.recall(owner, asked)
         began = time.perf_counter()
+        await self.read_ahead(asked)
         decided = self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3

