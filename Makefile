@@ -77,7 +77,7 @@ $(VENV)/bin/uv:
 
 # Compiled once, here: else each of a dozen processes compiles PyTorch and vLLM by itself whenever the ladder starts.
 $(VENV)/.installed-$(EXTRA): pyproject.toml | $(VENV)/bin/uv
-	$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PY) $(TORCH) -e ".[$(EXTRA),dev]"
+	$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PY) $(TORCH) -e ".[$(EXTRA),embed,surprisal,dev]"
 	touch $@
 
 clean:
