@@ -1,7 +1,7 @@
 """The default router where it is hard: held-out pairs, promises, ladders, unfamiliar prompts, few labels.
 
-Run as: python -m benchmarks.learning DATA_FOLDER [--only PART] [--rounds N]. Each part prints one JSON line; kNN stands
-beside the router everywhere. Rows are parted by near-duplicate group.
+Run as: python -m benchmarks.learning DATA_FOLDER [--only PART] [--rounds N] [--classifier NAME]. Each part prints one
+JSON line; kNN stands beside the router everywhere. Rows are parted by near-duplicate group.
 
 pairs     trained on 70 %, measured on 30 %, some random splits of each pair: APGR, share of the oracle's gap by p and mean
           costs, and by guessed costs
@@ -41,9 +41,9 @@ LADDERS = {
 }
 
 
-def fitted(table: Outcomes) -> Sufficiency:
-    """The default, trained as `stepdown train` does."""
-    model = Sufficiency(DEFAULT)
+def fitted(table: Outcomes, name: str) -> Sufficiency:
+    """A classifier trained as `stepdown train` does."""
+    model = Sufficiency(name)
     texts, groups = list(table.texts), list(table.groups)
     return model.fit(texts, table.scores, table.weights, table.helper_scores(), groups, costs=table.costs)
 
@@ -80,11 +80,11 @@ def kept(model: Sufficiency, train: Outcomes, rows: NDArray[Any], test: Outcomes
     return float(quality), float(test.costs[row, choice].mean() / test.costs[:, -1].mean())
 
 
-def one_split(table: Outcomes, round_: int) -> dict[str, Any]:
+def one_split(table: Outcomes, round_: int, name: str) -> dict[str, Any]:
     """All measures of one random split of one pair."""
     fold = parted(table, round_)
     train, test = table.take(fold < TRAIN), table.take(fold >= TRAIN)
-    model = fitted(train)
+    model = fitted(train, name)
     p, cost, _ = guess(model, test)
     means = train.relative_costs()
     ours, rival = measure(p, means, test, n_draws=1), measure(predict(KNN, train, test)[0], means, test, n_draws=1)
@@ -99,12 +99,12 @@ def one_split(table: Outcomes, round_: int) -> dict[str, Any]:
     }
 
 
-def splits(folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
+def splits(folder: Path, rounds: int, name: str) -> dict[str, list[dict[str, Any]]]:
     """Every pair's splits, by name."""
     found = {}
     for pair in PAIRS:
         table = table_of(pair, folder, None)
-        found[pair.name] = [one_split(table, r) for r in range(2 if len(table) > LARGE_TABLE else rounds)]
+        found[pair.name] = [one_split(table, r, name) for r in range(2 if len(table) > LARGE_TABLE else rounds)]
     return found
 
 
@@ -113,7 +113,7 @@ def pairs(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     names = ("apgr", "recovered by p", "recovered by guessed costs", "ece")
     by_pair = {pair: {n: np.mean([s[n] for s in rows], axis=0).round(4).tolist() for n in names} for pair, rows in found.items()}
     mean = {name: np.mean([row[name] for row in by_pair.values()], axis=0).round(4).tolist() for name in names}
-    return {"order": [DEFAULT, KNN], "mean": mean, "by pair": by_pair}
+    return {"order": ["router", KNN], "mean": mean, "by pair": by_pair}
 
 
 def promise(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -129,10 +129,10 @@ def promise(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return out
 
 
-def ladder(models: tuple[str, ...], folder: Path) -> dict[str, Any]:
+def ladder(models: tuple[str, ...], folder: Path, name: str) -> dict[str, Any]:
     """One ladder over five folds; kNN decides by mean costs, the router by mean and by guessed ones."""
     table = read_outcomes(folder / "zeroeval_3task.parquet", {f"t{i}": model for i, model in enumerate(models)})
-    p, cost, _ = unseen(DEFAULT, table, False)
+    p, cost, _ = unseen(name, table, False)
     q, _, _ = unseen(KNN, table, False)
     means = table.relative_costs()
     ours, rival, guessed = measure(p, means, table), measure(q, means, table), measure(p, cost, table)
@@ -146,19 +146,19 @@ def ladder(models: tuple[str, ...], folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ladders(folder: Path) -> dict[str, Any]:
+def ladders(folder: Path, classifier: str) -> dict[str, Any]:
     """All ladders."""
-    return {name: ladder(models, folder) for name, models in LADDERS.items()}
+    return {name: ladder(models, folder, classifier) for name, models in LADDERS.items()}
 
 
-def unlike(folder: Path) -> dict[str, Any]:
+def unlike(folder: Path, classifier: str) -> dict[str, Any]:
     """Trained on 70 % of one table, measured on all of the other; unfamiliarity there and on the rest at home."""
     found = {}
     names = ("zeroeval_3task", "mmlu_pro")
     tables = {name: read_outcomes(folder / f"{name}.parquet", {"small": L8, "large": L70}) for name in names}
     for home, away in (names, names[::-1]):
         fold = parted(tables[home], 0)
-        model = fitted(tables[home].take(fold < TRAIN))
+        model = fitted(tables[home].take(fold < TRAIN), classifier)
         p, cost, strange = guess(model, tables[away])
         by_p, guessed = (measure(p, c, tables[away]) for c in (tables[home].relative_costs(), cost))
         found[f"{home} -> {away}"] = {
@@ -176,7 +176,7 @@ def apgr_of(p: Floats, test: Outcomes) -> float:
     return float(ev.apgr(p[:, 1] - p[:, 0], small, large, np.ones((1, len(test))))[0])
 
 
-def labels(folder: Path, rounds: int) -> dict[str, Any]:
+def labels(folder: Path, rounds: int, classifier: str) -> dict[str, Any]:
     """Mean APGR by number of labels: [the router, kNN]."""
     table = table_of(PAIRS[0], folder, None)
     fold = parted(table, 0)
@@ -186,19 +186,20 @@ def labels(folder: Path, rounds: int) -> dict[str, Any]:
         scores = []
         for seed in range(rounds):
             drawn = rest.take(np.random.default_rng(seed).choice(len(rest), n, replace=False))
-            scores.append([apgr_of(predict(name, drawn, test)[0], test) for name in (DEFAULT, KNN)])
+            scores.append([apgr_of(predict(name, drawn, test)[0], test) for name in (classifier, KNN)])
         found[str(n)] = {"mean": np.mean(scores, axis=0).round(4).tolist(), "least": np.min(scores, axis=0).round(4).tolist()}
-    return {"order": [DEFAULT, KNN], "test rows": len(test), **found}
+    return {"order": ["router", KNN], "test rows": len(test), **found}
 
 
-def results(folder: Path, rounds: int, only: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def results(folder: Path, rounds: int, only: str | None, classifier: str = DEFAULT) -> Iterator[tuple[str, dict[str, Any]]]:
     """(part, figures) one after the other."""
     if only in (None, "pairs", "promise"):
-        found = splits(folder, rounds)
+        found = splits(folder, rounds, classifier)
         yield "pairs", pairs(found)
         yield "promise", promise(found)
     rest: dict[str, Callable[[], dict[str, Any]]] = {
-        "ladders": lambda: ladders(folder), "unlike": lambda: unlike(folder), "labels": lambda: labels(folder, rounds),
+        "ladders": lambda: ladders(folder, classifier), "unlike": lambda: unlike(folder, classifier),
+        "labels": lambda: labels(folder, rounds, classifier),
     }  # fmt: skip
     for name, part in rest.items():
         if only in (None, name):
@@ -210,8 +211,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", choices=("pairs", "promise", "ladders", "unlike", "labels"))
     parser.add_argument("--rounds", type=int, default=6, help="random splits of a small table, and draws of labels")
+    parser.add_argument("--classifier", default=DEFAULT)
     options = parser.parse_args()
-    for name, found in results(options.folder, options.rounds, options.only):
+    for name, found in results(options.folder, options.rounds, options.only, options.classifier):
         print(json.dumps({"part": name, **found}), flush=True)
 
 
