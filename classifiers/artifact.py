@@ -29,7 +29,7 @@ from classifiers.light import without
 from classifiers.posterior import Posterior, restore
 from classifiers.registry import rebuild
 from classifiers.sufficiency import Sufficiency
-from classifiers.view import View, pretrained
+from classifiers.view import View, check_extra
 
 # skops walks through all of scikit-learn, one of whose shims imports PyTorch: a second and 200 MB of every process that decides.
 with without("sklearn.externals.array_api_compat.torch"):
@@ -202,7 +202,7 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
         model.restore({"cost_": constant_costs(np.array(manifest["costs"], dtype=np.float64))})
     check_features(str(path), model.cost_)
     for name in model.inner_.needs:
-        pretrained(name)  # now, not at the first request: it takes seconds, and its package may be missing
+        check_extra(name)  # now, not at the first prompt
     return Artifact(
         model=model,
         manifest=manifest,

@@ -26,6 +26,13 @@ def pretrained(name: str) -> Remembered:
     return reader()
 
 
+def check_extra(name: str) -> None:
+    """Raises MissingExtra where the package behind `View.meaning` or `View.reading` is not installed; loads nothing."""
+    from classifiers import language, minilm  # late, as above
+
+    minilm.model_folder() if name == "meaning" else language.weights_file()
+
+
 class View:
     """n texts, clipped; `hand` and `words` are made at first use."""
 

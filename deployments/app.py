@@ -149,7 +149,9 @@ def routers(settings: Config) -> Callable[[Config], Router]:
 
     def make(config: Config) -> Router:
         artefact = load_artefact(config)
-        if artefact:  # meanwhile it decides, ten times slower
+        if artefact:
+            artefact.read_ahead("")  # loads a pretrained model, where one is needed, which takes seconds
+            # Until it is compiled it decides too, ten times slower.
             Thread(target=artefact.model.compile, args=(config.routing.artefact,), name="compile", daemon=True).start()
         return Router(config, artefact, count, names, prints)
 

@@ -20,6 +20,7 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 class Fixed:
     """An artefact that always gives the same chances; long prompts look strange to it and cost more."""
 
+    slow = False
     posterior, cascades, manifest = None, {}, {}
     rules = {"balanced": Rule("chance", 0.9), "cheap": Rule("utility", 1.0), "quality": Rule("tier", 1)}
 
@@ -59,6 +60,21 @@ def decide(made: Router, model="auto", content="hello", **more):
 def test_takes_the_cheapest_that_should_do(p, model, tier, reason):
     decision = decide(router(*p), model)
     assert (decision.tier, decision.reason) == (tier, reason)
+
+
+def test_only_what_the_classifier_will_decide_is_read_ahead():
+    made, read = router(0.5, 0.6, 0.7), []
+    made.artefact.read_ahead = read.append
+
+    def ahead(model):
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+        made.read_ahead(parse("chat/completions", json.dumps(body).encode()))
+
+    ahead("auto")
+    ahead("large")
+    assert read == ["hi"]
+    with pytest.raises(UnknownModel):
+        ahead("nobody")
 
 
 def test_a_decision_shows_every_step():
