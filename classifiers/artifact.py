@@ -28,7 +28,7 @@ from classifiers.inputs import check_features, check_heads, check_names, named
 from classifiers.light import without
 from classifiers.posterior import Posterior, restore
 from classifiers.registry import rebuild
-from classifiers.sufficiency import Sufficiency
+from classifiers.sufficiency import Sufficiency, prepare
 from classifiers.view import View, check_extra
 
 # skops walks through all of scikit-learn, one of whose shims imports PyTorch: a second and 200 MB of every process that decides.
@@ -79,9 +79,7 @@ class Artifact:
 
     def read_ahead(self, prompt: str) -> None:
         """What is slow of `guess_one`, which is then fast for this prompt: for a thread beside an event loop."""
-        view = View([prompt])
-        for name in self.model.inner_.needs:
-            view.asked(name)
+        prepare(self.model.inner_, View([prompt]))
 
     def guess(self, prompts: Sequence[str]) -> Guess:
         """The same of many prompts."""

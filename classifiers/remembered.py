@@ -29,8 +29,8 @@ class Remembered:
         old = {key: self.known.get(key) for key in keys}  # another thread may forget them meanwhile
         new = {key: text for key, text in zip(keys, texts, strict=True) if old[key] is None}
         found = dict(zip(new, self.compute(list(new.values())), strict=True)) if new else {}
-        rows = [found[key] if known is None else known for key, known in ((key, old[key]) for key in keys)]
-        out = np.array(rows, dtype=np.float32).reshape(len(texts), self.width)
+        told = {**old, **found}
+        out = np.array([told[key] for key in keys], dtype=np.float32).reshape(len(texts), self.width)
         with self.lock:
             self.known.update(found)
             while len(self.known) > MOST:

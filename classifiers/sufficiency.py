@@ -56,7 +56,7 @@ def cross_fit(
     return found
 
 
-def prepare(model: Classifier, view: View, progress: Callable[[int, int], None]) -> None:
+def prepare(model: Classifier, view: View, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Compute once what all folds will take rows of; with a language model that takes longer than all the rest."""
     for name in model.needs:
         view.asked(name, progress)
