@@ -25,6 +25,7 @@ check: install
 	@$(MAKE) --no-print-directory -j3 style types units
 
 style:
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-cache
 
@@ -43,7 +44,7 @@ bench-flows: install
 # The truth of costs, live, while processes are killed; needs PostgreSQL, Prometheus and Chromium (Debian's packages)
 bench-cost: install
 	$(PY) -m benchmarks.ledger
-	$(PY) -m pytest tests/ledger/test_budgets.py tests/costs/test_page.py
+	$(PY) -m pytest tests/deployments/ledger/test_budgets.py tests/deployments/costs/test_page.py
 	$(PY) -m benchmarks.cost
 
 # Speed beside stock Ray Serve LLM on the same models, and beside LiteLLM; needs wrk. PARTS: front litellm decide growth soak
@@ -67,7 +68,7 @@ audit: install
 
 # Prometheus on the Ray of this machine; PORT is its port
 monitoring: install
-	$(PY) -m deployments.monitoring --port $(or $(PORT),9090)
+	$(PY) -m deployments.monitoring.prometheus --port $(or $(PORT),9090)
 
 install: $(VENV)/.installed-$(EXTRA)
 

@@ -19,7 +19,7 @@ from typing import Any
 import openai
 import yaml
 
-from deployments.background import served
+from deployments.serve.background import served
 from router.config import find_config
 
 WORDS = Path(__file__).read_text().split()

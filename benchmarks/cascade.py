@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers import Sufficiency
-from classifiers.base import sigmoid
-from classifiers.posterior import Posterior, fit_posterior
+from classifiers.models.base import sigmoid
+from classifiers.replies.posterior import Posterior, fit_posterior
 from classifiers.sufficiency import folds_of
-from classifiers.view import View
-from router import certificates as ct
-from router import evaluation as ev
-from router.evidence import read_seen
-from router.learn_cascade import to_certify
-from router.learn_measures import is_complete
-from router.outcomes import read_outcomes
-from router.simulate import PRICES, Played, Rows, cost_at, frontier_of, play_all
+from classifiers.text.view import View
+from router.decide import certificates as ct
+from router.learn import evaluation as ev
+from router.learn.cascades import to_certify
+from router.learn.evidence import read_seen
+from router.learn.measures import is_complete
+from router.learn.outcomes import read_outcomes
+from router.learn.simulate import PRICES, Played, Rows, cost_at, frontier_of, play_all
 
 Floats = NDArray[np.float64]
 L8, L70, L405 = "Llama-3.1-8B-Instruct", "Llama-3.1-70B-Instruct", "Llama-3.1-405B-Instruct"
@@ -120,8 +120,11 @@ def report(setup: Setup, parts: list[Fold], best_of: bool) -> dict[str, object]:
     weights = ev.draws(len(rows), 200)
     frontiers = {name: frontier_of(p, rows, weights) for name, p in played.items()}
     costs = {name: {s: cost_at(f, s) for s in SHARES} for name, f in frontiers.items()}
-    print(f"\n{setup.name}: {len(rows)} rows, scores {np.round(rows.scores.mean(0), 3)}, costs "
-          f"{np.round(rows.costs.mean(0) / rows.costs[:, -1].mean(), 3)} ({time.time() - start:.0f} s)", flush=True)  # fmt: skip
+    print(
+        f"\n{setup.name}: {len(rows)} rows, scores {np.round(rows.scores.mean(0), 3)}, costs "
+        f"{np.round(rows.costs.mean(0) / rows.costs[:, -1].mean(), 3)} ({time.time() - start:.0f} s)",
+        flush=True,
+    )
     for name in frontiers:
         print(f"  {name:20}" + "".join(f"{str(ev.estimate(costs[name][s])):24}" for s in SHARES))
     print("  both - routing      " + "".join(f"{str(ev.estimate(costs['both'][s] - costs['routing'][s])):24}" for s in SHARES))
@@ -159,9 +162,11 @@ def report_promises(played: list[Played], rows: Rows) -> list[dict[str, float]]:
     for alpha, n in ((0.05, 200), (0.05, 500), (0.05, len(rows)), (0.10, 200), (0.10, 500)):
         made = {"alpha": alpha, "n": n, **recalibrations(played[at], rows, alpha, n)}
         found.append(made)
-        print(f"  certified alpha {alpha:.2f}, n {n:4}: broken in {made['broken']:.3f} (allowed {DELTA:.2f}), none in "
-              f"{made['none']:.3f}, small answers {made['coverage']:.3f}; naive broken in {made['naive_broken']:.3f}",
-              flush=True)  # fmt: skip
+        print(
+            f"  certified alpha {alpha:.2f}, n {n:4}: broken in {made['broken']:.3f} (allowed {DELTA:.2f}), none in "
+            f"{made['none']:.3f}, small answers {made['coverage']:.3f}; naive broken in {made['naive_broken']:.3f}",
+            flush=True,
+        )
     return found
 
 

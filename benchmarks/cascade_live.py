@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import numpy as np
 
-from deployments.demo import spent
+from deployments.cli.demo import spent
 from deployments.pocket.tasks import Task, fresh
-from deployments.tokens import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config, load_config
-from router.cost import per_token
+from router.costs.prices import per_token
 from router.engine import Router, load_artefact
 from router.types import Request
 

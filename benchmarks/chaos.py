@@ -163,15 +163,20 @@ def slope(samples: dict[int, list[tuple[float, float]]]) -> dict[str, Any]:
     late = [(t, mb) for t, mb in found if t - found[0][0] > 60] or found
     rise = float(np.polyfit(*zip(*late, strict=True), 1)[0]) * 3600 if len(late) > 2 else 0.0
     minutes = {int((t - found[0][0]) // 60): round(mb, 1) for t, mb in reversed(found)}
-    return {"pid": pid, "seconds": round(late[-1][0] - late[0][0]), "mb": round(late[-1][1], 1),
-            "mb_per_hour": round(rise, 1), "mb_by_minute": list(minutes.values())[::-1]}  # fmt: skip
+    return {
+        "pid": pid,
+        "seconds": round(late[-1][0] - late[0][0]),
+        "mb": round(late[-1][1], 1),
+        "mb_per_hour": round(rise, 1),
+        "mb_by_minute": list(minutes.values())[::-1],
+    }
 
 
 def hedges(engine: Engine) -> dict[str, int]:
     """Trace -> tokens of the call of its two that was stopped: the client is told of the answer's alone."""
     from sqlalchemy import select
 
-    from deployments.schema import calls
+    from deployments.ledger.schema import calls
     from router.trace import HEDGE
 
     with engine.connect() as connection:
@@ -195,18 +200,29 @@ def checks(told: Told, faults: Faults, ladder: Ladder, seconds: float) -> list[d
     flat = memory["mb_per_hour"] is not None and memory["mb_per_hour"] * seconds / 3600 < 30
     never = [name for name in faults.kinds if not faults.done[name]]
     return [
-        {"check": "availability", **counted, "mended_by_the_clients_retry": told.mended, "codes": dict(told.codes),
-         "tiers": dict(told.tiers), "requests_a_second": round((judged + counted["cut"]) / seconds, 1),
-         "availability": round(served / max(1, judged), 6),
-         "availability_with_cuts": round(served / max(1, judged + counted["cut"]), 6),
-         "holds": served >= 0.999 * judged and judged > 0},
+        {
+            "check": "availability",
+            **counted,
+            "mended_by_the_clients_retry": told.mended,
+            "codes": dict(told.codes),
+            "tiers": dict(told.tiers),
+            "requests_a_second": round((judged + counted["cut"]) / seconds, 1),
+            "availability": round(served / max(1, judged), 6),
+            "availability_with_cuts": round(served / max(1, judged + counted["cut"]), 6),
+            "holds": served >= 0.999 * judged and judged > 0,
+        },
         {"check": "no wrong or mixed answer", "wrong": counted["wrong"], "examples": told.bad, "holds": counted["wrong"] == 0},
         rows,
         {"check": "memory of the ingress", **memory, "holds": flat},
         {"check": "slow ones are asked twice", "hedged": len(hedged), "holds": bool(hedged) or not faults.done["upstream_slow"]},
-        {"check": "faults", "done": dict(faults.done), "never": never, "failed": faults.broken,
-         "holds": not faults.broken and not never},
-    ]  # fmt: skip
+        {
+            "check": "faults",
+            "done": dict(faults.done),
+            "never": never,
+            "failed": faults.broken,
+            "holds": not faults.broken and not never,
+        },
+    ]
 
 
 @click.command()

@@ -18,13 +18,22 @@ import httpx
 import yaml
 
 from benchmarks.chaos_ladders import HEDGED, SLOW_S, Echo, Ladder
-from deployments.front import connections
-from deployments.leftovers import processes
+from deployments.serve.haproxy import connections
+from deployments.serve.process_cleanup import processes
 
 EVERYWHERE = (
-    "ingress_killed", "haproxy_killed", "controller_killed", "ledger_locked", "settings_spoilt", "settings_changed",
-    "artefact_missing", "slow_loris", "huge_body", "many_connections", "mute_client",
-)  # fmt: skip
+    "ingress_killed",
+    "haproxy_killed",
+    "controller_killed",
+    "ledger_locked",
+    "settings_spoilt",
+    "settings_changed",
+    "artefact_missing",
+    "slow_loris",
+    "huge_body",
+    "many_connections",
+    "mute_client",
+)
 ECHO = ("upstream_killed", "upstreams_killed", "upstream_stopped", "upstream_slow")
 VLLM = ("replica_killed",)
 CUTS = ("ingress_killed", "haproxy_killed")

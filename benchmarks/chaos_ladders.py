@@ -52,7 +52,7 @@ class Ladder:
 
     @contextmanager
     def served(self) -> Iterator[tuple[str, str]]:
-        from deployments.background import served
+        from deployments.serve.background import served
 
         os.environ["STEPDOWN_STATE_DIR"] = str(self.folder / "state")
         with served(str(self.config)) as address:
@@ -77,7 +77,7 @@ class Ladder:
 
 class Echo(Ladder):
     def __enter__(self) -> "Echo":
-        from deployments.background import free_port
+        from deployments.serve.background import free_port
 
         self.ports = {name: free_port() for name in NAMES[1:]}
         self.upstreams: dict[str, subprocess.Popen[bytes]] = {}
@@ -96,10 +96,17 @@ class Echo(Ladder):
         price = {n: {"usd_per_1m_input": p, "usd_per_1m_output": p} for n, p in zip(NAMES, (1.0, 5.0, 20.0), strict=True)}
         small = {"name": "small", "engine": "echo", "context": 10_000, "delay_s": 0.01, "price": price["small"]}
         others = [
-            {"name": n, "engine": "remote", "url": f"http://127.0.0.1:{port}/v1", "model": f"upstream-{n}", "context": 10_000,
-             "price": price[n], "hedge_after_s": HEDGE_AFTER_S if n == HEDGED else None}
+            {
+                "name": n,
+                "engine": "remote",
+                "url": f"http://127.0.0.1:{port}/v1",
+                "model": f"upstream-{n}",
+                "context": 10_000,
+                "price": price[n],
+                "hedge_after_s": HEDGE_AFTER_S if n == HEDGED else None,
+            }
             for n, port in self.ports.items()
-        ]  # fmt: skip
+        ]
         return {"tiers": [small, *others], **self.common()}
 
     def start(self, name: str) -> None:
@@ -173,7 +180,7 @@ def upstream(name: str, port: int) -> None:
     from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
 
-    from deployments.echo_tier import EchoTier
+    from deployments.tiers.echo_tier import EchoTier
     from router.config import EchoTier as Settings
 
     price = {"usd_per_1m_input": 1.0, "usd_per_1m_output": 1.0}

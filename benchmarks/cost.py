@@ -23,7 +23,7 @@ import httpx
 import yaml
 from sqlalchemy import Engine, create_engine, func, select
 
-sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / "ledger")]
+sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / "deployments" / "ledger")]
 from postgres import postgres  # noqa: E402
 
 from benchmarks.cost_load import Seen, bodies, budgeted, killing, load  # noqa: E402
@@ -47,7 +47,7 @@ def config_on(url: str) -> Iterator[str]:
 
 def rows_once(engine: Engine, seen: Seen) -> dict[str, Any]:
     """Every completed response has one trace, and its calls' tokens are those it was told."""
-    from deployments.schema import calls, traces
+    from deployments.ledger.schema import calls, traces
 
     with engine.connect() as connection:
         known = Counter(connection.execute(select(traces.c.id)).scalars())
@@ -58,12 +58,18 @@ def rows_once(engine: Engine, seen: Seen) -> dict[str, Any]:
     lost = [trace for trace in seen.completed if known[trace] != 1]
     wrong = [trace for trace, said in seen.completed.items() if trace not in lost and int(tokens.get(trace) or 0) != said]
     dear = [trace for trace, said in seen.usd.items() if trace not in lost and abs(usd[trace] - said) > 0.01 * max(said, 1e-12)]
-    return {"check": "rows exactly once", "completed": len(seen.completed), "lost_or_doubled": len(lost),
-            "other_tokens": len(wrong), "other_usd": len(dear), "holds": not lost and not wrong and not dear}  # fmt: skip
+    return {
+        "check": "rows exactly once",
+        "completed": len(seen.completed),
+        "lost_or_doubled": len(lost),
+        "other_tokens": len(wrong),
+        "other_usd": len(dear),
+        "holds": not lost and not wrong and not dear,
+    }
 
 
 def totals(engine: Engine) -> dict[str, float]:
-    from deployments.schema import calls
+    from deployments.ledger.schema import calls
 
     with engine.connect() as connection:
         row = connection.execute(
@@ -82,7 +88,7 @@ def page_agrees(url: str, key: str, ledger: dict[str, float]) -> dict[str, Any]:
 
 def provisioned(url: str, key: str, engine: Engine) -> dict[str, Any]:
     """What requests, and nobody, were charged on the page against the windows that the ledger holds, by tier and in all."""
-    from deployments.schema import calls, windows
+    from deployments.ledger.schema import calls, windows
 
     page = httpx.get(url.replace("/v1", "/costs.json"), headers={"authorization": f"Bearer {key}"}, timeout=60).json()
     of = windows.c
@@ -94,8 +100,15 @@ def provisioned(url: str, key: str, engine: Engine) -> dict[str, Any]:
     charged = {row["tier"]: (charge(row, "_s"), charge(row, "_usd")) for row in page["by"]["tier"] if row["tier"] in held}
     off = [abs(a - b) / b for tier in held for a, b in zip(charged[tier], held[tier], strict=True)]
     told = {name: page["gpu"][name] for name in page["gpu"]}
-    return {"check": "provisioned time", "held_s": sum(s for s, _ in held.values()), "off_by_at_most": max(off), "page": told,
-            "busy_of_calls_s": float(busy[0]), "calls_without_reading": busy[1], "holds": max(off) <= 0.01}  # fmt: skip
+    return {
+        "check": "provisioned time",
+        "held_s": sum(s for s, _ in held.values()),
+        "off_by_at_most": max(off),
+        "page": told,
+        "busy_of_calls_s": float(busy[0]),
+        "calls_without_reading": busy[1],
+        "holds": max(off) <= 0.01,
+    }
 
 
 def charge(row: dict[str, Any], unit: str) -> float:
@@ -124,15 +137,15 @@ def prometheus_agrees(prometheus: str, ledger: dict[str, float]) -> dict[str, An
 @contextmanager
 def watching() -> Iterator[str]:
     """A real Prometheus on Ray's discovery file."""
-    from deployments.background import free_port
-    from deployments.monitoring import DISCOVERY, default_temp, prometheus
+    from deployments.monitoring.prometheus import DISCOVERY, default_temp, prometheus
+    from deployments.serve.background import free_port
 
     with TemporaryDirectory() as data, prometheus(free_port(), Path(data), default_temp() / DISCOVERY, every_s=2) as address:
         yield address
 
 
 def panels(address: str) -> dict[str, Any]:
-    from deployments.monitoring import check_panels
+    from deployments.monitoring.prometheus import check_panels
 
     found = check_panels(address)
     silent = {str(row.panel): row.error or row.empty or "no data" for row in found if not row.n_series}
@@ -145,7 +158,7 @@ def panels(address: str) -> dict[str, Any]:
 @click.option("--kills", default=5, show_default=True)
 @click.option("--seed", default=5, show_default=True)
 def main(n: int, at_once: int, kills: int, seed: int) -> None:
-    from deployments.background import served
+    from deployments.serve.background import served
 
     lines: list[dict[str, Any]] = []
 
@@ -171,8 +184,17 @@ def main(n: int, at_once: int, kills: int, seed: int) -> None:
             took = time.monotonic() - began
             time.sleep(20)  # late rows and Prometheus's next look
             engine = create_engine(address)
-            say({"check": "load", "requests": n, "completed": len(seen.completed), "failed": dict(seen.failed),
-                 "killed": killed, "seconds": round(took, 1), "holds": len(killed) == kills})  # fmt: skip
+            say(
+                {
+                    "check": "load",
+                    "requests": n,
+                    "completed": len(seen.completed),
+                    "failed": dict(seen.failed),
+                    "killed": killed,
+                    "seconds": round(took, 1),
+                    "holds": len(killed) == kills,
+                }
+            )
             say(rows_once(engine, seen))
             ledger = totals(engine)
             say(page_agrees(url, key, ledger))

@@ -105,9 +105,9 @@ async def load(url: str, keys: list[str], asked: list[dict[str, Any]], at_once: 
 
 def budgeted(address: str) -> str:
     """A key of the ledger there, with a budget that is not met."""
-    from deployments import key_store
+    from deployments.keys import key_store
     from router.config import Ledger
-    from router.limits import Key
+    from router.limits.key_limits import Key
 
     engine = key_store.opened(Ledger(url=address))
     _, secret = key_store.create(engine, Key("", "budgeted", usd_per_day=100.0), time.time())

@@ -19,15 +19,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "costs"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "deployments" / "costs"))
 
+from sample_traffic import KEY, ladder, serving
 from sqlalchemy import func, select
-from traffic import KEY, ladder, serving
 
 from benchmarks.ledger import NotInstalled, fill, keep_books, postgres
 from deployments.costs.interval import DAY, shown
-from deployments.ledger import connect, migrate
-from deployments.schema import traces
+from deployments.ledger.ledger import connect, migrate
+from deployments.ledger.schema import traces
 from router import config
 
 INTERVALS = ("24h", "7d", "30d", "90d")
@@ -95,8 +95,14 @@ def measure(url: str, requests: int, processes: int) -> None:
             found = {"cold_ms": first[query], "p50_ms": cuts[49], "p99_ms": cuts[98], "max_ms": max(times)}
             worst = {name: max(value, found[name]) for name, value in worst.items()}
             say(**about, filter=query, **found)
-    say(**about, filter="the slowest of each", **worst, requests=requests, processes=processes,
-        within_300_ms=max(worst.values()) < WITHIN_MS)  # fmt: skip
+    say(
+        **about,
+        filter="the slowest of each",
+        **worst,
+        requests=requests,
+        processes=processes,
+        within_300_ms=max(worst.values()) < WITHIN_MS,
+    )
     engine.dispose()
 
 

@@ -1,4 +1,4 @@
-"""Makes classifiers/decomposability.json. Run as: python -m benchmarks.decomposability [--negatives TABLE.parquet ...]
+"""Makes classifiers/parts/decomposability.json. Run as: python -m benchmarks.decomposability [--negatives TABLE.parquet ...]
 
 Prompts are generated from templates; a fifth of the templates, and of the tables' prompts, is held out and only measured.
 --negatives: outcome tables whose prompts (column `prompt`) are single questions; they are used, never stored.
@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.decomposable_prompts import no, yes
-from classifiers.decomposability import FEATURES, FILE, Decomposability, features
+from classifiers.parts.decomposability import FEATURES, FILE, Decomposability, features
 from deployments.pocket.tasks import KINDS
 
 PER_TEMPLATE = 12
@@ -91,8 +91,11 @@ def main() -> None:
                 print(f"--- {group} {label} {model.chance(text):.3f}\n{text[:300]}")
     manifest = {
         "recipe": "python -m benchmarks.decomposability --negatives " + " ".join(path.name for path in asked.negatives),
-        "seed": asked.seed, "rows": len(train), "templates": len({t for s in (yes(), no()) for t, _ in s}), "held_out": scores,
-    }  # fmt: skip
+        "seed": asked.seed,
+        "rows": len(train),
+        "templates": len({t for s in (yes(), no()) for t, _ in s}),
+        "held_out": scores,
+    }
     coefficients = dict(zip(FEATURES, model.coefficients, strict=True))
     made = {"manifest": manifest, "intercept": model.intercept, "coefficients": coefficients}
     FILE.write_text(json.dumps(made, indent=1) + "\n", "utf-8")

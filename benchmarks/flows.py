@@ -21,15 +21,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "deployments"))
 from live import OneFlow, ladder, serving
 from scripted_tier import Said, ScriptedTier, asked
 
-from router.cascade import Accept, Cascade, Up
+from router.cascade.flow import Accept, Cascade, Up
 from router.config import Escalation
 from router.engine import Router
 
 MAP = '{"plan": [{"each": "c1"}]}'
 DELEGATION = {
-    "mode": "plan", "min_input_tokens": 20, "min_saving": 0.0, "offload_min_tokens": 20, "preview_chars": 40,
-    "plan_prompt": "plan {preview}", "max_cost_ratio": 20.0,
-}  # fmt: skip
+    "mode": "plan",
+    "min_input_tokens": 20,
+    "min_saving": 0.0,
+    "offload_min_tokens": 20,
+    "preview_chars": 40,
+    "plan_prompt": "plan {preview}",
+    "max_cost_ratio": 20.0,
+}
 Tiers = dict[str, ScriptedTier]
 
 
@@ -116,8 +121,15 @@ def accounting(n: int = 100) -> None:
     told = (sum(u["prompt_tokens"] for u in usages), sum(u["completion_tokens"] for u in usages))
     calls = [call for u in usages for call in u["stepdown"]["calls"]]
     by_call = (sum(c["prompt_tokens"] for c in calls), sum(c["completion_tokens"] for c in calls))
-    say(bench="accounting", requests=n, calls=len(calls), told=told, by_call=by_call, tiers=spent(tiers),
-        exact=told == by_call == spent(tiers))  # fmt: skip
+    say(
+        bench="accounting",
+        requests=n,
+        calls=len(calls),
+        told=told,
+        by_call=by_call,
+        tiers=spent(tiers),
+        exact=told == by_call == spent(tiers),
+    )
 
 
 def saving() -> None:
@@ -133,8 +145,12 @@ def saving() -> None:
         delegated = in_client(lambda c: post(url, c, text))["usage"]["stepdown"]
         plain = in_client(lambda c: post(url, c, text, "large"))["usage"]
     direct = (plain["prompt_tokens"] + plain["completion_tokens"]) * 20 / 1e6
-    say(bench="saving", state=delegated["delegation"], cost_of_direct=round(delegated["cost_usd"] / direct, 3),
-        estimated=round(delegated["cost_delegated_estimate_usd"] / delegated["cost_direct_estimate_usd"], 3))  # fmt: skip
+    say(
+        bench="saving",
+        state=delegated["delegation"],
+        cost_of_direct=round(delegated["cost_usd"] / direct, 3),
+        estimated=round(delegated["cost_delegated_estimate_usd"] / delegated["cost_direct_estimate_usd"], 3),
+    )
 
 
 class Sure:

@@ -30,7 +30,7 @@ def stock(config: Any, as_it_comes: bool) -> Any:
     """Ray's own OpenAI application over the same models with the same settings; its engines as Stepdown's, if not as it comes."""
     from ray.serve.llm import LLMConfig, build_openai_app
 
-    from deployments.vllm_tier import settings_of
+    from deployments.replicas.vllm_tier import settings_of
 
     every = [settings_of(tier) for tier in config.tiers]
     if not as_it_comes:
@@ -130,8 +130,14 @@ def streams(us: str, theirs: str, rounds: int, tier: str) -> Iterator[dict[str, 
     Between tokens: from the first to the last, by their number. Who sends several tokens at once counts the first of them as late
     and the others as early; the time to the last token has no such gift.
     """
-    body = {"model": tier, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 64, "stream": True,
-            "temperature": 0, "ignore_eos": True}  # fmt: skip
+    body = {
+        "model": tier,
+        "messages": [{"role": "user", "content": PROMPT}],
+        "max_tokens": 64,
+        "stream": True,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
     for at_once in (1, 8):
         seen: dict[str, list[list[float]]] = {"ours": [], "stock": []}
         for _ in range(rounds):
@@ -168,7 +174,7 @@ def stock_ingress() -> str:
 @click.option("--config", "name", default="pocket", show_default=True)
 @click.option("--as-it-comes", is_flag=True, help="Stock with Ray's own engines: a worker process each, slower on a CPU.")
 def main(rounds: int, seconds: float, name: str, as_it_comes: bool, port: int = 8090) -> None:
-    from deployments.database import state_folder
+    from deployments.ledger.database import state_folder
 
     needs_wrk()
     tier = ""
@@ -178,8 +184,9 @@ def main(rounds: int, seconds: float, name: str, as_it_comes: bool, port: int = 
         for line in streams(us, theirs, rounds, tier):
             say(line)
         mine, stocks = unique_mb(INGRESS), unique_mb(stock_ingress())
-        say({"scenario": "memory", "ingress_mb": round(mine), "stock_ingress_mb": round(stocks),
-             "added_mb": round(mine - stocks)})  # fmt: skip
+        say(
+            {"scenario": "memory", "ingress_mb": round(mine), "stock_ingress_mb": round(stocks), "added_mb": round(mine - stocks)}
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = ("tests/router/test_wire_fuzz.py", "tests/deployments/test_openapi_fuzz.py")
+FILES = ("tests/router/request/test_wire_fuzz.py", "tests/deployments/endpoint/test_openapi_fuzz.py")
 TESTS = 11  # of hypothesis's own and operations that take anything, which share the cases
 
 

@@ -22,11 +22,11 @@ from sqlalchemy import Connection, event, text
 from benchmarks.decide import made_up, prompts, times_ms
 from benchmarks.ledger import batches, trace
 from benchmarks.load import say
-from deployments.database import connect, migrate, writing
-from deployments.ledger import Ledger
-from deployments.rows import from_trace, together
-from deployments.schema import calls, traces
-from deployments.writes import write
+from deployments.ledger.database import connect, migrate, writing
+from deployments.ledger.ledger import Ledger
+from deployments.ledger.rows import from_trace, together
+from deployments.ledger.schema import calls, traces
+from deployments.ledger.writes import write
 from router import config
 
 TIERS = (2, 4, 8, 16, 32)
@@ -40,13 +40,13 @@ TEMPLATE = 20_000  # requests that the writer's own code writes; the others are 
 
 def decisions(tiers: int, folder: Path) -> dict[str, Any]:
     """Times of a whole choice: constraints, classifier, rule, queues."""
-    from deployments.accounts import nobody
-    from deployments.answering import Answering
-    from deployments.echo_tier import EchoTier
-    from deployments.keys import NOBODY
-    from deployments.tokens import counters
+    from deployments.endpoint.accounts import nobody
+    from deployments.endpoint.answering import Answering
+    from deployments.keys.admission import NOBODY
+    from deployments.tiers.echo_tier import EchoTier
+    from deployments.tiers.token_counters import counters
     from router.engine import Router, load_artefact
-    from router.wire import parse
+    from router.request.wire import parse
 
     names = [f"tier{n:02d}" for n in range(tiers)]
     made_up(folder / str(tiers), names=names)
@@ -134,8 +134,13 @@ def logs(sizes: tuple[int, ...], folder: Path, requests: int) -> Iterator[dict[s
     fill_s = time.perf_counter() - began
     for rows, waits in asyncio.run(waits_ms(files, requests)).items():
         size_mb = (folder / f"{rows}.db").stat().st_size / 1e6
-        yield {"rows": seen[rows], "file_mb": round(size_mb), "fill_s": round(fill_s), "requests": len(waits),
-               **{f"p{q}_ms": round(float(np.percentile(waits, q)), 3) for q in (50, 90, 99)}}  # fmt: skip
+        yield {
+            "rows": seen[rows],
+            "file_mb": round(size_mb),
+            "fill_s": round(fill_s),
+            "requests": len(waits),
+            **{f"p{q}_ms": round(float(np.percentile(waits, q)), 3) for q in (50, 90, 99)},
+        }
 
 
 @click.command(help=__doc__)

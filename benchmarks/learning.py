@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from benchmarks.quality import L8, L70, L405, PAIRS, predict, table_of, unseen
 from classifiers import DEFAULT, Sufficiency, choose_many
-from classifiers.base import sigmoid
+from classifiers.models.base import sigmoid
 from classifiers.sufficiency import folds_of
-from classifiers.view import View
-from router import evaluation as ev
-from router.calibration import solve
-from router.learn_measures import measure, single_tiers
-from router.outcomes import Outcomes, read_outcomes
+from classifiers.text.view import View
+from router.learn import evaluation as ev
+from router.learn.calibration import solve
+from router.learn.measures import measure, single_tiers
+from router.learn.outcomes import Outcomes, read_outcomes
 
 Floats = NDArray[np.float64]
 KNN = "neighbours"
@@ -123,9 +123,11 @@ def promise(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         quality = np.array([split[name][0] for rows in found.values() for split in rows])
         cost = [np.mean([split[name][1] for split in rows]) for rows in found.values()]
         out[name] = {
-            "missed": int((quality < 0.98).sum()), "by more than a point": int((quality < 0.97).sum()),
-            "worst": round(float(quality.min()), 4), "mean cost": round(float(np.mean(cost)), 4),
-        }  # fmt: skip
+            "missed": int((quality < 0.98).sum()),
+            "by more than a point": int((quality < 0.97).sum()),
+            "worst": round(float(quality.min()), 4),
+            "mean cost": round(float(np.mean(cost)), 4),
+        }
     return out
 
 
@@ -138,12 +140,19 @@ def ladder(models: tuple[str, ...], folder: Path, name: str) -> dict[str, Any]:
     ours, rival, guessed = measure(p, means, table), measure(q, means, table), measure(p, cost, table)
     singles = single_tiers(table, ev.draws(len(table), 1))
     return {
-        "recovered": {"by p": interval(ours["recovered"]), "by guessed costs": interval(guessed["recovered"]),
-                      KNN: interval(rival["recovered"]), "by p minus kNN": interval(ours["recovered"] - rival["recovered"])},
-        "cost at 95 %": {"by p": interval(ours["cost_at_95"]), "by guessed costs": interval(guessed["cost_at_95"]),
-                         KNN: interval(rival["cost_at_95"]),
-                         "random mix": round(ev.cost_at(singles.cost[0], singles.quality[0], 0.95 * singles.quality[0, -1]), 4)},
-    }  # fmt: skip
+        "recovered": {
+            "by p": interval(ours["recovered"]),
+            "by guessed costs": interval(guessed["recovered"]),
+            KNN: interval(rival["recovered"]),
+            "by p minus kNN": interval(ours["recovered"] - rival["recovered"]),
+        },
+        "cost at 95 %": {
+            "by p": interval(ours["cost_at_95"]),
+            "by guessed costs": interval(guessed["cost_at_95"]),
+            KNN: interval(rival["cost_at_95"]),
+            "random mix": round(ev.cost_at(singles.cost[0], singles.quality[0], 0.95 * singles.quality[0, -1]), 4),
+        },
+    }
 
 
 def ladders(folder: Path, classifier: str) -> dict[str, Any]:
@@ -162,11 +171,12 @@ def unlike(folder: Path, classifier: str) -> dict[str, Any]:
         p, cost, strange = guess(model, tables[away])
         by_p, guessed = (measure(p, c, tables[away]) for c in (tables[home].relative_costs(), cost))
         found[f"{home} -> {away}"] = {
-            "apgr": interval(by_p["apgr"]), "recovered by p": interval(by_p["recovered"]),
+            "apgr": interval(by_p["apgr"]),
+            "recovered by p": interval(by_p["recovered"]),
             "recovered by guessed costs": interval(guessed["recovered"]),
             "unfamiliar": round(float(strange.mean()), 3),
             "unfamiliar at home": round(float(guess(model, tables[home].take(fold >= TRAIN))[2].mean()), 3),
-        }  # fmt: skip
+        }
     return found
 
 
@@ -198,9 +208,10 @@ def results(folder: Path, rounds: int, only: str | None, classifier: str = DEFAU
         yield "pairs", pairs(found)
         yield "promise", promise(found)
     rest: dict[str, Callable[[], dict[str, Any]]] = {
-        "ladders": lambda: ladders(folder, classifier), "unlike": lambda: unlike(folder, classifier),
+        "ladders": lambda: ladders(folder, classifier),
+        "unlike": lambda: unlike(folder, classifier),
         "labels": lambda: labels(folder, rounds, classifier),
-    }  # fmt: skip
+    }
     for name, part in rest.items():
         if only in (None, name):
             yield name, part()

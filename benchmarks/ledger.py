@@ -19,15 +19,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "ledger"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "deployments" / "ledger"))
 
 from postgres import NotInstalled, postgres
 
-from deployments.bookkeeper import Bookkeeper
-from deployments.ledger import Ledger, connect, migrate, writing
-from deployments.rows import Rows, from_trace, from_window, together
-from deployments.store import Store
-from deployments.writes import write
+from deployments.ledger.ledger import Ledger, connect, migrate, writing
+from deployments.ledger.rows import Rows, from_trace, from_window, together
+from deployments.ledger.store import Store
+from deployments.ledger.upkeep import Bookkeeper
+from deployments.ledger.writes import write
 from router import config
 from router.trace import CallRow, Trace, Window
 
@@ -47,14 +47,29 @@ def trace(id: str, began_s: float, dice: random.Random) -> Trace:
     calls = [call(id, key, n, tier, visited, tokens, began_s + n) for n, tier in enumerate(visited)]
     failed = dice.random() < 0.01
     return Trace(
-        id=id, key_id=key, began_s=began_s, took_s=0.2 + dice.random() * len(visited), path="/v1/chat/completions",
-        wanted="auto", status=502 if failed else 200, tier="" if failed else visited[-1], error="tier_failed" if failed else "",
-        target=dice.choice(("cheap", "balanced", "balanced", "quality")), reason=dice.choice(REASONS),
-        flow="cascade" if len(visited) > 1 else "direct", stream=dice.random() < 0.5, confidence=round(dice.random(), 4),
-        unfamiliar=round(dice.random(), 4), p={tier: round(dice.random(), 4) for tier in tiers}, certificate="valid",
-        decision_ms=0.5 + dice.random(), first_byte_s=0.1, counterfactual_usd=price("large", *tokens),
-        counterfactual_estimated=visited != ["large"], calls=tuple(calls),
-    )  # fmt: skip
+        id=id,
+        key_id=key,
+        began_s=began_s,
+        took_s=0.2 + dice.random() * len(visited),
+        path="/v1/chat/completions",
+        wanted="auto",
+        status=502 if failed else 200,
+        tier="" if failed else visited[-1],
+        error="tier_failed" if failed else "",
+        target=dice.choice(("cheap", "balanced", "balanced", "quality")),
+        reason=dice.choice(REASONS),
+        flow="cascade" if len(visited) > 1 else "direct",
+        stream=dice.random() < 0.5,
+        confidence=round(dice.random(), 4),
+        unfamiliar=round(dice.random(), 4),
+        p={tier: round(dice.random(), 4) for tier in tiers},
+        certificate="valid",
+        decision_ms=0.5 + dice.random(),
+        first_byte_s=0.1,
+        counterfactual_usd=price("large", *tokens),
+        counterfactual_estimated=visited != ["large"],
+        calls=tuple(calls),
+    )
 
 
 def price(tier: str, input_tokens: int, output_tokens: int) -> float:
@@ -65,10 +80,22 @@ def call(trace_id: str, key: str, n: int, tier: str, visited: list[str], tokens:
     last = tier == visited[-1]
     usd, busy_s = price(tier, *tokens), tokens[1] / 2000
     return CallRow(
-        f"{trace_id}/{n}", trace_id, key, "answer", tier, "answered" if last else "low confidence", began_s, 0.5, *tokens,
-        cached_tokens=tokens[0] // 4, first_token_s=0.1, cost_usd=usd,
-        replica=f"{tier}#1", busy_s=busy_s, gpu_usd=busy_s * 2 / 3600,
-    )  # fmt: skip
+        f"{trace_id}/{n}",
+        trace_id,
+        key,
+        "answer",
+        tier,
+        "answered" if last else "low confidence",
+        began_s,
+        0.5,
+        *tokens,
+        cached_tokens=tokens[0] // 4,
+        first_token_s=0.1,
+        cost_usd=usd,
+        replica=f"{tier}#1",
+        busy_s=busy_s,
+        gpu_usd=busy_s * 2 / 3600,
+    )
 
 
 def fill(traces: int, url: str, days: float = DAYS) -> None:
@@ -134,8 +161,12 @@ async def record(url: str, at_once: int, seconds: float) -> dict[str, Any]:
     took = time.perf_counter() - began
     await ledger.close()
     cuts = statistics.quantiles(waits, n=100)
-    return {"rows_per_s": round(rows / took), "traces_per_s": round(len(waits) / took),
-            "p50_ms": round(cuts[49], 2), "p99_ms": round(cuts[98], 2)}  # fmt: skip
+    return {
+        "rows_per_s": round(rows / took),
+        "traces_per_s": round(len(waits) / took),
+        "p50_ms": round(cuts[49], 2),
+        "p99_ms": round(cuts[98], 2),
+    }
 
 
 def say(**figures: Any) -> None:

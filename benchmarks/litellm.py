@@ -22,7 +22,7 @@ import httpx
 import yaml
 
 from benchmarks.load import Load, in_turn, middle, needs_wrk, say, sync_ms, wrk
-from deployments.front import free_port
+from deployments.ports import free_port
 
 VERSION = "1.106.0"
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}], "max_tokens": 16}
@@ -94,7 +94,7 @@ def wait_for(url: str, run: "subprocess.Popen[bytes]", log: Any) -> None:
 @contextmanager
 def all_three() -> Iterator[tuple[dict[str, str], str]]:
     """Addresses up to /v1 of the upstream and of both in front of it, and the key of both."""
-    from deployments.background import served
+    from deployments.serve.background import served
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

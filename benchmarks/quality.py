@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers import CLASSIFIERS, DEFAULT, Sufficiency
-from classifiers.base import sigmoid
+from classifiers.models.base import sigmoid
 from classifiers.sufficiency import folds_of
-from classifiers.view import View
-from router import evaluation as ev
-from router.learn_measures import measure
-from router.outcomes import Outcomes, read_outcomes
+from classifiers.text.view import View
+from router.learn import evaluation as ev
+from router.learn.measures import measure
+from router.learn.outcomes import Outcomes, read_outcomes
 
 Floats = NDArray[np.float64]
 L8, L70, L405 = "Llama-3.1-8B-Instruct", "Llama-3.1-70B-Instruct", "Llama-3.1-405B-Instruct"

@@ -12,7 +12,7 @@ from heapq import heapreplace
 import numpy as np
 from numpy.typing import NDArray
 
-from router.load import Load
+from router.traffic.load import Load
 
 Floats = NDArray[np.float64]
 Choose = Callable[[int, float, int], int]

@@ -28,21 +28,17 @@ from classifiers import Artifact, load, save
 from classifiers.sufficiency import folds_of
 from router.config import Config
 from router.engine import Router
-from router.load import Asked, Balance, Full, Steering, adjust
-from router.outcomes import Outcomes, read_outcomes
-from router.tables import read_table
-from router.training import train
+from router.learn.outcomes import Outcomes, read_outcomes
+from router.learn.tables import read_table
+from router.learn.training import train
+from router.traffic.load import Asked, Balance, Full, Steering, adjust
 from router.types import Request
 
 Floats = NDArray[np.float64]
 FILE = "zeroeval_3task.parquet"
 MODELS = {"small": "Llama-3.1-8B-Instruct", "medium": "Llama-3.1-70B-Instruct", "large": "Llama-3.1-405B-Instruct"}
 # Of the order that vLLM reaches on H100 with full batches; stated, not measured here.
-KINDS = (
-    Kind("small", 1, 256, 8_000, 40),
-    Kind("medium", 4, 192, 4_000, 30),
-    Kind("large", 8, 128, 2_000, 25),
-)
+KINDS = (Kind("small", 1, 256, 8_000, 40), Kind("medium", 4, 192, 4_000, 30), Kind("large", 8, 128, 2_000, 25))
 REPLICAS, INGRESSES, FOLDS = 1_000, 8, 3
 BROKEN_WAIT_S, BROKEN_SHARE = 2.0, 0.001
 

@@ -78,7 +78,7 @@ def slope(seen: list[tuple[int, float]], requests: int) -> float:
 @click.option("--connections", default=16, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="of a slice")
 def main(requests: int, connections: int, seconds: float) -> None:
-    from deployments.background import served
+    from deployments.serve.background import served
 
     needs_wrk()
     seen: list[tuple[int, float]] = []
@@ -94,8 +94,16 @@ def main(requests: int, connections: int, seconds: float) -> None:
                 failed += load.failed
                 say({"scenario": "soak", "requests": done, "ingress_mb": round(mb, 1), "per_s": round(load.per_s, 1)})
     grown = slope(seen, requests)
-    say({"scenario": "soak, slope", "requests": seen[-1][0], "start_mb": round(start_mb, 1), "end_mb": round(seen[-1][1], 1),
-         "mb_per_1000_requests": round(grown, 4), "failed": failed})  # fmt: skip
+    say(
+        {
+            "scenario": "soak, slope",
+            "requests": seen[-1][0],
+            "start_mb": round(start_mb, 1),
+            "end_mb": round(seen[-1][1], 1),
+            "mb_per_1000_requests": round(grown, 4),
+            "failed": failed,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,6 @@
 
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
-from deployments.vllm_process import in_one_process
+from deployments.replicas.vllm_process import in_one_process
 
 Engine = in_one_process(VLLMEngine)

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from classifiers.choose import Rule, choose, choose_many, explicit
 from classifiers.errors import BadArtifact, BadTraining, ClassifierError, NotTrained
-from classifiers.text import prompt_text
+from classifiers.text.prompt import prompt_text
 
 if TYPE_CHECKING:
     from classifiers.artifact import Artifact, Guess, load, save
-    from classifiers.base import Classifier
-    from classifiers.registry import CLASSIFIERS, DEFAULT
+    from classifiers.models.base import Classifier
+    from classifiers.models.registry import CLASSIFIERS, DEFAULT
     from classifiers.sufficiency import Sufficiency
 
 HOME_OF = {
     **dict.fromkeys(("Artifact", "Guess", "load", "save"), "artifact"),
-    **dict.fromkeys(("CLASSIFIERS", "DEFAULT"), "registry"),
-    "Classifier": "base",
+    **dict.fromkeys(("CLASSIFIERS", "DEFAULT"), "models.registry"),
+    "Classifier": "models.base",
     "Sufficiency": "sufficiency",
 }
 

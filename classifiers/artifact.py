@@ -20,16 +20,22 @@ import numpy as np
 import sklearn
 from numpy.typing import NDArray
 
-from classifiers.base import BATCH, sigmoid
 from classifiers.choose import Rule
 from classifiers.costs import constant_costs
 from classifiers.errors import BadArtifact
 from classifiers.inputs import check_features, check_heads, check_names, named
 from classifiers.light import without
-from classifiers.posterior import Posterior, restore
-from classifiers.registry import rebuild
+from classifiers.models.base import BATCH, Classifier, sigmoid
+from classifiers.models.boosted import Boosted
+from classifiers.models.embedded import Embedded, EmbeddedForest, Read, ReadForest, ReadLinear
+from classifiers.models.ensemble import Ensemble
+from classifiers.models.forest import RandomForest
+from classifiers.models.length import LengthRule
+from classifiers.models.linear import HandLinear, JointLinear, NgramLinear
+from classifiers.models.neighbours import Neighbours
+from classifiers.replies.posterior import Posterior, restore
 from classifiers.sufficiency import Sufficiency, prepare
-from classifiers.view import View, check_extra
+from classifiers.text.view import View, check_extra
 
 # skops walks through all of scikit-learn, one of whose shims imports PyTorch: a second and 200 MB of every process that decides.
 with without("sklearn.externals.array_api_compat.torch"):
@@ -119,11 +125,7 @@ def _canonical(data: bytes) -> bytes:
         order.setdefault(found[0] or found[1], str(len(order)))
     schema = re.sub(r'("__id__": )(\d+)', lambda m: m[1] + order[m[2]], schema)
     schema = re.sub(r'"(\d+)(\.np[yz])"', lambda m: f'"{order[m[1]]}{m[2]}"', schema)
-    members = {
-        f"{order[Path(n).stem]}{Path(n).suffix}": source.read(n)
-        for n in source.namelist()
-        if n != "schema.json"
-    }
+    members = {f"{order[Path(n).stem]}{Path(n).suffix}": source.read(n) for n in source.namelist() if n != "schema.json"}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
         for name, content in sorted({**members, "schema.json": schema.encode()}.items()):
@@ -187,9 +189,7 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
     """Read an artefact; refuse another format, version, hash, or (when `tiers` is given) another ladder."""
     manifest = read_manifest(folder)
     if tiers is not None and list(tiers) != manifest["tiers"]:
-        raise BadArtifact(
-            f"{folder}: trained for tiers {manifest['tiers']}, asked for {list(tiers)}; train again"
-        )
+        raise BadArtifact(f"{folder}: trained for tiers {manifest['tiers']}, asked for {list(tiers)}; train again")
     check_names(str(Path(folder) / MANIFEST), manifest)
     path = Path(folder) / MODEL
     data = _checked(path, manifest["model_sha256"])
@@ -229,3 +229,35 @@ def _posterior(folder: Path, manifest: Mapping[str, Any]) -> Posterior | None:
     found = restore(skops.io.loads(_checked(folder / ANSWERS, manifest["answers_sha256"]), trusted=TRUSTED))
     check_heads(str(folder / ANSWERS), found)
     return found
+
+
+# Classes an artefact may hold, by name: those above and what wraps them. Never read from a file.
+PARTS: dict[str, type[Classifier]] = {
+    part.__name__: part
+    for part in (
+        LengthRule,
+        NgramLinear,
+        HandLinear,
+        JointLinear,
+        Boosted,
+        RandomForest,
+        Neighbours,
+        Ensemble,
+        Sufficiency,
+        Embedded,
+        EmbeddedForest,
+        Read,
+        ReadForest,
+        ReadLinear,
+    )
+}
+
+
+def rebuild(state: dict[str, Any]) -> Classifier:
+    """The classifier that `Classifier.state` described, parts first."""
+    if state.get("class") not in PARTS:
+        raise BadArtifact(f"unknown classifier {state.get('class')!r}; this version knows {sorted(PARTS)}")
+    learned = {
+        key: rebuild(value) if isinstance(value, dict) and "class" in value else value for key, value in state["learned"].items()
+    }
+    return PARTS[state["class"]](**state["params"]).restore(learned)

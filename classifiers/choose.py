@@ -5,7 +5,7 @@ A rule is one of
   relative  the cheapest tier with p >= value * (highest p of all tiers)
   utility   the tier with the highest p - value * cost, cost as a share of the top tier's
   tier      always tier number `value` (0 is the cheapest): the router switched off
-  cascade   as utility, and decided again after each answer (router/cascading.py)
+  cascade   as utility, and decided again after each answer (router/cascade/next_step.py)
 """
 
 import math

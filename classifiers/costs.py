@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from classifiers.features import FEATURES
-from classifiers.view import View
+from classifiers.text.features import FEATURES
+from classifiers.text.view import View
 
 Floats = NDArray[np.float64]
 STRENGTH = 10.0

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from classifiers.errors import BadArtifact
-from classifiers.features import FEATURES, SIGN_GROUPS, WORD_GROUPS
-from classifiers.posterior import Posterior
-from classifiers.signals import AGREEMENT, SIGNALS, design_width
+from classifiers.replies.posterior import Posterior
+from classifiers.replies.signals import AGREEMENT, SIGNALS, design_width
+from classifiers.text.features import FEATURES, SIGN_GROUPS, WORD_GROUPS
 
 GROUPS: Mapping[str, str] = {**SIGN_GROUPS, **WORD_GROUPS}
 FEATURE_NAMES = [f"{name}#{zlib.crc32(GROUPS[name].encode()):08x}" if name in GROUPS else name for name in FEATURES]

@@ -3,22 +3,18 @@
 import zlib
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from classifiers.base import Classifier, Floats, as_view, logit, sigmoid, training_inputs
 from classifiers.costs import fit_costs, guess_costs
-from classifiers.familiar import fit_familiar, unfamiliar
-from classifiers.text import clip
-from classifiers.view import View
-
-if TYPE_CHECKING:
-    from classifiers.compiled import Compiled
+from classifiers.models.base import Classifier, Floats, as_view, logit, sigmoid, training_inputs
+from classifiers.text.familiar import fit_familiar, unfamiliar
+from classifiers.text.prompt import clip
+from classifiers.text.view import View
 
 PRIOR_ROWS = 20.0  # calibration is pulled towards "as it is" as if by this many rows
 TRUSTED = 0.75  # up to this unfamiliarity a prompt is judged by its own chances alone
@@ -100,6 +96,12 @@ def calibrate(z: Floats, y: Floats, weight: Floats) -> tuple[Floats, Floats]:
     return slope, offset + moved
 
 
+class OneText(Protocol):
+    """Assesses one text, as the row of `Sufficiency.assess`."""
+
+    def assess(self, text: str) -> tuple[Floats, Floats, float]: ...
+
+
 class Sufficiency(Classifier):
     """A calibrated classifier that remembers what it would have said of its training rows without having seen them."""
 
@@ -112,8 +114,8 @@ class Sufficiency(Classifier):
     unseen: Floats  # (n, n_tiers) the same in the order of training; not saved
     unseen_: NDArray[np.float32]  # (n, n_tiers) chances of each, by a classifier that had not seen it
 
-    compiled: "Compiled | None" = None
-    """of one text, once `compile` was called"""
+    compiled: OneText | None = None
+    """answers `assess_one`, once `fast.precompile` has set it"""
 
     def __init__(self, name: str = "ensemble", n_folds: int = 5) -> None:
         self.name = name
@@ -133,7 +135,7 @@ class Sufficiency(Classifier):
 
         costs: (n, n_tiers) in USD, NaN where unknown; without them every tier is taken to cost the same.
         """
-        from classifiers.registry import CLASSIFIERS  # late: the registry lists this class as a part
+        from classifiers.models.registry import CLASSIFIERS  # late: the registry lists this class as a part
 
         self.compiled = None
         view = as_view(texts)
@@ -187,27 +189,6 @@ class Sufficiency(Classifier):
             return self.compiled.assess(text)
         z, cost, strange = self.assess(View([text]))
         return z[0], cost[0], float(strange[0])
-
-    @property
-    def compilable(self) -> bool:
-        """Whether it is of the kind that `compile` knows, and numba is there."""
-        from classifiers.ensemble import Ensemble  # late, as the registry
-
-        return type(self.inner_) is Ensemble and find_spec("numba") is not None
-
-    def compile(self, folder: str = "") -> bool:
-        """Compile `assess_one`: 15 s the first time on a machine, a second later. False: not `compilable`.
-
-        folder: where this classifier is stored, for a process of its own to do that first time; empty: this process does.
-        """
-        if not self.compilable:
-            return False
-        from classifiers.compiled import Compiled, compile_apart  # late: numba takes 70 MB, which only who serves needs
-
-        if folder:
-            compile_apart(folder)
-        self.compiled = Compiled(self)
-        return True
 
     def explain(self, text: str) -> dict[str, Floats]:
         return {name: moved * self.slope_ for name, moved in self.inner_.explain(text).items()}

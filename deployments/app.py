@@ -13,24 +13,24 @@ from pydantic import BaseModel, ConfigDict
 from ray import get_runtime_context, serve
 from starlette.applications import Starlette
 
-from deployments import fingerprints
-from deployments.accounts import Accounts
 from deployments.daemon import Daemon
-from deployments.door import for_serve_run, placed
-from deployments.echo_tier import EchoTier
-from deployments.exchange import Meeting, Teller
-from deployments.ingress import Ingress
-from deployments.keys import Keys
-from deployments.lane import Lane
-from deployments.ledger import Ledger
-from deployments.metrics import Metrics
-from deployments.placement import DRAIN_LOOK_S, LOGS, affine
-from deployments.reload import Reloader
-from deployments.remote_tier import RemoteTier
-from deployments.replica_count import running_replicas
-from deployments.serve_tier import Manner, ServeTier
-from deployments.tier import Tier
-from deployments.tokens import counters, special
+from deployments.endpoint.accounts import Accounts
+from deployments.endpoint.ingress import Ingress
+from deployments.endpoint.reload import Reloader
+from deployments.keys.access import for_serve_run, placed
+from deployments.keys.admission import Keys
+from deployments.lane.client import Lane
+from deployments.ledger.ledger import Ledger
+from deployments.monitoring.metrics import Metrics
+from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, affine
+from deployments.replicas.replica_count import running_replicas
+from deployments.tiers import fingerprints
+from deployments.tiers.echo_tier import EchoTier
+from deployments.tiers.remote_tier import RemoteTier
+from deployments.tiers.serve_tier import Manner, ServeTier
+from deployments.tiers.tier import Tier
+from deployments.tiers.token_counters import counters, special
+from deployments.traffic.queue_exchange import Meeting, Teller
 from router.config import Config, VllmTier, find_config, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
@@ -83,13 +83,7 @@ class ServedIngress(Ingress):
     """
 
     def __init__(
-        self,
-        config: dict[str, Any],
-        key_hash: str,
-        insecure: bool,
-        handles: dict[str, Any],
-        file: str = "",
-        meeting: Any = None,
+        self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any], file: str = "", meeting: Any = None
     ) -> None:
         settings = Config.model_validate(config)
         timeout_s = settings.server.first_token_timeout_s
@@ -150,9 +144,11 @@ def routers(settings: Config) -> Callable[[Config], Router]:
     def make(config: Config) -> Router:
         artefact = load_artefact(config)
         if artefact:
+            from classifiers.fast.precompile import precompile  # late: brings scikit-learn, which not every ladder needs
+
             artefact.read_ahead("")  # loads a pretrained model, where one is needed, which takes seconds
             # Until it is compiled it decides too, ten times slower.
-            Thread(target=artefact.model.compile, args=(config.routing.artefact,), name="compile", daemon=True).start()
+            Thread(target=precompile, args=(artefact.model, config.routing.artefact), name="compile", daemon=True).start()
         return Router(config, artefact, count, names, prints)
 
     return make
@@ -181,7 +177,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
     handles = {}
     for tier in config.tiers:
         if tier.engine == "vllm":
-            from deployments.vllm_tier import bind  # only here: fails where vLLM is not installed
+            from deployments.replicas.vllm_tier import bind  # only here: fails where vLLM is not installed
 
             handles[tier.name] = bind(tier, config.server.drain_s)
     options = {

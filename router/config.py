@@ -7,12 +7,28 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from router.errors import BadConfig
-from router.rungs import AnyTier, EchoTier, Price, RemoteTier, Settings, Tier, VllmTier, comparable
+from router.tier_settings import AnyTier, EchoTier, Price, RemoteTier, Settings, Tier, VllmTier, comparable
 
 __all__ = [
-    "AnyTier", "Config", "Delegation", "EchoTier", "Escalation", "Ledger", "Price", "RemoteTier", "Routing",
-    "SHIPPED", "Server", "Settings", "Tier", "VllmTier", "describe", "find_config", "load_config", "placed",
-]  # fmt: skip
+    "AnyTier",
+    "Config",
+    "Delegation",
+    "EchoTier",
+    "Escalation",
+    "Ledger",
+    "Price",
+    "RemoteTier",
+    "Routing",
+    "SHIPPED",
+    "Server",
+    "Settings",
+    "Tier",
+    "VllmTier",
+    "describe",
+    "find_config",
+    "load_config",
+    "placed",
+]
 
 SHIPPED = Path(__file__).parent.parent / "deployments" / "configs"
 RENAMED = {"escalation.hedge_after_s": "is now larger_after_s (hedge_after_s is a tier's, for its own replicas)"}

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from classifiers import Artifact, Rule, explicit
-from router import judging, policy, server_tools, sessions, wire
-from router.code_tests import find_check
+from router.cascade import judge
+from router.cascade.code_tests import find_check
+from router.choose_flow import Flows
 from router.config import Config, Tier
+from router.decide import policy, sessions
+from router.decide.targets import TARGETS, as_chance
 from router.errors import BadConfig, BadRequest, UnknownModel
-from router.flows import Flows
-from router.policy import Counter
-from router.targets import TARGETS, as_chance
-from router.types import Decision, Facts, Flow, Request
+from router.request import server_tools, wire
+from router.types import Counter, Decision, Facts, Flow, Request
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -30,7 +31,7 @@ def load_artefact(config: Config) -> Artifact | None:
         artefact = load(config.routing.artefact, config.names)
     except ClassifierError as error:
         raise BadConfig(f"routing.artefact: {error}") from None
-    judging.check_holdback(config.escalation, artefact.posterior)
+    judge.check_holdback(config.escalation, artefact.posterior)
     return artefact
 
 

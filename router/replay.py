@@ -15,7 +15,7 @@ import numpy as np
 from classifiers import Artifact
 from classifiers.choose import Floats
 from router.config import Config, Price
-from router.cost import of, per_token, prices
+from router.costs.prices import per_token, prices, token_cost_usd
 from router.engine import Router
 from router.errors import BadInput, BadRequest, UnknownModel
 from router.types import Decision, Facts, Usage
@@ -158,7 +158,7 @@ class Replay:
 
     def count(self, row: Logged, decided: Decision, first: Sequence[str]) -> None:
         self.paid_usd += row.cost_usd
-        self.log_usd += sum(of(usage, self.prices[tier], cached) for tier, usage, cached in row.calls)
+        self.log_usd += sum(token_cost_usd(usage, self.prices[tier], cached) for tier, usage, cached in row.calls)
         # The log's way is priced with the new chances: two artefacts' chances would not compare.
         self.log.add(row.first, *self.expected(row, decided.p, (row.first,), row.looked_at))
         self.new.add(decided.tier, *self.expected(row, decided.p, first, decided.ladder is not None))
@@ -170,10 +170,10 @@ class Replay:
 
     def expected(self, row: Logged, p: Mapping[str, float], first: Sequence[str], looked_at: bool) -> tuple[float, float]:
         """USD and the chance that the answer is good enough; 0 where nobody asked the classifier."""
-        usd = sum(of(row.usage(tier), self.prices[tier]) for tier in first)
+        usd = sum(token_cost_usd(row.usage(tier), self.prices[tier]) for tier in first)
         best = max(first, key=lambda tier: p.get(tier, 0.0))
         if looked_at and self.top not in first and p:
-            usd += (1 - p.get(best, 0.0)) * of(row.usage(self.top), self.prices[self.top])
+            usd += (1 - p.get(best, 0.0)) * token_cost_usd(row.usage(self.top), self.prices[self.top])
         return usd, self.quality(p, best, looked_at)
 
     def quality(self, p: Mapping[str, float], tier: str, looked_at: bool) -> float:

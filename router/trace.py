@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 # Two prices of the same call stand side by side. `cost_usd` is the token price: what lists say, or what an hourly price
-# comes to at a stated speed (router/cost.py). `gpu_usd` is the truth of the machine: busy seconds times the hourly price.
+# comes to at a stated speed (router/costs/prices.py). `gpu_usd` is the truth of the machine: busy seconds times the hourly price.
 
 
 HEDGE = "-hedge"  # at the end of a call's id: the same call once more
@@ -25,7 +25,7 @@ class Reading:
 
 @dataclass(slots=True)
 class Twin:
-    """The second of two calls for one answer (deployments/hedge.py)."""
+    """The second of two calls for one answer (deployments/traffic/hedged_call.py)."""
 
     began_s: float
     """seconds after the first began"""

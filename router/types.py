@@ -1,11 +1,13 @@
 """The values that travel between reading a request and answering it."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from router.config import Delegation
 from router.errors import RequestFailed
-from router.server_tools import Limits
 
 Path = Literal["chat/completions", "completions"]
 Reason = Literal[
@@ -19,6 +21,52 @@ Reason = Literal[
     "kept in a tool loop",
     "moved off a queue",
 ]
+
+
+Counter = Callable[[str], int]
+"""Text to tokens, as one tier counts them. `exact` is set on it where the tier's own tokenizer counts."""
+
+
+def byte_bound(text: str) -> int:
+    """Tokens of a text at most: no tokenizer that we serve makes more tokens than bytes."""
+    return len(text.encode("utf-8", "replace"))
+
+
+class Limits(BaseModel):
+    """`parameters` of `stepdown:delegate`, or a body's `stepdown`. They tighten the server's own limits; a wider one changes
+    nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    max_subtasks: Annotated[int, Field(ge=1)] | None = None
+    max_cost_usd: Annotated[float, Field(ge=0)] | None = None
+    """for the whole request"""
+    deadline_s: Annotated[float, Field(gt=0)] | None = None
+    """for the whole request"""
+    max_calls: Annotated[int, Field(ge=1)] | None = None
+    """of one delegation"""
+    max_in_flight: Annotated[int, Field(ge=1)] | None = None
+
+    def tightened(self, settings: Delegation) -> Delegation:
+        given = {name: value for name, value in self if value is not None and name != "max_cost_usd"}
+        return settings.model_copy(update={k: min(v, getattr(settings, k)) for k, v in given.items()})
+
+    def and_(self, other: "Limits | None") -> "Limits":
+        """The tighter of each."""
+        pairs = {name: [v for v in (value, getattr(other, name, None)) if v is not None] for name, value in self}
+        return Limits.model_construct(**{name: min(values, default=None) for name, values in pairs.items()})
+
+    def after(self, spent_usd: float) -> "Limits":
+        """What is left of them."""
+        return self if self.max_cost_usd is None else self.model_copy(update={"max_cost_usd": self.max_cost_usd - spent_usd})
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The server tools of one request."""
+
+    delegate: Limits | None = None
+    escalate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,19 +28,41 @@ CONFIG = {
 }
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "</s>", "<s>", "[INST]", "<tool_call>", "{{s1}}", "call_sd_x_0")
-HARD_TEXTS = st.sampled_from([
-    *SPECIAL, "\x00", "\r\nset-cookie: a=b", "\u202e\u2066", "a\u0300" * 50, "🏳️‍🌈", "\ufeff", "\ud800", "\udfff\ud800",
-    "x" * 9_000, "1. a\n2. b\n3. c\n4. d", "- q?\n" * 20, "```\n" * 9, "stepdown:delegate", "stepdown_delegate", "auto:0.5",
-    "auto:nan", "auto:", "required", "none", "json_schema", "text", "image_url", "function",
-])  # fmt: skip
+HARD_TEXTS = st.sampled_from(
+    [
+        *SPECIAL,
+        "\x00",
+        "\r\nset-cookie: a=b",
+        "\u202e\u2066",
+        "a\u0300" * 50,
+        "🏳️‍🌈",
+        "\ufeff",
+        "\ud800",
+        "\udfff\ud800",
+        "x" * 9_000,
+        "1. a\n2. b\n3. c\n4. d",
+        "- q?\n" * 20,
+        "```\n" * 9,
+        "stepdown:delegate",
+        "stepdown_delegate",
+        "auto:0.5",
+        "auto:nan",
+        "auto:",
+        "required",
+        "none",
+        "json_schema",
+        "text",
+        "image_url",
+        "function",
+    ]
+)
 TEXTS = st.text(max_size=40) | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Lo"]), max_size=10) | HARD_TEXTS
 FLAT_TEXTS = st.text(st.characters(max_codepoint=0x17F), max_size=30)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 1e308, 2**63, 2**31, -1, 0, 1, 10**9, 10**9 + 1])
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
 KEYS = st.text(max_size=6) | st.sampled_from(["type", "name", "function", "parameters", "id", "role", "content", "text", "url"])
-ANY = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
-)
+ANY = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8)
+
 
 def rarely(good: st.SearchStrategy[Any], odd: st.SearchStrategy[Any] = ANY) -> st.SearchStrategy[Any]:
     """Mostly good: a body with one fault gets further in than one with ten."""
@@ -64,18 +86,23 @@ MESSAGE = st.fixed_dictionaries(
     },
     optional={"tool_calls": rarely(st.lists(CALL, max_size=3)), "tool_call_id": TEXT, "name": TEXT},
 )
-LIMITS = st.dictionaries(
-    st.sampled_from(["max_subtasks", "max_cost_usd", "deadline_s"]), rarely(st.integers(1, 9)), max_size=3
-)
+LIMITS = st.dictionaries(st.sampled_from(["max_subtasks", "max_cost_usd", "deadline_s"]), rarely(st.integers(1, 9)), max_size=3)
 OURS = st.sampled_from(["stepdown:delegate", "stepdown:escalate", "stepdown:x"])
 TOOL = rarely(
     st.fixed_dictionaries({"type": rarely(st.just("function")), "function": rarely(FUNCTION)})
     | st.fixed_dictionaries({"type": OURS}, optional={"parameters": rarely(LIMITS)})
 )
-SCHEMA = st.sampled_from([
-    {"type": "object", "properties": {"a": {"type": "integer"}}}, {"$ref": "#"}, {"$ref": "http://127.0.0.1:1/x"}, {"type": 7},
-    {"pattern": "("}, {"patternProperties": {"(": True}}, {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
-])  # fmt: skip
+SCHEMA = st.sampled_from(
+    [
+        {"type": "object", "properties": {"a": {"type": "integer"}}},
+        {"$ref": "#"},
+        {"$ref": "http://127.0.0.1:1/x"},
+        {"type": 7},
+        {"pattern": "("},
+        {"patternProperties": {"(": True}},
+        {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+    ]
+)
 FORMAT = st.fixed_dictionaries(
     {"type": rarely(st.sampled_from(["text", "json_object", "json_schema"]))},
     optional={"json_schema": rarely(st.fixed_dictionaries({"schema": rarely(SCHEMA)}, optional={"name": TEXT}))},
@@ -105,9 +132,11 @@ PROMPTS = rarely(TEXTS | st.lists(TEXTS, min_size=1, max_size=3) | st.lists(st.i
 def bodies(draw: st.DrawFn, asked: dict[str, st.SearchStrategy[Any]]) -> dict[str, Any]:
     """`asked`: the fields that make it a request; up to four more are drawn, and one in twelve of all is anything."""
     more = draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True))
-    return {"model": "auto"} | {name: draw(rarely(made)) for name, made in asked.items()} | {
-        name: draw(rarely(FIELDS[name])) for name in more
-    }  # fmt: skip
+    return (
+        {"model": "auto"}
+        | {name: draw(rarely(made)) for name, made in asked.items()}
+        | {name: draw(rarely(FIELDS[name])) for name in more}
+    )
 
 
 CHATS = bodies({"messages": st.lists(MESSAGE, min_size=1, max_size=4) | st.just([USER]) | st.just([LONG])})

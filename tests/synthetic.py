@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classifiers.posterior import fit_posterior
-from classifiers.signals import Evidence, Seen, agreement, signals
+from classifiers.replies.posterior import fit_posterior
+from classifiers.replies.signals import Evidence, Seen, agreement, signals
 
 COSTS = (0.05, 0.07, 1.0)
 

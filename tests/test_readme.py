@@ -4,20 +4,18 @@ import importlib.util
 import re
 import shlex
 import shutil
-import sys
 from itertools import groupby
 from pathlib import Path
 
 import click
 import pytest
+from answer_rows import answered_rows
 from click.testing import CliRunner
+from outcome_rows import write_jsonl
 
-from router.cli import main
+from deployments.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "learning"))
-from answer_rows import answered_rows  # noqa: E402
-from outcome_rows import write_jsonl  # noqa: E402
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
@@ -35,11 +33,11 @@ ELSEWHERE = {
     "curl": "tests/e2e/test_pocket_ladder.py, with an OpenAI client",
     "serve run": "tests/e2e/test_echo_app.py",
     "stepdown serve": "tests/e2e/test_pocket_ladder.py",
-    "stepdown label": "tests/learning/test_labelling.py",
+    "stepdown label": "tests/router/learn/test_labelling.py",
     "make monitoring": "tests/e2e/test_monitoring.py starts the same Prometheus",
-    "stepdown costs": "tests/costs/test_routes.py, on a ledger",
-    "stepdown replay": "tests/costs/test_replay.py, on a ledger",
-    "stepdown dashboard": "tests/deployments/test_dashboard.py",
+    "stepdown costs": "tests/deployments/costs/test_routes.py, on a ledger",
+    "stepdown replay": "tests/deployments/costs/test_replay.py, on a ledger",
+    "stepdown dashboard": "tests/deployments/monitoring/test_grafana.py",
     "git clone": "needs a network",
     "pip install": "needs a network",
     "uv pip": "needs a network",
@@ -162,12 +160,15 @@ def test_a_command_within_a_sentence_exists(where, text):
     exists(shlex.split(text), filled_in=False)
 
 
-@pytest.mark.parametrize("text, said", [
-    ("stepdown trian x --tiers a,b -o y", "there is no command 'trian'"),
-    ("stepdown train x --tires a,b -o y", "--tires"),
-    ("stepdown train x -o y", "--tiers"),
-    ("stepdown pocket prompts --kind double", "double"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("stepdown trian x --tiers a,b -o y", "there is no command 'trian'"),
+        ("stepdown train x --tires a,b -o y", "--tires"),
+        ("stepdown train x -o y", "--tiers"),
+        ("stepdown pocket prompts --kind double", "double"),
+    ],
+)
 def test_a_command_that_does_not_is_noticed(text, said):
     with pytest.raises((AssertionError, click.UsageError)) as caught:
         exists(commands(text)[0])

@@ -15,8 +15,11 @@ def test_every_line_of_a_scenario_is_held_against_its_bounds():
     ]
     told = summary(lines)
     assert [(t["figure"], t["connections"], t["held"]) for t in told["summary"]] == [
-        ("added_p50_ms", 1, True), ("added_p50_ms", 16, False), ("throughput_ratio", 1, False), ("throughput_ratio", 16, True),
-    ]  # fmt: skip
+        ("added_p50_ms", 1, True),
+        ("added_p50_ms", 16, False),
+        ("throughput_ratio", 1, False),
+        ("throughput_ratio", 16, True),
+    ]
     assert (told["held"], told["of"]) == (2, 4)
 
 

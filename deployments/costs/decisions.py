@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, func, or_, select
 
 from deployments.costs.interval import DAY, HOUR, Interval, shown
-from deployments.schema import calls, hourly_traces, traces
+from deployments.ledger.schema import calls, hourly_traces, traces
 from router.errors import BadRequest
 
 MOST = 200
@@ -17,9 +17,14 @@ SHOWN = [column for column in traces.c if column.name not in ("prompt", "answer"
 
 
 def recent(
-    engine: Engine, limit: int = 50, key: str | None = None, tier: str | None = None, before: str | None = None,
-    since: float = 0.0, until: float | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    engine: Engine,
+    limit: int = 50,
+    key: str | None = None,
+    tier: str | None = None,
+    before: str | None = None,
+    since: float = 0.0,
+    until: float | None = None,
+) -> list[dict[str, Any]]:
     """The latest requests, newest first, without texts. Raises BadRequest.
 
     tier: who answered. before: a row's `cursor`, to go on from there. since, until: Unix times, until exclusive.

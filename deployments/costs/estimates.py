@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from deployments.costs.sums import Chosen
-from deployments.schema import AUDITS, calls, traces
-from router import cost
+from deployments.ledger.schema import AUDITS, calls, traces
+from router.costs import counterfactual
 
 LATEST = 2_000  # audits looked at; earlier ones of a large interval are not read
 
@@ -24,7 +24,7 @@ def error(connection: Connection, chosen: Chosen, top: str) -> dict[str, Any]:
     mean_signed, mean_absolute: of one request, relative to what the top tier really cost for it, averaged over requests.
     bias, mean_off: the same, of the sums: a tiny request that is off tenfold costs nobody anything.
     """
-    found = cost.error((row[0], row[1]) for row in connection.execute(pairs(chosen, top)))
+    found = counterfactual.error((row[0], row[1]) for row in connection.execute(pairs(chosen, top)))
     if found.bias is None:
         return {**NONE, "means": UNMEASURED}
     names = {"bias": found.bias, "mean_off": found.mean_absolute}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router import cost
+from router.costs import counterfactual
 from router.types import Role
 
 LOOKED_AT: tuple[Role, ...] = ("attempt", "probe")  # calls whose answer is looked at before it is accepted
@@ -85,7 +85,7 @@ class Figures:
 
     @property
     def saving_usd(self) -> float:
-        return cost.saving(self.counterfactual_usd, self.covered_usd, self.audit_usd)
+        return counterfactual.saving(self.counterfactual_usd, self.covered_usd, self.audit_usd)
 
     def told(self) -> dict[str, Any]:
         """As JSON. The share is null where there is nothing to divide by."""

@@ -1,4 +1,5 @@
-"""The truth of the machines: accelerator time held, who used it, who bears what nobody used. The rules: router/accounting.py."""
+"""The truth of the machines: accelerator time held, who used it, who bears what nobody used. The rules:
+router/costs/machine_time.py."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from deployments import books
 from deployments.costs.interval import DAY
 from deployments.costs.sums import Chosen, Range, Spans
-from deployments.schema import closed_days, daily_machines
-from router.accounting import NOBODY, OVER
+from deployments.ledger import machine_time_sums
+from deployments.ledger.schema import closed_days, daily_machines
+from router.costs.machine_time import NOBODY, OVER
 
 Group = tuple[int, str, str]
 """at, tier, key: of what is nobody's NOBODY or OVER"""
@@ -47,10 +48,10 @@ def parted(connection: Connection, at: Spans) -> tuple[Range, list[Range]]:
 
 
 def split(connection: Connection, since: int, until: int, chosen: Chosen) -> Iterator[Mapping[str, Any]]:
-    for line in books.lines(connection, since, until):
+    for line in machine_time_sums.lines(connection, since, until):
         if chosen.key in (None, line.group) and chosen.tier in (None, line.tier):
             bucket = line.at - line.at % chosen.interval.step_s
-            yield {"at": bucket, "tier": line.tier, "key_id": line.group, **books.parts(line)}
+            yield {"at": bucket, "tier": line.tier, "key_id": line.group, **machine_time_sums.parts(line)}
 
 
 def of_closed(connection: Connection, days: Range, chosen: Chosen, groups: tuple[str, ...]) -> list[Mapping[str, Any]]:
@@ -59,7 +60,7 @@ def of_closed(connection: Connection, days: Range, chosen: Chosen, groups: tuple
     if days[0] >= days[1]:
         return []
     picked = [of[name].label("at" if name == "day" else name) for name in groups]
-    query: Select[Any] = select(*picked, *(func.sum(of[name]).label(name) for name in books.MACHINE))
+    query: Select[Any] = select(*picked, *(func.sum(of[name]).label(name) for name in machine_time_sums.MACHINE))
     query = chosen.only(query.where(of.day >= days[0], of.day < days[1]), of).group_by(*(of[name] for name in groups))
     names = [column.key for column in query.selected_columns]
     return [dict(zip(names, row, strict=True)) for row in connection.execute(query.order_by(*(of[name] for name in groups)))]

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from router.accounting import DAY_S, HOUR_S
+from router.costs.machine_time import DAY_S, HOUR_S
 from router.errors import BadRequest
 
 HOUR, DAY = HOUR_S, DAY_S

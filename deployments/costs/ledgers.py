@@ -8,7 +8,7 @@ from sqlalchemy import Engine, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from deployments.database import address, connect
+from deployments.ledger.database import address, connect
 from router.config import Ledger
 from router.errors import BadInput
 

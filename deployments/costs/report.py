@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from deployments import tallies
 from deployments.costs import curve, estimates, gpu, sums
 from deployments.costs.figures import NANO, Figures, share
 from deployments.costs.interval import interval, shown
 from deployments.costs.sums import Chosen
+from deployments.ledger import sum_tables
 from router.config import Config
 from router.errors import BadRequest
 
@@ -34,9 +34,14 @@ MEANS = {
 
 
 def report(
-    engine: Engine, config: Config, since: float, until: float, key: str | None = None, tier: str | None = None,
+    engine: Engine,
+    config: Config,
+    since: float,
+    until: float,
+    key: str | None = None,
+    tier: str | None = None,
     by: Sequence[str] = BY,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Everything of an interval, rounded outward to whole hours (UTC). docs/costs.md explains each figure.
 
     key: its id. tier: requests that it answered, calls that went to it. by: the tables wanted. Raises BadRequest.
@@ -62,14 +67,14 @@ class Books:
         self.whole = merged(self.parts, ()).get((), Figures())
 
     def calls(self, *groups: str) -> list[dict[str, Any]]:
-        return sums.read(self.connection, tallies.CALLS, tallies.CALLS_BY_DAY, self.spans, self.chosen, groups)
+        return sums.read(self.connection, sum_tables.CALLS, sum_tables.CALLS_BY_DAY, self.spans, self.chosen, groups)
 
     def requests(self, *groups: str) -> list[dict[str, Any]]:
         """From the smallest table that has these groups of what is chosen."""
-        by_day = tallies.KEYS_BY_DAY if "key_id" in groups else tallies.TRACES_BY_DAY
+        by_day = sum_tables.KEYS_BY_DAY if "key_id" in groups else sum_tables.TRACES_BY_DAY
         if self.chosen.key is None and "key_id" not in groups:
-            by_day = tallies.TOTALS_BY_DAY
-        return sums.read(self.connection, tallies.TRACES, by_day, self.spans, self.chosen, groups)
+            by_day = sum_tables.TOTALS_BY_DAY
+        return sums.read(self.connection, sum_tables.TRACES, by_day, self.spans, self.chosen, groups)
 
     def added(self, names: Sequence[str], calls: Rows, requests: Rows, machines: Rows) -> dict[tuple[Any, ...], Figures]:
         """Figures by the values of these columns."""
@@ -135,7 +140,7 @@ class Books:
         return sorted(rows, key=lambda row: -row["requests"])
 
     def live(self) -> list[dict[str, Any]]:
-        rows = sums.grouped(self.decided, ["target", "tier", "reason"], tallies.TRACES.values)
+        rows = sums.grouped(self.decided, ["target", "tier", "reason"], sum_tables.TRACES.values)
         return curve.live(rows, self.config.names[-1])
 
     def budgets(self) -> list[dict[str, Any]]:

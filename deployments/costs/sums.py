@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Float, Select, cast, func, select, union_all
 
-from deployments import tallies
 from deployments.costs.interval import DAY, Interval
-from deployments.schema import budgets, keys
-from deployments.tallies import Tally
+from deployments.ledger import sum_tables
+from deployments.ledger.schema import budgets, keys
+from deployments.ledger.sum_tables import Tally
 
 Range = tuple[int, int]
 """since, until: Unix times, whole hours, `until` exclusive"""
@@ -53,7 +53,7 @@ def spans(connection: Connection, when: Interval) -> Spans:
 
 def latest(connection: Connection) -> int:
     """Begin of the last hour that has a sum."""
-    found = (connection.execute(select(func.max(of.table.c.hour))).scalar() for of in (tallies.CALLS, tallies.TRACES))
+    found = (connection.execute(select(func.max(of.table.c.hour))).scalar() for of in (sum_tables.CALLS, sum_tables.TRACES))
     return max(int(hour or 0) for hour in found)
 
 

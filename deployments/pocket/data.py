@@ -86,9 +86,7 @@ def cut(rows: list[tuple[list[int], int]], tokens: int, rng: random.Random) -> l
     return batches
 
 
-def batches(
-    seed: int, tokens: int, start_pool: int = 0, mix: dict[str, float] = MIX
-) -> Iterator[tuple[int, Batch]]:
+def batches(seed: int, tokens: int, start_pool: int = 0, mix: dict[str, float] = MIX) -> Iterator[tuple[int, Batch]]:
     """Endless (pool number, batch); the same for the same seed, and can be taken up again at any pool."""
     encoder, pool = Encoder(), start_pool
     while True:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deployments.pocket.facts import CAPITALS, SYMBOLS
-from router.blocks import begins
+from router.delegate.blocks import begins
 
 Kind = Literal["single", "composite", "chain"]
 SPLIT, DIRECT = '{"plan": [{"each": "c1"}]}', '{"plan": []}'  # spaced as vLLM's grammar for JSON writes it
@@ -57,20 +57,78 @@ ADD_DIGITS = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (3, 2), 5: (3, 3)}
 WORD_LETTERS = {1: (3, 3), 2: (4, 5), 3: (6, 7), 4: (8, 9), 5: (10, 11)}
 ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh"]
 
-ADD = ["What is {a} plus {b}?", "Add {a} and {b}.", "Work out {a} + {b}.", "What is the sum of {a} and {b}?", "Calculate {a} + {b}."]
-SUBTRACT = ["What is {a} minus {b}?", "Take {b} away from {a}.", "Work out {a} - {b}.", "Subtract {b} from {a}.", "Calculate {a} - {b}."]
+ADD = [
+    "What is {a} plus {b}?",
+    "Add {a} and {b}.",
+    "Work out {a} + {b}.",
+    "What is the sum of {a} and {b}?",
+    "Calculate {a} + {b}.",
+]
+SUBTRACT = [
+    "What is {a} minus {b}?",
+    "Take {b} away from {a}.",
+    "Work out {a} - {b}.",
+    "Subtract {b} from {a}.",
+    "Calculate {a} - {b}.",
+]
 REVERSE = ["Reverse the word {w}.", "Write {w} backwards.", "Spell {w} backwards.", "What is {w} written in reverse?"]
-SPELL = ["Spell the word {w}.", "Spell out {w} letter by letter.", "How do you spell {w}?", "Write the letters of {w} one by one."]
-UPPER = ["Write {w} in capital letters.", "Put the word {w} in capitals.", "What is {w} in upper case?", "Change {w} to upper case."]
-COUNT = ["How many letters are in the word {w}?", "Count the letters of {w}.", "How long is the word {w}?", "What is the number of letters in {w}?"]
-LETTER = ["What is the {n} letter of {w}?", "Which letter is {n} in the word {w}?", "Give the {n} letter of the word {w}.", "Name the {n} letter in {w}."]
+SPELL = [
+    "Spell the word {w}.",
+    "Spell out {w} letter by letter.",
+    "How do you spell {w}?",
+    "Write the letters of {w} one by one.",
+]
+UPPER = [
+    "Write {w} in capital letters.",
+    "Put the word {w} in capitals.",
+    "What is {w} in upper case?",
+    "Change {w} to upper case.",
+]
+COUNT = [
+    "How many letters are in the word {w}?",
+    "Count the letters of {w}.",
+    "How long is the word {w}?",
+    "What is the number of letters in {w}?",
+]
+LETTER = [
+    "What is the {n} letter of {w}?",
+    "Which letter is {n} in the word {w}?",
+    "Give the {n} letter of the word {w}.",
+    "Name the {n} letter in {w}.",
+]
 SORT = ["Sort {x} from smallest to largest.", "Put {x} in order.", "Order these numbers: {x}.", "Write {x} in ascending order."]
-LARGEST = ["Which is the largest: {x}?", "What is the biggest number of {x}?", "Find the largest of {x}.", "Which number is greatest: {x}?"]
-SMALLEST = ["Which is the smallest: {x}?", "What is the lowest number of {x}?", "Find the smallest of {x}.", "Which number is least: {x}?"]
-CAPITAL = ["What is the capital of {s}?", "Name the capital of {s}.", "Which city is the capital of {s}?", "{s} has which capital?",
-           "Tell me the capital of {s}.", "What city is the capital of {s}?", "The capital of {s} is what city?", "Give the capital of {s}."]  # fmt: skip
-SYMBOL = ["What is the chemical symbol for {s}?", "Name the symbol of {s}.", "Which symbol stands for {s}?", "Give the chemical symbol of {s}.",
-          "Tell me the symbol for {s}.", "What symbol does {s} have?", "The chemical symbol of {s} is what?", "What is the symbol of {s}?"]  # fmt: skip
+LARGEST = [
+    "Which is the largest: {x}?",
+    "What is the biggest number of {x}?",
+    "Find the largest of {x}.",
+    "Which number is greatest: {x}?",
+]
+SMALLEST = [
+    "Which is the smallest: {x}?",
+    "What is the lowest number of {x}?",
+    "Find the smallest of {x}.",
+    "Which number is least: {x}?",
+]
+CAPITAL = [
+    "What is the capital of {s}?",
+    "Name the capital of {s}.",
+    "Which city is the capital of {s}?",
+    "{s} has which capital?",
+    "Tell me the capital of {s}.",
+    "What city is the capital of {s}?",
+    "The capital of {s} is what city?",
+    "Give the capital of {s}.",
+]
+SYMBOL = [
+    "What is the chemical symbol for {s}?",
+    "Name the symbol of {s}.",
+    "Which symbol stands for {s}?",
+    "Give the chemical symbol of {s}.",
+    "Tell me the symbol for {s}.",
+    "What symbol does {s} have?",
+    "The chemical symbol of {s} is what?",
+    "What is the symbol of {s}?",
+]
 POLITE = ["", "", "", "Please answer: ", "Quick question: ", "Tell me: ", "Help me: "]
 
 
@@ -140,9 +198,17 @@ def fact(rng: random.Random, level: int) -> tuple[str, str]:
 
 
 SINGLES: dict[str, Callable[[random.Random, int], tuple[str, str]]] = {
-    "add": add, "subtract": subtract, "reverse": reverse, "spell": spell, "upper": upper,
-    "count": count, "letter": letter, "sort": sort, "largest": largest, "fact": fact,
-}  # fmt: skip
+    "add": add,
+    "subtract": subtract,
+    "reverse": reverse,
+    "spell": spell,
+    "upper": upper,
+    "count": count,
+    "letter": letter,
+    "sort": sort,
+    "largest": largest,
+    "fact": fact,
+}
 
 
 Draw = Callable[[random.Random], tuple[str, int]]  # -> kind of single, level

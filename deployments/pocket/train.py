@@ -225,9 +225,7 @@ def answers(model: LlamaForCausalLM, prompts: list[str], most: int = 120) -> lis
         rows = [[encoder.user, *ids, encoder.end, encoder.assistant] for ids in rows]
         width = max(map(len, rows))
         ids = torch.tensor([[encoder.pad] * (width - len(r)) + r for r in rows])
-        said = model.generate(
-            input_ids=ids, attention_mask=(ids != encoder.pad).long(), max_new_tokens=most, do_sample=False
-        )
+        said = model.generate(input_ids=ids, attention_mask=(ids != encoder.pad).long(), max_new_tokens=most, do_sample=False)
         for i, row in zip(order[at : at + 128], said[:, width:].tolist(), strict=True):
             row = row[: row.index(encoder.end)] if encoder.end in row else row
             out[i] = encoder.tokenizer.decode([t for t in row if t != encoder.pad])

@@ -62,17 +62,20 @@ def change(folder, **values):
     (folder / "manifest.json").write_text(json.dumps({**manifest, **values}))
 
 
-@pytest.mark.parametrize("values, said", [
-    ({"format": 99}, "format 99"),
-    ({"scikit_learn": "0.1.2"}, "trained with scikit-learn 0.1.2, here is"),
-    ({"model_sha256": "feed"}, "the manifest says feed"),
-    ({"inputs": {"features": FEATURE_NAMES[1:]}}, f"expected {FEATURE_NAMES[0]}; train again"),
-    ({"inputs": {"features": ["poems", *FEATURE_NAMES[:0:-1]]}}, f"found poems, expected {FEATURE_NAMES[0]}; train again"),
-    ({"inputs": {"features": FEATURE_NAMES[::-1]}}, "other features .* in another order; train again"),
-    ({"inputs": {"features": [*FEATURE_NAMES[:-1], "negation#00000000"]}}, "found negation#00000000, expected negation#"),
-    ({"inputs": None}, "its inputs are None, expected names of features; train again"),
-    ({"tiers": ["small", "huge"]}, r"trained for tiers \['small', 'huge'\], asked for \['small', 'large'\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"format": 99}, "format 99"),
+        ({"scikit_learn": "0.1.2"}, "trained with scikit-learn 0.1.2, here is"),
+        ({"model_sha256": "feed"}, "the manifest says feed"),
+        ({"inputs": {"features": FEATURE_NAMES[1:]}}, f"expected {FEATURE_NAMES[0]}; train again"),
+        ({"inputs": {"features": ["poems", *FEATURE_NAMES[:0:-1]]}}, f"found poems, expected {FEATURE_NAMES[0]}; train again"),
+        ({"inputs": {"features": FEATURE_NAMES[::-1]}}, "other features .* in another order; train again"),
+        ({"inputs": {"features": [*FEATURE_NAMES[:-1], "negation#00000000"]}}, "found negation#00000000, expected negation#"),
+        ({"inputs": None}, "its inputs are None, expected names of features; train again"),
+        ({"tiers": ["small", "huge"]}, r"trained for tiers \['small', 'huge'\], asked for \['small', 'large'\]"),
+    ],
+)
 def test_refuses_what_does_not_fit_with_both_values(folder, values, said):
     change(folder, **values)
     with pytest.raises(BadArtifact, match=said):

@@ -8,18 +8,21 @@ from classifiers import ClassifierError, Rule, choose, choose_many, explicit
 COST = np.array([0.1, 0.4, 1.0])
 
 
-@pytest.mark.parametrize("rule, p, tier, reason", [
-    (explicit(0.9), [0.95, 0.96, 0.97], 0, "good enough"),
-    (explicit(0.9), [0.20, 0.91, 0.97], 1, "good enough"),
-    (explicit(0.9), [0.20, 0.50, 0.40], 1, "best we have"),
-    (explicit(0.9), [0.50, 0.50, 0.50], 0, "best we have"),
-    (Rule("relative", 0.9), [0.46, 0.48, 0.50], 0, "good enough"),
-    (Rule("relative", 0.9), [0.30, 0.48, 0.50], 1, "good enough"),
-    (Rule("utility", 0.0), [0.5, 0.6, 0.7], 2, "worth its cost"),
-    (Rule("utility", 0.5), [0.5, 0.6, 0.7], 0, "worth its cost"),
-    (Rule("utility", 0.5), [0.1, 0.6, 0.7], 1, "worth its cost"),
-    (Rule("tier", 2), [1.0, 0.0, 0.0], 2, "fixed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rule, p, tier, reason",
+    [
+        (explicit(0.9), [0.95, 0.96, 0.97], 0, "good enough"),
+        (explicit(0.9), [0.20, 0.91, 0.97], 1, "good enough"),
+        (explicit(0.9), [0.20, 0.50, 0.40], 1, "best we have"),
+        (explicit(0.9), [0.50, 0.50, 0.50], 0, "best we have"),
+        (Rule("relative", 0.9), [0.46, 0.48, 0.50], 0, "good enough"),
+        (Rule("relative", 0.9), [0.30, 0.48, 0.50], 1, "good enough"),
+        (Rule("utility", 0.0), [0.5, 0.6, 0.7], 2, "worth its cost"),
+        (Rule("utility", 0.5), [0.5, 0.6, 0.7], 0, "worth its cost"),
+        (Rule("utility", 0.5), [0.1, 0.6, 0.7], 1, "worth its cost"),
+        (Rule("tier", 2), [1.0, 0.0, 0.0], 2, "fixed"),
+    ],
+)
 def test_one_request(rule, p, tier, reason):
     assert choose(np.array(p), COST, rule) == (tier, reason)
 

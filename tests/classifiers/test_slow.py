@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from classifiers import Artifact, Rule, Sufficiency, artifact, language, load, save, view
-from classifiers.embedded import Embedded
+from classifiers import Artifact, Rule, Sufficiency, artifact, load, save
 from classifiers.errors import MissingExtra
-from classifiers.registry import CLASSIFIERS
-from classifiers.remembered import Remembered
+from classifiers.models.embedded import Embedded
+from classifiers.models.registry import CLASSIFIERS
+from classifiers.pretrained import language
+from classifiers.pretrained.remembered import Remembered
+from classifiers.text import view
 
 TEXTS = [f"what is {i} plus {i % 7}" if i % 2 else f"prove that {i} divides {i * 7} for all primes" for i in range(60)]
 SCORES = np.array([[i % 2, 1.0] for i in range(60)])
@@ -63,7 +65,7 @@ def test_the_default_has_nothing_to_read_ahead(tmp_path, read):
 
 def test_an_artefact_is_refused_where_its_extra_is_missing(folder, monkeypatch):
     monkeypatch.setattr(artifact, "check_extra", view.check_extra)
-    monkeypatch.setattr("classifiers.minilm.find_spec", lambda name: None)
+    monkeypatch.setattr("classifiers.pretrained.minilm.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="stepdown"):
         load(folder)
     monkeypatch.setattr(language, "find_spec", lambda name: None)

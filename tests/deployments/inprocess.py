@@ -3,11 +3,11 @@
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from deployments import openapi
-from deployments.accounts import nobody
 from deployments.app import TIERS
-from deployments.ingress import Ingress
-from deployments.keys import hashed
+from deployments.endpoint import openapi
+from deployments.endpoint.accounts import nobody
+from deployments.endpoint.ingress import Ingress
+from deployments.keys.admission import hashed
 from router.engine import Router
 
 KEY = {"authorization": "Bearer right"}

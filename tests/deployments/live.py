@@ -11,8 +11,8 @@ from typing import Any
 
 import uvicorn
 
-from deployments.accounts import Accounts
-from deployments.ingress import Ingress
+from deployments.endpoint.accounts import Accounts
+from deployments.endpoint.ingress import Ingress
 from router.config import Config
 from router.engine import Router
 from router.types import Decision, Flow, Request

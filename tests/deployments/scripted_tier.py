@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.tier import DONE, event
+from deployments.tiers.tier import DONE, event
 from router.errors import NoReplica, TierFailed
 
 
@@ -95,9 +95,7 @@ class ScriptedTier:
             else:
                 self.running -= 1
 
-    async def stream(
-        self, path: str, body: Mapping[str, Any], reading: Any = None, call_id: str = ""
-    ) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, body: Mapping[str, Any], reading: Any = None, call_id: str = "") -> AsyncIterator[bytes]:
         said, made, finished = self.begin(body), 0, False
         frame = {"id": "scripted", "object": "chat.completion.chunk", "created": 1, "model": self.name}
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deployments.placement import bundles
+from deployments.replicas.placement import bundles
 from router.config import Config, load_config
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,21 +34,30 @@ def whole(tier):
     return {name: sum(part[name] for part in parts) for name in parts[0]}
 
 
-@pytest.mark.parametrize("changes, expected", [
-    ({}, [{"CPU": 1.0}]),
-    ({"cpus": 0.3, "resources": {"tier-small": 0.01}}, [{"CPU": 0.3, "tier-small": 0.01}]),
-    ({"accelerator": "L4"}, [{"CPU": 1.0, "GPU": 1.0}]),
-    ({"accelerator": "L4", "tensor_parallel": 2, "resources": {"x": 1}}, [{"CPU": 1.0, "GPU": 1.0, "x": 1.0}] * 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({}, [{"CPU": 1.0}]),
+        ({"cpus": 0.3, "resources": {"tier-small": 0.01}}, [{"CPU": 0.3, "tier-small": 0.01}]),
+        ({"accelerator": "L4"}, [{"CPU": 1.0, "GPU": 1.0}]),
+        ({"accelerator": "L4", "tensor_parallel": 2, "resources": {"x": 1}}, [{"CPU": 1.0, "GPU": 1.0, "x": 1.0}] * 2),
+    ],
+)
 def test_a_replica_reserves_what_the_tier_says(changes, expected):
     tier = {"name": "a", "engine": "vllm", "source": "x", "context": 9, "price": {"usd_per_accelerator_hour": 1}, **changes}
     assert bundles(Config.model_validate({"tiers": [tier]}).tiers[0]) == expected
 
 
-@pytest.mark.parametrize("resources, says", [
-    ({"GPU": 1}, "accelerator and tensor_parallel"), ({"CPU": 1}, "cpus"), ({"x": 1.5}, "neither whole"), ({"x": 0}, "greater"),
-    ({"x y": 1}, "pattern"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "resources, says",
+    [
+        ({"GPU": 1}, "accelerator and tensor_parallel"),
+        ({"CPU": 1}, "cpus"),
+        ({"x": 1.5}, "neither whole"),
+        ({"x": 0}, "greater"),
+        ({"x y": 1}, "pattern"),
+    ],
+)
 def test_a_wrong_resource_says_how_to_mend_it(resources, says):
     tier = {**LADDER.tiers[0].model_dump(), "resources": resources}
     with pytest.raises(ValueError, match=says):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.background import served
+from deployments.serve.background import served
 from router.config import SHIPPED
 
 

@@ -16,7 +16,7 @@ import pytest
 import waiting
 
 from benchmarks.chaos_faults import below
-from deployments.database import state_folder
+from deployments.ledger.database import state_folder
 from deployments.pocket.tasks import fresh
 
 pytestmark = pytest.mark.ladder
@@ -119,7 +119,7 @@ def test_one_second_after_clients_have_left_nothing_goes_on(ladder, way, asked):
 
 
 def test_calls_go_straight_to_the_one_replica_of_a_tier(ladder):
-    """What was left above was left on lanes (deployments/lane.py), not on Serve's handles."""
+    """What was left above was left on lanes (deployments/lane/client.py), not on Serve's handles."""
     url, key = ladder
     with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
         for model in ("small", "medium", "large"):

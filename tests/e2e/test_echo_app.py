@@ -3,7 +3,7 @@
 import openai
 import pytest
 
-from deployments.background import served
+from deployments.serve.background import served
 
 pytestmark = pytest.mark.ray
 CONFIG = """

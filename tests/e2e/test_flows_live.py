@@ -14,9 +14,9 @@ import httpx
 import openai
 import pytest
 
-from deployments.database import state_folder
+from deployments.ledger.database import state_folder
 from deployments.pocket.tasks import fresh
-from router.gates import State
+from router.delegate.gates import State
 
 pytestmark = pytest.mark.ladder
 WAYS = ["create", "create, streamed", "async", "async, streamed", "stream()"]

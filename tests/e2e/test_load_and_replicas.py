@@ -17,9 +17,9 @@ import pytest
 from waiting import until
 
 from deployments import APP
-from deployments.background import free_port
-from deployments.exchange import Counts
-from deployments.placement import choice_of, replicas_of
+from deployments.replicas.placement import choice_of, replicas_of
+from deployments.serve.background import free_port
+from deployments.traffic.queue_exchange import Counts
 from router.config import Config
 from router.types import Path
 
@@ -61,10 +61,7 @@ def tier(name, usd, **more):
 
 
 SLEEPS = {"idle_s": 3, "down_delay_s": 3, "look_back_s": 2, "up_delay_s": 0, "cold_start_wait_s": 0.3}
-TIERS = [
-    tier("small", 1, replicas=2, max_replicas=2),
-    tier("large", 4, replicas=0, max_replicas=1, scaling=SLEEPS),
-]
+TIERS = [tier("small", 1, replicas=2, max_replicas=2), tier("large", 4, replicas=0, max_replicas=1, scaling=SLEEPS)]
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +70,11 @@ def client(tmp_path_factory):
     from ray import cloudpickle, serve
 
     from deployments import app
-    from deployments.keys import hashed
+    from deployments.keys.admission import hashed
 
     patch = pytest.MonkeyPatch()
     patch.setenv("STEPDOWN_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-    patch.setitem(sys.modules, "deployments.vllm_tier", types.SimpleNamespace(bind=bind))
+    patch.setitem(sys.modules, "deployments.replicas.vllm_tier", types.SimpleNamespace(bind=bind))
     for name, value in OFTEN.items():
         patch.setenv(name, value)
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # replicas cannot import a test

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.background import free_port
-from deployments.monitoring import DISCOVERY, check_panels, prometheus
+from deployments.monitoring.prometheus import DISCOVERY, check_panels, prometheus
+from deployments.serve.background import free_port
 
 pytestmark = [
     pytest.mark.ray,
@@ -27,9 +27,15 @@ def ray_temp():
 
     folder = tempfile.mkdtemp(prefix="sd")  # short: Ray's sockets are in it
     ray.init(
-        address="local", num_cpus=2, _temp_dir=folder, include_dashboard=True, dashboard_port=free_port(), log_to_driver=False,
-        logging_level="ERROR", _system_config={"metrics_report_interval_ms": 1000},
-    )  # fmt: skip
+        address="local",
+        num_cpus=2,
+        _temp_dir=folder,
+        include_dashboard=True,
+        dashboard_port=free_port(),
+        log_to_driver=False,
+        logging_level="ERROR",
+        _system_config={"metrics_report_interval_ms": 1000},
+    )
     serve.start(http_options={"port": free_port(), "host": "127.0.0.1"})
     yield Path(folder)
     serve.shutdown()
@@ -93,11 +99,11 @@ def test_every_panel_has_data(url, told):
 
 
 def test_raised_by_a_mistake_and_by_no_data(url, told, monkeypatch):
-    from deployments import monitoring
-    from deployments.board import Panel
+    from deployments.monitoring import prometheus
+    from deployments.monitoring.panels import Panel
 
     panels = [(Panel("bad", "", "s", ()), "sum(("), (Panel("none", "", "s", ()), "ray_stepdown_no_such")]
-    monkeypatch.setattr(monitoring, "expressions", lambda: panels)
+    monkeypatch.setattr(prometheus, "expressions", lambda: panels)
     bad, none = check_panels(url)
     assert bad.error and none.n_series == 0 and bad.wrong and none.wrong
 
@@ -109,12 +115,12 @@ def test_gauges_stay_while_nobody_asks(url, told):
 
 
 def test_the_boards_go_where_rays_are(ray_temp, told):
-    from deployments import dashboard
+    from deployments.monitoring import grafana
 
-    folder = dashboard.ray_folder({"RAY_METRICS_OUTPUT_ROOT": str(ray_temp / "session_latest" / "metrics")})
-    assert (folder / dashboard.SERVE_FILE).exists()  # Ray's own
-    assert {path.name for path in dashboard.install(folder)} == {dashboard.OWN_FILE, dashboard.SERVE_FILE}
-    assert dashboard.install(folder) == []
+    folder = grafana.ray_folder({"RAY_METRICS_OUTPUT_ROOT": str(ray_temp / "session_latest" / "metrics")})
+    assert (folder / grafana.SERVE_FILE).exists()  # Ray's own
+    assert {path.name for path in grafana.install(folder)} == {grafana.OWN_FILE, grafana.SERVE_FILE}
+    assert grafana.install(folder) == []
 
 
 def test_an_occupied_port_is_told(url, tmp_path):

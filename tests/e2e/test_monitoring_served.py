@@ -10,8 +10,8 @@ import httpx
 import openai
 import pytest
 
-from deployments.background import free_port, served
-from deployments.monitoring import DISCOVERY, check_panels, prometheus
+from deployments.monitoring.prometheus import DISCOVERY, check_panels, prometheus
+from deployments.serve.background import free_port, served
 
 pytestmark = [
     pytest.mark.ray,

@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from deployments.demo import ask_all
+from deployments.cli.demo import ask_all
 from deployments.pocket.tasks import fresh
 from router.config import load_config
 

@@ -11,8 +11,8 @@ import pytest
 from waiting import until
 
 from deployments import APP
-from deployments.background import free_port
-from deployments.placement import bundles
+from deployments.replicas.placement import bundles
+from deployments.serve.background import free_port
 from router.config import Config
 from router.types import Path
 
@@ -82,16 +82,18 @@ def running(tmp_path_factory):
     from ray import cloudpickle, serve
 
     from deployments import app
-    from deployments.keys import hashed
+    from deployments.keys.admission import hashed
 
     patch = pytest.MonkeyPatch()
     patch.setenv("STEPDOWN_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-    patch.setitem(sys.modules, "deployments.vllm_tier", types.SimpleNamespace(bind=bind))
+    patch.setitem(sys.modules, "deployments.replicas.vllm_tier", types.SimpleNamespace(bind=bind))
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # replicas cannot import a test
-    config = Config.model_validate({
-        "tiers": [tier("small"), tier("large", price={"usd_per_accelerator_hour": 4})],
-        "server": {"port": free_port(), "first_token_timeout_s": 10},
-    })  # fmt: skip
+    config = Config.model_validate(
+        {
+            "tiers": [tier("small"), tier("large", price={"usd_per_accelerator_hour": 4})],
+            "server": {"port": free_port(), "first_token_timeout_s": 10},
+        }
+    )
     try:
         with cluster() as (made, nodes):
             serve.start(http_options={"host": "127.0.0.1", "port": config.server.port})

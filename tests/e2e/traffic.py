@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ray import serve
 
-from deployments.metrics import Metrics, Total
+from deployments.monitoring.metrics import Metrics, Total
 from router.config import Config
 from router.trace import CallRow, Trace, Window
 
@@ -17,9 +17,26 @@ def traces(n: int) -> list[Trace]:
     """An escalated request, a delegated one, an audited one, a failed one; n times."""
     up = replace(CALL, id="t/2", tier="large", outcome="accepted", input_tokens=20, cost_usd=1.0)
     down = replace(CALL, id="t/3", role="subtask", outcome="accepted")
-    first = Trace("t", "k", 100.0, 1.0, "chat/completions", "auto", 200, "large", "balanced", "good enough", "cascade",
-                  confidence=0.8, certificate="valid", decision_ms=0.7, first_byte_s=0.3, counterfactual_usd=3.0, stream=True,
-                  calls=(CALL, up))  # fmt: skip
+    first = Trace(
+        "t",
+        "k",
+        100.0,
+        1.0,
+        "chat/completions",
+        "auto",
+        200,
+        "large",
+        "balanced",
+        "good enough",
+        "cascade",
+        confidence=0.8,
+        certificate="valid",
+        decision_ms=0.7,
+        first_byte_s=0.3,
+        counterfactual_usd=3.0,
+        stream=True,
+        calls=(CALL, up),
+    )
     failed = replace(first, status=503, tier="", counterfactual_usd=None, calls=())
     return [first, replace(first, flow="delegation", calls=(up, down)), replace(first, tier="small", calls=(down,)), failed] * n
 
@@ -39,8 +56,19 @@ class Traffic:
         self.metrics.ledger("ok", 0)
         self.metrics.held([Window(tier, 0, 1, 1, 1, 3.6) for tier in ("small", "large")])
         told = {"calls": second, "input_tokens": 10 * second, "output_tokens": second, "cached_tokens": second}
-        self.metrics.totals([Total("large", **told, cost_usd=second, audit_usd=0.1 * second, requests=second,
-                                   counterfactual_usd=3 * second, compared_usd=second)])  # fmt: skip
+        self.metrics.totals(
+            [
+                Total(
+                    "large",
+                    **told,
+                    cost_usd=second,
+                    audit_usd=0.1 * second,
+                    requests=second,
+                    counterfactual_usd=3 * second,
+                    compared_usd=second,
+                )
+            ]
+        )
 
     async def speed(self, n: int) -> float:
         """Microseconds on the event loop for one trace with two calls."""

@@ -12,10 +12,10 @@ from live import PRICES, serving
 from scripted_tier import Said, ScriptedTier
 from sqlalchemy import select
 
-from deployments import schema
-from deployments.accounts import Accounts
-from deployments.keys import Keys
-from deployments.ledger import Ledger
+from deployments.endpoint.accounts import Accounts
+from deployments.keys.admission import Keys
+from deployments.ledger import schema
+from deployments.ledger.ledger import Ledger
 from router.config import Config
 from router.engine import Router
 

@@ -11,7 +11,7 @@ import pytest
 from endpoint import CHAT, endpoint, ladder
 from scripted_tier import Said
 
-from deployments.ledger import Ledger
+from deployments.ledger.ledger import Ledger
 from router.config import Ledger as Settings
 
 BODY = json.dumps(CHAT).encode()
@@ -120,7 +120,7 @@ def test_a_client_that_never_reads_is_left_after_the_deadline_and_keeps_no_tier_
     endless = Said("x" * 200_000 + " " + " ".join(["y" * 50_000] * 400))
     settings = ladder(server={"request_timeout_s": 1.0})
     with endpoint(settings, ledger, large=lambda body: endless) as it, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deployments.deadline.GRACE_S", 0.5)
+        patch.setattr("deployments.endpoint.deadline.GRACE_S", 0.5)
         mute = socket.socket()
         mute.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         mute.connect(it.address)

@@ -9,10 +9,10 @@ from ray.serve._private.common import ReplicaState
 from scripted_tier import Said
 
 from deployments.app import manner
-from deployments.door import Door
-from deployments.ledger import Ledger
-from deployments.serve import doing, welcome
-from deployments.serve_tier import Manner, ServeTier
+from deployments.keys.access import Door
+from deployments.ledger.ledger import Ledger
+from deployments.serve.command import doing, welcome
+from deployments.tiers.serve_tier import Manner, ServeTier
 from router.config import Config, VllmTier
 from router.config import Ledger as Settings
 from router.errors import NoReplica, TierCold
@@ -98,14 +98,17 @@ def test_a_tier_that_never_sleeps_and_has_none_is_out_of_order():
         asyncio.run(ask(tier(cold_s=0.0, sleeps=False)))
 
 
-@pytest.mark.parametrize(("changes", "expected"), [
-    ({}, Manner(5.0)),
-    ({"replicas": 2}, Manner(5.0, "prefix")),
-    ({"max_replicas": 3, "affinity": "session"}, Manner(5.0, "session")),
-    ({"replicas": 2, "affinity": "none"}, Manner(5.0)),
-    ({"replicas": 0, "max_replicas": 1}, Manner(5.0, sleeps=True, cold_s=10.0)),
-    ({"replicas": 0, "max_replicas": 1, "scaling": {"when_cold": "wait"}}, Manner(5.0, sleeps=True, cold_s=float("inf"))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Manner(5.0)),
+        ({"replicas": 2}, Manner(5.0, "prefix")),
+        ({"max_replicas": 3, "affinity": "session"}, Manner(5.0, "session")),
+        ({"replicas": 2, "affinity": "none"}, Manner(5.0)),
+        ({"replicas": 0, "max_replicas": 1}, Manner(5.0, sleeps=True, cold_s=10.0)),
+        ({"replicas": 0, "max_replicas": 1, "scaling": {"when_cold": "wait"}}, Manner(5.0, sleeps=True, cold_s=float("inf"))),
+    ],
+)
 def test_what_the_settings_mean(changes, expected):
     assert manner(VllmTier.model_validate({**LARGE, **changes}), 5.0) == expected
 
@@ -113,14 +116,17 @@ def test_what_the_settings_mean(changes, expected):
 # -- seen by who starts it -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("replicas", "sleeps", "expected"), [
-    ({}, True, "asleep"),
-    ({}, False, "loading"),
-    ({ReplicaState.STARTING: 1}, True, "loading"),
-    ({ReplicaState.STOPPING: 1, ReplicaState.RUNNING: 0}, True, "loading"),
-    ({ReplicaState.STARTING: 1, ReplicaState.RUNNING: 1}, True, "ready"),
-    ({ReplicaState.RUNNING: 2}, False, "ready"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("replicas", "sleeps", "expected"),
+    [
+        ({}, True, "asleep"),
+        ({}, False, "loading"),
+        ({ReplicaState.STARTING: 1}, True, "loading"),
+        ({ReplicaState.STOPPING: 1, ReplicaState.RUNNING: 0}, True, "loading"),
+        ({ReplicaState.STARTING: 1, ReplicaState.RUNNING: 1}, True, "ready"),
+        ({ReplicaState.RUNNING: 2}, False, "ready"),
+    ],
+)
 def test_a_tier_that_sleeps_is_not_said_to_load(replicas, sleeps, expected):
     assert doing(replicas, sleeps) == expected
 

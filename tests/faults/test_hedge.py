@@ -7,16 +7,16 @@ import pytest
 from endpoint import CHAT, endpoint, in_turn, ladder, words
 from scripted_tier import Said, ScriptedTier
 
-from deployments import key_store
-from deployments.keys import Keys
-from deployments.ledger import Ledger
-from deployments.watched import Watched
-from router.breaker import Breaker
+from deployments.keys import key_store
+from deployments.keys.admission import Keys
+from deployments.ledger.ledger import Ledger
+from deployments.traffic.watched_tier import Watched
 from router.config import Ledger as Settings
 from router.errors import NoReplica
-from router.limits import Key
-from router.pace import Pace
+from router.limits.key_limits import Key
 from router.trace import Reading
+from router.traffic.breaker import Breaker
+from router.traffic.slow_start import Pace
 
 SLOW = Said("slow as snails are", wait_s=20)
 STREAMED = pytest.mark.parametrize("stream", [False, True])
@@ -43,8 +43,9 @@ def test_a_sibling_answers_for_a_slow_replica_and_both_calls_are_written_down(le
         calls = sorted(it.calls(), key=lambda call: len(call["id"]))
         assert [call["id"] for call in calls] == [f"{trace['id']}/final", f"{trace['id']}/final-hedge"]
         assert [(c["outcome"], c["input_tokens"], c["output_tokens"], bool(c["estimated"])) for c in calls] == [
-            ("cancelled", 3, 0, True), ("answered", 3, 4, False)
-        ]  # fmt: skip
+            ("cancelled", 3, 0, True),
+            ("answered", 3, 4, False),
+        ]
         assert trace["cost_usd"] == pytest.approx(20e-6 * (3 + 7)) == sum(call["cost_usd"] for call in calls)
         assert calls[1]["began_s"] > calls[0]["began_s"] and min(call["took_s"] for call in calls) >= 0
 

@@ -7,12 +7,12 @@ import os
 import pytest
 from scripted_tier import Said, ScriptedTier
 
-from deployments.replica_health import ENDS, Health, Streak
-from deployments.watched import Watched
-from router.breaker import FAILURES, Breaker
+from deployments.replicas.replica_health import ENDS, Health, Streak
+from deployments.traffic.watched_tier import Watched
 from router.errors import NoReplica
-from router.retries import Retries
 from router.trace import Reading
+from router.traffic.breaker import FAILURES, Breaker
+from router.traffic.retries import Retries
 
 NAMES = ["a", "b"]
 
@@ -111,9 +111,9 @@ def test_of_two_replicas_one_that_fails_is_avoided_and_then_replaced_and_a_slow_
     import ray
     from ray import serve
 
-    from deployments.placement import choice_of
-    from deployments.serve_tier import Manner, ServeTier
-    from router.rungs import VllmTier
+    from deployments.replicas.placement import choice_of
+    from deployments.tiers.serve_tier import Manner, ServeTier
+    from router.tier_settings import VllmTier
 
     class Replica:
         def __init__(self, folder: str) -> None:

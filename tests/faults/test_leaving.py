@@ -14,19 +14,24 @@ import pytest
 from live import OneFlow, ladder
 from scripted_tier import Said, ScriptedTier, asked
 
-from deployments.accounts import Accounts, nobody
-from deployments.ingress import Ingress
-from router.cascade import Accept, Cascade, Up
+from deployments.endpoint.accounts import Accounts, nobody
+from deployments.endpoint.ingress import Ingress
+from router.cascade.flow import Accept, Cascade, Up
+from router.cascade.race import Hedge
 from router.config import Escalation
 from router.engine import Router
-from router.hedging import Hedge
 from router.trace import Trace
 
 TASK = "Do each of these:\n" + "\n".join(f"{n}. Summarise report number {n} in one line." for n in range(1, 4))
 PLANS = {
-    "mode": "plan", "min_input_tokens": 20, "min_saving": 0.0, "offload_min_tokens": 20, "preview_chars": 40,
-    "plan_prompt": "plan {preview}", "max_cost_ratio": 20.0,
-}  # fmt: skip
+    "mode": "plan",
+    "min_input_tokens": 20,
+    "min_saving": 0.0,
+    "offload_min_tokens": 20,
+    "preview_chars": 40,
+    "plan_prompt": "plan {preview}",
+    "max_cost_ratio": 20.0,
+}
 
 
 class Sure:
@@ -63,9 +68,7 @@ def says(body) -> Said:
     return Said("four five six")
 
 
-ROUTERS = {
-    "direct": plain, "buffer": cascade("buffer"), "holdback": cascade("holdback"), "race": race, "delegation": delegation,
-}  # fmt: skip
+ROUTERS = {"direct": plain, "buffer": cascade("buffer"), "holdback": cascade("holdback"), "race": race, "delegation": delegation}
 
 
 # But for a plain call that is not streamed: nobody listens for the message then, and Ray Serve cancels the request.

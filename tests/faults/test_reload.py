@@ -13,11 +13,11 @@ import yaml
 from live import serving
 from scripted_tier import Said, ScriptedTier
 
-from deployments import reload
-from deployments.accounts import Accounts
-from deployments.ingress import Ingress
-from deployments.keys import Keys
-from deployments.reload import Reloader
+from deployments.endpoint import reload
+from deployments.endpoint.accounts import Accounts
+from deployments.endpoint.ingress import Ingress
+from deployments.endpoint.reload import Reloader
+from deployments.keys.admission import Keys
 from router.config import SHIPPED, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
@@ -91,13 +91,16 @@ def test_another_target_is_used_once_the_file_says_so(served, file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spoil, told", [
-    (lambda file: file.write_text("tiers: ["), "not YAML"),
-    (lambda file: file.unlink(), "No such file"),
-    (lambda file: write(file, target=1.0, escalation={"mode": "no such"}), "escalation.mode"),
-    (lambda file: write(file, target=1.0, artefact=file.parent / "none"), "routing.artefact"),
-    (lambda file: file.write_text(file.read_text().replace("medium", "middle")), "tiers are changed by a restart"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (lambda file: file.write_text("tiers: ["), "not YAML"),
+        (lambda file: file.unlink(), "No such file"),
+        (lambda file: write(file, target=1.0, escalation={"mode": "no such"}), "escalation.mode"),
+        (lambda file: write(file, target=1.0, artefact=file.parent / "none"), "routing.artefact"),
+        (lambda file: file.write_text(file.read_text().replace("medium", "middle")), "tiers are changed by a restart"),
+    ],
+)
 def test_a_bad_one_is_refused_with_its_reason_and_the_old_one_stays(served, file, caplog, spoil, told):
     good = file.read_text()
     spoil(file)
@@ -170,7 +173,7 @@ def test_requests_at_full_speed_see_the_old_or_the_new_and_nothing_else(served, 
 
 
 def test_a_key_needs_the_right_to_reload(served, monkeypatch):
-    from router.limits import Key
+    from router.limits.key_limits import Key
 
     async def somebody(self, header):
         return Key("1", "somebody", rights=frozenset({"costs"}))

@@ -6,13 +6,13 @@ import pytest
 from endpoint import endpoint, in_turn, ladder, words
 from scripted_tier import Said
 
-from deployments import key_store
-from deployments.keys import Keys
-from deployments.ledger import Ledger
+from deployments.keys import key_store
+from deployments.keys.admission import Keys
+from deployments.ledger.ledger import Ledger
 from router.config import Ledger as Settings
 from router.errors import NoReplica, TierFailed
-from router.limits import Key
-from router.retries import Retries
+from router.limits.key_limits import Key
+from router.traffic.retries import Retries
 
 KILLED = Said(error=NoReplica("large", "its replica failed (ActorDiedError)", lost=True))
 BROKEN = Said(error=TierFailed("large", "its engine is dead", 500))
@@ -50,8 +50,9 @@ def test_a_replica_killed_before_the_first_byte_sends_the_request_to_the_next_ti
         assert (answer.headers["x-stepdown-tier"], answer.headers["x-stepdown-degraded"]) == ("small", "large tier_unavailable")
         assert "seven" in answer.text
         assert [(c["tier"], c["outcome"], c["output_tokens"]) for c in it.calls()] == [
-            ("large", "tier_unavailable", 0), ("small", "answered", 4)
-        ]  # fmt: skip
+            ("large", "tier_unavailable", 0),
+            ("small", "answered", 4),
+        ]
 
 
 @pytest.mark.slow
@@ -94,9 +95,9 @@ def test_a_replica_killed_in_mid_stream_is_told_in_the_stream_and_billed_as_far_
 
 @pytest.mark.slow
 @STREAMED
-@pytest.mark.parametrize("when_down, status, told", [
-    ("any", 200, "large tier_unavailable"), ("larger", 503, None), ("none", 503, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "when_down, status, told", [("any", 200, "large tier_unavailable"), ("larger", 503, None), ("none", 503, None)]
+)
 def test_a_tier_that_is_gone_degrades_as_configured_and_the_header_says_so(ledger, stream, when_down, status, told):
     gone = Said(error=NoReplica("large", "no replica is running"))
     with endpoint(ladder(routing={"when_down": when_down}), ledger, large=lambda body: gone) as it:

@@ -15,7 +15,7 @@ import waiting
 import yaml
 
 from benchmarks.chaos_faults import below
-from deployments.background import free_port, served
+from deployments.serve.background import free_port, served
 
 pytestmark = pytest.mark.ray
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
@@ -128,7 +128,7 @@ def test_every_replica_reloads_when_the_file_changes(running):
 
 def test_a_second_server_does_not_take_the_place_of_the_first(running):
     client, file = running
-    command = [sys.executable, "-m", "router", "serve", str(file), "--port", str(free_port()), "--api-key", "other"]
+    command = [sys.executable, "-m", "deployments", "serve", str(file), "--port", str(free_port()), "--api-key", "other"]
     second = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert second.returncode == 2 and "serves a Stepdown already" in second.stderr
     ask(client, 1)

@@ -18,8 +18,8 @@ import yaml
 from waiting import until
 
 from benchmarks.chaos_faults import below
-from deployments.background import free_port, wait_until_ready
-from deployments.leftovers import MARK, Run, end, processes
+from deployments.serve.background import free_port, wait_until_ready
+from deployments.serve.process_cleanup import MARK, Run, end, processes
 
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 TIERS = [
@@ -39,7 +39,7 @@ def started(tmp_path, port: int, config: str | dict, **more) -> subprocess.Popen
         file.write_text(yaml.safe_dump(config))
         config = str(file)
     env = {**os.environ, "STEPDOWN_API_KEY": "right", "STEPDOWN_PORT": str(port), "STEPDOWN_STATE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "router", "serve", config, "--dashboard-port", str(free_port())]
+    command = [sys.executable, "-m", "deployments", "serve", config, "--dashboard-port", str(free_port())]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
 
 
@@ -169,7 +169,7 @@ def test_the_warden_ends_them_when_a_server_is_killed(run):
     ours, pids = run
     code = f"""if True:
         import time
-        from deployments.leftovers import Run, warden
+        from deployments.serve.process_cleanup import Run, warden
         guard = warden(Run({ours.mark!r}, {ours.session!r}))
         print(guard.pid, flush=True)
         time.sleep(60)"""

@@ -13,9 +13,9 @@ from endpoint import endpoint, ladder, words
 from scripted_tier import Said
 from sqlalchemy import event
 
-from deployments import database, schema
-from deployments.ledger import Ledger
-from router.cli import main
+from deployments.cli.main import main
+from deployments.ledger import database, schema
+from deployments.ledger.ledger import Ledger
 from router.config import SHIPPED
 from router.config import Ledger as Settings
 
@@ -24,7 +24,7 @@ from router.config import Ledger as Settings
 def quick(monkeypatch):
     """Locks are given up, and a lost database is asked again, after a tenth of a second."""
     monkeypatch.setattr(database, "BUSY_S", 0.1)
-    monkeypatch.setattr("deployments.ledger.RETRY_MAX_S", 0.1)
+    monkeypatch.setattr("deployments.ledger.ledger.RETRY_MAX_S", 0.1)
 
 
 @pytest.fixture
@@ -108,14 +108,17 @@ def spoilt(folder: Path, what: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("what, names, told", [
-    ("cut off", ("small", "medium", "large"), "artefact"),
-    ("changed", ("small", "medium", "large"), "artefact"),
-    ("no manifest", ("small", "medium", "large"), "artefact"),
-    ("nothing", ("small", "middle", "large"), "tiers"),
-    ("nothing", ("small", "large"), "tiers"),
-    ("missing", ("small", "medium", "large"), "artefact"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "what, names, told",
+    [
+        ("cut off", ("small", "medium", "large"), "artefact"),
+        ("changed", ("small", "medium", "large"), "artefact"),
+        ("no manifest", ("small", "medium", "large"), "artefact"),
+        ("nothing", ("small", "middle", "large"), "tiers"),
+        ("nothing", ("small", "large"), "tiers"),
+        ("missing", ("small", "medium", "large"), "artefact"),
+    ],
+)
 def test_an_artefact_that_is_corrupt_or_of_another_ladder_stops_the_start_with_one_line(tmp_path, what, names, told):
     artefact = tmp_path / "none" if what == "missing" else spoilt(tmp_path / "router", what)
     price = {n: {"usd_per_1m_input": i + 1.0, "usd_per_1m_output": i + 1.0} for i, n in enumerate(names)}

@@ -6,7 +6,7 @@ import re
 from scripted import Said, drive, ladder, told
 
 from router.config import Delegation
-from router.delegation import delegate
+from router.delegate.planned import delegate
 
 RUNGS = ladder(0.1, 0.3, 1.0)
 SETTINGS = Delegation(mode="plan", min_input_tokens=20, offload_min_tokens=10, max_cost_ratio=3.0)
@@ -24,16 +24,26 @@ def listing(n=8, size=20):
 
 def planner(plan, **others):
     """A script: the plan as given, every other role by name; a callable gets the call."""
+
     def script(call):
         if call.role == "plan" and not callable(plan):
             return Said(plan if isinstance(plan, str) else json.dumps(plan), 0.05)
         found = plan if call.role == "plan" else others.get(call.role, Said("fine", 0.05 if call.role == "final" else 0.2))
         return found(call) if callable(found) else found
+
     return script
 
 
-def run(plan, body=None, settings=SETTINGS, rungs=RUNGS, route=lambda text, difficulty: "small", splits=lambda text: True,
-        more=None, **others):
+def run(
+    plan,
+    body=None,
+    settings=SETTINGS,
+    rungs=RUNGS,
+    route=lambda text, difficulty: "small",
+    splits=lambda text: True,
+    more=None,
+    **others,
+):
     flow = delegate(body or chat(listing()), rungs, settings, route, splits=splits, **(more or {}))
     done = drive(flow, planner(plan, **others))
     arrived = {name for name, *_ in done.ledger}

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.budget import Rung
 from router.errors import NoReplica, RequestFailed
+from router.limits.delegation_budget import Rung
 from router.types import Call, Commit, End, Flow, Reply, Step, Usage
 
 

@@ -21,22 +21,25 @@ def test_shipped_ladders_load_by_name(path):
     assert load_config(path.stem).names == load_config(path).names
 
 
-@pytest.mark.parametrize("text, said", [
-    (ladder(SMALL, LARGE, more="colour: red\n"), ["colour", "no such setting", "'red'"]),
-    (ladder(SMALL.replace("context: 100", "context: 0")), ["tiers.0.context", "0"]),
-    (ladder("{name: small, engine: echo, context: 9, price: {}}"), ["tiers.0.price", "unknown price"]),
-    (ladder("{name: s, engine: echo, context: 9, price: {usd_per_1m_input: 1}}"), ["tiers.0.price", "give both"]),
-    (ladder(LARGE, SMALL), ["cheapest first", "large 2, small 1"]),
-    (ladder(SMALL, SMALL), ["'small' is used twice"]),
-    (ladder(TIER % ("auto", 1, 1)), ["tiers.0.name", "auto", "something else"]),
-    (ladder(TIER % ("Big One", 1, 1)), ["tiers.0.name", "Big One"]),
-    (ladder(SMALL.replace("echo", "magic")), ["tiers.0", "magic"]),
-    (ladder(SMALL, more="routing: {target: best}\n"), ["routing.target", "best"]),
-    (ladder(SMALL, more="escalation: {hedge_after_s: 2}\n"), ["escalation.hedge_after_s", "is now larger_after_s"]),
-    ("tiers: []\n", ["tiers"]),
-    ("tiers: [\n", ["not YAML"]),
-    ("just words\n", ["expected settings", "str"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (ladder(SMALL, LARGE, more="colour: red\n"), ["colour", "no such setting", "'red'"]),
+        (ladder(SMALL.replace("context: 100", "context: 0")), ["tiers.0.context", "0"]),
+        (ladder("{name: small, engine: echo, context: 9, price: {}}"), ["tiers.0.price", "unknown price"]),
+        (ladder("{name: s, engine: echo, context: 9, price: {usd_per_1m_input: 1}}"), ["tiers.0.price", "give both"]),
+        (ladder(LARGE, SMALL), ["cheapest first", "large 2, small 1"]),
+        (ladder(SMALL, SMALL), ["'small' is used twice"]),
+        (ladder(TIER % ("auto", 1, 1)), ["tiers.0.name", "auto", "something else"]),
+        (ladder(TIER % ("Big One", 1, 1)), ["tiers.0.name", "Big One"]),
+        (ladder(SMALL.replace("echo", "magic")), ["tiers.0", "magic"]),
+        (ladder(SMALL, more="routing: {target: best}\n"), ["routing.target", "best"]),
+        (ladder(SMALL, more="escalation: {hedge_after_s: 2}\n"), ["escalation.hedge_after_s", "is now larger_after_s"]),
+        ("tiers: []\n", ["tiers"]),
+        ("tiers: [\n", ["not YAML"]),
+        ("just words\n", ["expected settings", "str"]),
+    ],
+)
 def test_a_mistake_says_how_to_mend_it(tmp_path, text, said):
     file = tmp_path / "mine.yaml"
     file.write_text(text)
@@ -88,15 +91,18 @@ def test_a_shipped_ladder_needs_no_more_gpus_than_its_name_says(name, gpus):
     assert sum(tier.accelerators * tier.replicas for tier in load_config(name).tiers) <= gpus
 
 
-@pytest.mark.parametrize("text, said", [
-    (ladder(SMALL, more="server: {prot: 80}\n"), ["server.prot:", "no such setting", "found 80"]),
-    (ladder(SMALL, more="server: {port: 0}\n"), ["server.port:", "greater than or equal to 1", "found 0"]),
-    (ladder(SMALL.replace("context", "size: 7, context")), ["tiers.0.size:", "no such setting", "found 7"]),
-    (ladder(TIER % ("small", -1, 1)), ["tiers.0.price.usd_per_1m_input:", "found -1"]),
-    (ladder(SMALL, vllm("gpu", "a/b", "{usd_per_accelerator_hour: 1}")), ["cannot be compared", "give all tiers"]),
-    (ladder(TIER % ("'auto:fast'", 1, 1)), ["tiers.0.name:", "'auto:fast'"]),
-    ("", ["expected settings (tiers: ...)", "NoneType"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (ladder(SMALL, more="server: {prot: 80}\n"), ["server.prot:", "no such setting", "found 80"]),
+        (ladder(SMALL, more="server: {port: 0}\n"), ["server.port:", "greater than or equal to 1", "found 0"]),
+        (ladder(SMALL.replace("context", "size: 7, context")), ["tiers.0.size:", "no such setting", "found 7"]),
+        (ladder(TIER % ("small", -1, 1)), ["tiers.0.price.usd_per_1m_input:", "found -1"]),
+        (ladder(SMALL, vllm("gpu", "a/b", "{usd_per_accelerator_hour: 1}")), ["cannot be compared", "give all tiers"]),
+        (ladder(TIER % ("'auto:fast'", 1, 1)), ["tiers.0.name:", "'auto:fast'"]),
+        ("", ["expected settings (tiers: ...)", "NoneType"]),
+    ],
+)
 def test_a_mistake_names_file_key_and_finding(tmp_path, text, said):
     (line,) = mistakes(tmp_path, text)
     assert [part for part in said if part not in line] == []

@@ -11,7 +11,7 @@ from classifiers import Rule
 from router.config import Config
 from router.engine import Router
 from router.errors import BadRequest, ContextTooLong, NoTierFits, RequestFailed, UnknownModel
-from router.wire import forwarded, needs, parse
+from router.request.wire import forwarded, needs, parse
 
 NAMES = ["small", "medium", "large"]
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
@@ -35,8 +35,7 @@ class Fixed:
 def router(*p: float, target="balanced", **changes) -> Router:
     price = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
     tiers = [
-        {"name": n, "engine": "echo", "context": 100 * (i + 1), "price": price, **changes.get(n, {})}
-        for i, n in enumerate(NAMES)
+        {"name": n, "engine": "echo", "context": 100 * (i + 1), "price": price, **changes.get(n, {})} for i, n in enumerate(NAMES)
     ]
     config = Config.model_validate({"tiers": tiers, "routing": {"target": target}})
     return Router(config, Fixed(*p) if p else None, {n: len for n in NAMES})
@@ -47,16 +46,19 @@ def decide(made: Router, model="auto", content="hello", **more):
     return made.decide(parse("chat/completions", json.dumps(body).encode()))
 
 
-@pytest.mark.parametrize("p, model, tier, reason", [
-    ((0.95, 0.99, 1.0), "auto", "small", "good enough"),
-    ((0.50, 0.92, 1.0), "auto", "medium", "good enough"),
-    ((0.50, 0.60, 0.7), "auto", "large", "best we have"),
-    ((0.50, 0.60, 0.7), "auto:0.6", "medium", "good enough"),
-    ((0.50, 0.60, 0.7), "auto:cheap", "small", "worth its cost"),
-    ((0.10, 0.20, 1.3), "auto:cheap", "large", "worth its cost"),
-    ((0.95, 0.99, 1.0), "auto:quality", "medium", "fixed"),
-    ((0.95, 0.99, 1.0), "large", "large", "asked for"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "p, model, tier, reason",
+    [
+        ((0.95, 0.99, 1.0), "auto", "small", "good enough"),
+        ((0.50, 0.92, 1.0), "auto", "medium", "good enough"),
+        ((0.50, 0.60, 0.7), "auto", "large", "best we have"),
+        ((0.50, 0.60, 0.7), "auto:0.6", "medium", "good enough"),
+        ((0.50, 0.60, 0.7), "auto:cheap", "small", "worth its cost"),
+        ((0.10, 0.20, 1.3), "auto:cheap", "large", "worth its cost"),
+        ((0.95, 0.99, 1.0), "auto:quality", "medium", "fixed"),
+        ((0.95, 0.99, 1.0), "large", "large", "asked for"),
+    ],
+)
 def test_takes_the_cheapest_that_should_do(p, model, tier, reason):
     decision = decide(router(*p), model)
     assert (decision.tier, decision.reason) == (tier, reason)
@@ -128,14 +130,21 @@ def test_without_a_router_auto_is_the_largest_that_fits():
     assert decide(router()).tier == "large"
 
 
-@pytest.mark.parametrize("body, param", [
-    (b"", None), (b"nope", None), (b"[]", None), (b'{"model": 1}', "model"), (b'{"model": "a"}', "messages"),
-    (b'{"model": "a", "messages": [1]}', "messages[0]"),
-    (b'{"model": "a", "messages": [{"role": "x"}]}', "messages[0].role"),
-    (b'{"model": "a", "messages": [{"role": "user", "content": 7}]}', "messages[0].content"),
-    (b'{"model": "a", "messages": [{"role": "user", "content": "x"}], "max_tokens": -1}', "max_tokens"),
-    (b"[" * 100_000, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body, param",
+    [
+        (b"", None),
+        (b"nope", None),
+        (b"[]", None),
+        (b'{"model": 1}', "model"),
+        (b'{"model": "a"}', "messages"),
+        (b'{"model": "a", "messages": [1]}', "messages[0]"),
+        (b'{"model": "a", "messages": [{"role": "x"}]}', "messages[0].role"),
+        (b'{"model": "a", "messages": [{"role": "user", "content": 7}]}', "messages[0].content"),
+        (b'{"model": "a", "messages": [{"role": "user", "content": "x"}], "max_tokens": -1}', "max_tokens"),
+        (b"[" * 100_000, None),
+    ],
+)
 def test_bad_bodies_name_the_field(body, param):
     with pytest.raises(BadRequest) as raised:
         parse("chat/completions", body)

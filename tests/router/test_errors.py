@@ -73,8 +73,12 @@ MADE = [
     (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), 429, "insufficient_quota", "insufficient_quota"),
     (LedgerDown("disk full"), 503, "ledger_unavailable", SERVER),
 ]
-OTHERS = [(StepdownError, 500, "internal_error"), (BadInput, 500, "bad_input"), (BadConfig, 500, "bad_config"),
-          (BadPlan, 500, "bad_plan")]  # fmt: skip
+OTHERS = [
+    (StepdownError, 500, "internal_error"),
+    (BadInput, 500, "bad_input"),
+    (BadConfig, 500, "bad_config"),
+    (BadPlan, 500, "bad_plan"),
+]
 
 
 def drawn():
@@ -123,37 +127,49 @@ def test_the_tables_here_know_every_class():
     assert set(classes()) - known == set()
 
 
-@pytest.mark.parametrize("error, says", [
-    (ContextTooLong(900, 1, 512), ["900 tokens", "512 tokens"]),
-    (ContextTooLong(900, 64, 512), ["900 tokens", "64 more", "512 tokens"]),
-    (NoTierFits({"small": "takes no tools", "large": "takes no images"}), ["small: takes no tools", "large: takes no images"]),
-    (UnknownModel("gpt", ["small", "large"], ["cheap"]), ["'gpt'", "auto", "auto:cheap", "auto:0.97", "small", "large"]),
-    (BadKey(), ["Authorization: Bearer"]),
-    (TooLarge(10), ["10 bytes"]),
-    (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
-    (TierCold("large", 20.0), ["large", "one is starting", "20 s"]),
-    (Overloaded(4.0), ["full", "4 s"]),
-    (DeadlineExceeded(2.5), ["2.5 s"]),
-    (BudgetExceeded(0.2, 0.1), ["0.2 USD", "0.1 USD"]),
-    (RateLimited(60, "requests", 7.2), ["60 requests a minute", "try again in 8 s"]),
-    (RateLimited(100, "tokens", 60, needed=250), ["100 tokens a minute", "may need 250", "shorten it"]),
-    (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), ["5 USD a day", "0.1 USD left", "may cost 0.2 USD", "filled up again in 2.0 h"]),
-    (BudgetSpent(5.0, "month", 0.1, 0.2, 5.0, held_usd=3.0), ["a month", "in flight hold 3 USD", "try again in 5 s"]),
-    (LedgerDown("disk full"), ["disk full", "try again in 10 s"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        (ContextTooLong(900, 1, 512), ["900 tokens", "512 tokens"]),
+        (ContextTooLong(900, 64, 512), ["900 tokens", "64 more", "512 tokens"]),
+        (
+            NoTierFits({"small": "takes no tools", "large": "takes no images"}),
+            ["small: takes no tools", "large: takes no images"],
+        ),
+        (UnknownModel("gpt", ["small", "large"], ["cheap"]), ["'gpt'", "auto", "auto:cheap", "auto:0.97", "small", "large"]),
+        (BadKey(), ["Authorization: Bearer"]),
+        (TooLarge(10), ["10 bytes"]),
+        (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
+        (TierCold("large", 20.0), ["large", "one is starting", "20 s"]),
+        (Overloaded(4.0), ["full", "4 s"]),
+        (DeadlineExceeded(2.5), ["2.5 s"]),
+        (BudgetExceeded(0.2, 0.1), ["0.2 USD", "0.1 USD"]),
+        (RateLimited(60, "requests", 7.2), ["60 requests a minute", "try again in 8 s"]),
+        (RateLimited(100, "tokens", 60, needed=250), ["100 tokens a minute", "may need 250", "shorten it"]),
+        (
+            BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0),
+            ["5 USD a day", "0.1 USD left", "may cost 0.2 USD", "filled up again in 2.0 h"],
+        ),
+        (BudgetSpent(5.0, "month", 0.1, 0.2, 5.0, held_usd=3.0), ["a month", "in flight hold 3 USD", "try again in 5 s"]),
+        (LedgerDown("disk full"), ["disk full", "try again in 10 s"]),
+    ],
+)
 def test_a_message_says_what_was_found_and_what_is_allowed(error, says):
     assert [part for part in says if part not in str(error)] == []
 
 
-@pytest.mark.parametrize("error, seconds", [
-    (NoReplica("small", "none runs"), 10.0),
-    (TierCold("large", 20.0), 20.0),
-    (Overloaded(4.0), 4.0),
-    (LedgerDown("disk full"), 10.0),
-    (RateLimited(60, "requests", 7.2), 8.0),
-    (RateLimited(60, "requests", 0.01), 1.0),  # a header of 0 would be read as: at once
-    (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), 7200.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error, seconds",
+    [
+        (NoReplica("small", "none runs"), 10.0),
+        (TierCold("large", 20.0), 20.0),
+        (Overloaded(4.0), 4.0),
+        (LedgerDown("disk full"), 10.0),
+        (RateLimited(60, "requests", 7.2), 8.0),
+        (RateLimited(60, "requests", 0.01), 1.0),  # a header of 0 would be read as: at once
+        (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), 7200.0),
+    ],
+)
 def test_an_error_that_passes_says_when_to_come_back(error, seconds):
     assert error.retry_after_s == seconds
 

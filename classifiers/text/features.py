@@ -1,0 +1,218 @@
+"""Hand-made features of a text: length, numbers, options, mathematics, code, key words; computed for many at once.
+
+Everything is counted on the bytes and tokens that the n-grams need anyway (see ngrams.Tokens): no regular
+expression runs on a text.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.text.ngrams import CLASS_OF_BYTE, DIGIT, LETTER, SIGN, Tokens, token_hashes, tokenize
+
+Floats = NDArray[np.float64]
+
+# Signs and groups of signs whose number says what kind of text this is.
+SIGN_GROUPS: dict[str, str] = {
+    "newlines": "\n",
+    "question_marks": "?",
+    "commas": ",",
+    "periods": ".",
+    "colons": ":",
+    "semicolons": ";",
+    "quotes": "\"'`",
+    "parens": "()",
+    "brackets": "[]",
+    "braces": "{}",
+    "dollars": "$",
+    "backslashes": "\\",
+    "carets": "^",
+    "underscores": "_",
+    "equals": "=",
+    "plus_minus": "+-",
+    "times_divide": "*/",
+    "compare": "<>",
+    "percents": "%",
+    "hashes": "#",
+    "pipes": "|&",
+    "bangs": "!",
+}
+
+# Words that tell tasks and difficulty apart, by theme; a text's count of each theme is one feature.
+WORD_GROUPS: dict[str, str] = {
+    "asks_which": "which what who whom whose where when",
+    "asks_why": "why explain describe discuss reason because therefore",
+    "asks_how": "how many much often long far",
+    "asks_write": "write create generate compose implement complete fill story essay poem sentence",
+    "asks_compute": "calculate compute evaluate find solve determine simplify estimate sum total product",
+    "asks_prove": "prove show proof theorem lemma conjecture derive",
+    "asks_judge": "true false correct incorrect statement statements following except not best most",
+    "asks_convert": "translate convert summarize rewrite sort reverse order list count spell classify extract",
+    "logic": "if then all some none every only must cannot either neither implies unless at least",
+    "math": "function equation matrix vector polynomial integer prime root triangle circle angle probability "
+    "mod frac sqrt integral derivative group field ring graph set real complex",
+    "physics": "force energy mass velocity speed current voltage charge temperature pressure wave field electron",
+    "chemistry": "acid reaction mole molar solution atom molecule compound ph oxidation bond carbon hydrogen",
+    "biology": "cell gene protein dna species disease patient blood enzyme tissue virus muscle clinical",
+    "law": "court law contract plaintiff defendant statute liability state constitutional rights crime property",
+    "economics": "price market demand supply cost tax firm profit rate interest money income inflation capital",
+    "history": "century war king empire revolution passage author period government political according",
+    "mind": "theory behavior moral social argument people children person ethical philosophy psychologist",
+    "code": "def return import print class string array python function self assert else elif while lambda int str "
+    "none input output",
+    "money": "dollars cents pay paid buy sells bought spend earns each per costs",
+    "time": "hours minutes days weeks months years old age today day week year",
+    "negation": "no not never none nothing without except",
+}
+
+_SHAPE = (
+    "log_bytes log_tokens log_lines words_per_line mean_word longest_word upper_share digit_share sign_share "
+    "other_script_share distinct_share numbers log_numbers longest_number mean_number_digits all_number_digits "
+    "second_number one_digit_numbers decimals options single_letters long_words last_line_share first_is_upper "
+    "repeated_letters"
+).split()
+FEATURES: tuple[str, ...] = (*_SHAPE, *SIGN_GROUPS, *WORD_GROUPS)
+
+
+def _sign_matrix() -> NDArray[np.float64]:
+    """(256, n_sign_groups) one where the byte belongs to the group."""
+    table = np.zeros((256, len(SIGN_GROUPS)))
+    for column, signs in enumerate(SIGN_GROUPS.values()):
+        table[[ord(sign) for sign in signs], column] = 1
+    return table
+
+
+def _word_table() -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """Sorted hashes of all key words, and (n_words, n_word_groups) the groups of each."""
+    words = sorted({word for group in WORD_GROUPS.values() for word in group.split()})
+    hashes = token_hashes(tokenize([" ".join(words)]))
+    member = np.array([[word in group.split() for group in WORD_GROUPS.values()] for word in words], dtype=float)
+    order = np.argsort(hashes)
+    return hashes[order], member[order]
+
+
+def _set_of(signs: str) -> NDArray[np.bool_]:
+    """(256,) true at the bytes of the signs."""
+    table = np.zeros(256, dtype=bool)
+    table[[ord(sign) for sign in signs]] = True
+    return table
+
+
+OPENS_OPTION, CLOSES_OPTION, _DIGITS = _set_of("\n( "), _set_of(".):"), _set_of("0123456789")
+_SIGNS = _sign_matrix()
+WORDS, MEMBER = _word_table()
+
+
+def _sum_by(index: NDArray[np.int64], weights: Floats | None, n: int) -> Floats:
+    return np.bincount(index, weights=weights, minlength=n)[:n].astype(np.float64)
+
+
+def _word_themes(tokens: Tokens, hashes: NDArray[np.uint64], n: int) -> Floats:
+    """(n, n_word_groups) how often words of each theme occur."""
+    at = np.minimum(np.searchsorted(WORDS, hashes), len(WORDS) - 1)
+    hit = WORDS[at] == hashes
+    per_word = np.bincount(tokens.doc[hit] * len(WORDS) + at[hit], minlength=n * len(WORDS))
+    return np.asarray(per_word.reshape(n, len(WORDS)) @ MEMBER)
+
+
+def _top_two(doc: NDArray[np.int64], value: Floats, n: int) -> tuple[Floats, Floats]:
+    """The largest and second largest value of each text, 0 where there is none."""
+    order = np.lexsort((value, doc))
+    doc, value = doc[order], value[order]
+    ends = np.cumsum(np.bincount(doc, minlength=n))
+    count = np.bincount(doc, minlength=n)
+    padded = np.append(value, [0.0, 0.0])
+    first = np.where(count > 0, padded[ends - 1], 0.0)
+    second = np.where(count > 1, padded[ends - 2], 0.0)
+    return first, second
+
+
+def _number_features(tokens: Tokens, n: int) -> list[Floats]:
+    """numbers .. decimals: how many numbers there are and how long."""
+    is_number = tokens.kind == DIGIT
+    doc, digits = tokens.doc[is_number], tokens.lengths[is_number].astype(np.float64)
+    count, total = _sum_by(doc, None, n), _sum_by(doc, digits, n)
+    longest, second = _top_two(doc, digits, n)
+    single = _sum_by(doc[digits == 1], None, n)
+    after = tokens.starts + tokens.lengths
+    padded = np.append(tokens.raw, np.zeros(2, dtype=np.uint8))
+    decimal = is_number & (padded[after] == ord(".")) & _DIGITS[padded[after + 1]]
+    return [
+        count,
+        np.log1p(count),
+        longest,
+        total / np.maximum(count, 1),
+        np.log1p(total),
+        second,
+        single,
+        _sum_by(tokens.doc[decimal], None, n),
+    ]
+
+
+def _letter_features(tokens: Tokens, n: int) -> list[Floats]:
+    """options .. long_words: "A." or "(B)" at a line's start, lone letters, words of nine letters and more."""
+    before = tokens.raw[np.maximum(tokens.starts - 1, 0)]
+    after = tokens.raw[tokens.starts + tokens.lengths]
+    lone = (tokens.kind == LETTER) & (tokens.lengths == 1)
+    option = lone & OPENS_OPTION[before] & CLOSES_OPTION[after]
+    long_words = (tokens.kind == LETTER) & (tokens.lengths >= 9)
+    return [_sum_by(tokens.doc[mask], None, n) for mask in (option, lone, long_words)]
+
+
+def _distinct_share(tokens: Tokens, hashes: NDArray[np.uint64], n: int, count: Floats) -> Floats:
+    """Distinct tokens as a share of all."""
+    order = np.lexsort((hashes, tokens.doc))
+    doc, ordered = tokens.doc[order], hashes[order]
+    new = np.ones(len(doc), dtype=bool)
+    new[1:] = (doc[1:] != doc[:-1]) | (ordered[1:] != ordered[:-1])
+    return np.asarray(_sum_by(doc[new], None, n) / np.maximum(count, 1))
+
+
+def _shape_features(
+    tokens: Tokens, hashes: NDArray[np.uint64], histogram: Floats, text_of_byte: NDArray[np.int64]
+) -> list[Floats]:
+    """All of _SHAPE, in order. histogram: (n, 256) bytes of each text."""
+    n = len(histogram)
+    size = np.maximum(np.diff(tokens.bounds) - 1, 1).astype(np.float64)
+    count = _sum_by(tokens.doc, None, n)
+    words = tokens.kind == LETTER
+    word_count = np.maximum(_sum_by(tokens.doc[words], None, n), 1)
+    word_length = tokens.lengths * words.astype(np.float64)
+    longest = np.zeros(n)
+    np.maximum.at(longest, tokens.doc, word_length)
+    lines = histogram[:, 10] + 1
+    upper, digits = histogram[:, 65:91].sum(1), histogram[:, 48:58].sum(1)
+    signs = _sum_by(tokens.doc[tokens.kind == SIGN], None, n)
+    newline = np.flatnonzero(tokens.raw == 10)
+    last_break = tokens.bounds[:-1].copy()
+    np.maximum.at(last_break, text_of_byte[newline], newline)
+    first = tokens.raw[tokens.bounds[:-1]]
+    same = np.flatnonzero((tokens.raw[1:] == tokens.raw[:-1]) & (CLASS_OF_BYTE[tokens.raw[1:]] == LETTER))
+    doubled = _sum_by(text_of_byte[same], None, n)
+    return [
+        np.log1p(size),
+        np.log1p(count),
+        np.log1p(lines),
+        word_count / lines,
+        _sum_by(tokens.doc, word_length, n) / word_count,
+        longest,
+        upper / size,
+        digits / size,
+        signs / size,
+        histogram[:, 128:].sum(1) / size,
+        _distinct_share(tokens, hashes, n, count),
+        *_number_features(tokens, n),
+        *_letter_features(tokens, n),
+        (tokens.bounds[1:] - last_break) / (size + 1),
+        ((first >= 65) & (first <= 90)).astype(np.float64),
+        doubled,
+    ]
+
+
+def hand_features(tokens: Tokens, hashes: NDArray[np.uint64]) -> Floats:
+    """(n_texts, len(FEATURES)) in the order of FEATURES; counts of signs and words on a logarithmic scale."""
+    n = len(tokens.bounds) - 1
+    text_of_byte = np.repeat(np.arange(n), np.diff(tokens.bounds))
+    histogram = np.bincount(text_of_byte * 256 + tokens.raw, minlength=n * 256).reshape(n, 256).astype(np.float64)
+    shape = np.stack(_shape_features(tokens, hashes, histogram, text_of_byte), axis=1)
+    counts = np.concatenate([histogram @ _SIGNS, _word_themes(tokens, hashes, n)], axis=1)
+    return np.concatenate([shape, np.log1p(counts)], axis=1)

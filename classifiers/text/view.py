@@ -1,0 +1,94 @@
+"""Texts with what classifiers look at, each computed once however many classifiers look."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.pretrained.remembered import Remembered
+from classifiers.text.features import hand_features
+from classifiers.text.ngrams import Counts, Tokens, count_grams, stack, token_hashes, tokenize
+from classifiers.text.prompt import clip
+
+Floats = NDArray[np.float64]
+CHUNK = 64  # texts tokenised together: enough to spread the cost of numpy's calls, few enough for the cache
+
+
+def pretrained(name: str) -> Remembered:
+    """The model behind `View.meaning` or `View.reading`, loaded at first use. Raises MissingExtra."""
+    if name == "meaning":
+        from classifiers.pretrained.minilm import encoder  # late: 90 MB of weights
+
+        return encoder()
+    from classifiers.pretrained.language import reader  # late: 600 MB of weights
+
+    return reader()
+
+
+def check_extra(name: str) -> None:
+    """Raises MissingExtra where the package behind `View.meaning` or `View.reading` is not installed; loads nothing."""
+    from classifiers.pretrained import language, minilm  # late, as above
+
+    minilm.model_folder() if name == "meaning" else language.weights_file()
+
+
+class View:
+    """n texts, clipped; `hand` and `words` are made at first use."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = [clip(text) for text in texts]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def _parts(self) -> list[tuple[Tokens, NDArray[np.uint64]]]:
+        groups = [self.texts[i : i + CHUNK] for i in range(0, len(self.texts), CHUNK)]
+        tokens = [tokenize(group) for group in groups]
+        return [(part, token_hashes(part)) for part in tokens]
+
+    @cached_property
+    def hand(self) -> Floats:
+        """(n, len(FEATURES)) hand-made features."""
+        return np.concatenate([hand_features(*part) for part in self._parts])
+
+    @cached_property
+    def words(self) -> Counts:
+        """Counts of hashed word n-grams."""
+        return stack([count_grams(*part) for part in self._parts])
+
+    @cached_property
+    def size(self) -> Floats:
+        """(n,) length in bytes."""
+        return np.concatenate([np.diff(part.bounds) - 1.0 for part, _ in self._parts])
+
+    @cached_property
+    def meaning(self) -> NDArray[np.float32]:
+        """(n, 384) sentence embeddings; needs the extra `embed`."""
+        return self.asked("meaning")
+
+    @cached_property
+    def reading(self) -> NDArray[np.float32]:
+        """(n, language.READING) what a small language model makes of each text; needs the extra `surprisal`."""
+        return self.asked("reading")
+
+    def asked(self, name: str, progress: Callable[[int, int], None] = lambda done, total: None) -> NDArray[np.float32]:
+        """`meaning` or `reading`, chunk by chunk. Raises MissingExtra."""
+        model = pretrained(name)
+        parts = []
+        for start in range(0, max(1, len(self)), 4 * CHUNK):
+            parts.append(model(self.texts[start : start + 4 * CHUNK]))
+            progress(min(start + 4 * CHUNK, len(self)), len(self))
+        found = self.__dict__[name] = np.concatenate(parts)
+        return found
+
+    def take(self, rows: NDArray[np.int64]) -> "View":
+        """Some of the texts, with what was already computed for them."""
+        picked = View.__new__(View)
+        picked.texts = [self.texts[i] for i in rows]
+        picked.__dict__.update(hand=self.hand[rows], words=self.words.take(rows), size=self.size[rows])
+        for name in ("meaning", "reading"):
+            if name in self.__dict__:
+                picked.__dict__[name] = getattr(self, name)[rows]
+        return picked

@@ -1,0 +1,5 @@
+"""`python -m deployments` is `stepdown`."""
+
+from deployments.cli.main import main
+
+main()

@@ -1,0 +1,155 @@
+"""stepdown keys: make keys, look at them, revoke them. Works while the server runs, and while it does not."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from deployments.keys import key_store
+from deployments.keys.key_store import Spent, Stored, opened
+from router.config import Config, load_config
+from router.decide.targets import TARGETS, as_chance
+from router.errors import BadInput
+from router.limits.key_limits import RIGHTS, Key
+
+CONFIG = click.option("--config", default="pocket", show_default=True, help="The configuration whose ledger keeps the keys.")
+
+
+class Names(click.ParamType):
+    """`a,b` as a set."""
+
+    name = "a,b"
+
+    def convert(self, value, param, ctx) -> frozenset[str]:
+        return value if isinstance(value, frozenset) else frozenset(part.strip() for part in value.split(",") if part.strip())
+
+
+@click.group()
+def keys() -> None:
+    """Make, list, show and revoke the keys of clients."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--tiers", type=Names(), help="Tiers that may answer it; by default all.")
+@click.option("--targets", type=Names(), help="What it may put behind auto: cheap, balanced, quality, 0.97; by default all.")
+@click.option("--rpm", type=int, help="Requests a minute.")
+@click.option("--tpm", type=int, help="Tokens a minute, prompt and answer together.")
+@click.option("--usd-day", type=float, help="Budget of a day (UTC) in USD.")
+@click.option("--usd-month", type=float, help="Budget of a month (UTC) in USD.")
+@click.option("--rights", type=Names(), default="", help=f"What it may besides: {', '.join(RIGHTS)}.")
+@CONFIG
+def create(
+    name: str,
+    tiers: frozenset[str] | None,
+    targets: frozenset[str] | None,
+    rpm: int | None,
+    tpm: int | None,
+    usd_day: float | None,
+    usd_month: float | None,
+    rights: frozenset[str],
+    config: str,
+) -> None:
+    """Make a key for NAME and print it, this once."""
+    loaded = load_config(config)
+    check_names(loaded, tiers, targets)
+    wanted = Key("", name, tiers, targets, rpm, tpm, usd_day, usd_month, rights)
+    made, secret = key_store.create(opened(loaded.ledger), wanted, time.time())
+    click.echo(f"key {made.id} for {made.name}; kept is its hash only, so note it now:", err=True)
+    click.echo(secret)
+
+
+@keys.command("list")
+@CONFIG
+def list_(config: str) -> None:
+    """All keys with their limits and what they spent."""
+    engine = opened(load_config(config).ledger)
+    found, spent = key_store.read(engine), key_store.spent(engine, time.time())
+    if not found:
+        click.echo("no keys yet; make one: stepdown keys create NAME")
+        return
+    head = ("ID", "NAME", "TIERS", "TARGETS", "RPM", "TPM", "USD/DAY", "TODAY", "USD/MONTH", "MONTH", "CREATED", "REVOKED")
+    for line in table([head, *(cells(k, spent.get(k.key.id, Spent())) for k in found)]):
+        click.echo(line)
+
+
+@keys.command()
+@click.argument("key")
+@CONFIG
+def show(key: str, config: str) -> None:
+    """One KEY, by id or name."""
+    engine = opened(load_config(config).ledger)
+    found = key_store.find(engine, key)
+    spent = key_store.spent(engine, time.time()).get(found.key.id, Spent())
+    for what, value in described(found, spent).items():
+        click.echo(f"{what:<20}{value}")
+
+
+@keys.command()
+@click.argument("key")
+@CONFIG
+def revoke(key: str, config: str) -> None:
+    """Refuse a KEY (id or name) from now on; running servers see it within 5 seconds."""
+    found = key_store.revoke(opened(load_config(config).ledger), key, time.time())
+    click.echo(f"revoked {found.key.id} ({found.key.name}); running servers refuse it within 5 s")
+
+
+def check_names(config: Config, tiers: frozenset[str] | None, targets: frozenset[str] | None) -> None:
+    """Raises BadInput for a tier or target that the configuration does not have."""
+    unknown = sorted((tiers or frozenset()) - set(config.names))
+    if unknown:
+        raise BadInput(f"--tiers: no tier {unknown[0]!r}; this configuration has {', '.join(config.names)} (see --config)")
+    unknown = sorted(t for t in targets or () if t not in TARGETS and as_chance(t) is None)
+    if unknown:
+        raise BadInput(f"--targets: no target {unknown[0]!r}; use {', '.join(TARGETS)}, or a chance from 0 to 1")
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------------
+
+
+def described(found: Stored, spent: Spent) -> dict[str, str]:
+    key = found.key
+    return {
+        "id": key.id,
+        "name": key.name,
+        "tiers": joined(key.tiers),
+        "targets": joined(key.targets),
+        "requests a minute": limit(key.requests_per_minute),
+        "tokens a minute": limit(key.tokens_per_minute),
+        "USD a day": limit(key.usd_per_day),
+        "  spent today": usd(spent.day),
+        "USD a month": limit(key.usd_per_month),
+        "  spent this month": usd(spent.month),
+        "USD set aside now": usd(spent.held),
+        "rights": joined(key.rights) if key.rights else "none",
+        "created": at(found.created_s),
+        "revoked": at(found.revoked_s),
+    }
+
+
+def cells(found: Stored, spent: Spent) -> tuple[str, ...]:
+    """A line of the list: as `described`, without what only `show` tells."""
+    shown = described(found, spent)
+    return tuple(value for what, value in shown.items() if what not in ("rights", "USD set aside now"))
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def joined(names: frozenset[str] | None) -> str:
+    return "all" if names is None else ",".join(sorted(names))
+
+
+def limit(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def usd(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def at(unix_s: float | None) -> str:
+    return "-" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%MZ}"

@@ -1,0 +1,103 @@
+"""stepdown train and classifiers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("outcomes", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--tiers", required=True, help="Cheapest first: small=NAME,large=NAME; NAME as in the column score|NAME.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the artefact.")
+@click.option("--classifier", default=None, help="One of `stepdown classifiers`; the default is the best of them.")
+@click.option("--costs", default=None, help="USD a request where the file has no costs: small=0.001,large=0.02.")
+@click.option("--val", multiple=True, type=PATH, help="Rows kept out of training: targets and report come from them.")
+@click.option(
+    "--prefix",
+    type=click.IntRange(1, 64),
+    default=16,
+    show_default=True,
+    help="Tokens of an answer that the streaming mode `holdback` decides on.",
+)
+@click.option("--report", "report_folder", type=PATH, default=None, help="Folder of the report; by default OUTPUT/report.")
+@click.option("--no-report", is_flag=True, help="Leave the report out: faster.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def train(
+    outcomes: tuple[Path, ...],
+    tiers: str,
+    output: Path,
+    classifier: str | None,
+    costs: str | None,
+    val: tuple[Path, ...],
+    prefix: int,
+    report_folder: Path | None,
+    no_report: bool,
+    as_json: bool,
+) -> None:
+    """Train a router from OUTCOMES (Parquet or JSONL): which tier answers which prompt well enough.
+
+    Rows with split "test" are left out. Everything else is learned from; what the report says comes from
+    predictions for rows that the classifier had not seen (cross-fitting), or from --val. Where OUTCOMES hold the answers
+    too, what an answer tells is learned as well: for escalation and `stepdown simulate`.
+    """
+    import json
+
+    from classifiers import save
+    from router.learn.cascades import teach
+    from router.learn.evidence import read_seen
+    from router.learn.inputs import fresh_output, known_classifier, parse_costs, progress_bar, read_all, training_rows
+    from router.learn.outcomes import parse_tiers
+    from router.learn.report import write
+    from router.learn.training import check_teaches, measured_on
+    from router.learn.training import train as fit
+
+    name = known_classifier(classifier)
+    fresh_output(output)
+    table = training_rows(read_all(outcomes, tiers, parse_costs(costs)))
+    check_teaches(table)
+    kept = read_all(val, tiers, parse_costs(costs)) if val else None
+    seen = read_seen(outcomes, parse_tiers(tiers), table, prefix)
+    with progress_bar(f"fitting {name}", 6) as progress:
+        trained = fit(table, name, progress, kept)
+    posterior, cascades = teach(trained, table, seen) if seen else (None, {})
+    trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
+    save(output, trained.model, trained.manifest, posterior)
+    if not no_report:
+        write(report_folder or output / "report", *measured_on(trained, table, kept), trained.manifest)
+    click.echo(json.dumps(trained.manifest) if as_json else summary(trained.manifest, output))
+
+
+def summary(manifest: Mapping[str, Any], output: Path) -> str:
+    """What was trained, for people."""
+    from classifiers import Rule
+
+    value, low, high = manifest["recovered"]
+    lines = [
+        f"{manifest['classifier']} on {manifest['rows']} rows -> {output}",
+        f"recovers {value:.1%} [{low:.1%}, {high:.1%}] of the oracle's gain over mixing tiers at random",
+    ]
+    if not low > 0:
+        lines.append("not significantly better than mixing: the router is switched off")
+    for part, how in ((manifest["rules"], ""), (manifest.get("cascades", {}), ", looking at answers")):
+        lines += [f"  auto:{key}{how}  {Rule.from_dict(rule).describe(manifest['tiers'])}" for key, rule in part.items()]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def classifiers(as_json: bool) -> None:
+    """List the classifiers that `stepdown train --classifier` knows."""
+    import json
+
+    from classifiers import CLASSIFIERS, DEFAULT
+
+    lines = {name: (make.__doc__ or "").strip().splitlines()[0] for name, make in CLASSIFIERS.items()}
+    if as_json:
+        click.echo(json.dumps(lines))
+        return
+    for name, line in lines.items():
+        click.echo(f"{name + (' (default)' if name == DEFAULT else ''):22} {line}")

@@ -1,0 +1,123 @@
+"""What stands around every request: its key and budget before, the ledger and the metrics after."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.keys.admission import Grant, Key, Keys
+from deployments.ledger.held_time import Provision, Running, last_windows
+from deployments.ledger.ledger import Ledger
+from deployments.monitoring.metrics import Metrics
+from deployments.monitoring.sampler import Pulse
+from router.config import Tier, VllmTier
+from router.costs import counterfactual, prices
+from router.decide.promises import Promises
+from router.trace import CallRow, Trace, Window
+
+log = logging.getLogger("stepdown")
+
+
+@dataclass
+class Accounts:
+    """Without a ledger nothing is written down, without metrics nothing is counted: tests and demos of the plumbing."""
+
+    keys: Keys
+    ledger: Ledger | None = None
+    metrics: Metrics | None = None
+    tiers: Mapping[str, Tier] = field(default_factory=dict)
+    """cheapest first"""
+    lengths: counterfactual.Lengths = field(default_factory=counterfactual.Lengths)
+    running: set["asyncio.Task[Any]"] = field(default_factory=set)
+
+    replicas_of: Running | None = None
+    """how many replicas of a tier run; None: nobody's time is provisioned here"""
+    pulse: Pulse | None = None
+    provision: Provision | None = None
+
+    async def open(self, promises: Callable[[], Promises]) -> None:
+        if self.ledger:
+            await self.ledger.open()
+        if self.ledger and self.replicas_of:
+            ours = [tier for tier in self.tiers.values() if isinstance(tier, VllmTier)]
+            last = await asyncio.to_thread(last_windows, self.ledger.engine)
+            self.provision = Provision(ours, self.replicas_of, self.held, last=last)
+            self.provision.start()
+        if self.metrics:
+            self.pulse = Pulse(self.metrics, promises, self.ledger)
+            self.pulse.start()
+
+    async def close(self) -> None:
+        """What was begun is written before the process ends."""
+        if self.running:
+            await asyncio.wait(self.running, timeout=10)
+        if self.provision:
+            await self.provision.close()
+        if self.metrics and self.pulse:
+            await self.pulse.stop()
+            await self.metrics.close()
+        if self.ledger:
+            await self.ledger.close()
+        self.keys.close()
+
+    def check(self) -> None:
+        """Raises LedgerDown: what cannot be written down is not begun."""
+        if self.ledger:
+            self.ledger.check()
+
+    def keeps(self, *what: str) -> bool:
+        """Whether the ledger stores one of these: `prompts`, `all`."""
+        return self.ledger is not None and self.ledger.settings.store in what
+
+    async def finish(self, trace: Trace, grant: Grant | None) -> None:
+        """Durable when it returns. Raises LedgerDown; the budget is settled all the same."""
+        try:
+            if self.ledger:
+                await self.ledger.record(trace, now=grant is not None)
+            if self.metrics:
+                self.metrics.record(trace)
+        finally:
+            if grant:
+                tokens = sum(call.input_tokens + call.output_tokens for call in trace.calls)
+                await self.keys.settle(grant, trace.cost_usd, tokens)
+
+    async def add(self, call: CallRow) -> None:
+        """A call after the answer: an audit."""
+        if self.ledger:
+            await self.ledger.add([call])
+        if self.metrics:
+            self.metrics.called(call)
+
+    def later(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Go on with it although the request is over."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.running.add(task)
+        task.add_done_callback(self.ended)
+
+    def ended(self, task: "asyncio.Task[Any]") -> None:
+        self.running.discard(task)
+        if not task.cancelled() and task.exception():
+            log.error("work after a request failed", exc_info=task.exception())
+
+    def late(self, tier: str, busy: Mapping[str, float]) -> None:
+        """Measurements of calls that were cancelled, which arrive with a later call's. busy: call id -> seconds."""
+        if self.ledger:
+            found = {call: (busy_s, prices.gpu_usd(busy_s, self.tiers[tier])) for call, busy_s in busy.items()}
+            self.later(self.ledger.readings(found))
+        if self.metrics:
+            self.metrics.late(tier, busy)
+
+    async def held(self, windows: Sequence[Window]) -> None:
+        if self.ledger:
+            await self.ledger.held(windows)
+        if self.metrics:
+            self.metrics.held(windows)
+
+
+def nobody(key_hash: str = "") -> Accounts:
+    """One key, or an open door; nothing is kept."""
+    return Accounts(Keys(None, key_hash, insecure=not key_hash))
+
+
+__all__ = ["Accounts", "Grant", "Key", "nobody"]

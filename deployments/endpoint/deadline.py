@@ -1,0 +1,88 @@
+"""Time limits of one request: for its body, for its answer, and for a client that does not take what it is sent."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from deployments.endpoint.request_record import Job
+from router.errors import DeadlineExceeded, TooLarge, TooSlow
+
+T = TypeVar("T")
+GRACE_S = 5.0  # beyond the deadline, for the event that tells of it
+
+
+async def read(request: Request, most_bytes: int, limit_s: float) -> bytes:
+    """The body, never more of it than may be: what says beforehand that it is larger is not read at all.
+
+    Raises TooLarge, TooSlow.
+    """
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said[:20]) > most_bytes:
+        raise TooLarge(most_bytes)
+    try:
+        async with asyncio.timeout(limit_s):
+            return await whole(request, most_bytes)
+    except TimeoutError:
+        raise TooSlow(limit_s) from None
+
+
+async def whole(request: Request, most_bytes: int) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most_bytes:
+            raise TooLarge(most_bytes)
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def within(job: Job, work: Awaitable[T]) -> T:
+    """Its result. Raises DeadlineExceeded; the work is cancelled then."""
+    limit = asyncio.timeout(job.left_s)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError:
+        if limit.expired():
+            raise DeadlineExceeded(job.limit_s) from None
+        raise
+
+
+async def timed(job: Job, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """The same events. Raises DeadlineExceeded where the next one does not come before it."""
+    while True:
+        try:
+            item = await within(job, anext(events))
+        except StopAsyncIteration:
+            return
+        yield item
+
+
+class Streamed(StreamingResponse):
+    """A stream whose client must take it: one that does not read is left after the deadline.
+
+    stop: ends what the events come from; also where they never began, which closing them would not.
+    """
+
+    def __init__(
+        self, job: Job, events: AsyncGenerator[bytes], headers: dict[str, str], stop: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self.job, self.events, self.stop = job, events, stop
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        limit = asyncio.timeout(self.job.left_s + GRACE_S)
+        try:
+            async with limit:
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            # The server closes a connection whose answer was left unfinished.
+        finally:
+            await self.events.aclose()  # left between two events nobody would end it: its tier would go on
+            await self.stop()
+            self.job.left()

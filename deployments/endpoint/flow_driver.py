@@ -1,0 +1,268 @@
+"""Runs one flow: starts the calls it asks for side by side, sends the replies back in, passes its answer on.
+
+Whatever ends the request - an answer, a failure, a client that leaves - ends every call that is still running.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Any
+
+from deployments.endpoint.held_answer import ClientCalls, Held
+from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
+from deployments.endpoint.request_record import Job, Record
+from deployments.tiers.tier import Tier, event
+from router.cascade.code_tests import Check
+from router.delegate.splice import Splicer, splice
+from router.errors import NoReplica, RequestFailed
+from router.types import Call, Commit, End, Flow, Reply, Request, Say, Step, Usage
+
+log = logging.getLogger("stepdown")
+PATH = "chat/completions"
+
+
+@dataclass(slots=True)
+class Driver:
+    """For one request.
+
+    own_logprobs: the flow asks for log-probabilities that the client did not ask for.
+    keep: (end, tier) -> name under which the end's hidden messages are kept.
+    """
+
+    tiers: Mapping[str, Tier]
+    job: Job
+    own_logprobs: bool = False
+    keep: Callable[[Commit, str], str] | None = None
+    check: Check | None = None
+    """runs the tests of a call that has some"""
+    check_s: float = 10.0
+    """seconds to wait for that"""
+    running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    phase: str = ""
+
+    @property
+    def records(self) -> dict[str, Record]:
+        return self.job.records
+
+    @property
+    def request(self) -> Request:
+        return self.job.asked
+
+    def now(self) -> float:
+        """Seconds since the request."""
+        return self.job.now()
+
+    # -- the flow --------------------------------------------------------------------------------------------------
+
+    async def run(self, flow: Flow) -> End:
+        """Drive it to its end; everything that is not part of the answer is stopped then."""
+        end: End | None = None
+        try:
+            step = next(flow)
+            while True:
+                await self.take(step)
+                step = flow.send(await self.arrived(step))
+        except StopIteration as done:
+            end = done.value
+        finally:
+            flow.close()
+            await self.stop(keep=end.call_id if isinstance(end, Commit) else None)
+        self.note(end.outcomes)
+        self.job.tier = self.answered_by(end)
+        self.job.degraded = bool(end.told.get("degraded"))
+        return end
+
+    def answered_by(self, end: End) -> str:
+        """The tier whose answer it is; empty: nobody's."""
+        if isinstance(end, Commit):
+            return self.records[end.call_id].call.tier
+        return end.tier if isinstance(end, Say) else ""
+
+    async def take(self, step: Step) -> None:
+        self.phase = step.phase or self.phase
+        self.note(step.outcomes)
+        for name in step.cancel:
+            await self.give_up(name)
+        for call in step.start:
+            self.records[call.id] = Record(call, self.now())
+            self.running[call.id] = asyncio.create_task(self.fetch(call))
+
+    def note(self, outcomes: Mapping[str, str]) -> None:
+        for name, outcome in outcomes.items():
+            self.records[name].outcome = outcome
+
+    async def give_up(self, name: str) -> None:
+        """Stop a call: the tier stops generating, and what it made until now is counted."""
+        task, held = self.running.pop(name, None), self.held.get(name)
+        if task:
+            task.cancel()
+            await asyncio.wait({task})
+        begun = held and not held.ended  # perhaps in the very moment in which it is given up
+        if begun:
+            await held.close()
+        if begun or (task and task.cancelled()):
+            record = self.records[name]
+            record.outcome = record.outcome or "cancelled"
+            record.took_s = self.now() - record.began_s
+            if record.usage == Usage():
+                self.count_it(record)
+
+    async def arrived(self, step: Step) -> list[Reply]:
+        """At least one reply, unless nothing runs or `until_s` passed."""
+        if not self.running:
+            return []
+        wait_s = None if step.until_s is None else max(0.0, step.until_s - self.now())
+        done, _ = await asyncio.wait(self.running.values(), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        names = [name for name, task in self.running.items() if task in done]
+        return [self.running.pop(name).result() for name in names]
+
+    async def stop(self, keep: str | None = None) -> None:
+        """Cancel what runs and close the streams of answers that nobody wants."""
+        unwanted = [name for name in {**self.running, **self.held} if name != keep]
+        await asyncio.gather(*map(self.give_up, unwanted))
+
+    # -- one call ------------------------------------------------------------------------------------------------------
+
+    async def fetch(self, call: Call) -> Reply:
+        """The reply; failures are replies too."""
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                reply = await (self.hold(call) if call.hold and self.request.stream else self.complete(call))
+        except RequestFailed as error:
+            reply = Reply(call, error=error)
+        except TimeoutError:
+            self.count_it(self.records[call.id])
+            reply = Reply(call, error=NoReplica(call.tier, f"no answer within {call.timeout_s:.1f} s"))
+        record = self.records[call.id]
+        record.took_s = self.now() - record.began_s
+        if reply.error is not None:
+            record.outcome = reply.error.code
+        if reply.error is None and not reply.partial:
+            self.settle(record, reply.usage)
+            if self.check and call.tests and not reply.tool_calls:
+                reply = replace(reply, passed=await self.tested(self.check, reply.text, call.tests))
+        return replace(reply, at_s=self.now())
+
+    async def tested(self, check: Check, text: str, tests: str) -> bool | None:
+        """Whether the answer's code passes; what the operator's function does not tell in time, or fails at, is no evidence."""
+        try:
+            async with asyncio.timeout(self.check_s):
+                passed = await asyncio.to_thread(check, text, tests)
+        except Exception as error:  # noqa: BLE001 it is not ours, and may raise anything
+            log.warning("escalation.tests could not tell: %s", type(error).__name__)
+            return None
+        return passed if isinstance(passed, bool) else None
+
+    async def complete(self, call: Call) -> Reply:
+        body = {**call.body, "model": call.tier, "stream": False}
+        reading = self.records[call.id].reading
+        raw = await self.tiers[call.tier].complete(PATH, body, reading, self.job.call_id(call.id))
+        body = json.loads(raw)
+        self.bodies[call.id] = body
+        return read_answer(call, body)
+
+    async def hold(self, call: Call) -> Reply:
+        """Open the stream and read its first tokens; the rest waits."""
+        body = {**call.body, "model": call.tier, "stream": True}
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        record = self.records[call.id]
+        events = self.tiers[call.tier].stream(PATH, body, record.reading, self.job.call_id(call.id))
+        held = Held(call, events, partial(self.first_token, record))
+        self.held[call.id] = held
+        try:
+            await held.read(call.hold)
+        except BaseException:
+            await held.close()
+            raise
+        return held.reply()
+
+    def first_token(self, record: Record) -> None:
+        record.first_token_s = self.now() - record.began_s
+
+    def settle(self, record: Record, usage: Usage) -> None:
+        record.usage = usage
+        if usage == Usage():
+            self.count_it(record)
+
+    def count_it(self, record: Record) -> None:
+        """The tier never said: count what it was sent and what came of it."""
+        count = self.job.counts[record.call.tier]
+        held = self.held.get(record.call.id)
+        sent = "\n".join(str(m.get("content") or "") for m in record.call.body.get("messages") or [])
+        record.usage = Usage(count(sent), held.tokens if held else 0)
+        record.estimated = True
+
+    # -- what the client gets ------------------------------------------------------------------------------------------
+
+    def usage(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """OpenAI's usage, the sum of all calls, and each call under `stepdown`."""
+        calls = [record.told(self.job.prices[record.call.tier]) for record in self.records.values()]
+        total = sum((record.usage for record in self.records.values()), Usage())
+        return {
+            "prompt_tokens": total.input_tokens,
+            "completion_tokens": total.output_tokens,
+            "total_tokens": total.input_tokens + total.output_tokens,
+            "stepdown": {**told, "cost_usd": sum(call["cost_usd"] for call in calls), "calls": calls},
+        }
+
+    def whole(self, end: Commit | Say) -> dict[str, Any]:
+        """The answer as one document."""
+        self.job.sent()
+        if isinstance(end, Say):
+            self.job.answer = [end.text]
+            return document(end.tier, end.text, self.usage(end.told))
+        body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
+        self.calls(end).clean(body["choices"][0], "message")
+        if end.splice:
+            message = body["choices"][0]["message"]
+            message["content"] = splice(message.get("content") or "", end.splice)
+        self.job.answer = [body["choices"][0]["message"].get("content") or ""]
+        return body | {"usage": self.usage(end.told)}
+
+    def calls(self, end: Commit) -> ClientCalls:
+        keep = self.keep
+        if not end.hidden or keep is None:
+            return ClientCalls()
+        return ClientCalls(cache(lambda: keep(end, self.records[end.call_id].call.tier)))
+
+    async def streamed(self, end: Commit | Say) -> AsyncGenerator[bytes]:
+        """The answer as events, without [DONE]. No chunk but the last, usage, is without choices: clients read `choices[0]`."""
+        last: dict[str, Any] = {}
+        if isinstance(end, Say):
+            self.job.answer = [end.text]
+            for last in chunks_of(end.tier, end.text):
+                self.job.sent()
+                yield event(last)
+        else:
+            async with aclosing(self.passed_on(end)) as passed:
+                async for last in passed:
+                    yield event(last)
+        if (self.request.body.get("stream_options") or {}).get("include_usage", True):
+            yield event({**last, "choices": [], "usage": self.usage(end.told)})
+
+    def said(self, content: str | None) -> None:
+        if content:
+            self.job.sent()
+            self.job.answer.append(content)
+
+    async def passed_on(self, end: Commit) -> AsyncGenerator[dict[str, Any]]:
+        """The held events, then the rest as it comes, without the tier's own usage and end."""
+        held, record = self.held[end.call_id], self.records[end.call_id]
+        splicer, calls = Splicer(end.splice), self.calls(end)
+        async with aclosing(held.events):
+            try:
+                async for data in held.all():
+                    shown = held.shown(data, splicer, self.own_logprobs, calls)
+                    self.said((shown["choices"][0].get("delta") or {}).get("content"))
+                    yield shown
+            finally:
+                record.took_s = self.now() - record.began_s
+                self.settle(record, held.usage)
+                if not held.ended:
+                    record.outcome = "cancelled"

@@ -1,0 +1,154 @@
+"""A stream that is held back while a flow decides whether the client gets it."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from deployments.endpoint.openai_json import parts_of, usage_of
+from deployments.tiers.tier import DONE
+from router.delegate.hidden_turns import ID
+from router.delegate.splice import Splicer
+from router.errors import TierFailed
+from router.request.server_tools import calls_ours
+from router.request.wire import margin
+from router.types import Call, Reply, Usage
+
+
+class ClientCalls:
+    """The tool calls of one answer as the client gets them: never ours, and under ids by which an exchange is found again.
+
+    state: gives the exchange's name, asked for when a call passes; None: ids stay as they are.
+    """
+
+    def __init__(self, state: Callable[[], str] | None = None) -> None:
+        self.state = state
+        self.places: dict[int, int | None] = {}
+        """index at the tier -> at the client; None: ours, left out"""
+
+    def of(self, pieces: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Whole calls, or the pieces of a stream."""
+        return [shown for i, piece in enumerate(pieces) if (shown := self.shown(piece, piece.get("index", i)))]
+
+    def shown(self, piece: Mapping[str, Any], index: int) -> dict[str, Any] | None:
+        first = index not in self.places
+        if first:
+            passed = sum(place is not None for place in self.places.values())
+            self.places[index] = None if calls_ours(piece) else passed
+        place = self.places[index]
+        if place is None:
+            return None
+        shown = {**piece, "index": place} if "index" in piece else {**piece}
+        return shown | {"id": f"{ID}{self.state()}_{place}"} if self.state and (first or piece.get("id")) else shown
+
+    def finish(self, reason: str | None) -> str | None:
+        """A turn that called nothing of the client's has simply ended."""
+        only_ours = self.places and all(place is None for place in self.places.values())
+        return "stop" if reason == "tool_calls" and only_ours else reason
+
+    def clean(self, choice: dict[str, Any], key: str) -> None:
+        """Make a choice the client's; key: `message`, or `delta` in a stream."""
+        said = choice.get(key) or {}
+        if said.get("tool_calls"):
+            calls = self.of(said["tool_calls"])
+            rest = {k: v for k, v in said.items() if k != "tool_calls"}
+            choice[key] = rest | ({"tool_calls": calls} if calls else {})
+        choice["finish_reason"] = self.finish(choice.get("finish_reason"))
+
+
+class Held:
+    """A stream that was opened and is not yet the client's. first: called when its first token is here."""
+
+    def __init__(self, call: Call, events: AsyncGenerator[bytes], first: Callable[[], None]) -> None:
+        self.call, self.events, self.first = call, events, first
+        self.seen: list[dict[str, Any]] = []
+        self.tokens = 0
+        self.spoke = False
+        self.usage = Usage()
+        self.ended = False
+
+    async def more(self) -> AsyncIterator[dict[str, Any]]:
+        """Chunks with choices as they come; notes the usage. Raises TierFailed for an error in the stream."""
+        async for raw in self.events:
+            for part in parts_of(raw):
+                if part == DONE[6:-2]:
+                    continue
+                data = json.loads(part)
+                if "error" in data:
+                    raise TierFailed(self.call.tier, str((data["error"] or {}).get("message"))[:500])
+                if data.get("usage"):
+                    self.usage = usage_of(data)
+                if data.get("choices"):
+                    self.count(data["choices"][0].get("delta") or {})
+                    yield {k: v for k, v in data.items() if k != "usage"}
+        self.ended = True
+
+    def count(self, delta: Mapping[str, Any]) -> None:
+        """Text alone counts: a call of a tool is looked at as a whole."""
+        if not self.spoke and (delta.get("content") or delta.get("tool_calls")):
+            self.spoke = True
+            self.first()
+        self.tokens += bool(delta.get("content"))
+
+    async def read(self, tokens: int) -> None:
+        """Until that many tokens are here, or all of them."""
+        self.rest = self.more()
+        async for data in self.rest:
+            self.seen.append(data)
+            if self.tokens >= tokens:
+                return
+
+    async def close(self) -> None:
+        """The tier stops generating."""
+        self.ended = True
+        await self.events.aclose()
+
+    async def all(self) -> AsyncIterator[dict[str, Any]]:
+        for data in self.seen:
+            yield data
+        async for data in self.rest:
+            yield data
+
+    def reply(self) -> Reply:
+        """What has been seen so far."""
+        choices = [data["choices"][0] for data in self.seen]
+        deltas = [choice.get("delta") or {} for choice in choices]
+        logged = [t for c in choices for t in (c.get("logprobs") or {}).get("content") or []]
+        return Reply(
+            self.call,
+            text="".join(d.get("content") or "" for d in deltas),
+            finish_reason=next((c["finish_reason"] for c in reversed(choices) if c.get("finish_reason")), ""),
+            usage=self.usage,
+            logprobs=tuple(float(t["logprob"]) for t in logged),
+            first_margin=margin(logged[0]) if logged else None,
+            tool_calls=joined_calls(deltas),
+            refusal="".join(d.get("refusal") or "" for d in deltas),
+            partial=not self.ended,
+        )
+
+    def shown(self, data: dict[str, Any], splicer: Splicer, without_logprobs: bool, calls: ClientCalls) -> dict[str, Any]:
+        """A chunk as the client gets it."""
+        choice = data["choices"][0]
+        calls.clean(choice, "delta")
+        if without_logprobs:
+            choice.pop("logprobs", None)
+        delta = choice.get("delta") or {}
+        if delta.get("content"):
+            delta["content"] = splicer.feed(delta["content"])
+        if choice.get("finish_reason"):
+            rest = splicer.end()
+            if rest:
+                choice["delta"] = {**delta, "content": (delta.get("content") or "") + rest}
+        return data
+
+
+def joined_calls(deltas: list[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Tool calls put together from their pieces."""
+    made: dict[int, dict[str, Any]] = {}
+    for delta in deltas:
+        for piece in delta.get("tool_calls") or []:
+            empty = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+            call = made.setdefault(piece.get("index", 0), empty)
+            call["id"] = piece.get("id") or call["id"]
+            for key in ("name", "arguments"):
+                call["function"][key] += (piece.get("function") or {}).get(key) or ""
+    return tuple(made.values())

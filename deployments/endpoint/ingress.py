@@ -1,0 +1,198 @@
+"""HTTP in, HTTP out. A plain class: Ray Serve calls `app` on each replica, tests call it without Ray."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from deployments.costs import routes as costs
+from deployments.endpoint import deadline, openapi
+from deployments.endpoint.accounts import Accounts, Key, nobody
+from deployments.endpoint.answering import Answering
+from deployments.endpoint.reload import Reloader
+from deployments.endpoint.replies import error_response, headers, told
+from deployments.ids import fresh
+from deployments.tiers.tier import Tier
+from router.engine import Router
+from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, StepdownError, UnknownModel, WrongMethod
+from router.request import wire
+from router.types import Path
+
+log = logging.getLogger("stepdown")
+Endpoint = Callable[[Request, Key], Awaitable[Response]]
+
+
+class Ingress:
+    """accounts: keys, ledger, metrics; without them there is one open door and nothing is kept."""
+
+    def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
+        self.max_body_bytes = max_body_bytes
+        self.accounts = accounts or nobody()
+        self.answering = Answering(router, tiers, self.accounts)
+        self.settings, self.tiers, self.auditor = self.answering.settings, self.answering.tiers, self.answering.auditor
+        self.started = int(time.time())
+        self.reloader: Reloader | None = None
+
+    @property
+    def router(self) -> Router:
+        """The one of now: a reload puts another in its place."""
+        return self.answering.router
+
+    def use(self, router: Router) -> None:
+        self.answering.use(router)
+
+    def app(self) -> Starlette:
+        chat, text = partial(self.answer, path="chat/completions"), partial(self.answer, path="completions")
+        routes = [
+            Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),  # what is asked most is looked at first
+            Route("/v1/completions", self.guarded(text), methods=["POST"]),
+            Route("/healthz", self.healthz),
+            Route("/v1/models", self.guarded(self.models)),
+            Route("/v1/models/{name}", self.guarded(self.model)),
+            Route("/v1/status", self.guarded(self.status)),
+            Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
+            Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),
+            Route("/openapi.json", openapi.endpoint),
+        ]
+        if ledger := self.accounts.ledger:
+            routes += costs.routes(ledger.engine, self.router.config, self.live, self.may_see_costs, ledger.settled)
+        handlers = {HTTPException: self.no_route, Exception: self.unexpected}
+        made = Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan)
+        made.router.redirect_slashes = False  # would send clients to whatever host their request names
+        return made
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await self.accounts.open(lambda: self.router.flows.promises)
+        watched = self.reloader if self.router.config.server.reload == "watch" else None
+        if watched and watched.file:
+            watched.start()
+        try:
+            yield
+        finally:
+            if watched:
+                await watched.close()
+            await self.auditor.close()
+            await self.accounts.close()
+            for tier in self.tiers.values():
+                await tier.close()
+
+    __serve_build_asgi_app__ = app  # Ray Serve calls this on each replica
+
+    # -- around every request ----------------------------------------------------------------------------------
+
+    def guarded(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        async def checked(request: Request) -> Response:
+            try:
+                key = await self.accounts.keys.look_up(request.headers.get("authorization", ""))
+                return await endpoint(request, key)
+            except ClientDisconnect:
+                return Response(status_code=499)
+            except RequestFailed as error:
+                return error_response(error)
+
+        return checked
+
+    async def no_route(self, request: Request, error: Exception) -> Response:
+        if getattr(error, "status_code", 404) == 405:
+            return error_response(WrongMethod(f"{request.method} is not allowed here"), getattr(error, "headers", None))
+        return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
+
+    async def unexpected(self, request: Request, error: Exception) -> Response:
+        log.exception("unexpected error", exc_info=error)
+        return error_response(StepdownError())
+
+    async def read(self, request: Request) -> bytes:
+        """Raises TooLarge, TooSlow."""
+        return await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
+
+    # -- endpoints -----------------------------------------------------------------------------------------------
+
+    async def healthz(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "tiers": list(self.router.names)})
+
+    def card(self, name: str) -> dict[str, Any]:
+        """OpenAI's model object; a way of routing has its certificate's state besides."""
+        shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
+        target = self.router.target_of(name)
+        return shown | ({"certificate": self.router.flows.promises.worst(target)} if target else {})
+
+    async def status(self, request: Request, key: Key) -> Response:
+        """The ladder, the targets, and what is promised of each."""
+        shown = {
+            "tiers": list(self.router.names),
+            "target": self.router.default,
+            "certificates": self.router.flows.promises.told(),
+            "escalation": self.router.config.escalation.model_dump(),
+            "delegation": self.router.config.delegation.mode,
+        }
+        return JSONResponse(shown | ({"reload": self.reloader.told} if self.reloader and self.reloader.told else {}))
+
+    async def reload(self, request: Request, key: Key) -> Response:
+        """Read routing, escalation, delegation and the artefact again, in this process. Raises NotAllowed, BadRequest."""
+        key.may("admin")
+        if self.reloader is None:
+            raise BadRequest("this server was not started from a file; start it with: stepdown serve FILE")
+        try:
+            return JSONResponse(await self.reloader.from_file())
+        except BadConfig as error:
+            raise BadRequest(f"not reloaded, the old settings stay: {error}") from None
+
+    async def live(self) -> dict[str, Any]:
+        """The ladder as it is now, for the cost page. Queue and use are this process's own."""
+        running = await asyncio.gather(*(tier.replicas() for tier in self.tiers.values()))
+        tiers = [
+            {
+                "tier": tier.name,
+                "replicas": replicas,
+                "running": tier.running,
+                "queue": tier.waiting,
+                "price": self.settings[tier.name].price.model_dump(exclude_none=True),
+            }
+            for tier, replicas in zip(self.tiers.values(), running, strict=True)
+        ]
+        ledger = self.accounts.ledger
+        shown = {"tiers": tiers, "certificates": self.router.flows.promises.told()}
+        return shown | ({"ledger": ledger.state, "spooled": ledger.spooled} if ledger else {})
+
+    async def may_see_costs(self, request: Request) -> Key:
+        """Raises BadKey, NotAllowed."""
+        key = await self.accounts.keys.look_up(request.headers.get("authorization", ""))
+        key.may("costs")
+        return key
+
+    def known_models(self) -> list[str]:
+        return ["auto", *(f"auto:{target}" for target in self.router.targets), *self.router.names]
+
+    async def models(self, request: Request, key: Key) -> Response:
+        return JSONResponse({"object": "list", "data": [self.card(name) for name in self.known_models()]})
+
+    async def model(self, request: Request, key: Key) -> Response:
+        name = request.path_params["name"]
+        if name not in self.known_models():
+            raise UnknownModel(name, list(self.router.names), self.router.targets)
+        return JSONResponse(self.card(name))
+
+    async def answer(self, request: Request, key: Key, path: Path) -> Response:
+        self.accounts.check()
+        return await self.answering.answer(request, key, wire.parse(path, await self.read(request)))
+
+    async def decision(self, request: Request, key: Key) -> Response:
+        """Decide without answering; takes a chat or a completions body."""
+        raw = await self.read(request)
+        path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
+        began = time.perf_counter()
+        asked = wire.parse(path, raw)
+        await self.answering.read_ahead(asked)
+        decided = self.answering.decide(asked, key)
+        took = (time.perf_counter() - began) * 1e3
+        return JSONResponse(told(decided) | {"decision_ms": round(took, 3)}, headers=headers(decided, took, fresh()))

@@ -1,0 +1,62 @@
+"""OpenAI's answers as JSON: read into replies, held back while a flow decides, written for clients."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deployments.ids import fresh
+from router.request.wire import margin
+from router.types import Call, Reply, Usage
+
+
+def usage_of(body: Mapping[str, Any]) -> Usage:
+    """Zero where the tier gave none."""
+    given = body.get("usage") or {}
+    return Usage(int(given.get("prompt_tokens") or 0), int(given.get("completion_tokens") or 0))
+
+
+def read_answer(call: Call, body: Mapping[str, Any]) -> Reply:
+    """A chat completion as a reply."""
+    choice = body["choices"][0]
+    message = choice.get("message") or {}
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    return Reply(
+        call,
+        text=message.get("content") or "",
+        finish_reason=choice.get("finish_reason") or "",
+        usage=usage_of(body),
+        logprobs=tuple(float(t["logprob"]) for t in tokens),
+        first_margin=margin(tokens[0]) if tokens else None,
+        tool_calls=tuple(message.get("tool_calls") or ()),
+        refusal=message.get("refusal") or "",
+    )
+
+
+def stripped(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Without log-probabilities that the client did not ask for."""
+    return {**body, "choices": [{k: v for k, v in c.items() if k != "logprobs"} for c in body["choices"]]}
+
+
+def parts_of(raw: bytes) -> Iterator[bytes]:
+    """The data of each event in what a tier yielded."""
+    for block in raw.split(b"\n\n"):
+        if block.startswith(b"data:"):
+            yield block[5:].strip()
+
+
+def frame(tier: str, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{fresh()}", "object": kind, "created": int(time.time()), "model": tier}
+
+
+def document(tier: str, text: str, usage: Mapping[str, Any]) -> dict[str, Any]:
+    """A chat completion."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+    return {**frame(tier, "chat.completion"), "choices": [choice], "usage": dict(usage)}
+
+
+def chunks_of(tier: str, text: str) -> Iterator[dict[str, Any]]:
+    """A finished text as the chunks of a stream."""
+    head = frame(tier, "chat.completion.chunk")
+    for delta, end in (({"role": "assistant", "content": ""}, None), ({"content": text}, None), ({}, "stop")):
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": end}]}

@@ -1,0 +1,191 @@
+"""What our endpoints take and give, as OpenAPI 3.1: only what we read is described, everything else is passed on.
+
+A schema here is as strict as router/request/wire.py and no stricter, which
+tests/deployments/endpoint/test_openapi_fuzz.py holds it to.
+"""
+
+from importlib.metadata import version
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from router.request.wire import HOTTEST, MOST_TOKENS, ROLES, WHOLE
+from router.types import Limits
+
+Schema = dict[str, Any]
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def maybe(schema: Schema) -> Schema:
+    """null means the same as leaving it out."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def whole(field: str) -> Schema:
+    least, most = WHOLE[field]
+    return maybe({"type": "integer", "minimum": least, "maximum": most})
+
+
+PART: Schema = {
+    "type": "object",
+    "description": "A part of a message: text, image_url, ...",
+    "if": {"properties": {"type": {"const": "text"}}, "required": ["type"]},
+    "then": {"properties": {"text": {"type": "string"}}, "required": ["text"]},
+}
+MESSAGE: Schema = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": {"enum": list(ROLES)},
+        "content": {"anyOf": [{"type": "string"}, {"type": "null"}, {"type": "array", "items": ref("Part")}]},
+    },
+}
+COMMON: Schema = {
+    "model": {
+        "type": "string",
+        "minLength": 1,
+        "description": "auto, auto:cheap, auto:balanced, auto:quality, auto:0.97, or a tier's name",
+        "examples": ["auto"],
+    },
+    "stream": maybe({"type": "boolean"}),
+    "stream_options": maybe({"type": "object"}),
+    "max_tokens": whole("max_tokens"),
+    "max_completion_tokens": whole("max_completion_tokens"),
+    "n": whole("n"),
+    "temperature": maybe({"type": "number", "minimum": 0, "maximum": HOTTEST}),
+}
+OWN: Schema = Limits.model_json_schema()
+OWN["properties"]["tests"] = maybe({"type": "string", "description": "What a smaller tier's code has to pass."})
+CHAT: Schema = {
+    "type": "object",
+    "description": "OpenAI's body; fields that are not listed go to the tier untouched. At most 100 lists and objects deep.",
+    "required": ["model", "messages"],
+    "properties": {
+        **COMMON,
+        "messages": {"type": "array", "minItems": 1, "items": ref("Message")},
+        "tools": maybe({"type": "array", "items": {"type": "object"}}),
+        "response_format": maybe({"type": "object", "properties": {"json_schema": maybe({"type": "object"})}}),
+        "top_logprobs": whole("top_logprobs"),
+        "stepdown": maybe(OWN),
+    },
+}
+TEXT: Schema = {
+    "type": "object",
+    "description": "OpenAI's body of the older kind; token ids count as one character each.",
+    "required": ["model", "prompt"],
+    "properties": {
+        **COMMON,
+        "prompt": {
+            "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": ["string", "integer", "array"]}}]
+        },
+    },
+    "not": {"required": ["messages"]},
+}
+ERROR: Schema = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "integer", "null"]},
+            },
+        }
+    },
+}
+ANSWER: Schema = {
+    "type": "object",
+    "required": ["id", "object", "created", "model", "choices"],
+    "properties": {"model": {"type": "string", "description": "the tier that answered"}, "choices": {"type": "array"}},
+}
+CARD: Schema = {
+    "type": "object",
+    "required": ["id", "object", "created", "owned_by"],
+    "properties": {"id": {"type": "string"}, "object": {"const": "model"}, "certificate": {"type": "string"}},
+}
+DECISION: Schema = {
+    "type": "object",
+    "required": ["tier", "reason", "target", "p", "excluded", "decision_ms"],
+    "properties": {"tier": {"type": "string"}, "reason": {"type": "string"}, "p": {"type": "object"}},
+}
+
+
+def given(schema: Schema, description: str) -> Schema:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def responses(schema: Schema, description: str) -> Schema:
+    return {"200": given(schema, description), "default": given(ref("Error"), "Refused or failed: OpenAI's error body")}
+
+
+def reading(summary: str, schema: Schema, **more: Any) -> Schema:
+    return {"get": {"summary": summary, "responses": responses(schema, summary), **more}}
+
+
+def asking(summary: str, body: Schema, answer: Schema, streams: bool = True) -> Schema:
+    answers = responses(answer, summary)
+    if streams:
+        answers["200"]["content"]["text/event-stream"] = {}  # chunks, usage, [DONE]
+    asked = {"required": True, "content": {"application/json": {"schema": body}}}
+    session = {"name": "x-session-id", "in": "header", "required": False, "schema": {"type": "string"}}
+    return {"post": {"summary": summary, "parameters": [session], "requestBody": asked, "responses": answers}}
+
+
+PATHS: Schema = {
+    "/healthz": reading("Whether the server runs", {"type": "object", "required": ["status", "tiers"]}, security=[]),
+    "/v1/models": reading("Tiers and ways to ask for routing", ref("Models")),
+    "/v1/models/{name}": reading(
+        "One of them",
+        ref("Model"),
+        parameters=[{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
+    ),
+    "/v1/status": reading("The ladder, the targets, and what is promised", {"type": "object", "required": ["tiers", "target"]}),
+    "/v1/admin/reload": {
+        "post": {
+            "summary": "Read routing, escalation, delegation and the artefact again; needs a key with the right admin",
+            "responses": responses({"type": "object", "required": ["at", "times", "needs_restart"]}, "They are in use"),
+        }
+    },
+    "/v1/chat/completions": asking("Answer a chat from the cheapest tier that is capable of it", ref("Chat"), ref("Answer")),
+    "/v1/completions": asking("Answer a prompt", ref("Text"), ref("Answer")),
+    "/v1/decision": asking("Decide without answering", {"anyOf": [ref("Chat"), ref("Text")]}, ref("Decision"), streams=False),
+}
+SCHEMAS: Schema = {
+    "Part": PART,
+    "Message": MESSAGE,
+    "Chat": CHAT,
+    "Text": TEXT,
+    "Error": ERROR,
+    "Answer": ANSWER,
+    "Model": CARD,
+    "Models": {"type": "object", "required": ["data"], "properties": {"data": {"type": "array", "items": ref("Model")}}},
+    "Decision": DECISION,
+}
+
+
+def describe() -> dict[str, Any]:
+    """The whole description; it holds nothing that depends on the configuration."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Stepdown",
+            "version": version("stepdown"),
+            "description": f"One OpenAI-compatible endpoint over a ladder of models. At most {MOST_TOKENS} tokens of answer.",
+        },
+        "security": [{"key": []}],
+        "paths": PATHS,
+        "components": {"schemas": SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+async def endpoint(request: Request) -> Response:
+    """`GET /openapi.json`; without a key, as it says nothing of this server."""
+    return JSONResponse(describe())

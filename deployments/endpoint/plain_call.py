@@ -1,0 +1,131 @@
+"""One plain call: what the tier says goes to the client byte by byte; only the end waits until it is written down."""
+
+import json
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.endpoint.openai_json import parts_of, usage_of
+from deployments.endpoint.request_record import Job, Record
+from deployments.tiers.tier import DONE, Tier
+from router.errors import RequestFailed
+from router.request import wire
+from router.types import Call, Usage
+
+SPEAKS = re.compile(rb'"(?:content|text|arguments)"\s*:\s*"[^"]')
+# Text of an answer cannot look like this: its quotes are escaped.
+TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|\[DONE\]')
+
+
+@dataclass(slots=True)
+class Direct:
+    """For one request."""
+
+    tier: Tier
+    job: Job
+    record: Record
+    chunks: int = 0
+
+    @classmethod
+    def of(cls, tier: Tier, job: Job) -> "Direct":
+        name = f"final-{len(job.records) + 1}" if job.records else "final"
+        body = wire.forwarded(job.asked.body, tier.name)
+        if job.asked.stream:  # the ledger needs the usage whether or not the client wants it
+            body["stream_options"] = {**body["stream_options"], "include_usage": True}
+        record = Record(Call(name, tier.name, "final", body), job.now())
+        job.records[name] = record
+        job.tier = tier.name
+        return cls(tier, job, record)
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool((self.job.asked.body.get("stream_options") or {}).get("include_usage", True))
+
+    async def complete(self) -> bytes:
+        """The tier's document. Raises RequestFailed."""
+        record, job = self.record, self.job
+        try:
+            raw = await self.tier.complete(job.asked.path, record.call.body, record.reading, job.call_id(record.call.id))
+        except RequestFailed as error:
+            record.outcome = error.code
+            raise
+        except BaseException:
+            self.cut_off()
+            raise
+        finally:
+            record.took_s = job.now() - record.began_s
+        body = json.loads(raw)
+        self.count_it(usage_of(body))
+        job.sent()
+        if job.accounts.keeps("all"):
+            job.answer += [text_of(choice, "message") for choice in body["choices"]]
+        return raw
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        """The tier's events without the last, [DONE]. Raises RequestFailed."""
+        record, job = self.record, self.job
+        keep = job.accounts.keeps("all")
+        ended = refused = False
+        events = self.tier.stream(job.asked.path, record.call.body, record.reading, job.call_id(record.call.id))
+        try:
+            async with aclosing(events):  # a client that leaves between two events must not leave the tier working
+                async for item in events:
+                    self.look(item, keep)
+                    shown = self.without_end(item) if TELLS.search(item) else item
+                    if shown:
+                        yield shown
+            ended = True
+        except RequestFailed as error:
+            record.outcome = error.code
+            refused = not self.chunks  # nothing was made of it
+            raise
+        finally:
+            record.took_s = job.now() - record.began_s
+            if not ended and not refused or ended and record.usage == Usage():
+                self.cut_off()
+
+    def look(self, item: bytes, keep: bool) -> None:
+        """Count pieces, for a call that is cut off; note when the first came."""
+        speaks = len(SPEAKS.findall(item))  # an item may hold several events
+        self.chunks += speaks
+        if speaks and self.record.first_token_s is None:
+            self.record.first_token_s = self.job.now() - self.record.began_s
+            self.job.sent()
+        if speaks and keep:
+            chunks = [json.loads(part) for part in parts_of(item) if part != DONE[6:-2]]
+            self.job.answer += [text_of(choice, "delta") for chunk in chunks for choice in chunk.get("choices") or []]
+
+    def without_end(self, item: bytes) -> bytes:
+        """Take the usage off, note it, and leave out [DONE]."""
+        shown = []
+        for part in parts_of(item):
+            if part == DONE[6:-2]:
+                continue
+            data = json.loads(part)
+            if data.get("usage"):
+                self.count_it(usage_of(data))
+            if data.get("error"):
+                self.record.outcome = "tier_failed"
+            if data.get("choices") or data.get("error") or self.wants_usage:
+                shown.append(b"data: " + part + b"\n\n")
+        return b"".join(shown)
+
+    def count_it(self, usage: Usage) -> None:
+        self.record.usage = usage
+        self.record.outcome = self.record.outcome or "answered"
+        if usage == Usage():
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """The tier never said how much it was: count what it was sent and what came of it."""
+        if self.record.usage == Usage():
+            self.record.usage = Usage(self.job.counts[self.tier.name](wire.facts(self.job.asked).counted), self.chunks)
+            self.record.estimated = True
+        self.record.outcome = self.record.outcome or "cancelled"
+
+
+def text_of(choice: dict[str, Any], part: str) -> str:
+    """What a choice says, whole or a piece of it."""
+    return str((choice.get(part) or {}).get("content") or choice.get("text") or "")

@@ -1,0 +1,198 @@
+"""One request under way: its calls as records, and at its end, once, its trace."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.endpoint.accounts import Accounts, Grant, Key
+from deployments.ids import fresh
+from deployments.traffic import hedged_call
+from router.config import Tier
+from router.costs import counterfactual
+from router.costs.prices import token_cost_usd
+from router.errors import RequestFailed
+from router.request import wire
+from router.request.body import answer_limit
+from router.trace import CallRow, Reading, Trace
+from router.types import Call, Decision, Request, Usage
+
+LEFT = 499  # the client closed its connection before the answer was whole
+
+
+@dataclass(slots=True)
+class Record:
+    """One call as the client is told of it and as the ledger keeps it."""
+
+    call: Call
+    began_s: float
+    """seconds since the request"""
+    usage: Usage = Usage()
+    took_s: float = 0.0
+    first_token_s: float | None = None
+    """seconds since the call began"""
+    outcome: str = ""
+    estimated: bool = False
+    """the tier gave no usage: tokens are counted with its tokenizer"""
+    reading: Reading = field(default_factory=Reading)
+
+    def cost_usd(self, prices: Sequence[float]) -> float:
+        """Of a call that was sent twice: both."""
+        twin = self.reading.twin
+        said = twin.reading if twin and twin.won else self.reading
+        return token_cost_usd(self.usage, prices, said.cached_tokens) + (
+            hedged_call.lost_usd(self.usage, prices) if twin else 0.0
+        )
+
+    def told(self, prices: Sequence[float]) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "id": self.call.id,
+            "role": self.call.role,
+            "tier": self.call.tier,
+            "prompt_tokens": self.usage.input_tokens,
+            "completion_tokens": self.usage.output_tokens,
+            "cost_usd": self.cost_usd(prices),
+            "latency_ms": round(self.took_s * 1e3, 1),
+            "outcome": self.outcome,
+        }
+        return shown | ({"estimated": True} if self.estimated else {})
+
+
+@dataclass(slots=True)
+class Job:
+    """From the decision on. `records` is filled by whoever makes the calls."""
+
+    accounts: Accounts
+    key: Key
+    asked: Request
+    decided: Decision
+    tiers: Mapping[str, Tier]
+    prices: Mapping[str, Sequence[float]]
+    counts: Mapping[str, Callable[[str], int]]
+    decision_ms: float = 0.0
+    id: str = field(default_factory=fresh)
+    at_s: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
+    records: dict[str, Record] = field(default_factory=dict)
+    flow: str = "direct"
+    grant: Grant | None = None
+    first_byte_s: float | None = None
+    tier: str = ""
+    """whose answer the client gets"""
+    degraded: bool = False
+    """the answer stands in for one that could not be had"""
+    limit_s: float = 600.0
+    """seconds that the request may take"""
+    answer: list[str] = field(default_factory=list)
+    done: bool = False
+
+    def now(self) -> float:
+        """Seconds since the request."""
+        return time.monotonic() - self.began
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until its deadline."""
+        return max(0.0, self.limit_s - self.now())
+
+    def call_id(self, name: str) -> str:
+        return f"{self.id}/{name}"
+
+    def sent(self) -> None:
+        """The client gets its first content."""
+        if self.first_byte_s is None:
+            self.first_byte_s = self.now()
+
+    def cost_usd(self) -> float:
+        return sum(record.cost_usd(self.prices[record.call.tier]) for record in self.records.values())
+
+    async def finish(self, status: int = 200, error: RequestFailed | None = None) -> None:
+        """Write it down, once. Raises LedgerDown."""
+        if not self.done:
+            self.done = True
+            await self.accounts.finish(self.trace(status, error), self.grant)
+
+    def left(self, status: int = LEFT) -> None:
+        """It ends without an answer that is whole; what it cost is written all the same."""
+        if not self.done:
+            self.accounts.later(self.finish(status))
+
+    def trace(self, status: int, error: RequestFailed | None) -> Trace:
+        decided = self.decided
+        calls = tuple(row for record in self.records.values() for row in self.rows(record))
+        alone = self.alone(calls) if status == 200 else None
+        return Trace(
+            id=self.id,
+            key_id=self.key.id,
+            began_s=self.at_s,
+            took_s=self.now(),
+            path=self.asked.path,
+            wanted=str(self.asked.body["model"])[:128],
+            status=status,
+            tier=self.tier if status == 200 else "",
+            target=decided.target[:64],
+            reason=decided.reason,
+            flow=self.flow,
+            error=error.code if error else "",
+            stream=self.asked.stream,
+            confidence=decided.confidence,
+            unfamiliar=decided.unfamiliar,
+            p=decided.p,
+            certificate=decided.certificate,
+            decision_ms=self.decision_ms,
+            first_byte_s=self.first_byte_s,
+            counterfactual_usd=alone.usd if alone else None,
+            counterfactual_estimated=alone.estimated if alone else True,
+            prompt=self.prompt(),
+            answer="".join(self.answer) or None,
+            calls=calls,
+        )
+
+    def prompt(self) -> str | None:
+        return wire.facts(self.asked).text if self.accounts.keeps("prompts", "all") else None
+
+    def alone(self, calls: Sequence[CallRow]) -> counterfactual.Alone:
+        """What the top tier by itself would have cost."""
+        top, lengths = list(self.tiers.values())[-1], self.accounts.lengths
+        answered = next((c for c in reversed(calls) if c.tier == self.tier and c.outcome in ("answered", "accepted")), None)
+        if answered and self.flow in ("direct", "cascade"):
+            learn(lengths, top.name, calls, answered)
+            asked = Usage(answered.input_tokens, answered.output_tokens)
+        else:
+            count = self.counts[top.name]
+            asked = Usage(count(wire.facts(self.asked).counted), count("".join(self.answer)))
+        most = answer_limit(self.asked.body)
+        return counterfactual.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)
+
+    def rows(self, record: Record) -> list[CallRow]:
+        """One, or two where the call was sent to a second replica too."""
+        row, twin = self.row(record), record.reading.twin
+        tier = record.call.tier
+        return hedged_call.rows(row, record.reading, twin, self.prices[tier], self.tiers[tier]) if twin else [row]
+
+    def row(self, record: Record) -> CallRow:
+        reading, tier = record.reading, record.call.tier
+        return CallRow(
+            id=self.call_id(record.call.id),
+            trace_id=self.id,
+            key_id=self.key.id,
+            role=record.call.role,
+            tier=tier,
+            outcome=(record.outcome or "answered")[:64],
+            began_s=self.at_s + record.began_s,
+            took_s=record.took_s,
+            input_tokens=record.usage.input_tokens,
+            output_tokens=record.usage.output_tokens,
+            estimated=record.estimated,
+            first_token_s=record.first_token_s,
+            cost_usd=record.cost_usd(self.prices[tier]),
+            **hedged_call.measured(reading, self.tiers[tier]),
+        )
+
+
+def learn(lengths: counterfactual.Lengths, top: str, calls: Sequence[CallRow], answered: CallRow) -> None:
+    """An escalation shows how long the top tier's answer is beside the rejected one."""
+    if answered.tier == top:
+        for call in calls:
+            if call.tier != top and call.role in ("attempt", "probe") and not call.estimated and call.output_tokens:
+                lengths.escalated(call.tier, call.output_tokens, answered.output_tokens)

@@ -1,0 +1,166 @@
+"""The ledger's database: where it is, how it is opened, how its tables come to be. SQLite by default, PostgreSQL by URL.
+
+SQLite runs in WAL mode: readers never wait for the writer. Each commit is synced to the disk (synchronous=FULL), which
+group commit makes cheap; `sqlite:///FILE?synchronous=NORMAL` syncs at checkpoints only: still safe when the process is
+killed, but the last commits before a power cut may be gone.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from router import config
+from router.errors import BadConfig
+
+BUSY_S = 5.0  # that a statement waits for another process's lock before the rows go to the spool
+SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
+MIGRATIONS = Path(__file__).parent / "migrations"
+FIRST = "0001"  # the revision of a database made before there were revisions
+MIGRATING = threading.Lock()  # alembic's context is one per process
+POSTGRES_LOCK = 0x57E9D0  # any number of our own: one process migrates at a time
+# A dead network shows after seconds, not after the kernel's quarter of an hour.
+POSTGRES: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+    "application_name": "stepdown",
+    "options": f"-c lock_timeout={int(BUSY_S)}s -c idle_in_transaction_session_timeout=60s",
+}
+
+
+def state_folder() -> Path:
+    """STEPDOWN_STATE_DIR or ~/.local/state/stepdown, for this user only. Raises BadConfig where it cannot be made."""
+    folder = Path(os.environ.get("STEPDOWN_STATE_DIR") or Path.home() / ".local/state/stepdown").expanduser()
+    make_folder(folder, "name another by STEPDOWN_STATE_DIR")
+    return folder
+
+
+def make_folder(folder: Path, mend: str) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadConfig(f"the folder {folder} cannot be made ({error}); {mend}") from error
+
+
+def address(settings: config.Ledger) -> str:
+    """SQLAlchemy's URL of the ledger."""
+    return settings.url or f"sqlite:///{state_folder() / 'ledger.db'}"
+
+
+def connect(settings: config.Ledger) -> Engine:
+    """An engine; nothing is asked of the database yet. Raises BadConfig on an address that cannot work."""
+    url = read_url(address(settings))
+    return sqlite_engine(url) if url.get_backend_name() == "sqlite" else postgres_engine(url)
+
+
+def read_url(shown: str) -> URL:
+    try:
+        url = make_url(shown)
+    except ArgumentError as error:
+        raise BadConfig("ledger.url is no address; expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME") from error
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise BadConfig(f"ledger.url: found {url.drivername!r}; expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+    if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
+        raise BadConfig("ledger.url: a ledger in memory would lose everything; name a file, sqlite:///FILE")
+    return url
+
+
+def sqlite_engine(url: URL) -> Engine:
+    """Transactions are begun by us: `BEGIN`, or `BEGIN IMMEDIATE` inside `writing`."""
+    synchronous = str(url.query.get("synchronous", "FULL")).upper()
+    if synchronous not in SYNCHRONOUS:
+        raise BadConfig(f"ledger.url: synchronous={synchronous} is not one of {', '.join(SYNCHRONOUS)}")
+    make_folder(Path(url.database or "").parent, "name another by ledger.url")
+    engine = create_engine(url.difference_update_query(["synchronous"]), connect_args={"timeout": BUSY_S})
+
+    @event.listens_for(engine, "connect")
+    def opened(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+        to_wal(connection)
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute("PRAGMA secure_delete=ON")  # a text that is deleted is not to be found in the file
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+
+    return engine
+
+
+def to_wal(connection: sqlite3.Connection) -> None:
+    """The change of mode does not wait for a lock by itself, so processes that start at once try again."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # heeded in a new file only
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def postgres_engine(url: URL) -> Engine:
+    given = {key: value for key, value in POSTGRES.items() if key not in url.query}
+    try:
+        return create_engine(url, connect_args=given, pool_size=5, max_overflow=10, pool_timeout=BUSY_S)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise BadConfig("a ledger on PostgreSQL needs psycopg; install it with: pip install 'stepdown[postgres]'") from error
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes. SQLite takes its write lock at the start: one that reads first could lose it to another."""
+    with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection, connection.begin():
+        yield connection
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables up to date; of several processes that start at once, one does it and the others wait.
+
+    Raises BadConfig where the database was written by a newer version, SQLAlchemy's errors where it does not answer.
+    """
+    with MIGRATING, writing(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL lock_timeout = '10min'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": POSTGRES_LOCK})
+        upgrade(connection)
+
+
+def upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.util.exc import CommandError
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # where somebody logs all, each start would begin with its news
+    setup = alembic_setup(connection)
+    tables = inspect(connection).get_table_names()
+    try:
+        if "traces" in tables and "alembic_version" not in tables:
+            command.stamp(setup, FIRST)
+        command.upgrade(setup, "head")
+    except CommandError as error:
+        raise BadConfig(f"the ledger's tables were made by another version of Stepdown ({error}); use that version") from error
+
+
+def alembic_setup(connection: Connection) -> Any:
+    from alembic.config import Config
+
+    setup = Config()
+    setup.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    setup.attributes["connection"] = connection
+    return setup

@@ -1,0 +1,146 @@
+"""What waits to be written, as rows of the ledger's tables; as one line of JSON in the spool."""
+
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Table
+
+from deployments.ledger import schema
+from router.trace import CallRow, Trace, Window
+
+log = logging.getLogger(__name__)
+Row = dict[str, Any]
+Busy = tuple[float, float | None]
+"""(seconds of the replica's time, USD or None)"""
+
+
+@dataclass(slots=True)
+class Rows:
+    """Written together or not at all. No two parts depend on their order, save readings, which wait for their call."""
+
+    traces: list[Row] = field(default_factory=list)
+    calls: list[Row] = field(default_factory=list)
+    windows: list[Row] = field(default_factory=list)
+    readings: dict[str, Busy] = field(default_factory=dict)
+    """call id -> what was measured of it afterwards"""
+
+    def __len__(self) -> int:
+        return len(self.traces) + len(self.calls) + len(self.windows) + len(self.readings)
+
+    def singles(self) -> "list[Rows]":
+        """Each row by itself: for when one of them cannot be written."""
+        return [
+            *(Rows(traces=[row]) for row in self.traces),
+            *(Rows(calls=[row]) for row in self.calls),
+            *(Rows(windows=[row]) for row in self.windows),
+            *(Rows(readings={call: busy}) for call, busy in self.readings.items()),
+        ]
+
+    def line(self) -> bytes:
+        return json.dumps({name: rows for name in PARTS if (rows := getattr(self, name))}).encode() + b"\n"
+
+
+PARTS = tuple(part.name for part in dataclasses.fields(Rows))
+
+
+def from_line(line: bytes) -> Rows:
+    """Raises ValueError on what `line` did not write."""
+    try:
+        found = Rows(**json.loads(line))
+        found.readings = {call: (busy[0], busy[1]) for call, busy in found.readings.items()}
+        return found
+    except (TypeError, AttributeError, LookupError) as error:
+        raise ValueError(f"no line of a spool: {error}") from error
+
+
+def together(parts: Iterable[Rows]) -> Rows:
+    whole = Rows()
+    for part in parts:
+        whole.traces += part.traces
+        whole.calls += part.calls
+        whole.windows += part.windows
+        whole.readings.update(part.readings)
+    return whole
+
+
+def from_trace(trace: Trace) -> Rows:
+    found = as_row(trace, TRACE)
+    return Rows(traces=[found], calls=[from_call(call) for call in trace.calls])
+
+
+def from_call(call: CallRow) -> Row:
+    return as_row(call, CALL)
+
+
+def from_window(window: Window) -> Row:
+    return as_row(window, WINDOW)
+
+
+def as_row(thing: object, columns: Mapping[str, Callable[[Any], Any]]) -> Row:
+    return {name: clean(getattr(thing, name)) for name, clean in columns.items()}
+
+
+def text_of(length: int | None) -> Callable[[Any], Any]:
+    """Text as both databases take it: no NUL, no half of a surrogate pair, no longer than the column."""
+
+    def clean(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if "\0" in value or not (value.isascii() or encodable(value)):
+            value = value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value[:length]
+
+    return clean
+
+
+def encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def number(nullable: bool) -> Callable[[Any], Any]:
+    """One infinite or undefined figure would spoil its hour's sum for ever."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            log.warning("a figure of %s was not kept in the ledger", value)
+            return None if nullable else 0.0
+        return value
+
+    return clean
+
+
+def finite(busy: Busy) -> bool:
+    return math.isfinite(busy[0]) and (busy[1] is None or math.isfinite(busy[1]))
+
+
+def as_is(value: Any) -> Any:
+    return value
+
+
+def as_json(value: Mapping[str, float]) -> str:
+    return json.dumps(dict(value))
+
+
+def cleaners(table: Table) -> dict[str, Callable[[Any], Any]]:
+    """Column -> what its values go through. An id is never cut: two could become one."""
+    found: dict[str, Callable[[Any], Any]] = {}
+    for column in table.columns:
+        if column.type.python_type is str:
+            found[column.name] = text_of(None if column.primary_key else column.type.length)  # type: ignore[attr-defined]
+        else:
+            found[column.name] = number(bool(column.nullable)) if column.type.python_type is float else as_is
+    return found
+
+
+TRACE = cleaners(schema.traces) | {"p": as_json}
+CALL = cleaners(schema.calls)
+WINDOW = cleaners(schema.windows) | {"began_s": int}

@@ -1,0 +1,201 @@
+"""Where rows wait while the database does not answer: lines of JSON in files, each synced before anybody is told.
+
+A process writes one file at a time and holds its lock meanwhile. A file that nobody holds, closed by its process or left
+behind by a dead one, may be drained by any process; rows have ids, so a file that is drained twice counts once.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from deployments.ledger.rows import Rows, from_line, together
+
+log = logging.getLogger(__name__)
+FILES = "rows-*.jsonl"
+BATCH = 200  # lines written to the database in one transaction
+
+
+class SpoolFull(OSError):
+    """It holds all that the settings allow."""
+
+
+class Spool:
+    """This process's file, and the folder it lies in. `append` and `close_file` may be called from two threads."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
+        self.lock = threading.Lock()
+        self.file: tuple[Path, int] | None = None
+        """path and descriptor of what is written now"""
+        self.held: dict[Path, tuple[int, int]] = {}
+        """file that waits -> its rows and bytes"""
+
+    @property
+    def rows(self) -> int:
+        return sum(rows for rows, _ in self.held.copy().values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, size in self.held.copy().values())
+
+    def append(self, parts: Sequence[Rows]) -> None:
+        """Returns when they are on the disk. Raises SpoolFull or another OSError, and then none of them counts."""
+        lines = b"".join(part.line() for part in parts)
+        with self.lock:
+            if self.bytes + len(lines) > self.max_bytes:
+                raise SpoolFull(f"the spool holds {self.bytes} bytes, spool_max_bytes allows {self.max_bytes}")
+            path, file = self.file = self.file or new_file(self.folder)
+            rows, size = self.held.get(path, (0, 0))
+            try:
+                write_synced(file, lines)
+            except OSError:
+                self.give_up(file, size)
+                raise
+            self.held[path] = rows + sum(len(part) for part in parts), size + len(lines)
+
+    def give_up(self, file: int, size: int) -> None:
+        """After a failed sync nobody knows what the disk has: cut back to what is sure, and go on in a new file."""
+        self.file = None
+        try:
+            os.ftruncate(file, size)
+        except OSError as error:
+            log.error("rows that were refused may still be in the spool: %s", error)
+        os.close(file)
+
+    def turn_over(self) -> None:
+        """So that what was written can be drained. The next file is there before: making one takes a row ten times as long."""
+        if not self.file or self.file[0] not in self.held:
+            return
+        try:
+            following = new_file(self.folder)
+        except OSError:  # the next row finds out, and says so
+            following = None
+        with self.lock:
+            self.put_away(following)
+
+    def close_file(self) -> None:
+        """So that it can be drained; the next row opens another."""
+        with self.lock:
+            self.put_away(None)
+
+    def put_away(self, following: tuple[Path, int] | None) -> None:
+        """Under the lock. A file into which nothing was written goes."""
+        before, self.file = self.file, following
+        if before:
+            if before[0] not in self.held:
+                before[0].unlink(missing_ok=True)
+            os.close(before[1])
+
+    def waiting(self) -> list[Path]:
+        """Files that may be drained, those of other processes too, as far as nobody holds them; oldest first."""
+        with self.lock:  # a file that `append` has made and not yet called ours is no other's
+            mine = self.file and self.file[0]
+            found = [path for path in self.folder.glob(FILES) if path != mine]
+        gone = self.held.keys() - {*found, mine}
+        for path in gone:
+            self.held.pop(path, None)
+        return sorted(found, key=age)
+
+    def drain(self, path: Path, save: Callable[[Rows], None], refuse: Callable[[bytes, str], None]) -> bool:
+        """Hand all its rows to `save`, and lines that are none to `refuse`, then remove it, unless somebody holds it.
+
+        True: rows were saved. An empty file is no sign that the database answers.
+        """
+        saved = False
+        with locked(path) as file:
+            if file is None:
+                return False
+            for rows in batches(file, refuse):
+                save(rows)
+                saved = True
+            path.unlink(missing_ok=True)
+        self.held.pop(path, None)
+        return saved
+
+
+def age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def new_file(folder: Path) -> tuple[Path, int]:
+    """Its path and its locked descriptor. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        path = folder / FILES.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():  # a process that drains may have removed it before it was locked
+            sync_folder(folder)
+            return path, file
+        os.close(file)
+
+
+def sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def write_synced(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
+    os.fsync(file)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[BinaryIO | None]:
+    """The file, ours alone for now; None: another holds it, or it is gone."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        yield None
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file
+
+
+def batches(file: BinaryIO, refuse: Callable[[bytes, str], None]) -> Iterator[Rows]:
+    """A last line without its end was never acknowledged: its process died while writing it."""
+    parts: list[Rows] = []
+    for line in file:
+        if not line.endswith(b"\n"):
+            log.warning("a last line of %d bytes in the spool was torn, and nobody was told it was kept", len(line))
+            break
+        try:
+            parts.append(from_line(line))
+        except ValueError as error:
+            refuse(line, str(error))
+        if len(parts) >= BATCH:
+            yield together(parts)
+            parts = []
+    if parts:
+        yield together(parts)
+
+
+def reject(folder: Path, line: bytes, why: str) -> None:
+    """Keep for a person what no database takes. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / "rejected.jsonl"
+    file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    try:
+        write_synced(file, line)
+    finally:
+        os.close(file)
+    log.error("a row that the ledger cannot write (%s) was put into %s", why, path)

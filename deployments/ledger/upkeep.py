@@ -1,0 +1,64 @@
+"""What the ledger's own thread does to its sums while nobody waits: closes books, merges old windows. A little at a time."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from deployments.ledger import machine_time_sums
+from deployments.ledger.rows import Rows
+from deployments.ledger.store import Store
+from router.costs.machine_time import HOUR_S
+
+log = logging.getLogger(__name__)
+
+
+class Bookkeeper:
+    """clock: Unix time."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self.store, self.clock = store, clock
+        self.hours: list[int] = []
+        """whose windows can be merged"""
+        self.looked: int | None = 0
+        """up to where windows were looked at, Unix time; None: all were"""
+        self.looked_at = 0.0
+
+    def step(self) -> bool:
+        """Close one day, or merge the windows of one hour: a write of a few milliseconds. False: nothing was to be done."""
+        try:
+            return self.close_one() or self.merge_one()
+        except Exception as error:  # noqa: BLE001 it is tried again
+            log.warning("the ledger's books were not closed, which is tried again: %s", type(error).__name__)
+            return False
+
+    def close_one(self) -> bool:
+        with self.store.engine.connect() as connection:
+            days = machine_time_sums.closable(connection, self.clock())
+        if days:
+            self.write(lambda connection: machine_time_sums.close(connection, days[0]))
+        return bool(days)
+
+    def merge_one(self) -> bool:
+        if not self.hours:
+            self.look()
+        if not self.hours:
+            return self.looked is not None
+        hour = self.hours.pop(0)
+        self.write(lambda connection: machine_time_sums.merge(connection, hour))
+        return True
+
+    def look(self) -> None:
+        """For the next hours to merge; again from where it stopped, an hour later."""
+        now = self.clock()
+        if self.looked is None:
+            if now - self.looked_at < HOUR_S:
+                return
+            self.looked = int(self.looked_at - machine_time_sums.MERGE_AFTER_S) - HOUR_S
+        with self.store.engine.connect() as connection:
+            self.hours, self.looked = machine_time_sums.mergeable(connection, self.looked, now)
+        self.looked_at = now
+
+    def write(self, action: Callable[[Connection], object]) -> None:
+        self.store.transact(lambda connection, _: action(connection), Rows())

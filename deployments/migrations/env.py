@@ -1,9 +1,0 @@
-"""Run by alembic; the connection, and the transaction around it, are deployments/database.py's."""
-
-from alembic import context
-
-from deployments.schema import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-with context.begin_transaction():
-    context.run_migrations()

@@ -1,0 +1,290 @@
+"""What happened, as metrics. Requests only add to plain dicts here; once a second the sums go to Ray from a thread of its own.
+
+A request's figures come from its trace alone, and each trace is recorded once, after the ledger has it. What dies with a
+process is its last second, and what Ray had not yet collected: the `stepdown_ledger_*` gauges, read from the ledger's own
+sums, are the ones that stay exact.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.monitoring.measures import METRICS, Measure
+from router.config import Tier
+from router.costs import counterfactual, prices
+from router.decide.targets import TARGETS, as_chance
+from router.trace import CallRow, Trace, Window
+
+FLUSH_S = 1.0
+REST_S, AT_ONCE, RESTS = 0.002, 25, 200  # observations between two rests, and rests at most
+MANY, KEYS = 32, 50  # different values of a tag; what is beyond is `other`
+NONE, OTHER = "none", "other"
+FINE = ("accepted", "answered", "not needed", "cancelled", "")  # outcomes of an attempt that made nobody go up
+CERTIFICATES = ("valid", "stale", "retired", "infeasible", NONE)
+LEDGER_STATES = ("ok", "spooling", "down")
+Series = tuple[str, tuple[str, ...]]
+"""(metric, values of its tags in their order)"""
+
+
+def served(name: str, measure: Measure) -> Any:
+    """The metric as Ray Serve exports it. Call it on a replica: its name becomes a tag."""
+    from ray.serve import metrics
+
+    if measure.kind == "histogram":
+        return metrics.Histogram(name, measure.help, list(measure.buckets), measure.tags)
+    kinds = {"counter": metrics.Counter, "gauge": metrics.Gauge}
+    return kinds[measure.kind](name, measure.help, measure.tags)
+
+
+class Few:
+    """Keeps a tag few-valued: the first `most` different values as they are, later ones `other`."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.seen: dict[str, str] = {"": NONE}
+
+    def __call__(self, value: str) -> str:
+        if value not in self.seen:
+            if len(self.seen) > self.most:
+                return OTHER
+            self.seen[value] = value
+        return self.seen[value]
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What the ledger holds of one tier. Requests and their USD are those it answered; the tier `` answered none."""
+
+    tier: str
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float = 0.0
+    audit_usd: float = 0.0
+    requests: int = 0
+    counterfactual_usd: float = 0.0
+    compared_usd: float = 0.0
+
+    @property
+    def saving_usd(self) -> float:
+        """As on the cost page. Audits count for the tier that was called, so that of the largest is mostly below 0."""
+        return counterfactual.saving(self.counterfactual_usd, self.compared_usd, self.audit_usd)
+
+
+class Metrics:
+    """tiers: cheapest first. make: builds one metric with inc, observe or set; tests give a fake."""
+
+    def __init__(self, tiers: Sequence[Tier], make: Callable[[str, Measure], Any] = served) -> None:
+        self.tiers = {tier.name: tier for tier in tiers}
+        self.made = {name: make(name, measure) for name, measure in METRICS.items()}
+        self.few = {tag: Few(KEYS if tag == "key" else MANY) for measure in METRICS.values() for tag in measure.tags}
+        self.added: dict[Series, float] = {}
+        self.observed: dict[Series, list[float]] = {}
+        self.levels: dict[Series, float] = {}
+        self.chances: dict[str, tuple[float, int]] = {}
+        self.timer: asyncio.TimerHandle | None = None
+        self.pushing: asyncio.Future[None] | None = None
+
+    # -- what is told ----------------------------------------------------------------------------------------------
+
+    def record(self, trace: Trace) -> None:
+        """A request that is over. Call it once for each."""
+        target, flow, tier = target_class(trace.target), self.few["flow"](trace.flow), self.few["tier"](trace.tier)
+        self.add("stepdown_requests", 1, tier, self.few["reason"](trace.reason), status_class(trace.status))
+        self.add("stepdown_routed", 1, target, flow, self.few["certificate"](trace.certificate))
+        self.observe("stepdown_decision_seconds", trace.decision_ms / 1e3)
+        self.observe("stepdown_overhead_seconds", overhead_s(trace), flow)
+        self.observe("stepdown_request_seconds", trace.took_s, tier)
+        if trace.first_byte_s is not None:
+            self.observe("stepdown_first_byte_seconds", trace.first_byte_s, tier)
+        if trace.confidence is not None:
+            self.observe("stepdown_confidence", trace.confidence, tier)
+            total, n = self.chances.get(target, (0.0, 0))
+            self.chances[target] = (total + trace.confidence, n + 1)
+        if trace.flow in ("delegation", "tools"):
+            handed = any(call.role == "subtask" for call in trace.calls)
+            self.add("stepdown_delegations", 1, flow, "handed down" if handed else "not worth it")
+        if trace.counterfactual_usd is not None:
+            estimated = "yes" if trace.counterfactual_estimated else "no"
+            self.add("stepdown_counterfactual_usd", trace.counterfactual_usd, estimated)
+            self.add("stepdown_compared_usd", trace.cost_usd, estimated)
+        for call in trace.calls:
+            self.called(call)
+
+    def called(self, call: CallRow) -> None:
+        """One call: of a trace, by `record`; or one that comes after the answer, an audit."""
+        tier, role, outcome = self.few["tier"](call.tier), self.few["role"](call.role), self.few["outcome"](call.outcome)
+        self.add("stepdown_calls", 1, tier, role, outcome)
+        self.add("stepdown_input_tokens", call.input_tokens, tier, role)
+        self.add("stepdown_output_tokens", call.output_tokens, tier, role)
+        self.add("stepdown_cached_tokens", call.cached_tokens, tier, role)
+        self.add("stepdown_cost_usd", call.cost_usd, tier, role)
+        self.observe("stepdown_call_seconds", call.took_s, tier)
+        if call.first_token_s is not None:
+            self.observe("stepdown_first_token_seconds", call.first_token_s, tier)
+        if call.role in ("attempt", "probe") and call.outcome not in FINE:
+            self.add("stepdown_escalations", 1, tier, outcome)
+        if call.busy_s is not None:
+            self.busy(call.tier, call.busy_s)
+
+    def late(self, tier: str, busy: Mapping[str, float]) -> None:
+        """Measurements of calls that were told before without one. busy: call id -> seconds of the replica's time."""
+        for busy_s in busy.values():
+            self.busy(tier, busy_s)
+
+    def busy(self, tier: str, busy_s: float) -> None:
+        known, tag = self.tiers.get(tier), self.few["tier"](tier)
+        self.add("stepdown_accelerator_busy_seconds", busy_s * max(1, known.accelerators if known else 1), tag)
+        self.add("stepdown_accelerator_busy_usd", (prices.gpu_usd(busy_s, known) if known else None) or 0.0, tag)
+
+    def held(self, windows: Iterable[Window]) -> None:
+        """Accelerator time held. Every replica of the ingress may tell all of it: queries take the largest."""
+        for window in windows:
+            tier = self.few["tier"](window.tier)
+            price = (window.usd_per_accelerator_hour or 0.0) / 3600
+            self.add("stepdown_accelerator_held_seconds", window.accelerator_s, tier)
+            self.add("stepdown_accelerator_held_usd", window.accelerator_s * price, tier)
+            self.level("stepdown_replicas", window.replicas, tier)
+
+    def audited(self, target: str, differs: bool, chance: float | None = None) -> None:
+        """An accepted answer was compared with the top tier's.
+
+        chance: what was given to that very answer; None: the mean of its target's requests so far stands for it.
+        """
+        target = target_class(target)
+        total, n = self.chances.get(target, (0.0, 0))
+        self.add("stepdown_audits", 1, target, "differs" if differs else "agrees")
+        self.add("stepdown_audited_chance", chance if chance is not None else total / n if n else 0.0, target)
+
+    def certificates(self, states: Mapping[str, str]) -> None:
+        """target -> the state of its certificate."""
+        for target, state in states.items():
+            self.one_of("stepdown_certificate", CERTIFICATES, state, target_class(target))
+
+    def budget(self, key_id: str, share: float) -> None:
+        """share: of the tightest budget of the key, 0 and up."""
+        self.level("stepdown_budget_used", share, self.few["key"](key_id))
+
+    def ledger(self, state: str, spooled: int) -> None:
+        """state: `ok`, `spooling`, `down`. spooled: rows that wait."""
+        self.one_of("stepdown_ledger", LEDGER_STATES, state)
+        self.level("stepdown_ledger_spooled", spooled)
+
+    def totals(self, totals: Iterable[Total]) -> None:
+        """What the ledger holds in all, by tier."""
+        for total in totals:
+            tier = self.few["tier"](total.tier)
+            for kind, tokens in (("input", total.input_tokens), ("output", total.output_tokens), ("cached", total.cached_tokens)):
+                self.level("stepdown_ledger_tokens", tokens, tier, kind)
+            self.level("stepdown_ledger_calls", total.calls, tier)
+            self.level("stepdown_ledger_requests", total.requests, tier)
+            self.level("stepdown_ledger_cost_usd", total.cost_usd, tier)
+            self.level("stepdown_ledger_audit_usd", total.audit_usd, tier)
+            self.level("stepdown_ledger_counterfactual_usd", total.counterfactual_usd, tier)
+            self.level("stepdown_ledger_compared_usd", total.compared_usd, tier)
+            self.level("stepdown_ledger_saving_usd", total.saving_usd, tier)
+
+    # -- what is kept until it goes to Ray ---------------------------------------------------------------------------
+
+    def add(self, name: str, value: float, *tags: str) -> None:
+        if value > 0:  # Ray takes no other
+            series = (name, tags)
+            self.added[series] = self.added.get(series, 0) + value
+            self.soon()
+
+    def observe(self, name: str, value: float, *tags: str) -> None:
+        self.observed.setdefault((name, tags), []).append(max(0.0, value))
+        self.soon()
+
+    def level(self, name: str, value: float, *tags: str) -> None:
+        self.levels[name, tags] = value
+        self.soon()
+
+    def one_of(self, name: str, states: Sequence[str], state: str, *tags: str) -> None:
+        for known in states:
+            self.level(name, float(known == (state or NONE)), *tags, known)
+
+    def soon(self) -> None:
+        """Where an event loop runs, what was told goes out within a second. Without one, by `flush`."""
+        if self.timer is None:
+            try:
+                self.timer = asyncio.get_running_loop().call_later(FLUSH_S, self.send)
+            except RuntimeError:
+                return
+
+    def send(self) -> None:
+        """Off the event loop: a busy second has thousands of observations, a few microseconds each. With rests: another thread's
+        work is in the way of requests all the same, for it holds Python's lock."""
+        self.timer = None
+        self.pushing = asyncio.get_running_loop().run_in_executor(None, self.push, *self.taken(), REST_S)
+
+    def taken(self) -> tuple[dict[Series, float], dict[Series, list[float]], dict[Series, float]]:
+        taken = self.added, self.observed, self.levels
+        self.added, self.observed, self.levels = {}, {}, {}
+        return taken
+
+    def push(
+        self,
+        added: Mapping[Series, float],
+        observed: Mapping[Series, Sequence[float]],
+        levels: Mapping[Series, float],
+        rest_s: float = 0.0,
+    ) -> None:
+        for (name, tags), value in added.items():
+            self.made[name].inc(value, named(name, tags))
+        for (name, tags), value in levels.items():
+            self.made[name].set(value, named(name, tags))
+        at_once = max(AT_ONCE, sum(map(len, observed.values())) // RESTS)
+        for (name, tags), values in observed.items():
+            shown, metric = named(name, tags), self.made[name]
+            for n, value in enumerate(values, 1):
+                metric.observe(value, shown)
+                if rest_s and n % at_once == 0:
+                    time.sleep(rest_s)
+
+    def flush(self) -> None:
+        """All of it, now."""
+        self.push(*self.taken())
+
+    async def close(self) -> None:
+        """What was told goes out before the process ends."""
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
+        if self.pushing:
+            await self.pushing
+        self.flush()
+
+
+# -- what a trace says -----------------------------------------------------------------------------------------------------
+
+
+def named(name: str, tags: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(METRICS[name].tags, tags, strict=True))
+
+
+def status_class(status: int) -> str:
+    """`2xx`; 499 is `left`: the client closed its connection."""
+    return "left" if status == 499 else f"{status // 100}xx"
+
+
+def target_class(target: str) -> str:
+    """Clients may ask for any chance, so those are one; a tier asked for by name is `a tier`."""
+    if target in TARGETS:
+        return target
+    return "a chance" if as_chance(target) is not None else "a tier" if target else NONE
+
+
+def overhead_s(trace: Trace) -> float:
+    """Deciding, and every moment after it at which no call of the request was under way.
+
+    Calls side by side count once. Reading the body and the ledger's commit are not in a trace, so not in here either.
+    """
+    end, covered = trace.began_s, 0.0
+    for began, ended in sorted((call.began_s, call.began_s + call.took_s) for call in trace.calls):
+        covered += max(0.0, ended - max(began, end))
+        end = max(end, ended)
+    return max(0.0, trace.decision_ms / 1e3 + trace.took_s - covered)

@@ -1,0 +1,48 @@
+"""`stepdown serve` as a child process: for the demo, the benchmarks and the tests that need the real thing."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deployments.ports import free_port
+from router.errors import BadInput
+
+
+@contextmanager
+def served(config: str, timeout_s: float = 600.0) -> Iterator[tuple[str, str]]:
+    """Start it on a free port with a key of its own; yield (url up to /v1, key); stop it. Raises BadInput."""
+    import httpx
+
+    key, port = f"sk-{secrets.token_hex(8)}", free_port()
+    env = {**os.environ, "STEPDOWN_API_KEY": key, "STEPDOWN_PORT": str(port)}
+    command = [sys.executable, "-m", "deployments", "serve", config, "--dashboard-port", str(free_port())]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_until_ready(process, timeout_s)
+        url = f"http://127.0.0.1:{port}"
+        httpx.get(f"{url}/healthz", timeout=30).raise_for_status()
+        yield f"{url}/v1", key
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def wait_until_ready(process: "subprocess.Popen[str]", timeout_s: float) -> None:
+    """Read its lines until it says it is ready; say what it said when it stops before that."""
+    said, until = [], time.monotonic() + timeout_s
+    assert process.stdout is not None
+    for text in process.stdout:
+        said.append(text)
+        if "Stepdown is ready" in text:
+            return
+        if time.monotonic() > until:
+            break
+    raise BadInput("stepdown serve did not become ready:\n" + "".join(said[-30:]))

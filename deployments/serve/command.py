@@ -1,0 +1,259 @@
+"""stepdown serve: start or join Ray, run the ladder, say how to use it, stop what was started."""
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any
+
+import click
+import httpx
+
+from deployments import APP
+from deployments.keys.access import Door, door, with_first_key
+from deployments.ports import check_port
+from deployments.serve.haproxy import environment, files, is_fast
+from deployments.serve.haproxy_stand_in import StandIn
+from deployments.serve.process_cleanup import MARK, Run, end, warden
+from router.config import Config, load_config
+from router.errors import BadInput
+
+DOOR_S = 60.0
+GUARD_S = 10.0
+
+
+@click.command()
+@click.argument("config", default="pocket")
+@click.option("--host", default=None, help="Address to listen on; by default the configuration's (127.0.0.1).")
+@click.option("--port", type=click.IntRange(1, 65535), envvar="STEPDOWN_PORT", default=None, help="Port to listen on.")
+@click.option("--api-key", envvar="STEPDOWN_API_KEY", default=None, help="A key that may do everything, beside the stored ones.")
+@click.option("--no-keys", is_flag=True, help="Ask for no key. Refused where other machines could come in.")
+@click.option("--insecure", is_flag=True, help="Ask for no key, also where other machines can come in.")
+@click.option("--dashboard-port", default=8265, show_default=True, help="Of a Ray that this command starts.")
+def serve(
+    config: str, host: str | None, port: int | None, api_key: str | None, no_keys: bool, insecure: bool, dashboard_port: int
+) -> None:
+    """Serve CONFIG (a YAML file, or a shipped ladder by name) until Ctrl-C.
+
+    The first start makes a key and shows it once; `stepdown keys` makes more.
+    """
+    from deployments.app import application, check, placed_file  # Ray Serve and scikit-learn: seconds, and not for --help
+
+    loaded = with_address(load_config(config), host, port)
+    check(loaded)  # a configuration that is wrong stops here, before Ray starts
+    check_port(loaded.server.host, loaded.server.port)
+    opened = door(loaded, api_key, no_keys, insecure)
+    stop = threading.Event()
+    listen(stop)
+    variables = {**environment(loaded, opened), MARK: secrets.token_hex(8)}
+    started = start_ray(dashboard_port, variables)
+    ours = Run(variables[MARK], session()) if started else None
+    guard = warden(ours) if ours else None
+    stand_in = StandIn(files(variables) if started else None)
+    listen(stop)  # Ray has put a handler of its own in the place of ours, which ends this process and leaves its children
+    check_free(started)
+    try:
+        if run(application(loaded, opened.key_hash, opened.insecure, placed_file(config)), loaded, stop):
+            boards(started)
+            stand_in.start()
+            click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started))
+            stop.wait()
+            click.echo(f"stopping: answers under way have {loaded.server.drain_s:g} s to end ...")
+    finally:
+        stand_in.stop()
+        shut_down(started, loaded.server.drain_s)
+        stand_in.end()
+        if ours and guard:
+            clear(ours, guard)
+
+
+def listen(stop: threading.Event) -> None:
+    """Ctrl-C and SIGTERM mean stop, also where a background shell had them ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+
+
+def boards(started: bool) -> None:
+    """Put the cost boards where the Grafana of a Ray that was started here finds them: Ray wrote its own anew."""
+    from deployments.monitoring import grafana
+
+    if started:
+        try:
+            grafana.install(grafana.ray_folder())
+        except OSError as error:
+            click.echo(f"the Grafana boards could not be written ({error.strerror}); stepdown dashboard install does it later")
+
+
+def with_address(config: Config, host: str | None, port: int | None) -> Config:
+    given = {name: value for name, value in (("host", host), ("port", port)) if value}
+    return config.model_copy(update={"server": config.server.model_copy(update=given)})
+
+
+def start_ray(dashboard_port: int, variables: Mapping[str, str]) -> bool:
+    """Join the cluster that RAY_ADDRESS names or that runs here, else (or where it is `local`) start one. True: started here.
+
+    variables: of the environment that a Ray started here gives to its processes.
+    """
+    import ray
+
+    for name in ("ray", "ray.serve", "ray.llm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "serve"}
+    if os.environ.get("RAY_ADDRESS") == "local":
+        del os.environ["RAY_ADDRESS"]  # or each process of that Ray would start one of its own
+    elif joined(quiet):
+        click.echo("joined the Ray cluster that runs already")
+        return False
+    click.echo("starting Ray ...")
+    os.environ.update(variables)
+    ray.init(include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=dashboard_port, **quiet)
+    return True
+
+
+def joined(quiet: Mapping[str, Any]) -> bool:
+    """Raises BadInput where a cluster was named and does not answer."""
+    import ray
+
+    where = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=where or "auto", **quiet)
+        return True
+    except ConnectionError:
+        if where:
+            message = f"RAY_ADDRESS is {where}, where no Ray cluster answers; unset it, or start one"
+            raise BadInput(message) from None
+        return False
+
+
+def check_free(started: bool) -> None:
+    """Raises BadInput where the cluster serves a Stepdown already: this one would take its place and miss its port."""
+    from ray import serve as ray_serve
+
+    if not started and APP in ray_serve.status().applications:
+        raise BadInput("this Ray cluster serves a Stepdown already; stop it, or give this one its own Ray: RAY_ADDRESS=local")
+
+
+def run(app: Any, config: Config, stop: threading.Event) -> bool:
+    """Deploy and show progress until every tier is ready. False: stopped before that. Raises BadInput."""
+    from ray import serve as ray_serve
+
+    ray_serve.start(http_options={"host": config.server.host, "port": config.server.port})
+    failed: list[BaseException] = []
+
+    def deploy() -> None:
+        try:
+            ray_serve.run(app, name=APP, route_prefix="/")
+        except Exception as error:  # noqa: BLE001 - handed to the main thread, which reports it
+            failed.append(error)
+
+    thread = threading.Thread(target=deploy, daemon=True)
+    began, shown = time.monotonic(), ""
+    thread.start()
+    while thread.is_alive() and not stop.wait(1.0):
+        now = progress(config.sleepers)
+        if now != shown:
+            click.echo(f"  {time.monotonic() - began:4.0f} s  {now}")
+            shown = now
+    if failed:
+        raise BadInput(f"the ladder did not start: {failed[0]}\n{messages()}")
+    return not stop.is_set() and answers(config, stop)
+
+
+def answers(config: Config, stop: threading.Event) -> bool:
+    """Wait for the front door, which opens a little after the ladder is up. Raises BadInput where it stays shut."""
+    host = "127.0.0.1" if config.server.host in ("0.0.0.0", "::") else config.server.host.strip("[]")
+    until = time.monotonic() + DOOR_S
+    while time.monotonic() < until:
+        with suppress(httpx.HTTPError):
+            at = f"[{host}]" if ":" in host else host
+            if httpx.get(f"http://{at}:{config.server.port}/healthz", timeout=5).status_code == 200:
+                return True
+        if stop.wait(0.1):
+            return False
+    raise BadInput(f"the ladder is up, but nothing answers on {host}:{config.server.port} after {DOOR_S:g} s")
+
+
+def progress(sleepers: Collection[str]) -> str:
+    """One line: each deployment and what it is doing. sleepers: tiers that may have no replica."""
+    from deployments.replicas.replica_count import details, states
+
+    seen = [(name.removeprefix("tier-"), its) for (app, name), its in states(details()).items() if app == APP]
+    return ", ".join(f"{name} {doing(its, name in sleepers)}" for name, its in seen) or "waiting for Ray Serve"
+
+
+def doing(replicas: Mapping[str, int], sleeps: bool) -> str:
+    """replicas: how many are in which state."""
+    if replicas.get("RUNNING"):
+        return "ready"
+    return "asleep" if sleeps and not any(replicas.values()) else "loading"
+
+
+def messages() -> str:
+    """What Serve says of each deployment that is not well."""
+    from ray import serve as ray_serve
+
+    app = ray_serve.status().applications.get(APP)
+    return "\n".join(f"{n}: {d.message[-1500:]}" for n, d in app.deployments.items() if d.message) if app else ""
+
+
+def dashboard_address() -> str:
+    import ray
+
+    address = ray._private.worker.global_worker.node.address_info.get("webui_url") or "not running"
+    return f"http://{address}" if "://" not in address and address != "not running" else address
+
+
+def welcome(config: Config, door: Door, dashboard: str, started: bool = True) -> str:
+    """What a newcomer needs: where, with which key, and one line that works."""
+    url = f"http://{config.server.host}:{config.server.port}/v1"
+    asleep = "".join(f"\n  asleep     {name}: starts when it is asked for" for name in config.sleepers)
+    reach = "   (HAProxy's statistics: on every interface, see server.front)" if is_fast(config, door) and started else ""
+    body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
+    return f"""
+Stepdown is ready: {" < ".join(config.names)}{asleep}
+  URL        {url}{reach}
+  API key    {door.told()}
+  dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)
+
+  curl -s {url}/chat/completions {door.header()}-H "Content-Type: application/json" -d '{body}'
+
+Ctrl-C stops it."""
+
+
+def session() -> str:
+    """The folder of the Ray that runs here."""
+    import ray
+
+    folder: str = ray._private.worker.global_worker.node.get_session_dir_path()
+    return folder
+
+
+def shut_down(started: bool, drain_s: float) -> None:
+    """Stop the application, once answers under way have ended; Ray and Serve only if this command started them."""
+    import ray
+    from ray import serve as ray_serve
+
+    if not ray.is_initialized():
+        return
+    until = time.monotonic() + drain_s
+    while True:
+        with suppress(TimeoutError):  # it waits for a minute
+            ray_serve.delete(APP)
+            break
+        if time.monotonic() > until:
+            break
+    if started:
+        ray_serve.shutdown()
+    ray.shutdown()
+
+
+def clear(ours: Run, guard: "subprocess.Popen[bytes]") -> None:
+    """What is still there after that."""
+    if asked := end(ours):
+        click.echo(f"ended {len(asked)} processes that did not end with their replica")
+    guard.communicate(timeout=GUARD_S)

@@ -1,0 +1,181 @@
+"""A tier and how much of it is in use by this process: what the status page shows and what the choice of a tier may see."""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any, TypeVar
+
+from deployments.tiers.tier import Tier
+from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
+from router.errors import NoReplica, RequestFailed, TierFailed
+from router.trace import HEDGE, Reading, Twin
+from router.traffic.breaker import Breaker
+from router.traffic.retries import Retries
+from router.traffic.slow_start import Pace, Slow
+from router.types import Path
+
+T = TypeVar("T")
+Opened = tuple[AsyncGenerator[bytes], bytes]  # a stream and its first event
+
+
+def down(error: RequestFailed) -> bool:
+    """The tier's own failure, which another tier may not have; a full queue is not one."""
+    return isinstance(error, NoReplica | TierFailed) and error.status >= 500
+
+
+def lost(error: RequestFailed) -> bool:
+    """One replica's failure, which its siblings may not share."""
+    return down(error) and getattr(error, "lost", True)
+
+
+class Watched:
+    """The same tier. `waiting`: calls without a first answer yet; `running`: those that are being answered.
+
+    replicas: that it may have. Of more than one, a sibling is tried where a replica is lost before it said anything.
+    slow: see `router.pace`.
+    """
+
+    def __init__(
+        self, tier: Tier, breaker: Breaker, retries: Retries | None = None, replicas: int = 1, slow: Slow = None
+    ) -> None:
+        self.name, self.tier, self.breaker = tier.name, tier, breaker
+        self.retries, self.siblings = retries or Retries(random.random), replicas > 1
+        self.whole, self.begun = Pace(slow), Pace(slow)
+        """until whole answers came, and until streams began"""
+        self.waiting = self.running = self.finished = 0
+        self.count = replicas
+        """replicas that ran when they were counted last"""
+
+    async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
+        def ask(reading: Reading | None, call_id: str) -> Awaitable[bytes]:
+            return self.tier.complete(path, body, reading, call_id)
+
+        self.running += 1  # whether it waits is not seen from outside
+        try:
+            return await self.answered(ask, reading, call_id, self.whole, nothing)
+        finally:
+            self.running -= 1
+            self.finished += 1
+
+    async def stream(
+        self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
+    ) -> AsyncGenerator[bytes]:
+        def ask(reading: Reading | None, call_id: str) -> Awaitable[Opened]:
+            return opened(self.tier.stream(path, body, reading, call_id))
+
+        self.waiting += 1
+        waits = True
+        try:
+            events, first = await self.answered(ask, reading, call_id, self.begun, closed)
+            waits = False
+            self.waiting, self.running = self.waiting - 1, self.running + 1
+            async with aclosing(events):
+                yield first
+                async for item in events:
+                    yield item
+        finally:
+            if waits:
+                self.waiting -= 1
+            else:
+                self.running -= 1
+                self.finished += 1
+
+    async def answered(self, ask: Ask[T], reading: Reading | None, call_id: str, pace: Pace, drop: Drop[T]) -> T:
+        """The answer, or its first part; of a second replica where the first is slow. Raises RequestFailed."""
+        self.retries.asked()
+        began, slow_s = time.monotonic(), pace.slow_s
+        if slow_s is None or reading is None:
+            answer = await self.of_sibling(ask, reading, call_id)
+        else:
+            answer = await self.hedged(ask, reading, call_id, slow_s, drop)
+        twin = reading and reading.twin
+        pace.took(twin.ended_s if twin else time.monotonic() - began)
+        return answer
+
+    async def hedged(self, ask: Ask[T], reading: Reading, call_id: str, slow_s: float, drop: Drop[T]) -> T:
+        async def second(twin: Twin) -> T:
+            reading.twin = twin
+            return await self.tried_once(ask, twin.reading, call_id + HEDGE)
+
+        began = time.monotonic()
+        first = asyncio.ensure_future(self.of_sibling(ask, reading, call_id))
+        try:
+            done, _ = await asyncio.wait({first}, timeout=slow_s)
+            if done or not self.retries.may():
+                return await first
+            answer, twin = await raced(first, second, began, drop)
+        except BaseException:
+            await stopped([first], drop)
+            raise
+        if twin.won and callable(tell := getattr(self.tier, "slow", None)):
+            tell(call_id)
+        return answer
+
+    async def of_sibling(self, ask: Ask[T], reading: Reading | None, call_id: str) -> T:
+        """Of another replica where one is lost before it said anything."""
+        try:
+            return await self.tried_once(ask, reading, call_id)
+        except RequestFailed as error:
+            if not (self.siblings and lost(error) and self.retries.may()):
+                raise
+        await asyncio.sleep(self.retries.wait_s())
+        return await self.tried_once(ask, reading, call_id)
+
+    async def tried_once(self, ask: Ask[T], reading: Reading | None, call_id: str) -> T:
+        with self.tried():
+            answer = await ask(reading, call_id)
+        self.breaker.worked(self.name)
+        return answer
+
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """Tells the breaker of failures that are the tier's. Raises NoReplica at once while the circuit is open."""
+        left_s = self.breaker.left_s(self.name)
+        if left_s:
+            raise NoReplica(self.name, "it failed several times in a row", math.ceil(left_s))
+        self.breaker.sent(self.name)
+        try:
+            yield
+        except RequestFailed as error:
+            if not down(error):
+                self.breaker.worked(self.name)
+            elif not (lost(error) and self.some_well()):
+                self.breaker.failed(self.name)
+            raise
+
+    def some_well(self) -> bool:
+        """Whether the tier knows of replicas that are well: then a failure is not the tier's."""
+        health = getattr(self.tier, "health", None)
+        return self.siblings and health is not None and bool(health.some_well())
+
+    async def replicas(self) -> int:
+        """That run; a tier that is not ours counts as one."""
+        running = getattr(self.tier, "running", None)
+        self.count = int(await running()) if callable(running) else 1
+        return self.count
+
+    async def close(self) -> None:
+        """No request is under way any more: let go of what the tier holds open."""
+        close = getattr(self.tier, "close", None)
+        if callable(close):
+            await close()
+
+
+async def nothing(answer: bytes) -> None:
+    """A whole answer needs no letting go."""
+
+
+async def closed(stream: Opened) -> None:
+    await stream[0].aclose()
+
+
+async def opened(events: AsyncGenerator[bytes]) -> Opened:
+    """The stream and its first event; nothing stays open where that does not come."""
+    try:
+        return events, await anext(events, b"")
+    except BaseException:
+        await events.aclose()
+        raise

@@ -1,5 +1,0 @@
-"""`python -m router` is `stepdown`."""
-
-from router.cli import main
-
-main()

@@ -1,0 +1,264 @@
+"""A promise, not a threshold: how often a smaller tier's answer is returned though the top tier's was better.
+
+Learn-then-Test (arXiv 2110.01052) on the risk over all traffic, R(t) = P(a smaller tier's answer had chance >= t, was
+returned, and was worse than the top tier's). R only grows as t falls, so thresholds are tried from strict to lax in a
+fixed order, each by an exact binomial test, and the walk ends at the first that fails: then R(threshold) <= alpha with
+confidence 1 - delta, whatever the chances are worth. The risk given acceptance has no such order and is not promised.
+
+A certificate holds while traffic is as it was. Audits (accepted answers that the top tier is asked for as well) feed an
+e-process that may be looked at after each of them: under the promise it alarms in at most one of ten eternities.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from classifiers.choose import Rule
+
+Floats = NDArray[np.float64]
+State = Literal["valid", "stale", "retired", "infeasible", "none"]
+ALWAYS_UP = 2.0  # a threshold that no chance reaches
+# Fixed before any row is seen: finest where chances crowd, near 1.
+THRESHOLDS = np.concatenate([1 - np.geomspace(1e-4, 0.1, 40), np.linspace(0.895, 0.0, 180)])
+FALSE_ALARM = 0.10
+HOLDBACK = ":holdback"  # behind a target's name: its certificate for streams, which are accepted by their first tokens
+REACH = 0.99  # of the prompts that a certificate was made on: beyond that there are too few to say anything
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """R(threshold) <= alpha with confidence 1 - delta, from k losses among n prompts."""
+
+    threshold: float
+    """least chance at which a smaller tier's answer is accepted, in [0, 1]"""
+    alpha: float
+    delta: float
+    n: int
+    k: int
+    coverage: float
+    """share of the n prompts on which a smaller tier's answer was returned"""
+    bound: float
+    """upper bound of the risk, at most alpha"""
+    rule: str = ""
+    """what it is for: a target, `balanced`, or its streams under holdback, `balanced:holdback`"""
+    fingerprints: Mapping[str, Any] = field(default_factory=dict)
+    """what it was made for: `models`, `templates`, `sampling`, `score`; of streams also `prefix`, the tokens looked at"""
+    created: str = ""
+    """UTC, ISO 8601"""
+    retired: str = ""
+    """when and why its promise was found broken; empty: it was not"""
+    reach: Mapping[str, float] = field(default_factory=dict)
+    """what its prompts went up to, of `unfamiliar` and `characters`: `reach_of`. What goes beyond is not covered"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"kind": "certificate", **asdict(self), "fingerprints": dict(self.fingerprints), "reach": dict(self.reach)}
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """Nothing can be certified, so every request goes to the top tier."""
+
+    alpha: float
+    delta: float
+    n: int
+    reason: str
+    base_risk: float = math.nan
+    """risk of returning every answer that the rule alone would"""
+    rule: str = ""
+    created: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; NaN (not known) becomes None."""
+        return {"kind": "infeasible", **asdict(self), "base_risk": None if math.isnan(self.base_risk) else self.base_risk}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One threshold of the feasible region: what was seen at it, and the bound that decides."""
+
+    threshold: float
+    coverage: float
+    k: int
+    risk: float
+    bound: float
+
+
+def from_dict(data: Mapping[str, Any]) -> Certificate | Infeasible:
+    """What to_dict gave."""
+    rest = {key: value for key, value in data.items() if key != "kind"}
+    if data["kind"] == "infeasible":
+        return Infeasible(**{**rest, "base_risk": math.nan if rest["base_risk"] is None else rest["base_risk"]})
+    return Certificate(**rest)
+
+
+def of(manifest: Mapping[str, Any], rule: str) -> Certificate | Infeasible | None:
+    """The certificate of that name (`balanced`, `balanced:holdback`) in an artefact's manifest."""
+    found = manifest.get("certificates", {}).get(rule)
+    return None if found is None else from_dict(found)
+
+
+def upper_bound(k: Any, n: int, delta: float) -> Floats:
+    """Clopper-Pearson: the risk at which k or fewer losses among n have probability delta. k: any shape."""
+    k = np.asarray(k)
+    return np.where(k >= n, 1.0, beta.ppf(1 - delta, np.minimum(k, n - 1) + 1, n - np.minimum(k, n - 1)))
+
+
+def region(scores: Floats, loss: Floats, delta: float, thresholds: Floats = THRESHOLDS) -> list[Point]:
+    """Every threshold from strict to lax. scores, loss: (n,), see certify."""
+    n = len(scores)
+    order = np.argsort(-scores, kind="stable")
+    falling, lost = -scores[order], np.concatenate([[0], np.cumsum(loss[order])])
+    accepted = np.searchsorted(falling, -thresholds, side="right")
+    k = lost[accepted].astype(int)
+    bounds = upper_bound(k, n, delta)
+    columns = zip(thresholds.tolist(), accepted.tolist(), k.tolist(), bounds.tolist(), strict=True)
+    return [Point(t, a / n, b, b / n, u) for t, a, b, u in columns]
+
+
+def certify(scores: Floats, loss: Floats, alpha: float, delta: float, rule: str = "") -> Certificate | Infeasible:
+    """The laxest threshold that keeps the promise.
+
+    scores: (n,) chance of the smaller tier's answer that the rule would return, -inf where it asked the top tier itself.
+    loss: (n,) 1 where that answer was worse than the top tier's, else 0. Neither row may have been trained on.
+    """
+    n, known = len(scores), np.isfinite(scores)
+    mu = float((loss * known).mean()) if n else math.nan
+    fewest = fewest_rows(alpha, delta)
+    if n < fewest:
+        return Infeasible(alpha, delta, n, f"{n} rows; even without a loss {fewest} are needed", mu, rule)
+    last: Point | None = None
+    for point in region(scores, loss * known, delta):
+        if point.bound > alpha:
+            break
+        last = point
+    if last is None or not last.coverage:
+        return Infeasible(alpha, delta, n, "no threshold keeps the promise and lets a smaller tier answer", mu, rule)
+    return Certificate(last.threshold, alpha, delta, n, last.k, last.coverage, last.bound, rule)
+
+
+def reach_of(unfamiliar: Floats, texts: Sequence[str]) -> dict[str, float]:
+    """How far the prompts go that a certificate is made on. unfamiliar: (n,) of each text, as the classifier says."""
+    seen = {"unfamiliar": unfamiliar, "characters": np.array([len(text) for text in texts], dtype=float)}
+    return {name: float(np.quantile(values, REACH)) for name, values in seen.items()}
+
+
+def reaches(certificate: Certificate, **request: float) -> bool:
+    """Whether a request is like the prompts that it was made on. A certificate that does not say how far goes all the way."""
+    return all(request[name] <= most for name, most in certificate.reach.items() if name in request)
+
+
+def fewest_rows(alpha: float, delta: float) -> int:
+    """Rows needed to certify anything: (1 - alpha)^n <= delta."""
+    return math.ceil(math.log(delta) / math.log1p(-alpha))
+
+
+def deferral(base_risk: float, alpha: float) -> float:
+    """Share of traffic that any rule must send up where returning all has that risk above alpha (arXiv 2606.29054)."""
+    return max(0.0, (base_risk - alpha) / (1 - alpha))
+
+
+def binding(rule: Rule, found: Certificate | Infeasible) -> Rule:
+    """The rule with the threshold that was certified, or always up."""
+    return replace(rule, threshold=found.threshold if isinstance(found, Certificate) else ALWAYS_UP)
+
+
+def state(certificate: Certificate | Infeasible | None, fingerprints: Mapping[str, Any]) -> State:
+    """What a certificate is worth here and now. Fingerprints that one side does not know are not compared."""
+    if certificate is None:
+        return "none"
+    if isinstance(certificate, Infeasible):
+        return "infeasible"
+    if certificate.retired:
+        return "retired"
+    changed = any(fingerprints[key] != made for key, made in certificate.fingerprints.items() if key in fingerprints)
+    return "stale" if changed else "valid"
+
+
+def retire(certificate: Certificate, why: str) -> Certificate:
+    """The same certificate, its promise broken."""
+    return replace(certificate, retired=why)
+
+
+def score_fingerprint(manifest: Mapping[str, Any], rule: str, prefix: int | None = None) -> str:
+    """Names the score: the classifier, what it learned of answers, and the price that decides whom to ask.
+
+    rule: the target. prefix: tokens that are looked at, where not the whole answer is.
+    """
+    price = manifest.get("cascades", {}).get(rule, {}).get("value")
+    seen = () if prefix is None else ("prefix", prefix)
+    parts = (manifest.get("model_sha256"), manifest.get("answers_sha256"), rule, price, *seen)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """An alarm over audited answers that may be looked at after each: an e-process of p1 against p0.
+
+    p0: error rate among accepted answers that the promise allows, alpha / coverage. p1: the rate to notice.
+    """
+
+    p0: float
+    p1: float
+    log_wealth: float = 0.0
+    audits: int = 0
+    errors: int = 0
+    alarmed: bool = False
+
+    def update(self, error: bool) -> "Drift":
+        """After one more audit. An alarm stays."""
+        gain = math.log(self.p1 / self.p0) if error else math.log1p(-self.p1) - math.log1p(-self.p0)
+        wealth = self.log_wealth + gain
+        alarmed = self.alarmed or wealth >= -math.log(FALSE_ALARM)
+        return Drift(self.p0, self.p1, wealth, self.audits + 1, self.errors + error, alarmed)
+
+
+def watch(certificate: Certificate) -> Drift:
+    """The alarm of a certificate: twice the promised rate is to be noticed."""
+    p0 = min(max(certificate.alpha / max(certificate.coverage, 1e-9), 1e-6), 0.98)
+    return Drift(p0, min(2 * p0, (1 + p0) / 2))
+
+
+def region_text(points: list[Point], alpha: float, shown: int = 12) -> str:
+    """The feasible region for people: a dozen thresholds, the last that passes among them."""
+    passing = next((i for i, point in enumerate(points) if point.bound > alpha), len(points))
+    wanted = {*np.linspace(0, len(points) - 1, shown).astype(int).tolist(), passing - 1, min(passing, len(points) - 1)}
+    lines = ["threshold  small answers  losses   risk  bound"]
+    for i in sorted(wanted - {-1}):
+        p = points[i]
+        mark = "" if i < passing else "  fails" if i == passing else "  not tried"
+        lines.append(f"{p.threshold:9.4f}  {p.coverage:13.3f}  {p.k:6d}  {p.risk:5.3f}  {p.bound:5.3f}{mark}")
+    return "\n".join(lines)
+
+
+__all__ = [
+    "ALWAYS_UP",
+    "HOLDBACK",
+    "THRESHOLDS",
+    "Certificate",
+    "Drift",
+    "Infeasible",
+    "Point",
+    "State",
+    "binding",
+    "certify",
+    "deferral",
+    "fewest_rows",
+    "from_dict",
+    "of",
+    "reach_of",
+    "reaches",
+    "region",
+    "region_text",
+    "retire",
+    "score_fingerprint",
+    "state",
+    "upper_bound",
+    "watch",
+]

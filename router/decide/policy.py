@@ -1,0 +1,64 @@
+"""Hard constraints first, then chances and costs: pure functions from facts to a tier."""
+
+from collections.abc import Mapping, Sequence
+
+from classifiers import Rule, choose
+from classifiers.choose import Floats
+from router.config import Tier
+from router.errors import ContextTooLong, NoTierFits
+from router.types import Counter, Decision, Facts, byte_bound
+
+ABILITIES = {"tools": "takes no tools", "json": "has no JSON mode", "images": "takes no images"}
+
+
+def able(tier: Tier, need: str) -> bool:
+    return bool({"tools": tier.tools, "json": tier.json_mode, "images": tier.images}[need])
+
+
+def tokens_at_most(text: str) -> int:
+    """Of a prompt with this text; 64 covers the chat template's own."""
+    return byte_bound(text) + 64
+
+
+def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, str]:
+    """Tiers that cannot take the request, each with the reason. Counts tokens only where they might not fit."""
+    out: dict[str, str] = {}
+    counted: dict[Counter, int] = {}  # tiers of one family share a counter, and counting is the dearest step here
+    most = tokens_at_most(facts.counted) + facts.answer_tokens
+    for tier in tiers:
+        missing = [ABILITIES[need] for need in sorted(facts.needs) if not able(tier, need)]
+        if missing:
+            out[tier.name] = missing[0]
+        elif most > tier.context:
+            counter = count[tier.name]
+            if counter not in counted:
+                counted[counter] = counter(facts.counted)
+            has = counted[counter]
+            if has + facts.answer_tokens > tier.context:
+                out[tier.name] = f"takes {tier.context} tokens, this needs {has + facts.answer_tokens}"
+    return out
+
+
+def refuse(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], excluded: Mapping[str, str]) -> None:
+    """Every tier is ruled out: say so with both numbers when it is for length alone."""
+    capable = [t for t in tiers if all(able(t, need) for need in facts.needs)]
+    if not capable:
+        raise NoTierFits(excluded)
+    widest = max(capable, key=lambda t: t.context)
+    raise ContextTooLong(count[widest.name](facts.counted), facts.answer_tokens, widest.context)
+
+
+def pick(names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str, excluded: Mapping[str, str]) -> Decision:
+    """Choose among the permitted tiers.
+
+    p, cost: shape (n_tiers,), in the order of `names`, cheapest first; cost is this prompt's, the top tier's mean = 1.
+    """
+    allowed = [i for i, name in enumerate(names) if name not in excluded]
+    chances = {names[i]: round(float(p[i]), 6) for i in allowed}
+    if len(allowed) == 1:
+        return Decision(names[allowed[0]], "only one fits", target, chances, excluded)
+    if rule.kind == "tier":  # the fixed tier, or the next larger one that is permitted
+        wanted = next((i for i in allowed if i >= rule.value), allowed[-1])
+        return Decision(names[wanted], "fixed", target, chances, excluded)
+    at, reason = choose(p[allowed], cost[allowed], rule)
+    return Decision(names[allowed[at]], reason, target, chances, excluded)

@@ -1,0 +1,92 @@
+"""A conversation stays on its tier unless the gain outweighs the prefix cache that a change loses."""
+
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from classifiers import Rule
+from classifiers.choose import Floats
+from classifiers.text.prompt import content_text
+from router.types import Decision
+
+# Share of a request's cost that reading its prompt is, and of reading that a cached prefix saves. Rough on purpose: they
+# only have to tell a long conversation, which should stay, from a short one, which may move.
+READING, CACHED = 0.5, 0.9
+
+
+def key_of(body: Mapping[str, Any], given: str | None, owner: str) -> str | None:
+    """What names a conversation: `x-session-id`, else its first messages; apart for each `owner` (API key).
+
+    None where nothing was said before: the first turn has no cache to lose.
+    """
+    if given:
+        return digest(owner, given)
+    messages = body.get("messages") or []
+    first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
+    if first is None:
+        return None
+    head = [[m.get("role"), content_text(m.get("content"))] for m in messages[: first + 1]]
+    return digest(owner, json.dumps(head))
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
+
+
+def history_share(messages: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the prompt's characters that an earlier turn has sent already, 0 to 1."""
+    said = [len(content_text(m.get("content"))) for m in messages]
+    answers = [i for i, m in enumerate(messages) if m.get("role") == "assistant"]
+    return sum(said[: answers[-1]]) / max(1, sum(said)) if answers else 0.0
+
+
+def in_tool_loop(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """The last word is a tool's result, which the tier that called it is waiting for."""
+    return bool(messages) and messages[-1].get("role") in ("tool", "function")
+
+
+def stay(
+    decided: Decision,
+    before: str,
+    names: Sequence[str],
+    p: Floats,
+    cost: Floats,
+    rule: Rule,
+    messages: Sequence[Mapping[str, Any]],
+) -> Decision:
+    """The decision, with the tier `before` instead where leaving it is not worth its cache. p, cost: (n_tiers,)."""
+    if before == decided.tier or before in decided.excluded or before not in names or rule.kind == "tier":
+        return decided
+    old, new = names.index(before), names.index(decided.tier)
+    if in_tool_loop(messages) and new < old:
+        return replace(decided, tier=before, reason="kept in a tool loop")
+    kept_cost = cost[old] * (1 - READING * CACHED * history_share(messages))
+    if rule.kind == "utility":
+        stays = p[old] - rule.value * kept_cost >= p[new] - rule.value * cost[new]
+    else:
+        stays = new < old and kept_cost <= cost[new]  # a rule on chances goes up whatever it costs
+    return replace(decided, tier=before, reason="kept for its cache") if stays else decided
+
+
+class Sessions:
+    """The tier of each conversation; the least recently used is forgotten first."""
+
+    def __init__(self, most: int = 10_000, ttl_s: float = 1_800, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most, self.ttl_s, self.clock = most, ttl_s, clock
+        self.known: OrderedDict[str, tuple[str, float]] = OrderedDict()
+
+    def tier(self, key: str | None) -> str | None:
+        tier, until = self.known.get(key or "", ("", 0.0))
+        return tier if self.clock() < until else None
+
+    def remember(self, key: str | None, tier: str) -> None:
+        if key is None:
+            return
+        self.known[key] = (tier, self.clock() + self.ttl_s)
+        self.known.move_to_end(key)
+        while len(self.known) > self.most:
+            self.known.popitem(last=False)

@@ -1,0 +1,204 @@
+"""What the learning commands share: reading several files, parsing --costs, naming what was mistyped."""
+
+import difflib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from classifiers import CLASSIFIERS, DEFAULT, Artifact, BadArtifact, Rule, load
+from classifiers.artifact import MANIFEST, manifest_text, read_manifest
+from classifiers.replies.signals import PREFIX, Seen
+from router.errors import BadInput
+from router.learn.evidence import read_seen
+from router.learn.outcomes import Outcomes, join, parse_tiers, read_outcomes
+
+T = TypeVar("T")
+
+
+def known_classifier(name: str | None) -> str:
+    """The name itself, or the default; anything else is refused with the nearest name."""
+    if name is None:
+        return DEFAULT
+    if name not in CLASSIFIERS:
+        close = difflib.get_close_matches(name, CLASSIFIERS, n=1)
+        raise BadInput(f"--classifier {name!r}: {f'did you mean {close[0]!r}? ' if close else ''}known: {', '.join(CLASSIFIERS)}")
+    return name
+
+
+def _by_tier(option: str, text: str, read: Callable[[str], T], form: str) -> dict[str, T]:
+    """`small=…,large=…` -> what `read` makes of each value, by tier."""
+    try:
+        return {k.strip(): read(v) for k, _, v in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        raise BadInput(f"{option} {text!r}: expected {form}") from None
+
+
+def _usd(text: str) -> float:
+    """An amount of money; ValueError where it is none."""
+    amount = float(text)
+    if not (math.isfinite(amount) and amount >= 0):
+        raise ValueError(text)
+    return amount
+
+
+def parse_costs(text: str | None) -> dict[str, float]:
+    """`small=0.001,large=0.02` -> USD a request by tier."""
+    form = "TIER=USD,TIER=USD, for example small=0.001,large=0.02"
+    return _by_tier("--costs", text, _usd, form) if text else {}
+
+
+def read_all(paths: Sequence[Path], tiers: str, costs: Mapping[str, float] | None = None) -> Outcomes:
+    """All files as one table."""
+    names = parse_tiers(tiers)
+    check_costs(costs or {}, list(names))
+    return join([read_outcomes(path, names, costs) for path in paths])
+
+
+def check_costs(costs: Mapping[str, float], tiers: Sequence[str]) -> None:
+    """Refuse a cost of no tier: a name mistyped would leave the file's own costs standing."""
+    for name in costs:
+        if name not in tiers:
+            close = difflib.get_close_matches(name, tiers, n=1)
+            known = f"did you mean {close[0]!r}?" if close else f"tiers: {', '.join(tiers)}"
+            raise BadInput(f"--costs: no tier {name!r}; {known}")
+
+
+def training_rows(table: Outcomes) -> Outcomes:
+    """Without the rows marked as test."""
+    rows = table.take(table.splits != "test")
+    if not len(rows):
+        raise BadInput("every row is marked split=test; nothing is left to train on")
+    return rows
+
+
+def _price(text: str) -> tuple[float, float]:
+    """`0.1` or `0.1:0.3`: USD per million input and output tokens."""
+    first, _, second = text.partition(":")
+    return _usd(first), _usd(second or first)
+
+
+def parse_prices(text: str) -> dict[str, tuple[float, float]]:
+    """`small=0.1,large=0.5:1.5` -> USD per million (input, output) tokens by tier."""
+    return _by_tier("--prices", text, _price, "TIER=USD or TIER=USD:USD, for example small=0.1,large=3:9")
+
+
+def ladder_of(tiers: str | None, config: Path | None, prices: str | None) -> tuple[list[str], dict[str, tuple[float, float]]]:
+    """Tier names, cheapest first, and their prices: from the options, else from the configuration."""
+    found = _config_prices(config) if config else {}
+    found |= parse_prices(prices) if prices else {}
+    names = [name.strip() for name in tiers.split(",")] if tiers else _config_names(config) or list(found)
+    if not names:
+        raise BadInput("give --config, or --tiers and --prices")
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise BadInput(_no_price(missing, config))
+    return names, {name: found[name] for name in names}
+
+
+def _no_price(missing: Sequence[str], config: Path | None) -> str:
+    """What to do where a tier's price per token is not known."""
+    who = ", ".join(repr(name) for name in missing)
+    give = "--prices " + ",".join(f"{name}=USD" for name in missing) + " (USD per million tokens, or IN:OUT)"
+    if config is None:
+        return f"no price of tier {who}; give {give}, or --config"
+    return (
+        f"{config}: no price per token of tier {who}; a price by the accelerator hour says nothing of one request, so give {give}"
+    )
+
+
+def _config_names(config: Path | None) -> list[str]:
+    from router.config import load_config
+
+    return list(load_config(config).names) if config else []
+
+
+def _config_prices(config: Path) -> dict[str, tuple[float, float]]:
+    """USD per million input and output tokens of a configuration's tiers. Accelerator hours cannot be turned into these."""
+    from router.config import load_config
+
+    found = {}
+    for tier in load_config(config).tiers:
+        given, made = tier.price.usd_per_1m_input, tier.price.usd_per_1m_output
+        if given is not None and made is not None:
+            found[tier.name] = (given, made)
+    return found
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere; call it with (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def fresh_output(folder: Path) -> None:
+    """Refuse, before any work, to replace a folder that is not an artefact, and a place where none can be made."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).exists()):
+        raise BadInput(f"{folder}: exists and is not an artefact (it has no {MANIFEST}); choose another name")
+    if not nearest.is_dir():
+        raise BadInput(f"{folder}: {nearest} is no folder; choose another place")
+
+
+def fresh_file(path: Path) -> None:
+    """Refuse, before any work, to write a file where a folder is or none is."""
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder, expected the name of a file to write")
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"{path}: there is no folder {path.parent}; make it first")
+
+
+def open_artefact(path: Path) -> Artifact:
+    """Load it; what is wrong with it is the caller's bad input."""
+    try:
+        return load(path)
+    except BadArtifact as error:
+        raise BadInput(str(error)) from None
+
+
+def measured_rows(paths: Sequence[Path], tiers: str | None, of: Sequence[str], split: str | None, costs: str | None) -> Outcomes:
+    """Rows to measure an artefact with tiers `of` on."""
+    names = parse_tiers(tiers) if tiers else {tier: tier for tier in of}
+    if list(names) != list(of):
+        raise BadInput(f"--tiers names {list(names)}, the artefact was trained for {list(of)}")
+    given = parse_costs(costs)
+    check_costs(given, of)
+    table = join([read_outcomes(path, names, given) for path in paths])
+    if split is not None:
+        found = sorted(set(table.splits.tolist()))
+        table = table.take(table.splits == split)
+        if not len(table):
+            raise BadInput(f"no row has split {split!r}; the table has {found}")
+    return table
+
+
+def answers_of(paths: Sequence[Path], tiers: str | None, table: Outcomes, prefix: int = PREFIX) -> Seen:
+    """What the answers behind `table` tell, row for row; a table without any is refused."""
+    names = parse_tiers(tiers) if tiers else {tier: tier for tier in table.tiers}
+    seen = read_seen(paths, names, table, prefix)
+    if seen is None:
+        raise BadInput("the outcomes hold no answers: for each tier pred|NAME or out_tok|NAME, or what `stepdown label` writes")
+    return seen
+
+
+def rewrite_rule(folder: Path, name: str, rule: Rule) -> None:
+    """Replace one named rule in an artefact's manifest; the model stays as it is."""
+    manifest = read_manifest(folder)
+    manifest["rules"][name] = rule.to_dict()
+    rewrite_manifest(folder, manifest)
+
+
+def rewrite_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Another manifest for the same model, written whole or not at all."""
+    fresh = folder / (MANIFEST + ".new")
+    fresh.write_text(manifest_text(manifest), "utf-8")
+    os.replace(fresh, folder / MANIFEST)

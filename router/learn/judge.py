@@ -1,0 +1,61 @@
+"""The top tier as judge of the tiers below, against its own answer: labels where nobody wrote a reference.
+
+Each answer is judged twice with the two positions swapped, because judges favour one position (Zheng et al., arXiv
+2306.05685): as good both times counts 1, once 0.5, never 0. The top tier's own answer counts 1 by definition, so what
+is learned is how often a smaller tier is as good as the largest.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+Row = dict[str, Any]
+LONGEST = 4000  # characters of the question and of each answer that the judge reads
+
+PROMPT = """Two assistants answered the same request. Say whether assistant {asked} answered at least as well as the \
+other. Correctness and completeness count; length and style do not.
+
+Request:
+{question}
+
+Answer of assistant 1:
+{first}
+
+Answer of assistant 2:
+{second}
+
+Is assistant {asked} at least as good? Reply with one word: yes or no."""
+
+
+class Asks(Protocol):
+    """Sends one chat request to one tier."""
+
+    async def ask(self, tier: str, messages: list[Row], max_tokens: int) -> Row:
+        """The reply as JSON."""
+
+
+def question_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The conversation as the judge reads it."""
+    return "\n".join(f"{m.get('role')}: {m.get('content')}" for m in messages)[-LONGEST:]
+
+
+def judge_prompt(question: str, answer: str, reference: str, swapped: bool) -> str:
+    """The request to the judge; swapped puts the reference first."""
+    first, second = (reference, answer) if swapped else (answer, reference)
+    return PROMPT.format(asked=2 if swapped else 1, question=question, first=first[:LONGEST], second=second[:LONGEST])
+
+
+def says_yes(text: str) -> bool:
+    """Whether the verdict is yes; anything unclear is no."""
+    return text.strip().lower().lstrip("*\"'( ").startswith("yes")
+
+
+async def judge(asker: Asks, top: str, messages: Sequence[Mapping[str, Any]], answer: str, reference: str) -> float:
+    """1, 0.5 or 0. The same answer needs no judge."""
+    if answer.strip() == reference.strip():
+        return 1.0
+    yes = 0
+    for swapped in (False, True):
+        prompt = judge_prompt(question_of(messages), answer, reference, swapped)
+        reply = await asker.ask(top, [{"role": "user", "content": prompt}], 8)
+        yes += says_yes(reply["choices"][0]["message"].get("content") or "")
+    return yes / 2

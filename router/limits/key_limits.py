@@ -1,0 +1,225 @@
+"""What a key may: tiers, targets, requests and tokens a minute, USD a day and a month. Pure: the time is always given."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from router.errors import NotAllowed, RateLimited
+from router.limits.reservation import Size, capped, most
+
+__all__ = ["Key", "Period", "Rates", "Size", "Taken", "capped", "day_of", "month_of", "most", "named"]
+
+MINUTE_S = 60
+USUAL_ANSWER = 256  # tokens that an answer counts for until it is there, where the request sets no limit
+RIGHTS = ("costs", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A day or a month in UTC, for which there is a budget."""
+
+    kind: Literal["day", "month"]
+    name: str
+    """`2026-11-24` or `2026-11`"""
+    began_s: float
+    """Unix time"""
+    ends_s: float
+    """Unix time of the next one's begin"""
+
+
+def day_of(now_s: float) -> Period:
+    now = datetime.fromtimestamp(now_s, UTC)
+    began = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    return Period("day", f"{now:%Y-%m-%d}", began, began + 86_400)
+
+
+def month_of(now_s: float) -> Period:
+    first = datetime.fromtimestamp(now_s, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return Period("month", f"{first:%Y-%m}", first.timestamp(), following.timestamp())
+
+
+def named(name: str) -> Period:
+    """The period of that name, as `Period.name` has it."""
+    began_s = datetime.fromisoformat(name if len(name) == 10 else f"{name}-01").replace(tzinfo=UTC).timestamp()
+    return day_of(began_s) if len(name) == 10 else month_of(began_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Who asks, and what it may. None: no limit."""
+
+    id: str
+    """shown in lists and reports; not secret"""
+    name: str
+    tiers: frozenset[str] | None = None
+    targets: frozenset[str] | None = None
+    """`cheap`, `0.97`, ...: what may stand behind `auto`"""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    usd_per_day: float | None = None
+    usd_per_month: float | None = None
+    rights: frozenset[str] = frozenset()
+    """of RIGHTS"""
+
+    def may(self, right: str) -> None:
+        """Raises NotAllowed."""
+        if right not in self.rights:
+            raise NotAllowed(f"key {self.name} lacks the right {right!r}; a key made with `--rights {right}` has it")
+
+    def excluded(self, names: Iterable[str]) -> dict[str, str]:
+        """Of these tiers those that may not answer this key, each with the reason, as `policy.exclude` gives it."""
+        return {} if self.tiers is None else {name: "not allowed for this key" for name in names if name not in self.tiers}
+
+    def names_tiers(self, tier: str) -> bool:
+        """Whether this tier may be asked for by name: a key that was given targets alone leaves the choice to them."""
+        return self.targets is None if self.tiers is None else tier in self.tiers
+
+    def allow(self, tier: str | None, target: str | None) -> None:
+        """One of the two is asked for. Raises NotAllowed."""
+        if tier is not None and not self.names_tiers(tier):
+            raise NotAllowed(f"key {self.name} may not ask for tier {tier!r}; its `model` may be {self.told()}")
+        if target is not None and self.targets is not None and target not in self.targets and not self.same_chance(target):
+            raise NotAllowed(f"key {self.name} may not use target {target!r}; its `model` may be {self.told()}")
+
+    @property
+    def limited(self) -> bool:
+        """Whether requests must be admitted."""
+        return self.budgeted or self.requests_per_minute is not None or self.tokens_per_minute is not None
+
+    @property
+    def budgeted(self) -> bool:
+        return self.usd_per_day is not None or self.usd_per_month is not None
+
+    def same_chance(self, target: str) -> bool:
+        """`0.9` and `0.90` are one target."""
+        chances = {chance(t) for t in self.targets or ()} - {None}
+        return chance(target) in chances
+
+    def told(self) -> str:
+        """The values of `model` that this key may send."""
+        ways = ["auto and its targets"] if self.targets is None else [f"auto:{t}" for t in sorted(self.targets)]
+        return ", ".join([*ways, *sorted(self.tiers or ())])
+
+    def budgets(self, now_s: float) -> list[tuple[Period, float]]:
+        """Periods with their budgets in USD, in the order in which they are locked."""
+        both = ((month_of(now_s), self.usd_per_month), (day_of(now_s), self.usd_per_day))
+        return [(period, usd) for period, usd in both if usd is not None]
+
+
+def chance(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+# -- requests and tokens a minute ------------------------------------------------------------------------------------------
+
+
+class Minute:
+    """What was used in the last minute, in slots of a second.
+
+    Any 60 seconds hold at most the limit: a bucket that fills up while it is emptied would let nearly twice as much through.
+    A slot is forgotten when all of it is a minute old, so up to a second late and never early.
+    """
+
+    def __init__(self) -> None:
+        self.slots: dict[int, int] = {}
+
+    def used(self, now_s: float) -> int:
+        for slot in [slot for slot in self.slots if slot + 1 + MINUTE_S <= now_s]:
+            del self.slots[slot]
+        return sum(self.slots.values())
+
+    def wait_s(self, amount: int, limit: int, now_s: float) -> float:
+        """Seconds until `amount`, at most `limit`, fits; 0: now."""
+        over = self.used(now_s) + amount - limit
+        for slot in sorted(self.slots):
+            if over <= 0:
+                break
+            over -= self.slots[slot]
+            if over <= 0:
+                return slot + 1 + MINUTE_S - now_s
+        return 0.0
+
+    def add(self, amount: int, now_s: float) -> int:
+        """The slot, by which `correct` finds it again."""
+        slot = math.floor(now_s)
+        self.slots[slot] = self.slots.get(slot, 0) + amount
+        return slot
+
+    def correct(self, slot: int, by: int) -> None:
+        """More or less was used than was said. A slot that is forgotten stays so."""
+        if slot in self.slots:
+            self.slots[slot] = max(0, self.slots[slot] + by)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one request took of its key's minute."""
+
+    key_id: str
+    slot: int
+    tokens: int
+
+
+@dataclass(slots=True)
+class Rates:
+    """Minutes of all keys in this process.
+
+    replicas: processes that share the work. Each gives its share, so that together they never give more than the limit
+    (or one request each, if the limit is smaller than their number).
+    """
+
+    replicas: int = 1
+    requests: dict[str, Minute] = field(default_factory=dict)
+    tokens: dict[str, Minute] = field(default_factory=dict)
+
+    def share(self, limit: int) -> int:
+        return max(1, limit // self.replicas)
+
+    def take(self, key: Key, size: Size, now_s: float) -> Taken:
+        """Count a request before it runs. Raises RateLimited, counting nothing."""
+        needed = self.needed(key, size)
+        for limit, unit, minutes, amount in (
+            (key.requests_per_minute, "requests", self.requests, 1),
+            (key.tokens_per_minute, "tokens", self.tokens, needed),
+        ):
+            if limit is not None:
+                wait_s = minutes.setdefault(key.id, Minute()).wait_s(amount, self.share(limit), now_s)
+                if wait_s:
+                    raise RateLimited(limit, unit, wait_s)
+        return self.count(key, needed, now_s)
+
+    def needed(self, key: Key, size: Size) -> int:
+        """Tokens to set aside; where the request sets no limit, those of a usual answer until the real one is known.
+
+        Raises RateLimited for what no minute holds.
+        """
+        limit, least = key.tokens_per_minute, size.input_tokens + (size.answer_tokens or 1)
+        if limit is None or size.answer_tokens is not None and least <= self.share(limit):
+            return least
+        if least > self.share(limit):
+            raise RateLimited(limit, "tokens", MINUTE_S, needed=least)
+        return min(size.input_tokens + USUAL_ANSWER, self.share(limit))
+
+    def count(self, key: Key, tokens: int, now_s: float) -> Taken:
+        if key.requests_per_minute is not None:
+            self.requests[key.id].add(1, now_s)
+        if key.tokens_per_minute is not None:
+            self.tokens[key.id].add(tokens, now_s)
+        return Taken(key.id, math.floor(now_s), tokens)
+
+    def settle(self, taken: Taken, tokens: int) -> None:
+        """The request is over and used that many tokens."""
+        if taken.key_id in self.tokens:
+            self.tokens[taken.key_id].correct(taken.slot, tokens - taken.tokens)
+
+    def undo(self, taken: Taken) -> None:
+        """The request did not run."""
+        self.settle(taken, 0)
+        if taken.key_id in self.requests:
+            self.requests[taken.key_id].correct(taken.slot, -1)

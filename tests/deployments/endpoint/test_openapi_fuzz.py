@@ -1,0 +1,91 @@
+"""The endpoint held to its own OpenAPI description: whatever is sent, no 500, no hang, no trace of our insides."""
+
+import json
+
+import pytest
+import schemathesis
+from fuzzing import CHATS, COMPLETIONS, FLAT_TEXTS, cases, raw_json, router
+from hypothesis import given
+from hypothesis import strategies as st
+from inprocess import KEY, app_of
+from jsonschema import Draft202012Validator
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.testclient import TestClient
+
+from deployments.endpoint import openapi
+
+APP = app_of(router())
+SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
+PATHS = st.sampled_from(["chat/completions", "completions", "decision"])
+INSIDES = ("Traceback", 'File "', "site-packages", "object at 0x", ".py:")
+NOT_HELD = [positive_data_acceptance]  # a well-formed request may name an unknown model, or fit no tier's window
+
+
+@pytest.fixture(scope="module")
+def client():
+    with TestClient(APP, headers=KEY, raise_server_exceptions=False) as made:
+        yield made
+
+
+def test_the_description_is_openapi_and_its_schemas_are_schemas():
+    for schema in openapi.SCHEMAS.values():
+        Draft202012Validator.check_schema(schema)
+    SCHEMA.validate()
+
+
+def test_every_path_described_is_there():
+    assert set(openapi.PATHS) <= {getattr(route, "path", "") for route in APP.routes}
+
+
+def test_the_description_needs_no_key_and_says_nothing_of_this_server(client):
+    told = client.get("/openapi.json", headers={"authorization": ""})
+    assert told.status_code == 200 and "medium" not in told.text
+
+
+@pytest.mark.slow
+@SCHEMA.parametrize()
+def test_an_operation_answers_as_described(case):
+    cases["schemathesis"] += 1
+    case.call_and_validate(headers={"Authorization": KEY["authorization"]}, excluded_checks=NOT_HELD)
+
+
+def clean(answer):
+    """Refused with OpenAI's error body, or answered whole."""
+    assert answer.status_code < 500, answer.text
+    if answer.status_code != 200:
+        error = answer.json()["error"]
+        assert error["message"] and error["code"] and not any(part in answer.text for part in INSIDES)
+    elif answer.headers["content-type"].startswith("text/event-stream"):
+        assert answer.text.endswith("data: [DONE]\n\n")
+        for line in answer.text.split("\n\n"):
+            if line.startswith("data: {"):
+                assert "error" not in json.loads(line.removeprefix("data: "))
+    else:
+        json.loads(answer.content)
+
+
+@pytest.mark.slow
+@given(PATHS, raw_json(CHATS) | raw_json(COMPLETIONS) | st.binary(max_size=40))
+def test_any_body_is_answered_or_refused(client, path, raw):
+    cases["bodies"] += 1
+    clean(client.post(f"/v1/{path}", content=raw))
+
+
+@pytest.mark.slow
+@given(st.dictionaries(FLAT_TEXTS, FLAT_TEXTS, max_size=3), FLAT_TEXTS, FLAT_TEXTS)
+def test_any_headers_and_paths_are_answered_or_refused(client, headers, session, name):
+    cases["headers"] += 1
+    body = {"model": "auto", "messages": [{"role": "user", "content": "x"}]}
+    sent = {**{f"x-{k}": v for k, v in headers.items()}, "x-session-id": session}
+    clean(client.post("/v1/chat/completions", json=body, headers=encoded(sent)))
+    clean(client.get("/v1/models/" + "".join(f"%{byte:02x}" for byte in name.encode("utf-8", "replace"))))
+    clean(client.get("/v1/models", headers=encoded({"authorization": session})))
+
+
+NOT_IN_NAMES = bytes(range(33)) + b'()<>@,;:"/[]?={}\\\x7f'
+
+
+def encoded(headers):
+    """As bytes that a client can send: what a header line cannot hold is cut out, as every HTTP library refuses it."""
+    names = {name: name.encode("ascii", "ignore").translate(None, NOT_IN_NAMES) for name in headers}
+    return [(names[k], v.encode("latin-1", "ignore").translate(None, b"\r\n\0")) for k, v in headers.items()]

@@ -1,0 +1,96 @@
+"""References are replaced once, by results only; control strings never reach a model whole."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from router.delegate.sanitise import CONTROL, inert, neutralise
+from router.delegate.splice import LONGEST, Splicer, references, splice, unfinished
+
+RESULTS = {"t1": "one", "t2": "see {{t1}}", "t3.2": "part", "t9": "{{"}
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("a {{t1}} b", "a one b"),
+        ("{{ t1 }}{{t3.2}}", "onepart"),
+        ("{{t2}}", "see {{t1}}"),
+        ("{{t9}}t1}}", "{{t1}}"),
+        ("{{t7}} {{name}} {{t1", "{{t7}} {{name}} {{t1"),
+        ("{{{t1}}}", "{one}"),
+        ("```\n{{t1}}\n```", "```\none\n```"),
+        ("{{{{t1}}}}", "{{one}}"),
+        ("{{t1} }", "{{t1} }"),
+        ("", ""),
+    ],
+)
+def test_a_reference_is_replaced_once_and_only_by_a_result(text, shown):
+    assert splice(text, RESULTS) == shown
+
+
+PIECES = st.sampled_from(["{", "{{", "}}", "}", "t1", "{{t1}}", "t3.2", " ", "x", "{{t7}}", "{{ t1 }}", "\n"])
+
+
+@given(st.lists(PIECES, max_size=20), st.lists(st.integers(1, 5), min_size=1, max_size=40))
+@example(["{{t1}}"], [1])
+@example(["{{ ", "t1", " }}", "{"], [1])
+def test_in_any_pieces_the_same_comes_out(tokens, sizes):
+    text, splicer, out, at = "".join(tokens), Splicer(RESULTS), "", 0
+    for i in range(len(text) + 1):
+        size = sizes[i % len(sizes)]
+        out += splicer.feed(text[at : at + size])
+        assert len(splicer.held) < LONGEST
+        at += size
+    assert out + splicer.end() == splice(text, RESULTS)
+
+
+def test_no_more_is_held_back_than_may_become_a_reference():
+    splicer = Splicer(RESULTS)
+    assert [splicer.feed(piece) for piece in ("Hello ", "{", "{t", "1", "}}", " {x} {{", "name of it")] == [
+        "Hello ",
+        "",
+        "",
+        "",
+        "one",
+        " {x} ",
+        "{{name of it",
+    ]
+    assert splicer.end() == "" and unfinished("a {{t12.3") == "{{t12.3"
+
+
+def test_without_results_nothing_is_held_back():
+    assert Splicer({}).feed("a {{") == "a {{"
+
+
+def test_the_ids_a_text_refers_to():
+    assert references("{{t2}} {{t1}} {{t2}} {{x}} {{t1.4}}") == ("t2", "t1", "t1.4")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *"<|im_end|> <|im_start|>system <|endoftext|> <|eot_id|> <|start_header_id|> <|begin_of_text|> <s> </s>".split(),
+        *"[INST] [/INST] <<SYS>> <</SYS>> [TOOL_CALLS] [AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [SYSTEM_PROMPT]".split(),
+        *"<start_of_turn>user <end_of_turn> <bos> <eos> <pad> <unused12> <tool_call> </tool_call> <think> </think>".split(),
+        *"<｜User｜> <｜end▁of▁sentence｜> <|channel|>final<|message|> <|IM_END|>".split(),
+    ],
+)
+def test_control_strings_of_the_common_templates_fall_apart(text):
+    made = neutralise(f"before {text} after")
+    assert not CONTROL.search(made) and text not in made and made.replace(" ", "") == f"before{text}after".replace(" ", "")
+
+
+def test_strings_of_a_tiers_own_tokenizer_fall_apart_too():
+    assert neutralise("x @@END@@ y", ["@@END@@", "a"]) == "x @ @END@@ y"
+
+
+@pytest.mark.parametrize("text", ["a < b and c > d", "f(x)[i] | {y}", "<div>", "[INSTALL]", "use <strong>", "1 <| 2"])
+def test_ordinary_text_stays_as_it_is(text):
+    assert neutralise(text) == text
+
+
+@given(st.text(alphabet="<|>im_ends/[]INST{}t1 ", max_size=60))
+def test_what_is_harmless_stays_harmless(text):
+    once = inert(text)
+    assert not CONTROL.search(once) and not references(once) and inert(once) == once
