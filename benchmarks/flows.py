@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "deployments"))
 from live import OneFlow, ladder, serving
 from scripted_tier import Said, ScriptedTier, asked
 
-from router.cascade.flow import Accept, Cascade, Up
+from router.cascade.flow import Cascade
 from router.config import Escalation
 from router.engine import Router
+from router.types import Accept, GoUp
 
 MAP = '{"plan": [{"each": "c1"}]}'
 DELEGATION = {
@@ -156,11 +157,11 @@ def saving() -> None:
 class Sure:
     """Accepts what is surer than one nat."""
 
-    def next(self, answers: Any) -> Accept | Up:
+    def next(self, answers: Any) -> Accept | GoUp:
         for tier, reply in answers.items():
             if min(reply.logprobs) > -1:
                 return Accept(tier)
-        return Up(("large",), "low confidence")
+        return GoUp(("large",), "low confidence")
 
 
 def first_token(n: int = 200, at_once: int = 8) -> None:

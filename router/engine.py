@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from classifiers import Artifact, Rule, explicit
-from router.cascade import judge
 from router.cascade.code_tests import find_check
-from router.choose_flow import Flows
+from router.cascade.judge import check_holdback
+from router.choose_flow import PLAIN, Flows
 from router.config import Config, Tier
 from router.decide import policy, sessions
 from router.decide.targets import TARGETS, as_chance
 from router.errors import BadConfig, BadRequest, UnknownModel
 from router.request import server_tools, wire
-from router.types import Counter, Decision, Facts, Flow, Request
+from router.types import Chosen, Counter, Decision, Facts, Request
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -31,7 +31,7 @@ def load_artefact(config: Config) -> Artifact | None:
         artefact = load(config.routing.artefact, config.names)
     except ClassifierError as error:
         raise BadConfig(f"routing.artefact: {error}") from None
-    judge.check_holdback(config.escalation, artefact.posterior)
+    check_holdback(config.escalation, artefact.posterior)
     return artefact
 
 
@@ -102,12 +102,12 @@ class Router:
         decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share, barred)
         return replace(decided, considered=None if barred else seen, barred=frozenset(barred))
 
-    def flow(self, asked: Request, decided: Decision) -> Flow | None:
-        """The steps by which the request is answered; None: one call to the tier decided on."""
+    def flow(self, asked: Request, decided: Decision) -> Chosen:
+        """The flow by which the request is answered."""
         if asked.path != "chat/completions":
-            return None
+            return PLAIN
         body = server_tools.without(asked.body)
-        return self.flows.limited(replace(asked, body=body), decided, server_tools.read(asked.body))
+        return self.flows.choose(replace(asked, body=body), decided, server_tools.read(asked.body))
 
     def decide_facts(
         self,
@@ -136,14 +136,14 @@ class Router:
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
         promises, size = self.flows.promises, len(facts.text)
         state = promises.covering(target, facts.temperature, facts.stream, unfamiliar, size, divided)
-        ladder = self.flows.ladder(p, cost, target, excluded, state, facts.stream) if facts.one_answer else None
-        first = ladder.first() if ladder else ()
+        judge = self.flows.judge(p, cost, target, excluded, state, facts.stream) if facts.one_answer else None
+        first = judge.first() if judge else ()
         decided = replace(  # once: it is the dearest step of a decision that no array is in
             decided,
             tier=first[0] if first else decided.tier,
             first=first,
-            ladder=ladder,
-            certificate=state if ladder else "",
+            judge=judge,
+            certificate=state if judge else "",
             unfamiliar=round(unfamiliar, 4),
             cost={name: usd for name, usd in zip(self.names, cost.tolist(), strict=True) if name in decided.p},
         )

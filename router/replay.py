@@ -161,7 +161,7 @@ class Replay:
         self.log_usd += sum(token_cost_usd(usage, self.prices[tier], cached) for tier, usage, cached in row.calls)
         # The log's way is priced with the new chances: two artefacts' chances would not compare.
         self.log.add(row.first, *self.expected(row, decided.p, (row.first,), row.looked_at))
-        self.new.add(decided.tier, *self.expected(row, decided.p, first, decided.ladder is not None))
+        self.new.add(decided.tier, *self.expected(row, decided.p, first, decided.judge is not None))
         self.judged += bool(decided.p)
         self.then += self.quality(row.p, row.first, row.looked_at) if decided.p else 0.0
         order = self.router.names.index

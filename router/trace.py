@@ -2,6 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+FlowKind = Literal["direct", "cascade", "race", "delegation", "tools"]
+"""How a request is answered; the ledger's `flow`. direct: one plain call. cascade: answers of smaller tiers are looked at before
+they are accepted. race: a late tier is raced by a larger one. delegation: the largest tier plans. tools: it hands work down by a
+tool call."""
 
 # Two prices of the same call stand side by side. `cost_usd` is the token price: what lists say, or what an hourly price
 # comes to at a stated speed (router/costs/prices.py). `gpu_usd` is the truth of the machine: busy seconds times the hourly price.
@@ -90,8 +96,7 @@ class Trace:
     """whose answer the client got; empty: none"""
     target: str = ""
     reason: str = ""
-    flow: str = "direct"
-    """`direct`, `cascade`, `delegation`, `tools`"""
+    flow: FlowKind = "direct"
     error: str = ""
     """the error's code"""
     stream: bool = False

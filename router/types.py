@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from router.config import Delegation
 from router.errors import RequestFailed
+from router.trace import FlowKind
 
 Path = Literal["chat/completions", "completions"]
 Reason = Literal[
@@ -113,10 +114,14 @@ class Decision:
     """tiers that may not be asked for any part of the request"""
     first: tuple[str, ...] = ()
     """tiers asked side by side at first, where answers are looked at before they are accepted"""
-    ladder: Any = field(default=None, repr=False, compare=False)
-    """`judging.Ladder`: how to go on from their answers; None where the first answer stands"""
-    considered: Any = field(default=None, repr=False, compare=False)
-    """`gates.Considered`: whether parts may be handed down and what that is expected to cost; None: nobody looked"""
+    judge: "Judge | None" = field(default=None, repr=False, compare=False)
+    """decides how to go on from their answers; None where the first answer stands"""
+    considered: "Estimate | None" = field(default=None, repr=False, compare=False)
+    """whether delegation is expected to pay; None: the gates were not asked"""
+
+    def allowed(self, names: Sequence[str]) -> list[str]:
+        """Those of the ladder's tiers that may answer, cheapest first."""
+        return [name for name in names if name not in self.excluded]
 
     @property
     def confidence(self) -> float | None:
@@ -151,7 +156,7 @@ class Usage:
         return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
-Role = Literal["attempt", "probe", "plan", "repair", "subtask", "turn", "final", "audit"]
+Role = Literal["attempt", "plan", "repair", "subtask", "turn", "final", "audit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +214,12 @@ class Step:
     until_s: float | None = None
     """seconds since the request was received; then the flow is sent [] if nothing came"""
     outcomes: Mapping[str, str] = field(default_factory=dict)
-    """call id -> what became of its answer, for the trace: `accepted`, `low confidence`, `schema invalid`, ..."""
+    """call id -> what became of its answer, for the trace: `accepted`, `low confidence`, `schema invalid`, ... Only what is new
+    since the step before; a later outcome of the same call replaces the earlier one"""
     phase: str = ""
     """shown to waiting clients: `plan`, `subtasks 3/8`"""
+    kind: FlowKind | None = None
+    """from this step on the request is answered by another kind of flow than was chosen; None: nothing changes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +230,7 @@ class Commit:
     splice: Mapping[str, str] = field(default_factory=dict)
     """texts that replace `{{id}}` in the answer"""
     outcomes: Mapping[str, str] = field(default_factory=dict)
+    """new since the last step, as a step's"""
     told: Mapping[str, Any] = field(default_factory=dict)
     """what `usage.stepdown` says besides the calls"""
     hidden: tuple[Mapping[str, Any], ...] = ()
@@ -250,4 +259,87 @@ class Fail:
 
 End = Commit | Say | Fail
 Flow = Generator[Step, Sequence[Reply], End]
-"""Many steps with models: it asks, the driver fetches. Touches nothing, so a test is lists in and lists out."""
+"""The steps of one request: the flow asks for calls, the driver makes them and sends the replies in. A flow touches nothing, so
+its tests are lists in and lists out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The flow that answers a request. Whatever wraps the steps keeps the kind."""
+
+    kind: FlowKind
+    steps: Flow | None = None
+    """None: one plain call to the tier decided on, passed through as it comes"""
+
+
+class Outcomes:
+    """What became of a flow's calls. Each outcome is handed over once, with the next step or the end."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+        self._new: dict[str, str] = {}
+
+    def set(self, call: str, outcome: str) -> None:
+        """The latest outcome of a call counts."""
+        self.known[call] = self._new[call] = outcome
+
+    def set_if_none(self, call: str, outcome: str) -> None:
+        if call not in self.known:
+            self.set(call, outcome)
+
+    def new(self) -> dict[str, str]:
+        """Those that were set since the last call of this method."""
+        new, self._new = self._new, {}
+        return new
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """A judge's verdict: this tier's answer is good enough."""
+
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoUp:
+    """A judge's verdict: no answer is good enough yet, ask these tiers side by side."""
+
+    tiers: tuple[str, ...]
+    reason: str
+    """`low confidence`, `disagreement`, `no evidence`, `no certificate`"""
+
+
+class Judge(Protocol):
+    """Decides about the answers to one request."""
+
+    @property
+    def allowed(self) -> Sequence[int]:
+        """Places of the tiers that may be asked, rising."""
+        ...
+
+    def next(self, answers: Mapping[str, Reply]) -> Accept | GoUp:
+        """answers: tier -> its reply, of those that could be given to the client."""
+        ...
+
+
+class Estimate(Protocol):
+    """Whether a request is expected to be cheaper with its parts handed down (`delegate.gates.Considered`)."""
+
+    @property
+    def state(self) -> str | None:
+        """Why not, as a code; None: ask for a plan."""
+        ...
+
+    @property
+    def direct_usd(self) -> float:
+        """Expected cost of the plain call."""
+        ...
+
+    @property
+    def delegated_usd(self) -> float:
+        """Expected cost with delegation."""
+        ...
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        ...

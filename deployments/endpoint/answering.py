@@ -16,9 +16,9 @@ from deployments.endpoint.accounts import Accounts, Key
 from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import Streamed, timed, within
 from deployments.endpoint.flow_driver import Driver
+from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import Direct
 from deployments.endpoint.replies import cost_header, ended, error_response, headers
-from deployments.endpoint.request_record import LEFT, Job
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched, down
@@ -37,7 +37,6 @@ from router.types import Commit, Decision, End, Fail, Flow
 from router.types import Request as Asked
 
 HEARTBEAT_S = 5.0  # a stream that has nothing to say yet says so; proxies close silent ones after 30 to 60 s
-FLOWS = {"delegate": "delegation", "tool_mode": "tools", "run": "cascade", "remembered": "tools"}  # a generator's name -> ours
 
 
 class Answering:
@@ -98,99 +97,100 @@ class Answering:
         decided = self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
-        job = Job(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
-        job.limit_s = self.router.config.server.request_timeout_s
-        shown = headers(decided, took_ms, job.id)
+        ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
+        ongoing.limit_s = self.router.config.server.request_timeout_s
+        shown = headers(decided, took_ms, ongoing.id)
         if key.budgeted:  # an answer without a limit would set a whole window aside
             tier = self.settings[decided.tier]
-            job.asked = asked = replace(asked, body=reservation.capped(asked.body, tier, self.router.count[tier.name]))
-        flow = self.router.flow(asked, decided)
+            ongoing.asked = asked = replace(asked, body=reservation.capped(asked.body, tier, self.router.count[tier.name]))
+        chosen = self.router.flow(asked, decided)
+        steps = chosen.steps
         if recalled and asked.path == "chat/completions":
-            flow = remembered(flow or one_call(decided.tier, server_tools.without(asked.body), {}), recalled)
-        job.flow = FLOWS.get(getattr(flow, "__name__", ""), "direct")
+            steps = remembered(steps or one_call(decided.tier, server_tools.without(asked.body), {}), recalled)
+        ongoing.flow = chosen.kind
         try:
-            await self.admit(job)
-            if flow is None:
-                return await self.passed(job, shown)
+            await self.admit(ongoing)
+            if steps is None:
+                return await self.passed(ongoing, shown)
             keep = partial(self.keep, owner)
             tests = self.router.check, self.router.config.escalation.tests_timeout_s
-            driver = Driver(self.tiers, job, not asked.body.get("logprobs"), keep, *tests)
-            return await self.follow(request, driver, flow, shown)
+            driver = Driver(self.tiers, ongoing, not asked.body.get("logprobs"), keep, *tests)
+            return await self.follow(request, driver, steps, shown)
         except RequestFailed as error:
-            return await self.refused(job, error, shown)
+            return await self.refused(ongoing, error, shown)
         except Exception as error:
-            job.left(LEFT if isinstance(error, ClientDisconnect) else 500)
+            ongoing.left(LEFT if isinstance(error, ClientDisconnect) else 500)
             raise
         except BaseException:  # cancelled: the client left
-            job.left()
+            ongoing.left()
             raise
 
-    async def admit(self, job: Job) -> None:
+    async def admit(self, ongoing: OngoingRequest) -> None:
         """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""
-        if job.key.limited:
-            size, usd = reservation.most(self.router.config, self.router.count, job.asked, job.decided, job.flow)
-            job.grant = await self.accounts.keys.admit(job.key, job.id, size, usd)
+        if ongoing.key.limited:
+            size, usd = reservation.most(self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow)
+            ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd)
 
-    async def refused(self, job: Job, error: RequestFailed, shown: Mapping[str, str]) -> Response:
+    async def refused(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
         """The error as the client gets it, written down like an answer."""
         try:
-            await job.finish(error.status, error)
+            await ongoing.finish(error.status, error)
         except RequestFailed as down:
             return error_response(down, shown)
         return error_response(error, shown)
 
-    async def passed(self, job: Job, shown: dict[str, str]) -> Response:
+    async def passed(self, ongoing: OngoingRequest, shown: dict[str, str]) -> Response:
         """One plain call; where its tier is down, the next one's. Raises RequestFailed before anything was sent."""
-        others = self.instead(job.decided)
+        others = self.instead(ongoing.decided)
         while True:
             try:
-                return await self.plain(job, shown, self.tiers[job.tier or job.decided.tier])
+                return await self.plain(ongoing, shown, self.tiers[ongoing.tier or ongoing.decided.tier])
             except RequestFailed as error:
                 if not (down(error) or isinstance(error, TierCold)) or not others:
                     raise
-                shown["x-stepdown-degraded"] = f"{job.tier} {error.code}"
-                job.tier = shown["x-stepdown-tier"] = others.pop(0)
-                await self.moved(job)
+                shown["x-stepdown-degraded"] = f"{ongoing.tier} {error.code}"
+                ongoing.tier = shown["x-stepdown-tier"] = others.pop(0)
+                await self.moved(ongoing)
 
-    async def moved(self, job: Job) -> None:
+    async def moved(self, ongoing: OngoingRequest) -> None:
         """Another tier than the one decided on is to answer, and may be dearer. Raises BudgetSpent."""
-        if job.grant:
+        if ongoing.grant:
             _, usd = reservation.most(
-                self.router.config, self.router.count, job.asked, replace(job.decided, tier=job.tier), job.flow
+                self.router.config, self.router.count, ongoing.asked, replace(ongoing.decided, tier=ongoing.tier), ongoing.flow
             )
-            job.grant = await self.accounts.keys.exchange(job.grant, job.key, usd)
+            ongoing.grant = await self.accounts.keys.exchange(ongoing.grant, ongoing.key, usd)
 
     def instead(self, decided: Decision) -> list[str]:
         """Who may answer for the tier decided on; nobody where the client named it."""
         how = self.router.config.routing.when_down if decided.target not in self.router.names else "none"
         return instead(self.router.names, decided.tier, {**decided.excluded, **self.balancer.cold()}, how)
 
-    async def plain(self, job: Job, shown: dict[str, str], tier: Tier) -> Response:
-        direct = Direct.of(tier, job)
-        if not job.asked.stream:
-            raw = await within(job, direct.complete())
-            await job.finish()
-            return Response(raw, media_type="application/json", headers=shown | cost_header(job))
+    async def plain(self, ongoing: OngoingRequest, shown: dict[str, str], tier: Tier) -> Response:
+        direct = Direct.of(tier, ongoing)
+        if not ongoing.asked.stream:
+            raw = await within(ongoing, direct.complete())
+            await ongoing.finish()
+            return Response(raw, media_type="application/json", headers=shown | cost_header(ongoing))
         events = direct.stream()
-        first = await within(job, anext(events, b""))  # errors before the first event still get their status
-        return Streamed(job, self.ending(job, first, events), shown, events.aclose)
+        first = await within(ongoing, anext(events, b""))  # errors before the first event still get their status
+        return Streamed(ongoing, self.ending(ongoing, first, events), shown, events.aclose)
 
-    async def ending(self, job: Job, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async def ending(self, ongoing: OngoingRequest, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """The stream; before its end it is written down. A failure in the middle is an event, not silence."""
         try:
             async with aclosing(events):
                 if first:
                     yield first
-                async for item in timed(job, events):
+                async for item in timed(ongoing, events):
                     yield item
-            await job.finish()
-            self.auditor.answered(job)
+            await ongoing.finish()
+            self.auditor.answered(ongoing)
         except RequestFailed as error:
             with suppress(RequestFailed):  # the client is told of the first failure
-                await job.finish(error.status, error)
+                await ongoing.finish(error.status, error)
             yield event(error.body())
         except Exception:
-            job.left(500)
+            ongoing.left(500)
             raise
         yield DONE
 
@@ -203,7 +203,7 @@ class Answering:
         stop = partial(stopped, running, driver)
         try:
             # Errors that come soon still get a status of their own; later ones are events in the stream.
-            wait_s = HEARTBEAT_S if driver.request.stream else driver.job.left_s
+            wait_s = HEARTBEAT_S if driver.request.stream else driver.ongoing.left_s
             await asyncio.wait({running, left}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if left.done():
                 raise ClientDisconnect
@@ -214,14 +214,14 @@ class Answering:
                     raise end.error
                 if not driver.request.stream:
                     body = driver.whole(end)
-                    await driver.job.finish()
-                    self.auditor.answered(driver.job)
+                    await driver.ongoing.finish()
+                    self.auditor.answered(driver.ongoing)
                     text = json.dumps(body)  # ASCII: a tier's answer may hold half a character, which UTF-8 cannot
-                    return Response(text, media_type="application/json", headers=shown | cost_header(driver.job))
+                    return Response(text, media_type="application/json", headers=shown | cost_header(driver.ongoing))
             elif not driver.request.stream:
-                raise DeadlineExceeded(driver.job.limit_s)
+                raise DeadlineExceeded(driver.ongoing.limit_s)
             events = self.driven(driver, running)
-            return Streamed(driver.job, self.ending(driver.job, b"", events), shown, stop)
+            return Streamed(driver.ongoing, self.ending(driver.ongoing, b"", events), shown, stop)
         except BaseException:
             await stop()
             raise

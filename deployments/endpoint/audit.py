@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from classifiers.replies.answers import final_answer, same
+from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import read_answer
-from deployments.endpoint.request_record import Job, Record
 from deployments.tiers.tier import Tier
 from router.decide.promises import Promises
 from router.errors import NoReplica, RequestFailed, TierFailed
@@ -39,18 +39,18 @@ class Auditor:
         self, top: Tier, share: float, promises: Callable[[], Promises], draw: Callable[[], float] = random.random
     ) -> None:
         self.top, self.share, self.promises, self.draw = top, share, promises, draw
-        self.waiting: deque[Job] = deque()
+        self.waiting: deque[OngoingRequest] = deque()
         self.bytes = 0
         self.worker: asyncio.Task[None] | None = None
 
-    def answered(self, job: Job) -> None:
+    def answered(self, ongoing: OngoingRequest) -> None:
         """A request got its whole answer. Drawn by chance alone, so that audits stand for all accepted answers."""
-        if not auditable(job, self.top.name) or self.draw() >= self.share:
+        if not auditable(ongoing, self.top.name) or self.draw() >= self.share:
             return
-        size = len(json.dumps(job.asked.body))
+        size = len(json.dumps(ongoing.asked.body))
         if len(self.waiting) >= WAITING or self.bytes + size > WAITING_BYTES:
             return
-        self.waiting.append(job)
+        self.waiting.append(ongoing)
         self.bytes += size
         if self.worker is None or self.worker.done():
             self.worker = asyncio.create_task(self.work())
@@ -69,63 +69,63 @@ class Auditor:
             if self.top.running or self.top.waiting:
                 await asyncio.sleep(LOOK_EVERY_S)
                 continue
-            job = self.waiting.popleft()
-            self.bytes -= len(json.dumps(job.asked.body))
-            reply, record = await self.ask(job)
-            differs = None if reply.error else differing(job, reply)
+            ongoing = self.waiting.popleft()
+            self.bytes -= len(json.dumps(ongoing.asked.body))
+            reply, record = await self.ask(ongoing)
+            differs = None if reply.error else differing(ongoing, reply)
             record.outcome = reply.error.code if reply.error else OUTCOMES[differs]
             if differs is not None:
-                self.tell(job, record, differs)
-            await job.accounts.add(job.row(record))
+                self.tell(ongoing, record, differs)
+            await ongoing.accounts.add(ongoing.row(record))
             if reply.error:
                 await asyncio.sleep(LOOK_EVERY_S)
 
-    async def ask(self, job: Job) -> tuple[Reply, Record]:
+    async def ask(self, ongoing: OngoingRequest) -> tuple[Reply, CallRecord]:
         """The top tier's answer to the same request; a failure is a reply too."""
-        call = Call("audit", self.top.name, "audit", body_of(job.asked.body, self.top.name))
-        record = Record(call, job.now())
+        call = Call("audit", self.top.name, "audit", body_of(ongoing.asked.body, self.top.name))
+        record = CallRecord(call, ongoing.now())
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                raw = await self.top.complete(PATH, call.body, record.reading, job.call_id(call.id))
+                raw = await self.top.complete(PATH, call.body, record.reading, ongoing.call_id(call.id))
             reply = read_answer(call, json.loads(raw))
             record.usage = reply.usage
         except RequestFailed as error:
             reply = Reply(call, error=error)
         except TimeoutError:
             reply = Reply(call, error=NoReplica(call.tier, f"no answer within {TIMEOUT_S:.0f} s"))
-            record.usage, record.estimated = Usage(job.counts[call.tier](wire.facts(job.asked).counted)), True
+            record.usage, record.estimated = Usage(ongoing.counts[call.tier](wire.facts(ongoing.asked).counted)), True
         except (ValueError, LookupError, TypeError, AttributeError):
             reply = Reply(call, error=TierFailed(call.tier, "it gave no chat completion"))
-        record.took_s = job.now() - record.began_s
+        record.took_s = ongoing.now() - record.began_s
         return reply, record
 
-    def tell(self, job: Job, record: Record, differs: bool) -> None:
+    def tell(self, ongoing: OngoingRequest, record: CallRecord, differs: bool) -> None:
         """The alarm, the metrics and the guess of what the top tier writes learn of it."""
-        target, small = job.decided.target, accepted(job)
-        self.promises().audited(target, differs, job.asked.stream)
-        if job.accounts.metrics:
-            job.accounts.metrics.audited(target, differs, job.decided.p.get(job.tier))
+        target, small = ongoing.decided.target, accepted(ongoing)
+        self.promises().audited(target, differs, ongoing.asked.stream)
+        if ongoing.accounts.metrics:
+            ongoing.accounts.metrics.audited(target, differs, ongoing.decided.p.get(ongoing.tier))
         if small and small.usage.output_tokens and not small.estimated:
-            job.accounts.lengths.audited(job.tier, small.usage.output_tokens, record.usage.output_tokens)
+            ongoing.accounts.lengths.audited(ongoing.tier, small.usage.output_tokens, record.usage.output_tokens)
 
 
 OUTCOMES = {True: "differs", False: "agrees", None: "not comparable"}
 
 
-def auditable(job: Job, top: str) -> bool:
+def auditable(ongoing: OngoingRequest, top: str) -> bool:
     """An answer that was looked at and accepted, of a smaller tier, and that can be compared."""
-    judged = job.flow == "cascade" and job.decided.ladder is not None and not job.degraded
-    return judged and job.tier not in ("", top) and final_answer("".join(job.answer)) is not None
+    judged = ongoing.flow == "cascade" and ongoing.decided.judge is not None and not ongoing.degraded
+    return judged and ongoing.tier not in ("", top) and final_answer("".join(ongoing.answer)) is not None
 
 
-def accepted(job: Job) -> Record | None:
+def accepted(ongoing: OngoingRequest) -> CallRecord | None:
     """The call whose answer the client got."""
-    return next((r for r in job.records.values() if r.call.tier == job.tier and r.outcome == "accepted"), None)
+    return next((r for r in ongoing.records.values() if r.call.tier == ongoing.tier and r.outcome == "accepted"), None)
 
 
-def differing(job: Job, reply: Reply) -> bool | None:
+def differing(ongoing: OngoingRequest, reply: Reply) -> bool | None:
     """None: the two cannot be compared."""
-    agreed = same(final_answer("".join(job.answer)), final_answer(reply.text))
+    agreed = same(final_answer("".join(ongoing.answer)), final_answer(reply.text))
     return None if agreed is None else not agreed
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from deployments.endpoint.request_record import Job
+from deployments.endpoint.ongoing_request import OngoingRequest
 from router.errors import DeadlineExceeded, TooLarge, TooSlow
 
 T = TypeVar("T")
@@ -39,23 +39,23 @@ async def whole(request: Request, most_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-async def within(job: Job, work: Awaitable[T]) -> T:
+async def within(ongoing: OngoingRequest, work: Awaitable[T]) -> T:
     """Its result. Raises DeadlineExceeded; the work is cancelled then."""
-    limit = asyncio.timeout(job.left_s)
+    limit = asyncio.timeout(ongoing.left_s)
     try:
         async with limit:
             return await work
     except TimeoutError:
         if limit.expired():
-            raise DeadlineExceeded(job.limit_s) from None
+            raise DeadlineExceeded(ongoing.limit_s) from None
         raise
 
 
-async def timed(job: Job, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
     """The same events. Raises DeadlineExceeded where the next one does not come before it."""
     while True:
         try:
-            item = await within(job, anext(events))
+            item = await within(ongoing, anext(events))
         except StopAsyncIteration:
             return
         yield item
@@ -68,13 +68,13 @@ class Streamed(StreamingResponse):
     """
 
     def __init__(
-        self, job: Job, events: AsyncGenerator[bytes], headers: dict[str, str], stop: Callable[[], Awaitable[None]]
+        self, ongoing: OngoingRequest, events: AsyncGenerator[bytes], headers: dict[str, str], stop: Callable[[], Awaitable[None]]
     ) -> None:
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self.job, self.events, self.stop = job, events, stop
+        self.ongoing, self.events, self.stop = ongoing, events, stop
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        limit = asyncio.timeout(self.job.left_s + GRACE_S)
+        limit = asyncio.timeout(self.ongoing.left_s + GRACE_S)
         try:
             async with limit:
                 await super().__call__(scope, receive, send)
@@ -85,4 +85,4 @@ class Streamed(StreamingResponse):
         finally:
             await self.events.aclose()  # left between two events nobody would end it: its tier would go on
             await self.stop()
-            self.job.left()
+            self.ongoing.left()

@@ -13,8 +13,8 @@ from functools import cache, partial
 from typing import Any
 
 from deployments.endpoint.held_answer import ClientCalls, Held
+from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
-from deployments.endpoint.request_record import Job, Record
 from deployments.tiers.tier import Tier, event
 from router.cascade.code_tests import Check
 from router.delegate.splice import Splicer, splice
@@ -34,7 +34,7 @@ class Driver:
     """
 
     tiers: Mapping[str, Tier]
-    job: Job
+    ongoing: OngoingRequest
     own_logprobs: bool = False
     keep: Callable[[Commit, str], str] | None = None
     check: Check | None = None
@@ -47,16 +47,16 @@ class Driver:
     phase: str = ""
 
     @property
-    def records(self) -> dict[str, Record]:
-        return self.job.records
+    def records(self) -> dict[str, CallRecord]:
+        return self.ongoing.records
 
     @property
     def request(self) -> Request:
-        return self.job.asked
+        return self.ongoing.asked
 
     def now(self) -> float:
         """Seconds since the request."""
-        return self.job.now()
+        return self.ongoing.now()
 
     # -- the flow --------------------------------------------------------------------------------------------------
 
@@ -74,8 +74,8 @@ class Driver:
             flow.close()
             await self.stop(keep=end.call_id if isinstance(end, Commit) else None)
         self.note(end.outcomes)
-        self.job.tier = self.answered_by(end)
-        self.job.degraded = bool(end.told.get("degraded"))
+        self.ongoing.tier = self.answered_by(end)
+        self.ongoing.degraded = bool(end.told.get("degraded"))
         return end
 
     def answered_by(self, end: End) -> str:
@@ -86,11 +86,12 @@ class Driver:
 
     async def take(self, step: Step) -> None:
         self.phase = step.phase or self.phase
+        self.ongoing.flow = step.kind or self.ongoing.flow
         self.note(step.outcomes)
         for name in step.cancel:
             await self.give_up(name)
         for call in step.start:
-            self.records[call.id] = Record(call, self.now())
+            self.records[call.id] = CallRecord(call, self.now())
             self.running[call.id] = asyncio.create_task(self.fetch(call))
 
     def note(self, outcomes: Mapping[str, str]) -> None:
@@ -162,7 +163,7 @@ class Driver:
     async def complete(self, call: Call) -> Reply:
         body = {**call.body, "model": call.tier, "stream": False}
         reading = self.records[call.id].reading
-        raw = await self.tiers[call.tier].complete(PATH, body, reading, self.job.call_id(call.id))
+        raw = await self.tiers[call.tier].complete(PATH, body, reading, self.ongoing.call_id(call.id))
         body = json.loads(raw)
         self.bodies[call.id] = body
         return read_answer(call, body)
@@ -172,7 +173,7 @@ class Driver:
         body = {**call.body, "model": call.tier, "stream": True}
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         record = self.records[call.id]
-        events = self.tiers[call.tier].stream(PATH, body, record.reading, self.job.call_id(call.id))
+        events = self.tiers[call.tier].stream(PATH, body, record.reading, self.ongoing.call_id(call.id))
         held = Held(call, events, partial(self.first_token, record))
         self.held[call.id] = held
         try:
@@ -182,17 +183,17 @@ class Driver:
             raise
         return held.reply()
 
-    def first_token(self, record: Record) -> None:
+    def first_token(self, record: CallRecord) -> None:
         record.first_token_s = self.now() - record.began_s
 
-    def settle(self, record: Record, usage: Usage) -> None:
+    def settle(self, record: CallRecord, usage: Usage) -> None:
         record.usage = usage
         if usage == Usage():
             self.count_it(record)
 
-    def count_it(self, record: Record) -> None:
+    def count_it(self, record: CallRecord) -> None:
         """The tier never said: count what it was sent and what came of it."""
-        count = self.job.counts[record.call.tier]
+        count = self.ongoing.counts[record.call.tier]
         held = self.held.get(record.call.id)
         sent = "\n".join(str(m.get("content") or "") for m in record.call.body.get("messages") or [])
         record.usage = Usage(count(sent), held.tokens if held else 0)
@@ -202,7 +203,7 @@ class Driver:
 
     def usage(self, told: Mapping[str, Any]) -> dict[str, Any]:
         """OpenAI's usage, the sum of all calls, and each call under `stepdown`."""
-        calls = [record.told(self.job.prices[record.call.tier]) for record in self.records.values()]
+        calls = [record.told(self.ongoing.prices[record.call.tier]) for record in self.records.values()]
         total = sum((record.usage for record in self.records.values()), Usage())
         return {
             "prompt_tokens": total.input_tokens,
@@ -213,16 +214,16 @@ class Driver:
 
     def whole(self, end: Commit | Say) -> dict[str, Any]:
         """The answer as one document."""
-        self.job.sent()
+        self.ongoing.sent()
         if isinstance(end, Say):
-            self.job.answer = [end.text]
+            self.ongoing.answer = [end.text]
             return document(end.tier, end.text, self.usage(end.told))
         body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
         self.calls(end).clean(body["choices"][0], "message")
         if end.splice:
             message = body["choices"][0]["message"]
             message["content"] = splice(message.get("content") or "", end.splice)
-        self.job.answer = [body["choices"][0]["message"].get("content") or ""]
+        self.ongoing.answer = [body["choices"][0]["message"].get("content") or ""]
         return body | {"usage": self.usage(end.told)}
 
     def calls(self, end: Commit) -> ClientCalls:
@@ -235,9 +236,9 @@ class Driver:
         """The answer as events, without [DONE]. No chunk but the last, usage, is without choices: clients read `choices[0]`."""
         last: dict[str, Any] = {}
         if isinstance(end, Say):
-            self.job.answer = [end.text]
+            self.ongoing.answer = [end.text]
             for last in chunks_of(end.tier, end.text):
-                self.job.sent()
+                self.ongoing.sent()
                 yield event(last)
         else:
             async with aclosing(self.passed_on(end)) as passed:
@@ -248,8 +249,8 @@ class Driver:
 
     def said(self, content: str | None) -> None:
         if content:
-            self.job.sent()
-            self.job.answer.append(content)
+            self.ongoing.sent()
+            self.ongoing.answer.append(content)
 
     async def passed_on(self, end: Commit) -> AsyncGenerator[dict[str, Any]]:
         """The held events, then the rest as it comes, without the tier's own usage and end."""

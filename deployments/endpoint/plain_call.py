@@ -7,8 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import parts_of, usage_of
-from deployments.endpoint.request_record import Job, Record
 from deployments.tiers.tier import DONE, Tier
 from router.errors import RequestFailed
 from router.request import wire
@@ -24,30 +24,30 @@ class Direct:
     """For one request."""
 
     tier: Tier
-    job: Job
-    record: Record
+    ongoing: OngoingRequest
+    record: CallRecord
     chunks: int = 0
 
     @classmethod
-    def of(cls, tier: Tier, job: Job) -> "Direct":
-        name = f"final-{len(job.records) + 1}" if job.records else "final"
-        body = wire.forwarded(job.asked.body, tier.name)
-        if job.asked.stream:  # the ledger needs the usage whether or not the client wants it
+    def of(cls, tier: Tier, ongoing: OngoingRequest) -> "Direct":
+        name = f"final-{len(ongoing.records) + 1}" if ongoing.records else "final"
+        body = wire.forwarded(ongoing.asked.body, tier.name)
+        if ongoing.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
-        record = Record(Call(name, tier.name, "final", body), job.now())
-        job.records[name] = record
-        job.tier = tier.name
-        return cls(tier, job, record)
+        record = CallRecord(Call(name, tier.name, "final", body), ongoing.now())
+        ongoing.records[name] = record
+        ongoing.tier = tier.name
+        return cls(tier, ongoing, record)
 
     @property
     def wants_usage(self) -> bool:
-        return bool((self.job.asked.body.get("stream_options") or {}).get("include_usage", True))
+        return bool((self.ongoing.asked.body.get("stream_options") or {}).get("include_usage", True))
 
     async def complete(self) -> bytes:
         """The tier's document. Raises RequestFailed."""
-        record, job = self.record, self.job
+        record, ongoing = self.record, self.ongoing
         try:
-            raw = await self.tier.complete(job.asked.path, record.call.body, record.reading, job.call_id(record.call.id))
+            raw = await self.tier.complete(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         except RequestFailed as error:
             record.outcome = error.code
             raise
@@ -55,20 +55,20 @@ class Direct:
             self.cut_off()
             raise
         finally:
-            record.took_s = job.now() - record.began_s
+            record.took_s = ongoing.now() - record.began_s
         body = json.loads(raw)
         self.count_it(usage_of(body))
-        job.sent()
-        if job.accounts.keeps("all"):
-            job.answer += [text_of(choice, "message") for choice in body["choices"]]
+        ongoing.sent()
+        if ongoing.accounts.keeps("all"):
+            ongoing.answer += [text_of(choice, "message") for choice in body["choices"]]
         return raw
 
     async def stream(self) -> AsyncGenerator[bytes]:
         """The tier's events without the last, [DONE]. Raises RequestFailed."""
-        record, job = self.record, self.job
-        keep = job.accounts.keeps("all")
+        record, ongoing = self.record, self.ongoing
+        keep = ongoing.accounts.keeps("all")
         ended = refused = False
-        events = self.tier.stream(job.asked.path, record.call.body, record.reading, job.call_id(record.call.id))
+        events = self.tier.stream(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         try:
             async with aclosing(events):  # a client that leaves between two events must not leave the tier working
                 async for item in events:
@@ -82,7 +82,7 @@ class Direct:
             refused = not self.chunks  # nothing was made of it
             raise
         finally:
-            record.took_s = job.now() - record.began_s
+            record.took_s = ongoing.now() - record.began_s
             if not ended and not refused or ended and record.usage == Usage():
                 self.cut_off()
 
@@ -91,11 +91,11 @@ class Direct:
         speaks = len(SPEAKS.findall(item))  # an item may hold several events
         self.chunks += speaks
         if speaks and self.record.first_token_s is None:
-            self.record.first_token_s = self.job.now() - self.record.began_s
-            self.job.sent()
+            self.record.first_token_s = self.ongoing.now() - self.record.began_s
+            self.ongoing.sent()
         if speaks and keep:
             chunks = [json.loads(part) for part in parts_of(item) if part != DONE[6:-2]]
-            self.job.answer += [text_of(choice, "delta") for chunk in chunks for choice in chunk.get("choices") or []]
+            self.ongoing.answer += [text_of(choice, "delta") for chunk in chunks for choice in chunk.get("choices") or []]
 
     def without_end(self, item: bytes) -> bytes:
         """Take the usage off, note it, and leave out [DONE]."""
@@ -121,7 +121,7 @@ class Direct:
     def cut_off(self) -> None:
         """The tier never said how much it was: count what it was sent and what came of it."""
         if self.record.usage == Usage():
-            self.record.usage = Usage(self.job.counts[self.tier.name](wire.facts(self.job.asked).counted), self.chunks)
+            self.record.usage = Usage(self.ongoing.counts[self.tier.name](wire.facts(self.ongoing.asked).counted), self.chunks)
             self.record.estimated = True
         self.record.outcome = self.record.outcome or "cancelled"
 

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from deployments.endpoint.flow_driver import Driver
-from deployments.endpoint.request_record import Job
+from deployments.endpoint.ongoing_request import OngoingRequest
 from router.errors import NoReplica, RequestFailed, StepdownError, TierCold, TierFailed, TooLarge, TooSlow
 from router.types import Decision, End
 
@@ -31,9 +31,9 @@ def ended(driver: Driver, end: End) -> dict[str, str]:
     return shown | ({"x-stepdown-tier": tier} if tier else {}) | {"x-stepdown-calls": str(len(driver.records))}
 
 
-def cost_header(job: Job) -> dict[str, str]:
+def cost_header(ongoing: OngoingRequest) -> dict[str, str]:
     """Token price of all calls; a stream says it in its usage."""
-    return {"x-stepdown-cost-usd": f"{job.cost_usd():.9g}"}
+    return {"x-stepdown-cost-usd": f"{ongoing.cost_usd():.9g}"}
 
 
 def told(decided: Decision) -> dict[str, Any]:

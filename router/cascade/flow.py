@@ -5,44 +5,22 @@ Not one byte of an answer that is not accepted reaches the client: the first con
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from router.cascade import checks
 from router.config import Escalation
 from router.request import server_tools
-from router.types import Call, Commit, End, Fail, Flow, Reply, Role, Step
+from router.types import Accept, Call, Chosen, Commit, End, Fail, Flow, GoUp, Judge, Outcomes, Reply, Role, Step
 
 WHOLE = 1 << 30  # hold a stream to its end
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """This tier's answer is good enough."""
+class AcceptAny:
+    """Accepts the largest tier's answer that could be given to the client: only what is plainly wrong sends a request up."""
 
-    tier: str
+    allowed: Sequence[int] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Up:
-    """No answer is good enough yet: ask these, side by side."""
-
-    tiers: tuple[str, ...]
-    reason: str
-    """`low confidence`, `disagreement`, `no evidence`, `no certificate`"""
-
-
-class Judge(Protocol):
-    """Decides from what was seen; made for one request by the engine."""
-
-    def next(self, answers: Mapping[str, Reply]) -> Accept | Up:
-        """answers: tier -> its reply, those that can stand."""
-        ...
-
-
-class Unseen:
-    """Accepts whatever can stand, of the largest tier that gave it: only hard triggers send a request up."""
-
-    def next(self, answers: Mapping[str, Reply]) -> Accept | Up:
+    def next(self, answers: Mapping[str, Reply]) -> Accept | GoUp:
         return Accept(list(answers)[-1])
 
 
@@ -60,7 +38,7 @@ class Cascade:
     """tiers that are shown `stepdown_escalate`"""
     scored: bool = True
     """log-probabilities are asked for"""
-    finale: Callable[[Sequence[Reply]], Flow] | None = None
+    finale: Callable[[Sequence[Reply]], Chosen] | None = None
     """answers in the place of the largest tier's plain call, given all replies before it"""
     tests: str = ""
     """what the code of a smaller tier's answer has to pass"""
@@ -68,7 +46,7 @@ class Cascade:
     failed: dict[str, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
     """all of them: an answer of the wrong form was paid for too, and then asked for once more"""
-    outcomes: dict[str, str] = field(default_factory=dict)
+    outcomes: Outcomes = field(default_factory=Outcomes)
     retried: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
     """tiers whose stream was given up at its first tokens: seen, but no answer to fall back to"""
@@ -113,7 +91,7 @@ class Cascade:
                 return self.commit(refused)
             fault = self.clients_fault()
             if fault and fault.error:
-                return Fail(fault.error, self.outcomes)
+                return Fail(fault.error, self.outcomes.new())
             following = self.following()
             if not isinstance(following, Sequence):
                 return following
@@ -121,14 +99,12 @@ class Cascade:
                 return (yield from self.handed(self.finale(self.replies)))
             asked, cancel = following, self.give_up()
 
-    def handed(self, flow: Flow) -> Flow:
+    def handed(self, other: Chosen) -> Flow:
         """Leave the answer to another flow, and tell of both."""
-        cancel = self.give_up()
-        if cancel:
-            yield Step((), cancel, outcomes=self.outcomes)
-        end = yield from flow
-        told = {**end.told, "escalations": len(self.answers) + len(self.failed)}
-        return replace(end, outcomes={**self.outcomes, **end.outcomes}, told=told)
+        assert other.steps is not None
+        yield Step((), self.give_up(), outcomes=self.outcomes.new(), kind=other.kind)
+        end = yield from other.steps
+        return replace(end, told={**end.told, "escalations": len(self.answers) + len(self.failed)})
 
     def give_up(self) -> tuple[str, ...]:
         """Let go of streams that were looked at and not taken."""
@@ -140,7 +116,7 @@ class Cascade:
         """Ask them side by side until each has answered, once more where an answer had the wrong form."""
         calls = tuple(map(self.call, tiers))
         waiting = {call.id for call in calls}
-        replies = yield Step(calls, cancel, outcomes=self.outcomes, phase="asking " + ", ".join(tiers))
+        replies = yield Step(calls, cancel, outcomes=self.outcomes.new(), phase="asking " + ", ".join(tiers))
         while True:
             again = [tier for reply in replies if (tier := self.read(reply))]
             waiting -= {reply.call.id for reply in replies}
@@ -148,7 +124,7 @@ class Cascade:
             waiting |= {call.id for call in calls}
             if not waiting:
                 return
-            replies = yield Step(calls, outcomes=self.outcomes)
+            replies = yield Step(calls, outcomes=self.outcomes.new())
 
     def read(self, reply: Reply) -> str | None:
         """Sort a reply in; returns the tier if it is to be asked once more."""
@@ -157,7 +133,7 @@ class Cascade:
         if reason is None or checks.is_final(reply):
             self.answers[tier] = reply
             return None
-        self.outcomes[reply.call.id] = reason
+        self.outcomes.set(reply.call.id, reason)
         refused = reply.error is not None and reply.error.status in (400, 422) and tier in self.escalate
         if (reason == "schema invalid" or refused) and tier not in self.retried:
             self.escalate -= {tier} if refused else set()  # its backend may take no function
@@ -189,7 +165,7 @@ class Cascade:
         if isinstance(verdict, Accept):
             return self.commit(there[verdict.tier])
         for reply in there.values():
-            self.outcomes.setdefault(reply.call.id, verdict.reason)
+            self.outcomes.set_if_none(reply.call.id, verdict.reason)
         if not larger:
             return self.second_best()
         wanted = [tier for tier in verdict.tiers if tier in larger] or larger[-1:]
@@ -208,7 +184,7 @@ class Cascade:
             return left[-1:]
         last = self.failed[self.largest(self.failed)]
         if last.error is not None:
-            return Fail(last.error, self.outcomes)
+            return Fail(last.error, self.outcomes.new())
         return self.commit(last)  # the largest tier's answer is what there is, in the wrong form or cut short
 
     def above_all_tried(self, name: str) -> bool:
@@ -219,11 +195,11 @@ class Cascade:
         return max(tiers, key=self.names.index)
 
     def commit(self, reply: Reply, degraded: bool = False) -> Commit:
-        self.outcomes[reply.call.id] = "accepted"
+        self.outcomes.set(reply.call.id, "accepted")
         for other in self.answers.values():
-            self.outcomes.setdefault(other.call.id, "not needed")
+            self.outcomes.set_if_none(other.call.id, "not needed")
         told: dict[str, Any] = {"escalations": max(0, len(self.answers) + len(self.failed) - 1)}
-        return Commit(reply.call.id, outcomes=self.outcomes, told=told | ({"degraded": True} if degraded else {}))
+        return Commit(reply.call.id, outcomes=self.outcomes.new(), told=told | ({"degraded": True} if degraded else {}))
 
 
 def with_logprobs(body: Mapping[str, Any]) -> dict[str, Any]:

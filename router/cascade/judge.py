@@ -9,10 +9,9 @@ from classifiers.replies.answers import final_answer, same
 from classifiers.replies.posterior import Posterior
 from classifiers.replies.signals import Evidence
 from router.cascade import next_step
-from router.cascade.flow import Accept, Up
 from router.config import Escalation
 from router.errors import BadConfig
-from router.types import Reply
+from router.types import Accept, GoUp, Reply
 
 
 def evidence_of(reply: Reply) -> Evidence:
@@ -45,8 +44,8 @@ def check_holdback(settings: Escalation, posterior: Posterior | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
-    """What a decision about one request needs, whichever answers are there. prior, cost: (n_tiers,)."""
+class TrainedJudge:
+    """Decides about the answers to one request by the artefact's posterior (`types.Judge`). prior, cost: (n_tiers,)."""
 
     names: Sequence[str]
     prior: Floats
@@ -60,7 +59,7 @@ class Ladder:
     early: bool = False
     """streams are judged by their first tokens: each alone, for what is not there yet cannot be compared"""
 
-    def step(self, answers: Mapping[str, Reply]) -> next_step.Step:
+    def step(self, answers: Mapping[str, Reply]) -> next_step.NextStep:
         answered = {self.names.index(tier): evidence_of(reply) for tier, reply in answers.items()}
         prefix = self.posterior.prefix if self.early and answers and self.is_long(answers) else None
         given = (self.prior, self.cost, answered, self.rule, self.posterior, self.allowed)
@@ -74,15 +73,15 @@ class Ladder:
     def first(self) -> tuple[str, ...]:
         """The tiers to begin with."""
         asked = self.step({})
-        assert isinstance(asked, next_step.Ask)
+        assert isinstance(asked, next_step.AskTiers)
         return tuple(self.names[k] for k in asked.tiers)
 
-    def next(self, answers: Mapping[str, Reply]) -> Accept | Up:
-        """See `cascade.Judge`."""
+    def next(self, answers: Mapping[str, Reply]) -> Accept | GoUp:
+        """Accept one of these answers, or ask more tiers."""
         made = self.step(answers)
-        if isinstance(made, next_step.Accept):
+        if isinstance(made, next_step.AcceptTier):
             return Accept(self.names[made.tier])
-        return Up(tuple(self.names[k] for k in made.tiers), reason(list(answers.values()), self.rule))
+        return GoUp(tuple(self.names[k] for k in made.tiers), reason(list(answers.values()), self.rule))
 
 
 def reason(replies: Sequence[Reply], rule: Rule) -> str:

@@ -28,7 +28,7 @@ NEVER = -1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Accept:
+class AcceptTier:
     """Return this tier's answer."""
 
     tier: int
@@ -39,7 +39,7 @@ class Accept:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AskTiers:
     """Ask these tiers, side by side where there are two."""
 
     tiers: tuple[int, ...]
@@ -47,7 +47,7 @@ class Ask:
     """of the best answer so far or, before any, of the tier asked, in [0, 1]"""
 
 
-Step = Accept | Ask
+NextStep = AcceptTier | AskTiers
 
 
 @dataclass(frozen=True)
@@ -237,18 +237,18 @@ def step(
     comparable: bool = True,
     best_of: bool = True,
     prefix: int | None = None,
-) -> Step:
+) -> NextStep:
     """What to do next for one request; with nothing answered it is the first decision.
 
     prior, cost: (n_tiers,) as `Artifact.guess_one` gives them. answered: by tier. rule: of kind `cascade`: value is the
     price of cost, threshold the least chance at which a smaller tier's answer is accepted (NaN: any; above 1: none).
     allowed: tiers that may still be asked or accepted. comparable, best_of: see Ground. prefix: what is there are the
-    first tokens of an answer still being written (holdback), then Accept means commit.
+    first tokens of an answer still being written (holdback), then AcceptTier means commit.
     """
     ground = Ground(tuple(sorted({*allowed} | {*answered})), comparable, best_of)
     top = ground.allowed[-1]
     if rule.threshold > 1 and not answered:  # nothing below the top could be accepted
-        return Ask((top,), float(prior[top]))
+        return AskTiers((top,), float(prior[top]))
     state = _state(answered, posterior, comparable)
     seen = {k: answered[k] for k in state}
     p = posterior.chances(prior, seen, prefix) if state else prior
@@ -259,10 +259,10 @@ def step(
     here = NEVER if best is None else float(p[best])
     move = _best_move(plan(posterior, rule.value, ground), state, p, cost, here)
     if move is not None:
-        return Ask(move, float(p[list(move)].max()) if best is None else here)
+        return AskTiers(move, float(p[list(move)].max()) if best is None else here)
     if best is None:
-        return Accept(max(answered), float(p[max(answered)]), False)
-    return Ask((top,), here) if top not in answered and below(rule, here) else Accept(best, here)
+        return AcceptTier(max(answered), float(p[max(answered)]), False)
+    return AskTiers((top,), here) if top not in answered and below(rule, here) else AcceptTier(best, here)
 
 
 def below(rule: Rule, chance: float) -> bool:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.cascade import checks
-from router.types import Call, Commit, End, Fail, Flow, Reply, Role, Step
+from router.types import Call, Commit, End, Fail, Flow, Outcomes, Reply, Role, Step
 
 
 @dataclass(slots=True)
-class Hedge:
-    """One request between two tiers."""
+class Race:
+    """Asks a tier and, when its answer is late, a larger one too."""
 
     body: Mapping[str, Any]
     tiers: tuple[str, str]
@@ -24,7 +24,7 @@ class Hedge:
     waiting: list[str] = field(default_factory=list)
     """ids of calls that run"""
     failed: list[Reply] = field(default_factory=list)
-    outcomes: dict[str, str] = field(default_factory=dict)
+    outcomes: Outcomes = field(default_factory=Outcomes)
     hedged: bool = False
     """the larger tier was asked"""
 
@@ -38,13 +38,13 @@ class Hedge:
             replies = yield self.asking(second, "final")
             end = self.taken(replies)
         while end is None and self.waiting:
-            end = self.taken((yield Step()))
+            end = self.taken((yield Step(outcomes=self.outcomes.new())))
         return end or self.nothing()
 
     def asking(self, tier: str, role: Role, until_s: float | None = None) -> Step:
         call = Call(f"{role}-{tier}", tier, role, self.body, hold=1)
         self.waiting.append(call.id)
-        return Step((call,), until_s=until_s, phase=f"asking {tier}")
+        return Step((call,), until_s=until_s, outcomes=self.outcomes.new(), phase=f"asking {tier}")
 
     def taken(self, replies: Sequence[Reply]) -> End | None:
         """The end, if one of them can stand; of two at once the smaller tier's."""
@@ -56,18 +56,21 @@ class Hedge:
                 good.append(reply)
                 continue
             self.failed.append(reply)
-            self.outcomes[reply.call.id] = wrong
+            self.outcomes.set(reply.call.id, wrong)
             if reply.error is not None and 400 <= reply.error.status < 500:
-                return Fail(reply.error, self.outcomes | self.lost(), self.told())  # the request is wrong, for any tier
+                self.lost()
+                return Fail(reply.error, self.outcomes.new(), self.told())  # the request is wrong, for any tier
         return self.commit(good[0], [reply.call.id for reply in good[1:]]) if good else None
 
     def commit(self, reply: Reply, others: Sequence[str] = ()) -> Commit:
-        known = {**self.outcomes, **self.lost(others), reply.call.id: "accepted"}
-        return Commit(reply.call.id, outcomes=known, told=self.told())
+        self.lost(others)
+        self.outcomes.set(reply.call.id, "accepted")
+        return Commit(reply.call.id, outcomes=self.outcomes.new(), told=self.told())
 
-    def lost(self, others: Sequence[str] = ()) -> dict[str, str]:
-        """The calls that came too late."""
-        return dict.fromkeys([*others, *self.waiting], "outrun")
+    def lost(self, others: Sequence[str] = ()) -> None:
+        """Note that these calls and those that still run came too late."""
+        for call in (*others, *self.waiting):
+            self.outcomes.set(call, "outrun")
 
     def nothing(self) -> End:
         """Neither can stand: the larger one's answer in a wrong form, or the failure of both."""
@@ -75,7 +78,7 @@ class Hedge:
         if there:
             return self.commit(max(there, key=lambda reply: self.tiers.index(reply.call.tier)))
         last = next(reply.error for reply in reversed(self.failed) if reply.error is not None)
-        return Fail(last, self.outcomes, self.told())
+        return Fail(last, self.outcomes.new(), self.told())
 
     def told(self) -> dict[str, Any]:
         return {"hedged": self.hedged}

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 
 from router.config import Tier
 from router.costs.prices import prices, token_cost_usd
-from router.trace import CallRow
+from router.trace import CallRow, FlowKind
 from router.types import Usage
 
 # Lengths are held at 1:1 as if so many requests had shown that: a handful of odd ones must not set the figure.
 PRIOR_REQUESTS = 20
+
+
+# Kinds of flow in which one tier answers the client's own prompt whole.
+ANSWERED_WHOLE: tuple[FlowKind, ...] = ("direct", "cascade", "race")
 
 
 @dataclass(slots=True)
@@ -68,16 +72,17 @@ class Alone:
 
 
 def counterfactual(
-    top: Tier, calls: Sequence[CallRow], flow: str, asked: Usage, lengths: Lengths, answered: str, most: int | None = None
+    top: Tier, calls: Sequence[CallRow], flow: FlowKind, asked: Usage, lengths: Lengths, answered: str, most: int | None = None
 ) -> Alone:
     """By token prices.
 
     asked: input tokens of the client's own prompt as the top tier counts them, output tokens of the answer that the client
     got (joined from parts, if it was). answered: the tier that wrote it. most: output tokens that the client allowed.
-    Where the top tier answered the client's prompt itself, directly or after an escalation, that call's cost is the figure.
+    Where the top tier answered the client's prompt itself, directly, after an escalation or in a race, that call's cost is the
+    figure.
     """
     own = [call for call in calls if call.tier == top.name and call.role == "final" and not call.estimated]
-    if flow in ("direct", "cascade") and own:
+    if flow in ANSWERED_WHOLE and own:
         used = Usage(own[-1].input_tokens, own[-1].output_tokens)
         cached = own[-1].cached_tokens
         return Alone(token_cost_usd(used, prices(top), cached), used, False, cached)

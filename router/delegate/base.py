@@ -36,13 +36,13 @@ class Errand:
     def drop(self, *calls: str) -> None:
         """Give up calls: no reply to them will come."""
         self.dropped += calls
-        self.desk.outcomes |= {call: self.desk.outcomes.get(call, "cancelled") for call in calls}
+        for call in calls:
+            self.desk.outcomes.set_if_none(call, "cancelled")
 
     def turn(self, calls: Sequence[Call], until_s: float | None, phase: str) -> Asking:
         """Ask the driver, say what became of earlier replies, and keep the time."""
-        outcomes, cancel = self.desk.outcomes, tuple(self.dropped)
-        self.desk.outcomes, self.dropped = {}, []
-        replies = yield Step(tuple(calls), cancel, until_s, outcomes, phase)
+        cancel, self.dropped = tuple(self.dropped), []
+        replies = yield Step(tuple(calls), cancel, until_s, self.desk.outcomes.new(), phase)
         times = [reply.at_s for reply in replies] or [until_s or 0.0]
         self.desk.now_s = max(self.desk.now_s, *times)
         return replies
@@ -113,9 +113,9 @@ class Errand:
                 return self.end(Fail(DeadlineExceeded(self.desk.settings.deadline_s)))
             last = replies[0].error
             if last is None:
-                self.desk.outcomes[call.id] = "accepted"
+                self.desk.outcomes.set(call.id, "accepted")
                 return self.end(Commit(call.id, splices))
-            self.desk.outcomes[call.id] = failure(last).replace("_", " ")
+            self.desk.outcomes.set(call.id, failure(last).replace("_", " "))
             if failure(last) == "request_refused":
                 break  # a smaller tier would refuse it too
             self.told["degraded"] = True
@@ -130,7 +130,7 @@ class Errand:
     def end(self, end: Commit | Say | Fail) -> End:
         """The end with all that is to be said of the request."""
         told = {**self.told, "delegation": self.told["delegation"] or "direct"}
-        outcomes = {**self.desk.outcomes}
+        outcomes = self.desk.outcomes.new()
         if isinstance(end, Commit):
             return Commit(end.call_id, end.splice, outcomes, told)
         return Say(end.text, end.tier, outcomes, told) if isinstance(end, Say) else Fail(end.error, outcomes, told)

@@ -146,13 +146,13 @@ class Work(Results):
         self.desk.pay(reply)
         node = next((node for node in self.nodes.values() if node.call == reply.call.id), None)
         if node is None or node.brief is None:
-            self.desk.outcomes[reply.call.id] = "came too late"
+            self.desk.outcomes.set(reply.call.id, "came too late")
             return
         node.call, node.tokens = "", reply.usage.output_tokens
         if self.format_refused(node, reply):
             return
         problem = self.wrong(node, node.brief, reply)
-        self.desk.outcomes[reply.call.id] = problem.replace("_", " ") or "accepted"
+        self.desk.outcomes.set(reply.call.id, problem.replace("_", " ") or "accepted")
         self.move(node, problem)
         self.share()
 
@@ -162,7 +162,7 @@ class Work(Results):
         if reply.error is None or reply.error.status != 400 or not way_asked(reply.call.body):
             return False
         self.desk.memory.refuse(reply.call.tier, way)
-        self.desk.outcomes[reply.call.id] = "format refused"
+        self.desk.outcomes.set(reply.call.id, "format refused")
         node.status = "pending"
         return True
 
@@ -224,7 +224,7 @@ class Work(Results):
         calls = tuple(node.call for node in self.running())
         for call in calls:
             self.desk.budget.forfeit(call)
-            self.desk.outcomes[call] = f"cancelled: {code}"
+            self.desk.outcomes.set(call, f"cancelled: {code}")
         for node in self.nodes.values():
             if not node.done:
                 node.call = ""

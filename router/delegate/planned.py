@@ -96,7 +96,7 @@ class Planned(Errand):
                 plan = plans.parse(reply.text)
                 jobs = plans.check(plan, self.considered.sheet, self.desk.settings.max_subtasks)
             except BadPlan as error:
-                self.desk.outcomes[reply.call.id] = "plan invalid"
+                self.desk.outcomes.set(reply.call.id, "plan invalid")
                 self.tell("plan_invalid", str(error))
                 if reply.text.strip() == before:
                     self.tell("loop_detected", "the same plan came again")
@@ -110,7 +110,7 @@ class Planned(Errand):
 
     def received(self, plan: Plan, jobs: tuple[Job, ...], reply: Reply) -> tuple[Plan, tuple[Job, ...]] | None:
         """Book a good plan."""
-        self.desk.outcomes[reply.call.id] = "accepted" if jobs else "direct"
+        self.desk.outcomes.set(reply.call.id, "accepted" if jobs else "direct")
         self.plan_tokens = reply.usage.output_tokens
         if jobs:
             return plan, jobs
@@ -135,11 +135,11 @@ class Planned(Errand):
             self.desk.pay(reply)
             if reply.error is None:
                 return reply
-            self.desk.outcomes[call.id] = failure(reply.error).replace("_", " ")
+            self.desk.outcomes.set(call.id, failure(reply.error).replace("_", " "))
             if reply.error.status != 400 or not way_asked(call.body):
                 self.tell("plan_invalid", failure(reply.error))
                 return None
-            self.desk.outcomes[call.id] = "format refused"
+            self.desk.outcomes.set(call.id, "format refused")
             self.desk.memory.refuse(top.name, self.desk.memory.refused.get(top.name, 0))
 
     def plan_call(self, messages: Sequence[Mapping[str, Any]], role: Role) -> Call | None:

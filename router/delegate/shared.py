@@ -9,7 +9,7 @@ from router.delegate.gates import Route
 from router.delegate.memory import Memory
 from router.errors import NoReplica, RequestFailed
 from router.limits.delegation_budget import Budget, Rung, rung_of
-from router.types import Reply
+from router.types import Outcomes, Reply
 
 Accept = Callable[[str, str, Reply], str | None]
 """(tier, what the worker was told, its reply) -> None if it is good, else why it should go up"""
@@ -32,8 +32,7 @@ class Desk:
     """added to the body of every worker, such as a wish for log-probabilities"""
     now_s: float = 0.0
     """seconds since the request, as far as replies told"""
-    outcomes: dict[str, str] = field(default_factory=dict)
-    """of replies, not yet said"""
+    outcomes: Outcomes = field(default_factory=Outcomes)
     used: set[str] = field(default_factory=set)
     """ids of calls"""
 

@@ -161,12 +161,12 @@ class ToolErrand(Errand):
         """A backend may refuse our tool: ask without what it may not like. Else as every failure of the largest tier."""
         assert reply.error is not None
         if reply.error.status in (400, 422) and self.offered:
-            self.desk.outcomes[reply.call.id] = "tool refused"
+            self.desk.outcomes.set(reply.call.id, "tool refused")
             self.offered, self.strict = self.strict, False
             if not self.offered:
                 self.tell("ineligible", f"tier {self.desk.top.name} refuses the function")
             return None
-        self.desk.outcomes[reply.call.id] = failure(reply.error).replace("_", " ")
+        self.desk.outcomes.set(reply.call.id, failure(reply.error).replace("_", " "))
         if failure(reply.error) == "request_refused":
             return self.end(Fail(reply.error))
         self.desk.ladder = [rung for rung in self.desk.ladder if rung.name in self.answering or rung is self.desk.top]
@@ -179,10 +179,10 @@ class ToolErrand(Errand):
         """The client's, or None where it cannot be: then one more call is made that can only answer, twice at most."""
         calls = [call for call in reply.tool_calls if not server_tools.calls_ours(call)]
         if not calls and not self.mended and self.unfit(reply):
-            self.desk.outcomes[reply.call.id] = "schema invalid" if self.json else "no answer"
+            self.desk.outcomes.set(reply.call.id, "schema invalid" if self.json else "no answer")
             self.offered, self.closing, self.mended = False, True, self.closing
             return None
-        self.desk.outcomes[reply.call.id] = "accepted"
+        self.desk.outcomes.set(reply.call.id, "accepted")
         return self.end(Commit(reply.call.id, {} if self.json else dict(self.splices)))
 
     def unfit(self, reply: Reply) -> bool:
@@ -237,12 +237,12 @@ class ToolErrand(Errand):
         self.limit(len(jobs))
         if sum(map(self.expected_usd, jobs)) > self.desk.budget.left_usd:
             return self.refused(reply, "not_worth_it", "the plan is too dear")
-        self.desk.outcomes[reply.call.id] = "delegated"
+        self.desk.outcomes.set(reply.call.id, "delegated")
         return plan, jobs
 
     def refused(self, reply: Reply, state: State, why: str) -> str:
         """The tool's message for a plan that is not run."""
-        self.desk.outcomes[reply.call.id] = why if state != "plan_invalid" else "plan invalid"
+        self.desk.outcomes.set(reply.call.id, why if state != "plan_invalid" else "plan invalid")
         self.offered = self.offered and state == "plan_invalid"
         if self.work is None or state == "loop_detected":
             self.tell(state, why)

@@ -7,7 +7,6 @@ giving the best answer that is there. Where it comes to nothing, the client is t
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
 
 from router.errors import BudgetExceeded, DeadlineExceeded, NoReplica, RequestFailed
 from router.limits.delegation_budget import Budget, Rung, rung_of
@@ -16,10 +15,8 @@ from router.types import Call, End, Fail, Flow, Limits, Reply, Step
 
 
 def tightened(flow: Flow, limits: Limits, ladder: Sequence[Rung]) -> Flow:
-    """The same flow within `max_cost_usd` and `deadline_s`; named like it."""
-    kept: Any = within(flow, Keeper(limits, ladder))
-    kept.__name__ = getattr(flow, "__name__", "")
-    return cast(Flow, kept)
+    """The same flow within `max_cost_usd` and `deadline_s`."""
+    return within(flow, Keeper(limits, ladder))
 
 
 def within_usd(flow: Flow, max_usd: float | None, ladder: Sequence[Rung]) -> Flow:

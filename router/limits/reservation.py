@@ -13,6 +13,7 @@ from router.costs.prices import per_token
 from router.request import server_tools
 from router.request.body import answer_count, answer_limit, wants_json
 from router.request.token_bounds import PER_TOOLS, prompt_tokens
+from router.trace import FlowKind
 from router.types import Counter, Decision, Request
 
 # Tokens that an answer gets where the request sets no limit and the key has a budget: of a chat, and of a completion, which is
@@ -34,15 +35,15 @@ class Size:
 
 
 def most(
-    config: Config, count: Mapping[str, Counter], asked: Request, decided: Decision, flow: str, answer_cap: int | None = None
+    config: Config, count: Mapping[str, Counter], asked: Request, decided: Decision, flow: FlowKind, answer_cap: int | None = None
 ) -> tuple[Size, float]:
     """Size of the plain call, and USD that the whole request may cost.
 
-    flow: `direct`, `cascade`, `delegation` or `tools`. answer_cap: what `capped` adds to every call without a limit of its
+    flow: the kind that was chosen. answer_cap: what `capped` adds to every call without a limit of its
     own, if it does; None: nothing is added, so that an answer may fill the window.
     """
-    allowed = [name for name in config.names if name not in decided.excluded]
-    allowed = [decided.tier] if flow == "direct" or decided.target in config.names else allowed
+    named = flow == "direct" or decided.target in config.names
+    allowed = [decided.tier] if named else decided.allowed(config.names)
     given = prompts_tokens(asked.body, [tier_of(config, name) for name in allowed], count)
     answers, limit = answer_count(asked.body), answer_limit(asked.body)
     spend = Spend(config, given, limit, answers, answer_cap)
@@ -71,14 +72,15 @@ class Spend:
     answers: int
     answer_cap: int | None = None
 
-    def usd(self, asked: Request, decided: Decision, allowed: Sequence[str], flow: str) -> float:
+    def usd(self, asked: Request, decided: Decision, allowed: Sequence[str], flow: FlowKind) -> float:
         if flow == "direct" or asked.path != "chat/completions":
             return self.call(decided.tier)
         top, offered = allowed[-1], server_tools.read(asked.body)
-        goes_up = decided.ladder or offered.escalate or self.config.escalation.mode == "hedge"
-        below = sum(map(self.tried, allowed[:-1])) if goes_up else 0.0
         if flow == "delegation":
             return self.delegation(top, decided)
+        if flow == "race":
+            return sum(map(self.call, allowed[allowed.index(decided.tier) :][:2]))
+        below = sum(map(self.tried, allowed[:-1])) if decided.judge or offered.escalate or asked.tests else 0.0
         if flow == "tools" or offered.delegate:
             return below + self.tools(top)
         return below + (self.tried(top) if wants_json(asked.body) or offered.escalate else self.call(top))

@@ -15,7 +15,8 @@ from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from router.config import Config
 from router.engine import Router
-from router.types import Decision, Flow, Request
+from router.trace import FlowKind
+from router.types import Chosen, Decision, Flow, Request
 
 PRICES = {"small": 1.0, "medium": 4.0, "large": 20.0}
 FlowMaker = Callable[[Router, Request, Decision], Flow | None]
@@ -30,12 +31,20 @@ def ladder(names=("small", "medium", "large"), **sections) -> Config:
 class OneFlow(Router):
     """A router whose every `auto` request takes the flow that the test gives."""
 
-    def __init__(self, config: Config, make: FlowMaker, count: Callable[[str], int] = lambda text: len(text.split())) -> None:
+    def __init__(
+        self,
+        config: Config,
+        make: FlowMaker,
+        count: Callable[[str], int] = lambda text: len(text.split()),
+        kind: FlowKind = "cascade",
+    ) -> None:
         super().__init__(config, None, dict.fromkeys(config.names, count))
         self.make = make
+        self.kind = kind
 
-    def flow(self, asked: Request, decided: Decision) -> Flow | None:
-        return self.make(self, asked, decided) if decided.target in ("balanced", "cheap", "quality") else None
+    def flow(self, asked: Request, decided: Decision) -> Chosen:
+        steps = self.make(self, asked, decided) if decided.target in ("balanced", "cheap", "quality") else None
+        return Chosen(self.kind, steps) if steps else Chosen("direct")
 
 
 Served = Callable[[Any, Any, Any], Any]

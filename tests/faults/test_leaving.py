@@ -16,11 +16,12 @@ from scripted_tier import Said, ScriptedTier, asked
 
 from deployments.endpoint.accounts import Accounts, nobody
 from deployments.endpoint.ingress import Ingress
-from router.cascade.flow import Accept, Cascade, Up
-from router.cascade.race import Hedge
+from router.cascade.flow import Cascade
+from router.cascade.race import Race
 from router.config import Escalation
 from router.engine import Router
 from router.trace import Trace
+from router.types import Accept, GoUp
 
 TASK = "Do each of these:\n" + "\n".join(f"{n}. Summarise report number {n} in one line." for n in range(1, 4))
 PLANS = {
@@ -38,7 +39,7 @@ class Sure:
     """The smallest tier's answer is never good enough."""
 
     def next(self, answers):
-        return Up(("large",), "low confidence") if list(answers) == ["small"] else Accept("large")
+        return GoUp(("large",), "low confidence") if list(answers) == ["small"] else Accept("large")
 
 
 def plain() -> Router:
@@ -54,7 +55,7 @@ def cascade(mode):
 
 
 def race() -> Router:
-    return OneFlow(ladder(), lambda router, request, decided: Hedge(request.body, ("small", "large"), 0.0).run())
+    return OneFlow(ladder(), lambda router, request, decided: Race(request.body, ("small", "large"), 0.0).run())
 
 
 def delegation() -> Router:

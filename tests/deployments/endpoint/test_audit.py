@@ -20,12 +20,13 @@ from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import Keys
 from deployments.ledger import schema
 from deployments.ledger.ledger import Ledger
-from router.cascade.flow import Accept, Cascade, Up
+from router.cascade.flow import Cascade
 from router.config import Escalation
 from router.config import Ledger as Settings
 from router.decide.certificates import Certificate
 from router.decide.promises import Promises
 from router.errors import NoReplica
+from router.types import Accept, GoUp
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "how much is six times seven"}]}
 
@@ -33,7 +34,7 @@ CHAT = {"model": "auto", "messages": [{"role": "user", "content": "how much is s
 class Judge:
     def next(self, answers):
         (tier, reply), *_ = answers.items()
-        return Accept(tier) if min(reply.logprobs, default=0.0) > -1 else Up(("large",), "low confidence")
+        return Accept(tier) if min(reply.logprobs, default=0.0) > -1 else GoUp(("large",), "low confidence")
 
 
 class Promised:
@@ -56,7 +57,7 @@ class Judged(OneFlow):
 
     def decide(self, *given):
         decided = super().decide(*given)
-        return decided if decided.target in self.names else replace(decided, tier="small", ladder=Judge())
+        return decided if decided.target in self.names else replace(decided, tier="small", judge=Judge())
 
     def cascade(self, router, request, decided):
         return Cascade(request.body, self.names, Judge(), self.settings, request.stream).run(["small"])

@@ -5,7 +5,7 @@ import pytest
 from live import OneFlow, ladder, serving
 from scripted_tier import Said, ScriptedTier
 
-from router.cascade.flow import Cascade, Unseen
+from router.cascade.flow import AcceptAny, Cascade
 
 WRONG = "```python\ndef double(n):\n    return n + 2\n```"
 RIGHT = "```python\ndef double(n):\n    return 2 * n\n```"
@@ -20,7 +20,7 @@ def tiers(small):
 
 def flow(router, request, decided):
     names = ["small", "large"]
-    return Cascade(request.body, names, Unseen(), router.config.escalation, request.stream, tests=request.tests).run(["small"])
+    return Cascade(request.body, names, AcceptAny(), router.config.escalation, request.stream, tests=request.tests).run(["small"])
 
 
 def ask(made, stream, tests=TESTS, check="sandbox:passes", **settings):

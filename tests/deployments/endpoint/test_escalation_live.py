@@ -9,9 +9,10 @@ import pytest
 from live import OneFlow, ladder, serving
 from scripted_tier import Said, ScriptedTier, asked, down
 
-from router.cascade.flow import Accept, Cascade, Up
-from router.cascade.race import Hedge
+from router.cascade.flow import Cascade
+from router.cascade.race import Race
 from router.config import Escalation
+from router.types import Accept, GoUp
 
 DRAFT, ANSWER = "this draft must never be seen by anyone", "the large answer, word by word"
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "a question of six words indeed"}]}
@@ -22,7 +23,7 @@ class Sure:
         for tier, reply in answers.items():
             if min(reply.logprobs) > -1:
                 return Accept(tier)
-        return Up(("large",), "low confidence")
+        return GoUp(("large",), "low confidence")
 
 
 def flow(mode):
@@ -184,7 +185,7 @@ def test_a_late_tier_is_outrun_stopped_and_paid_for(way):
     """Its first word comes after five seconds; the large tier is asked after a tenth of one."""
 
     def race(router, request, decided):
-        return Hedge(request.body, ("small", "large"), 0.1).run()
+        return Race(request.body, ("small", "large"), 0.1).run()
 
     made = tiers(small=Said(DRAFT, wait_s=5.0))
     with serving(OneFlow(ladder(), race), made) as url:

@@ -4,14 +4,15 @@ import json
 
 import pytest
 import sandbox
+from scripted import answered_at_once
 
 from router.cascade.code_tests import find_check
-from router.cascade.flow import WHOLE, Cascade, Unseen, Up
+from router.cascade.flow import WHOLE, AcceptAny, Cascade
 from router.config import Config, Escalation
 from router.engine import Router
 from router.errors import BadConfig, BadRequest
 from router.request import wire
-from router.types import Commit, Decision, Limits, Offered, Reply
+from router.types import Commit, Decision, GoUp, Limits, Offered, Reply
 
 NAMES = ["small", "medium", "large"]
 MESSAGES = [{"role": "user", "content": "write f"}]
@@ -23,22 +24,19 @@ class Doubtful:
     """Would accept nothing but the top."""
 
     def next(self, answers):
-        return Up(("large",), "low confidence")
+        return GoUp(("large",), "low confidence")
 
 
 def play(passed, judge=None, stream=False, **settings):
     """The end of a flow whose tiers answer; passed: tier -> what its tests gave. Returns (end, ids of calls, calls)."""
     cascade = Cascade({"messages": MESSAGES}, NAMES, judge or Doubtful(), Escalation(**settings), stream, tests="assert f()")
-    flow, calls = cascade.run(["small"]), []
-    try:
-        step = next(flow)
-        while True:
-            calls += step.start
-            step = flow.send(
-                [Reply(call, "code", "stop", passed=passed.get(call.tier) if call.tests else None) for call in step.start]
-            )
-    except StopIteration as done:
-        return done.value, [call.id for call in calls], calls
+
+    def reply(call):
+        return Reply(call, "code", "stop", passed=passed.get(call.tier) if call.tests else None)
+
+    end, steps = answered_at_once(cascade.run(["small"]), reply)
+    calls = [call for step in steps for call in step.start]
+    return end, [call.id for call in calls], calls
 
 
 def test_code_that_passes_is_accepted_whatever_its_confidence():
@@ -48,18 +46,18 @@ def test_code_that_passes_is_accepted_whatever_its_confidence():
 
 
 def test_code_that_fails_goes_up_and_is_never_the_answer():
-    end, asked, _ = play({"small": False, "medium": True}, Unseen())
+    end, asked, _ = play({"small": False, "medium": True}, AcceptAny())
     assert end.call_id == "attempt-medium" and asked == ["attempt-small", "attempt-medium"]
     assert end.outcomes == {"attempt-small": "tests failed", "attempt-medium": "accepted"}
 
 
 def test_where_nobody_could_tell_the_judge_decides():
-    assert play({}, Unseen())[0].call_id == "attempt-small"
+    assert play({}, AcceptAny())[0].call_id == "attempt-small"
     assert play({}, Doubtful())[0].call_id == "final-large"
 
 
 def test_the_largest_tiers_answer_stands_untested():
-    end, asked, calls = play({"small": False, "medium": False}, Unseen())
+    end, asked, calls = play({"small": False, "medium": False}, AcceptAny())
     assert end.call_id == "final-large" and len(asked) == 3
     assert [call.tests for call in calls] == ["assert f()", "assert f()", ""]
 
@@ -120,15 +118,16 @@ def test_a_server_that_runs_none_says_so():
 @pytest.mark.parametrize("offered", [Offered(), Offered(escalate=True)])
 def test_also_where_answers_are_not_looked_at_otherwise(offered):
     flows = router(tests="sandbox:passes").flows
-    flow = flows.answered(parsed({"tests": "assert f()"}), Decision("small", "good enough", "balanced"), offered)
-    (call,) = next(flow).start
+    chosen = flows.choose(parsed({"tests": "assert f()"}), Decision("small", "good enough", "balanced"), offered)
+    (call,) = next(chosen.steps).start
+    assert chosen.kind == "cascade"
     assert (call.tier, call.tests, call.role) == ("small", "assert f()", "attempt")
 
 
 def test_of_a_tier_asked_for_by_name_and_of_the_top_none_are_run():
     flows = router(tests="sandbox:passes").flows
     for decided in (Decision("small", "asked for", "small"), Decision("large", "good enough", "balanced")):
-        assert flows.answered(parsed({"tests": "assert f()"}), decided, Offered()) is None
+        assert flows.choose(parsed({"tests": "assert f()"}), decided, Offered()).steps is None
 
 
 def test_the_function_is_found():

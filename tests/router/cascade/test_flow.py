@@ -1,13 +1,14 @@
 """Escalation as lists in and lists out: no tier, no server, no clock."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from scripted import answered_at_once
 
-from router.cascade.flow import WHOLE, Accept, Cascade, Unseen, Up
+from router.cascade.flow import WHOLE, AcceptAny, Cascade
 from router.config import Escalation
 from router.errors import NoReplica, TierFailed
-from router.types import Call, Commit, Fail, Reply, Step
+from router.types import Accept, Call, Chosen, Commit, Fail, GoUp, Reply, Step
 
 NAMES = ["small", "medium", "large"]
 BODY = {"messages": [{"role": "user", "content": "hello"}]}
@@ -25,8 +26,8 @@ class Sure:
             if reply.logprobs and min(reply.logprobs) >= self.bar:
                 return Accept(tier)
         if not all(reply.logprobs for reply in answers.values()):
-            return Up(("large",), "no evidence")
-        return Up((NAMES[min(2, 1 + max(map(NAMES.index, answers)))],), "low confidence")
+            return GoUp(("large",), "no evidence")
+        return GoUp((NAMES[min(2, 1 + max(map(NAMES.index, answers)))],), "low confidence")
 
 
 def good(text="fine", **more):
@@ -38,16 +39,10 @@ DOWN = {"error": NoReplica("x", "gone")}
 
 
 def play(script, body=BODY, first=("small",), names=NAMES, **settings):
-    """Run the flow; script: tier -> reply, or replies in turn. Returns (end, steps)."""
+    """Run the flow; script: tier -> reply, or replies in turn. Returns (end with the outcomes of all steps, steps)."""
     cascade = Cascade(body, names, Sure(), Escalation(**{"mode": "buffer", **settings}), stream=False)
-    flow, steps, turns = cascade.run(first), [], {tier: iter(r if isinstance(r, list) else [r] * 9) for tier, r in script.items()}
-    try:
-        step = next(flow)
-        while True:
-            steps.append(replace(step, outcomes=dict(step.outcomes)))
-            step = flow.send([Reply(call, **next(turns[call.tier])) for call in step.start])
-    except StopIteration as done:
-        return done.value, steps
+    turns = {tier: iter(r if isinstance(r, list) else [r] * 9) for tier, r in script.items()}
+    return answered_at_once(cascade.run(first), lambda call: Reply(call, **next(turns[call.tier])))
 
 
 def ids(steps: list[Step]) -> list[list[str]]:
@@ -184,7 +179,7 @@ class Fickle:
 
     def next(self, answers):
         self.asked.append(list(answers))
-        return Accept("small") if len(answers) > 1 else Up((NAMES[NAMES.index(list(answers)[-1]) + 1],), "low confidence")
+        return Accept("small") if len(answers) > 1 else GoUp((NAMES[NAMES.index(list(answers)[-1]) + 1],), "low confidence")
 
 
 def test_a_stream_that_was_given_up_cannot_be_chosen_later():
@@ -212,7 +207,7 @@ def test_attempts_ask_for_what_judging_needs(asked, sent):
 
 
 def test_where_nobody_judges_no_log_probabilities_are_asked_for():
-    cascade = Cascade(BODY, NAMES, Unseen(), Escalation(mode="buffer"), stream=False, scored=False)
+    cascade = Cascade(BODY, NAMES, AcceptAny(), Escalation(mode="buffer"), stream=False, scored=False)
     assert cascade.call("small").body == BODY
 
 
@@ -239,7 +234,7 @@ def test_it_decides_when_all_that_were_asked_have_answered_asked_again_or_not():
     """The medium tier comes last; in between the small one is asked once more for its form."""
     seen = []
 
-    class Watching(Unseen):
+    class Watching(AcceptAny):
         def next(self, answers):
             seen.append(list(answers))
             return super().next(answers)
@@ -255,12 +250,12 @@ def test_it_decides_when_all_that_were_asked_have_answered_asked_again_or_not():
 
 
 def test_unseen_takes_the_largest_that_answered():
-    assert Unseen().next({"small": Reply(None), "medium": Reply(None)}) == Accept("medium")
+    assert AcceptAny().next({"small": Reply(None), "medium": Reply(None)}) == Accept("medium")
 
 
 @dataclass
 class Says:
-    verdict: Up
+    verdict: GoUp
 
     def next(self, answers):
         return self.verdict
@@ -268,7 +263,7 @@ class Says:
 
 @pytest.mark.parametrize("tiers", [("small",), (), ("unknown",)])
 def test_a_judge_that_names_nobody_larger_means_the_top(tiers):
-    flow = Cascade(BODY, NAMES, Says(Up(tiers, "low confidence")), Escalation(mode="buffer"), stream=False).run(["small"])
+    flow = Cascade(BODY, NAMES, Says(GoUp(tiers, "low confidence")), Escalation(mode="buffer"), stream=False).run(["small"])
     step = flow.send([Reply(next(flow).start[0], **DOUBT)])
     assert [call.id for call in step.start] == ["final-large"]
 
@@ -320,11 +315,13 @@ def test_streams_are_let_go_before_another_flow_takes_over():
         yield Step((call,))
         return Commit("turn", told={"turns": 1})
 
-    cascade = Cascade(BODY, ["small", "large"], Says(Up(("large",), "low confidence")), Escalation(mode="holdback"), stream=True)
-    cascade.finale = finale
+    cascade = Cascade(
+        BODY, ["small", "large"], Says(GoUp(("large",), "low confidence")), Escalation(mode="holdback"), stream=True
+    )
+    cascade.finale = lambda replies: Chosen("tools", finale(replies))
     flow = cascade.run(["small"])
     step = flow.send([Reply(next(flow).start[0], **DOUBT, partial=True)])
-    assert (step.start, step.cancel) == ((), ("attempt-small",))
+    assert (step.start, step.cancel, step.kind) == ((), ("attempt-small",), "tools")
     (call,) = flow.send([]).start
     with pytest.raises(StopIteration) as done:
         flow.send([Reply(call, **good())])
@@ -337,9 +334,10 @@ def test_what_takes_over_counts_the_tiers_that_failed():
         return Commit("turn")
 
     cascade = Cascade(BODY, ["small", "large"], Sure(), Escalation(mode="buffer"), stream=False)
-    cascade.finale = finale
+    cascade.finale = lambda replies: Chosen("tools", finale(replies))
     flow = cascade.run(["small"])
-    (call,) = flow.send([Reply(next(flow).start[0], **DOWN)]).start
+    assert flow.send([Reply(next(flow).start[0], **DOWN)]).kind == "tools"
+    (call,) = flow.send([]).start
     with pytest.raises(StopIteration) as done:
         flow.send([Reply(call, **good())])
     assert done.value.value.told == {"escalations": 1}
@@ -356,7 +354,7 @@ def test_what_takes_over_at_the_top_is_told_of_every_answer_that_was_paid_for():
         return Commit("turn")
 
     cascade = Cascade({**BODY, "response_format": SCHEMA}, NAMES, Sure(), Escalation(mode="buffer"), stream=False)
-    cascade.finale = finale
+    cascade.finale = lambda replies: Chosen("tools", finale(replies))
     said = {"small": good("no JSON"), "medium": good('{"a": 1}', logprobs=(-5.0,)), "large": good('{"a": 1}')}
     flow = cascade.run(["small"])
     step = next(flow)

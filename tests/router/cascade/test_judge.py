@@ -8,8 +8,8 @@ import pytest
 from synthetic import make_ladder
 
 from classifiers import Rule
-from router.cascade.judge import Ladder, check_holdback
-from router.cascade.next_step import Ask, plan
+from router.cascade.judge import TrainedJudge, check_holdback
+from router.cascade.next_step import AskTiers, plan
 from router.config import Config, Escalation, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
@@ -69,7 +69,7 @@ def test_the_start_is_refused():
 )
 def test_what_is_promised_of_a_request(mode, more, certificate):
     decided = decide(pocket(mode=mode), ASK | more)
-    assert decided.certificate == certificate and (decided.ladder is None) == (not certificate)
+    assert decided.certificate == certificate and (decided.judge is None) == (not certificate)
 
 
 def test_streams_under_holdback_are_covered_only_by_a_certificate_of_their_own():
@@ -83,7 +83,7 @@ def test_streams_under_holdback_are_covered_only_by_a_certificate_of_their_own()
 
 
 def test_streams_are_not_begun_side_by_side_nor_compared(posterior):
-    ladder, served = make_ladder(200), Ladder(NAMES, None, None, Rule("cascade", 0.02), posterior, (0, 1, 2), early=True)
+    ladder, served = make_ladder(200), TrainedJudge(NAMES, None, None, Rule("cascade", 0.02), posterior, (0, 1, 2), early=True)
     made = [replace(served, prior=ladder.prior[i], cost=ladder.guessed[i]) for i in range(200)]
     assert {len(one.first()) for one in made} == {1}
     assert {len(replace(one, early=False).first()) for one in made} == {1, 2}
@@ -97,9 +97,11 @@ def test_what_is_played_of_streams_is_what_is_served(posterior, price):
     played = play(States(posterior, rows, early=True), plan(posterior, price, everything(3, False, comparable=False)))
     long = 0
     for i in range(200):
-        served = Ladder(NAMES, ladder.prior[i], ladder.guessed[i], Rule("cascade", price), posterior, (0, 1, 2), False, True)
+        served = TrainedJudge(
+            NAMES, ladder.prior[i], ladder.guessed[i], Rule("cascade", price), posterior, (0, 1, 2), False, True
+        )
         answers, given_up = {}, set()
-        while isinstance(made := served.step(answers), Ask):
+        while isinstance(made := served.step(answers), AskTiers):
             given_up |= {tier for tier, reply in answers.items() if reply.partial}
             (k,) = made.tiers
             answers = {t: r for t, r in answers.items() if t not in given_up}
@@ -124,7 +126,7 @@ def streamed(evidence, tier):
 
 
 def test_many_tokens_in_one_chunk_do_not_make_a_long_answer_a_short_one(posterior):
-    served = Ladder(NAMES, np.array([0.5, 0.6, 0.9]), np.ones(3), Rule("cascade", 0.2), posterior, (0, 1, 2), early=True)
+    served = TrainedJudge(NAMES, np.array([0.5, 0.6, 0.9]), np.ones(3), Rule("cascade", 0.2), posterior, (0, 1, 2), early=True)
     sure = {"logprobs": (-0.001,) * 16 + (-4.0,) * 30, "first_margin": 3.0}
     cut, burst = (Reply(Call("a", "small", "attempt", {}), "42", "stop", partial=p, **sure) for p in (True, False))
     assert served.step({"small": burst}) == served.step({"small": cut})
@@ -134,4 +136,4 @@ def test_many_tokens_in_one_chunk_do_not_make_a_long_answer_a_short_one(posterio
 def test_a_plain_completion_is_given_out_unseen_so_it_is_routed_and_nothing_is_promised():
     body = {"model": "auto", "temperature": 0, "prompt": "What is 7 plus 5?"}
     decided, chat = decide(pocket(mode="buffer"), body, "completions"), decide(pocket(mode="pre"), ASK)
-    assert decided.certificate == "" and decided.ladder is None and decided.tier == chat.tier
+    assert decided.certificate == "" and decided.judge is None and decided.tier == chat.tier

@@ -10,7 +10,18 @@ from classifiers import Rule
 from classifiers.replies.heads import CostHead
 from classifiers.replies.posterior import Known, Posterior, key
 from classifiers.replies.signals import Evidence
-from router.cascade.next_step import RIDGE, Accept, Ask, Ground, features, make_plan, outlook, step, values, values_of_one
+from router.cascade.next_step import (
+    RIDGE,
+    AcceptTier,
+    AskTiers,
+    Ground,
+    features,
+    make_plan,
+    outlook,
+    step,
+    values,
+    values_of_one,
+)
 
 ALL = (0, 1, 2)
 SURE, TORN = Evidence(20, answer="42", logprobs=(-0.001,) * 8), Evidence(20, answer="9", logprobs=(-3.0, -2.0) * 4)
@@ -36,7 +47,7 @@ def play(ladder, posterior, price, rows, allowed=ALL, **options):
     for i in rows:
         answered = {}
         given = (ladder.prior[i], ladder.guessed[i], answered, rule(price), posterior, allowed)
-        while isinstance(s := step(*given, **options), Ask):
+        while isinstance(s := step(*given, **options), AskTiers):
             assert not set(s.tiers) & set(answered) and set(s.tiers) <= set(allowed)
             answered.update({k: ladder.answers[i][k] for k in s.tiers})
         cost.append(sum(ladder.costs[i, k] for k in answered))
@@ -57,7 +68,7 @@ def test_one_request_is_worth_what_it_is_among_many(ladder, posterior, ground):
 def test_nothing_answered_is_routing(posterior):
     cost = np.array([0.05, 0.07, 1.0])
     first = step(np.array([0.99, 0.99, 0.99]), cost, {}, rule(0.3), posterior, ALL)
-    assert isinstance(first, Ask) and 2 not in first.tiers
+    assert isinstance(first, AskTiers) and 2 not in first.tiers
 
 
 @pytest.mark.slow
@@ -71,18 +82,18 @@ def test_where_small_tiers_are_hopeless_it_goes_straight_to_the_top():
 
 def test_a_good_answer_is_accepted_and_a_bad_one_goes_up(posterior):
     prior, cost = np.array([0.5, 0.6, 0.9]), np.array([0.05, 0.07, 1.0])
-    assert isinstance(step(prior, cost, {0: SURE}, rule(0.3), posterior, ALL), Accept)
+    assert isinstance(step(prior, cost, {0: SURE}, rule(0.3), posterior, ALL), AcceptTier)
     up = step(prior, cost, {0: TORN}, rule(0.3), posterior, ALL)
-    assert isinstance(up, Ask) and 0 not in up.tiers
-    assert isinstance(step(prior, np.array([0.05, 0.07, 1.0]), {0: TORN}, rule(50.0), posterior, ALL), Accept)
+    assert isinstance(up, AskTiers) and 0 not in up.tiers
+    assert isinstance(step(prior, np.array([0.05, 0.07, 1.0]), {0: TORN}, rule(50.0), posterior, ALL), AcceptTier)
 
 
 def test_an_unusable_answer_is_never_accepted_while_another_can_be_had(posterior):
     prior, cost = np.array([0.9, 0.9, 0.9]), np.array([0.05, 0.07, 1.0])
     cut = Evidence(20, "length", has_answer=False, usable=False)
-    assert isinstance(step(prior, cost, {0: cut}, rule(50.0), posterior, ALL), Ask)
+    assert isinstance(step(prior, cost, {0: cut}, rule(50.0), posterior, ALL), AskTiers)
     last = step(prior, cost, {0: cut, 1: cut, 2: cut}, rule(0.1), posterior, ALL)
-    assert last == Accept(2, last.chance, False)
+    assert last == AcceptTier(2, last.chance, False)
     assert step(prior, cost, {0: SURE, 2: cut}, rule(0.1), posterior, (0, 2)).tier == 0
 
 
@@ -90,7 +101,7 @@ def test_the_threshold_sends_to_the_top_and_none_certified_means_always(posterio
     prior, cost = np.array([0.7, 0.7, 0.9]), np.array([0.05, 0.07, 1.0])
     accepted = step(prior, cost, {0: SURE}, rule(5.0), posterior, ALL)
     assert step(prior, cost, {0: SURE}, rule(5.0, accepted.chance - 1e-9), posterior, ALL) == accepted
-    assert step(prior, cost, {0: SURE}, rule(5.0, accepted.chance + 1e-9), posterior, ALL) == Ask((2,), accepted.chance)
+    assert step(prior, cost, {0: SURE}, rule(5.0, accepted.chance + 1e-9), posterior, ALL) == AskTiers((2,), accepted.chance)
     assert step(prior, cost, {}, rule(5.0, float("inf")), posterior, ALL).tiers == (2,)
     assert step(prior, cost, {0: SURE}, rule(5.0, float("inf")), posterior, ALL).tiers == (2,)
 
@@ -137,8 +148,8 @@ def test_when_the_top_streams_at_once_its_answer_is_final(ladder, posterior):
 def test_a_prefix_commits_or_goes_up(posterior):
     prior, cost = np.array([0.6, 0.6, 0.9]), np.array([0.05, 0.07, 1.0])
     good, bad = (Evidence(16, logprobs=(v,) * 16, first_margin=1.0) for v in (-0.001, -3.0))
-    assert isinstance(step(prior, cost, {0: good}, rule(0.3), posterior, ALL, prefix=16), Accept)
-    assert isinstance(step(prior, cost, {0: bad}, rule(0.3), posterior, ALL, prefix=16), Ask)
+    assert isinstance(step(prior, cost, {0: good}, rule(0.3), posterior, ALL, prefix=16), AcceptTier)
+    assert isinstance(step(prior, cost, {0: bad}, rule(0.3), posterior, ALL, prefix=16), AskTiers)
 
 
 # -- what may be done -----------------------------------------------------------------------------------------------------
@@ -173,7 +184,7 @@ def test_an_answer_that_cannot_be_compared_leaves_only_the_largest(posterior):
     assert Ground(ALL).after((0,), (1,), posterior) == (0, 1)
     prior, cost = np.array([0.9, 0.2, 0.9]), np.array([0.05, 0.07, 1.0])
     made = step(prior, cost, {0: SURE, 1: SURE}, rule(50.0), posterior, ALL, comparable=False)
-    assert isinstance(made, Accept) and made.tier == 1
+    assert isinstance(made, AcceptTier) and made.tier == 1
 
 
 # -- what it is worth: by hand, on rows that look all alike, where the regression is a mean ---------------------------------
@@ -248,7 +259,7 @@ def test_a_chance_that_just_reaches_the_threshold_is_accepted(posterior):
 
 
 def test_the_threshold_asks_nobody_again(posterior):
-    assert isinstance(step(PRIOR, COST, {0: TORN, 2: TORN}, rule(0.1, 0.9999), posterior, ALL), Accept)
+    assert isinstance(step(PRIOR, COST, {0: TORN, 2: TORN}, rule(0.1, 0.9999), posterior, ALL), AcceptTier)
 
 
 def test_an_answer_of_a_tier_that_may_not_be_asked_any_more_still_counts(posterior):
@@ -259,7 +270,7 @@ def test_long_answers_foretell_dear_ones(posterior):
     """The same doubt, the same guess before: where the small answer was long the others will be, and cost more."""
     asked = [
         sum(
-            isinstance(step(PRIOR, COST, {0: Evidence(tokens, answer="9")}, rule(price), posterior, ALL), Ask)
+            isinstance(step(PRIOR, COST, {0: Evidence(tokens, answer="9")}, rule(price), posterior, ALL), AskTiers)
             for price in np.geomspace(0.05, 20, 60)
         )
         for tokens in (4, 400)

@@ -5,7 +5,7 @@ import json
 import pytest
 from scripted import Said, drive
 
-from router.cascade.race import Hedge
+from router.cascade.race import Race
 from router.config import Escalation, load_config
 from router.engine import Router, load_artefact
 from router.errors import NoReplica, TierFailed
@@ -19,7 +19,7 @@ DOWN, WRONG = NoReplica("small", "gone"), TierFailed("small", "temperature is 9"
 def race(small, large, body=BODY):
     """After a second the large tier is asked too."""
     said = {"small": small, "large": large}
-    return drive(Hedge(body, ("small", "large"), 1.0).run(), lambda call: said[call.tier])
+    return drive(Race(body, ("small", "large"), 1.0).run(), lambda call: said[call.tier])
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,10 @@ def test_it_is_a_mode_of_escalation(model, mode, tiers):
     made = Router(config, load_artefact(config), dict.fromkeys(config.names, len))
     asked = parse("chat/completions", json.dumps({**BODY, "model": model}).encode())
     decided = made.decide(asked)
-    flow = made.flow(asked, decided)
-    assert (flow is None) == (tiers is None) and decided.certificate == ""
+    chosen = made.flow(asked, decided)
+    assert chosen.kind == ("race" if tiers else "direct") and decided.certificate == ""
+    flow = chosen.steps
+    assert (flow is None) == (tiers is None)
     if flow:
         step = next(flow)
         assert ([call.tier for call in step.start], step.until_s) == ([decided.tier], 0.5)

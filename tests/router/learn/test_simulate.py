@@ -15,7 +15,7 @@ from classifiers import Rule, load
 from classifiers.replies.posterior import fit_posterior
 from classifiers.replies.signals import SIGNALS
 from deployments.cli.main import main
-from router.cascade.next_step import Ask, plan, step
+from router.cascade.next_step import AskTiers, plan, step
 from router.decide import certificates as ct
 from router.learn.evidence import read_seen
 from router.learn.outcomes import join, read_outcomes
@@ -133,7 +133,7 @@ def test_what_is_played_is_what_is_served(ladder, posterior, price, best_of):
     for i in range(150):
         answered, row = {}, 350 + i
         given = (ladder.prior[row], ladder.guessed[row], answered, Rule("cascade", price), posterior, (0, 1, 2))
-        while isinstance(taken := step(*given, best_of=best_of), Ask):
+        while isinstance(taken := step(*given, best_of=best_of), AskTiers):
             answered.update({k: ladder.answers[row][k] for k in taken.tiers})
         assert taken.tier == played.tier[i] and taken.chance == pytest.approx(played.chance[i])
         assert len(answered) == played.calls[i]

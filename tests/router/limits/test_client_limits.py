@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import Said, drive, ladder
 
-from router.cascade.flow import Accept, Cascade, Up
+from router.cascade.flow import Cascade
 from router.choose_flow import one_call
 from router.config import Escalation
 from router.errors import BadRequest, BudgetExceeded, DeadlineExceeded, NoReplica
 from router.limits.client_limits import Keeper, tightened
 from router.request import wire
-from router.types import Call, Commit, Fail, Limits, Reply, Step, Usage
+from router.types import Accept, Call, Commit, Fail, GoUp, Limits, Reply, Step, Usage
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUNGS = ladder(1.0, 4.0, 20.0)
@@ -21,17 +21,9 @@ GIVEN = RUNGS[0].prompt_tokens(BODY)
 LARGE = 20.0 * GIVEN  # a prompt's price at the largest tier; its output costs 80 a token
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cumulative():
-    """A cascade says all its outcomes each time, and may come back to an answer."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scripted.note", dict.update)
-        yield
-
-
 class Never:
     def next(self, answers):
-        return Up(("large",), "low confidence")
+        return GoUp(("large",), "low confidence")
 
 
 class Always:

@@ -5,17 +5,15 @@ import random
 from dataclasses import replace
 
 import pytest
-import scripted
 from scripted import Said, drive
 from scripted import words as count_words
 
-from router.cascade.flow import Accept, Up
-from router.cascade.race import Hedge
+from router.cascade.race import Race
 from router.config import Config
 from router.costs.prices import per_token
 from router.engine import Router
 from router.limits.reservation import ANSWER_TOKENS, Size, capped, most
-from router.types import Request
+from router.types import Accept, GoUp, Request
 
 NAMES = ["small", "medium", "large"]
 PARTS = "Do each of these:\n" + "\n".join(f"{i}. Summarise report number {i} in one line " + "word " * 30 for i in range(1, 9))
@@ -198,21 +196,20 @@ class Whim:
     def next(self, answers):
         if self.source.random() < 0.2:
             return Accept(list(answers)[-1])
-        return Up(tuple(self.source.sample(NAMES, self.source.randint(1, 2))), "low confidence")
+        return GoUp(tuple(self.source.sample(NAMES, self.source.randint(1, 2))), "low confidence")
 
 
 @HEDGES
 @pytest.mark.parametrize("seed", range(12))
-def test_no_cascade_costs_more_than_was_set_aside(seed, hedge_after_s, monkeypatch):
-    monkeypatch.setattr(scripted, "note", dict.update)  # a cascade says the outcomes of all its calls each time
+def test_no_cascade_costs_more_than_was_set_aside(seed, hedge_after_s):
     source = random.Random(seed)
     made = router(hedge_after_s=hedge_after_s, escalation={"mode": "buffer"})
     form = {"response_format": {"type": "json_object"}} if seed % 3 == 0 else {}
     tools = {"tools": [{"type": "stepdown:escalate"}]} if seed % 2 else {}
     asked = asks("word " * source.randint(1, 300), max_tokens=source.randint(1, 300), **form, **tools)
     first = tuple(source.sample(NAMES[:2], source.randint(1, 2)))
-    decided = replace(made.decide(asked), tier=first[0], first=first, ladder=Whim(source))
-    done = drive(made.flow(asked, decided), long)
+    decided = replace(made.decide(asked), tier=first[0], first=first, judge=Whim(source))
+    done = drive(made.flow(asked, decided).steps, long)
     assert usd(made, done.ledger) <= most(made.config, made.count, asked, decided, "cascade")[1]
 
 
@@ -233,7 +230,7 @@ def test_no_delegation_costs_more_than_was_set_aside(seed, hedge_after_s):
             return source.choice([json.dumps({"plan": [{"each": "c1"}]}), "no plan", json.dumps({"plan": []})])
         return source.choice([long(call), Said(""), Said("fine"), long(call)])
 
-    done = drive(made.flow(asked, decided), script)
+    done = drive(made.flow(asked, decided).steps, script)
     assert usd(made, done.ledger) <= most(made.config, made.count, asked, decided, "delegation")[1]
 
 
@@ -253,7 +250,7 @@ def test_no_tool_mode_costs_more_than_was_set_aside(seed, hedge_after_s):
             return replace(long(call), more={"tool_calls": (made_call,)})
         return long(call)
 
-    done = drive(made.flow(asked, decided), script)
+    done = drive(made.flow(asked, decided).steps, script)
     assert usd(made, done.ledger) <= most(made.config, made.count, asked, decided, "tools")[1]
 
 
@@ -264,7 +261,7 @@ def test_no_race_costs_more_than_was_set_aside(tiers):
     asked = asks(max_tokens=100)
     _, most_usd = bound(made, asked, "cascade", tier=tiers[0])
     wait_s = dict(zip(tiers, (3.0, 2.0), strict=True))
-    run = drive(Hedge(asked.body, tiers, 1.0).run(), lambda call: replace(long(call), wait_s=wait_s[call.tier]))
+    run = drive(Race(asked.body, tiers, 1.0).run(), lambda call: replace(long(call), wait_s=wait_s[call.tier]))
     assert len(run.ledger) == 2 and 0 < usd(made, run.ledger) <= most_usd
 
 
@@ -278,6 +275,6 @@ def test_a_tier_that_is_asked_for_is_the_only_one_that_is_paid():
 def test_tiers_that_are_ruled_out_are_not_set_aside_for():
     made = router(escalation={"mode": "buffer"})
     asked = asks(max_tokens=10)
-    decided = replace(made.decide(asked), tier="small", ladder=Whim(random.Random(0)))
+    decided = replace(made.decide(asked), tier="small", judge=Whim(random.Random(0)))
     both = [most(made.config, made.count, asked, replace(decided, excluded=out), "cascade")[1] for out in ({}, {"large": "no"})]
     assert both[1] < both[0] / 2

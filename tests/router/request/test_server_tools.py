@@ -8,9 +8,9 @@ import pytest
 from fuzzing import ANY
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import Said, drive, ladder, told
+from scripted import Said, answered_at_once, drive, ladder, told
 
-from router.cascade.flow import WHOLE, Cascade, Unseen
+from router.cascade.flow import WHOLE, AcceptAny, Cascade
 from router.choose_flow import one_call
 from router.config import Delegation, Escalation
 from router.delegate.hidden_turns import Hidden, remembered
@@ -18,7 +18,7 @@ from router.delegate.memory import Memory
 from router.delegate.tool_mode import tool_mode
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed, ToolNameConflict
 from router.request import server_tools, wire
-from router.types import Call, Commit, Fail, Limits, Reply, Request, Say, Step, Usage
+from router.types import Call, Commit, Fail, Limits, Reply, Request, Say, Usage
 
 DELEGATE, ESCALATE = {"type": "stepdown:delegate"}, {"type": "stepdown:escalate"}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -352,15 +352,9 @@ HARD = {"tool_calls": (called("stepdown_escalate", {"reason": "x"}),), "finish_r
 
 def climb(answers, **more):
     """The cascade against tier -> fields of its reply. Returns (end, the calls made)."""
-    cascade = Cascade({"messages": [ASK]}, NAMES, Unseen(), Escalation(), False, {"small", "medium"}, scored=False, **more)
-    flow, calls = cascade.run(["small"]), []
-    try:
-        step: Step = next(flow)
-        while True:
-            calls += step.start
-            step = flow.send([Reply(call, **answers[call.tier]) for call in step.start])
-    except StopIteration as done:
-        return done.value, calls
+    cascade = Cascade({"messages": [ASK]}, NAMES, AcceptAny(), Escalation(), False, {"small", "medium"}, scored=False, **more)
+    end, steps = answered_at_once(cascade.run(["small"]), lambda call: Reply(call, **answers[call.tier]))
+    return end, [call for step in steps for call in step.start]
 
 
 def test_calling_it_sends_a_request_up_once_a_tier():

@@ -25,7 +25,7 @@ def decided(path, raw):
         session = key_of(asked.body, None, "owner")
         asked, recalled = Hidden().recall("owner", asked)
         decision = router().decide(asked, "small")
-        flow = router().flow(asked, decision)
+        flow = router().flow(asked, decision).steps
         if recalled and path == CHAT:
             flow = remembered(flow or one_call(decision.tier, server_tools.without(asked.body), {}), recalled)
     except RequestFailed as error:

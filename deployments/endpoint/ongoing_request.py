@@ -10,18 +10,19 @@ from deployments.ids import fresh
 from deployments.traffic import hedged_call
 from router.config import Tier
 from router.costs import counterfactual
+from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import token_cost_usd
 from router.errors import RequestFailed
 from router.request import wire
 from router.request.body import answer_limit
-from router.trace import CallRow, Reading, Trace
+from router.trace import CallRow, FlowKind, Reading, Trace
 from router.types import Call, Decision, Request, Usage
 
 LEFT = 499  # the client closed its connection before the answer was whole
 
 
 @dataclass(slots=True)
-class Record:
+class CallRecord:
     """One call as the client is told of it and as the ledger keeps it."""
 
     call: Call
@@ -59,8 +60,8 @@ class Record:
 
 
 @dataclass(slots=True)
-class Job:
-    """From the decision on. `records` is filled by whoever makes the calls."""
+class OngoingRequest:
+    """One request from its decision to its end. Whoever makes its calls fills `records`."""
 
     accounts: Accounts
     key: Key
@@ -73,8 +74,9 @@ class Job:
     id: str = field(default_factory=fresh)
     at_s: float = field(default_factory=time.time)
     began: float = field(default_factory=time.monotonic)
-    records: dict[str, Record] = field(default_factory=dict)
-    flow: str = "direct"
+    records: dict[str, CallRecord] = field(default_factory=dict)
+    flow: FlowKind = "direct"
+    """the kind chosen, or what that has turned into"""
     grant: Grant | None = None
     first_byte_s: float | None = None
     tier: str = ""
@@ -155,8 +157,9 @@ class Job:
         """What the top tier by itself would have cost."""
         top, lengths = list(self.tiers.values())[-1], self.accounts.lengths
         answered = next((c for c in reversed(calls) if c.tier == self.tier and c.outcome in ("answered", "accepted")), None)
-        if answered and self.flow in ("direct", "cascade"):
-            learn(lengths, top.name, calls, answered)
+        if answered and self.flow in ANSWERED_WHOLE:
+            if self.flow == "cascade":
+                learn(lengths, top.name, calls, answered)
             asked = Usage(answered.input_tokens, answered.output_tokens)
         else:
             count = self.counts[top.name]
@@ -164,13 +167,13 @@ class Job:
         most = answer_limit(self.asked.body)
         return counterfactual.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)
 
-    def rows(self, record: Record) -> list[CallRow]:
+    def rows(self, record: CallRecord) -> list[CallRow]:
         """One, or two where the call was sent to a second replica too."""
         row, twin = self.row(record), record.reading.twin
         tier = record.call.tier
         return hedged_call.rows(row, record.reading, twin, self.prices[tier], self.tiers[tier]) if twin else [row]
 
-    def row(self, record: Record) -> CallRow:
+    def row(self, record: CallRecord) -> CallRow:
         reading, tier = record.reading, record.call.tier
         return CallRow(
             id=self.call_id(record.call.id),
@@ -194,5 +197,5 @@ def learn(lengths: counterfactual.Lengths, top: str, calls: Sequence[CallRow], a
     """An escalation shows how long the top tier's answer is beside the rejected one."""
     if answered.tier == top:
         for call in calls:
-            if call.tier != top and call.role in ("attempt", "probe") and not call.estimated and call.output_tokens:
+            if call.tier != top and call.role == "attempt" and not call.estimated and call.output_tokens:
                 lengths.escalated(call.tier, call.output_tokens, answered.output_tokens)
