@@ -15,6 +15,7 @@ import numpy as np
 from classifiers import Artifact
 from classifiers.choose import Floats
 from router.config import Config, Price
+from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import per_token, prices, token_cost_usd
 from router.engine import Router
 from router.errors import BadInput, BadRequest, UnknownModel
@@ -140,7 +141,7 @@ class Replay:
     def unusable(self, row: Logged) -> str:
         if row.prompt is None:
             return NO_PROMPT
-        if row.flow not in ("direct", "cascade"):
+        if row.flow not in ANSWERED_WHOLE:
             return IN_PARTS
         if not row.calls or not row.calls[-1][1].output_tokens:
             return NO_ANSWER

@@ -7,7 +7,7 @@ from typing import Any
 from router.costs import counterfactual
 from router.types import Role
 
-LOOKED_AT: tuple[Role, ...] = ("attempt", "probe")  # calls whose answer is looked at before it is accepted
+LOOKED_AT: tuple[Role, ...] = ("attempt",)  # calls whose answer is looked at before it is accepted
 MICRO = 6
 MACHINE = ("busy_s", "idle_s", "nobody_s", "over_s", "busy_usd", "idle_usd", "nobody_usd", "over_usd")
 NANO = 9  # decimals of USD that are told: sums in another order differ beyond
@@ -67,7 +67,7 @@ class Figures:
         self.counterfactual_usd += row["counterfactual_usd"]
         if row["flow"] in ("delegation", "tools"):
             self.delegated += row["requests"]
-        if row["flow"] == "cascade" and row["tier"] not in ("", top):
+        if row["flow"] in ("cascade", "race") and row["tier"] not in ("", top):
             self.accepted += row["requests"]
 
     def used(self, row: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from router.cascade.race import Race
 from router.config import Config
 from router.costs.prices import per_token
 from router.engine import Router
-from router.limits.reservation import ANSWER_TOKENS, Size, capped, most
+from router.limits.reservation import ANSWER_TOKENS, LAST_TURNS, Size, capped, most
 from router.types import Accept, GoUp, Request
 
 NAMES = ["small", "medium", "large"]
@@ -278,3 +278,24 @@ def test_tiers_that_are_ruled_out_are_not_set_aside_for():
     decided = replace(made.decide(asked), tier="small", judge=Whim(random.Random(0)))
     both = [most(made.config, made.count, asked, replace(decided, excluded=out), "cascade")[1] for out in ({}, {"large": "no"})]
     assert both[1] < both[0] / 2
+
+
+def test_tool_mode_may_take_three_turns_after_its_last_plan_and_all_of_them_are_set_aside():
+    """An answer of the wrong form, one that can only answer and is wrong too, and that one mended."""
+    made = router(delegation={"mode": "tool", "max_cost_ratio": 2.0})
+    tools = [{"type": "stepdown:delegate"}, {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    asked = asks("word " * 50, max_tokens=100, tools=tools, response_format={"type": "json_object"})
+    plans = iter(range(made.config.delegation.max_plans))
+
+    def script(call):
+        n = next(plans, None) if call.role == "turn" else None
+        if n is None:
+            return long(call)
+        plan = {"plan": [{"prompt": f"count cats {n}"}, {"prompt": f"count dogs {n}"}]}
+        made_call = {"id": "c", "type": "function", "function": {"name": "stepdown_delegate", "arguments": json.dumps(plan)}}
+        return replace(long(call), more={"tool_calls": (made_call,)})
+
+    decided = made.decide(asked)
+    done = drive(made.flow(asked, decided).steps, script)
+    assert len(done.of("turn")) == made.config.delegation.max_plans + LAST_TURNS == made.config.delegation.max_plans + 3
+    assert usd(made, done.ledger) <= most(made.config, made.count, asked, decided, "tools")[1]
