@@ -40,7 +40,7 @@ TEMPLATE = 20_000  # requests that the writer's own code writes; the others are 
 
 def decisions(tiers: int, folder: Path) -> dict[str, Any]:
     """Times of a whole choice: constraints, classifier, rule, queues."""
-    from deployments.endpoint.accounts import nobody
+    from deployments.endpoint.accounts import without_books
     from deployments.endpoint.answering import Answering
     from deployments.keys.admission import NOBODY
     from deployments.tiers.echo_tier import EchoTier
@@ -56,7 +56,7 @@ def decisions(tiers: int, folder: Path) -> dict[str, Any]:
     ]
     settings = config.Config.model_validate({"tiers": ladder, "routing": {"artefact": str(folder / str(tiers))}})
     router = Router(settings, load_artefact(settings), counters(settings))
-    answering = Answering(router, {tier.name: EchoTier(tier) for tier in settings.tiers}, nobody())
+    answering = Answering(router, {tier.name: EchoTier(tier) for tier in settings.tiers}, without_books())
     bodies = {t: b'{"model":"auto","messages":[{"role":"user","content":"%s"}]}' % t.encode() for t in prompts(600, 500)}
     asked = {t: parse("chat/completions", raw) for t, raw in bodies.items()}
     return {"tiers": tiers, **times_ms(lambda t: answering.decide(asked[t], NOBODY), list(asked))}

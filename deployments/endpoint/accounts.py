@@ -1,4 +1,4 @@
-"""What stands around every request: its key and budget before, the ledger and the metrics after."""
+"""Everything that a request is checked against and written into: keys and budgets, ledger, metrics."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.keys.admission import Grant, Key, Keys
+from deployments.keys.admission import Grant, Keys
 from deployments.ledger.held_time import Provision, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
@@ -21,7 +21,7 @@ log = logging.getLogger("stepdown")
 
 @dataclass
 class Accounts:
-    """Without a ledger nothing is written down, without metrics nothing is counted: tests and demos of the plumbing."""
+    """Without a ledger nothing is written down, without metrics nothing is counted, as in tests and the echo demo."""
 
     keys: Keys
     ledger: Ledger | None = None
@@ -32,7 +32,7 @@ class Accounts:
     running: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     replicas_of: Running | None = None
-    """how many replicas of a tier run; None: nobody's time is provisioned here"""
+    """how many replicas of a tier run; None: no tier has accelerator time of its own"""
     pulse: Pulse | None = None
     provision: Provision | None = None
 
@@ -49,7 +49,7 @@ class Accounts:
             self.pulse.start()
 
     async def close(self) -> None:
-        """What was begun is written before the process ends."""
+        """Finish what was begun, then close ledger, metrics and keys."""
         if self.running:
             await asyncio.wait(self.running, timeout=10)
         if self.provision:
@@ -62,7 +62,7 @@ class Accounts:
         self.keys.close()
 
     def check(self) -> None:
-        """Raises LedgerDown: what cannot be written down is not begun."""
+        """Refuse a request that could not be written down. Raises LedgerDown."""
         if self.ledger:
             self.ledger.check()
 
@@ -71,7 +71,7 @@ class Accounts:
         return self.ledger is not None and self.ledger.settings.store in what
 
     async def finish(self, trace: Trace, grant: Grant | None) -> None:
-        """Durable when it returns. Raises LedgerDown; the budget is settled all the same."""
+        """Write a request down durably and settle its budget. Raises LedgerDown; the budget is settled all the same."""
         try:
             if self.ledger:
                 await self.ledger.record(trace, now=grant is not None)
@@ -83,14 +83,14 @@ class Accounts:
                 await self.keys.settle(grant, trace.cost_usd, tokens)
 
     async def add(self, call: CallRow) -> None:
-        """A call after the answer: an audit."""
+        """Write down a call that was made after the answer: an audit."""
         if self.ledger:
             await self.ledger.add([call])
         if self.metrics:
             self.metrics.called(call)
 
     def later(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Go on with it although the request is over."""
+        """Run this although the request is over."""
         task = asyncio.get_running_loop().create_task(work)
         self.running.add(task)
         task.add_done_callback(self.ended)
@@ -101,7 +101,7 @@ class Accounts:
             log.error("work after a request failed", exc_info=task.exception())
 
     def late(self, tier: str, busy: Mapping[str, float]) -> None:
-        """Measurements of calls that were cancelled, which arrive with a later call's. busy: call id -> seconds."""
+        """Book measurements of cancelled calls, which replicas send with a later call's. busy: call id -> seconds."""
         if self.ledger:
             found = {call: (busy_s, prices.gpu_usd(busy_s, self.tiers[tier])) for call, busy_s in busy.items()}
             self.later(self.ledger.readings(found))
@@ -115,9 +115,6 @@ class Accounts:
             self.metrics.held(windows)
 
 
-def nobody(key_hash: str = "") -> Accounts:
-    """One key, or an open door; nothing is kept."""
+def without_books(key_hash: str = "") -> Accounts:
+    """Accounts that keep nothing. key_hash: of the only key; empty: every client is let in."""
     return Accounts(Keys(None, key_hash, insecure=not key_hash))
-
-
-__all__ = ["Accounts", "Grant", "Key", "nobody"]

@@ -1,4 +1,4 @@
-"""One request, from its parsed body to its answer: decided, admitted, asked, followed, written down."""
+"""Answers one request: decides on its tier, reserves its cost, runs its flow, and writes it down before the answer ends."""
 
 import asyncio
 import json
@@ -12,13 +12,13 @@ from functools import partial
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from deployments.endpoint.accounts import Accounts, Key
+from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.audit import Auditor
-from deployments.endpoint.deadline import Streamed, timed, within
-from deployments.endpoint.flow_driver import Driver
+from deployments.endpoint.deadline import LimitedStream, timed, within
+from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
-from deployments.endpoint.plain_call import Direct
-from deployments.endpoint.replies import cost_header, ended, error_response, headers
+from deployments.endpoint.plain_call import PlainCall
+from deployments.endpoint.replies import cost_header, decision_headers, end_headers, error_response
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched, down
@@ -30,17 +30,18 @@ from router.delegate.hidden_turns import Hidden, remembered
 from router.engine import Router
 from router.errors import DeadlineExceeded, RequestFailed, TierCold
 from router.limits import reservation
+from router.limits.key_limits import Key
 from router.request import server_tools
 from router.traffic.breaker import Breaker, instead
 from router.traffic.retries import Retries
 from router.types import Commit, Decision, End, Fail, Flow
 from router.types import Request as Asked
 
-HEARTBEAT_S = 5.0  # a stream that has nothing to say yet says so; proxies close silent ones after 30 to 60 s
+HEARTBEAT_S = 5.0  # between comments in a stream that waits for its first byte; proxies close silent ones after 30 to 60 s
 
 
 class Answering:
-    """What is alive for all requests: the router of now, the tiers and what is known of their health, sessions, audits."""
+    """Answers requests, and holds what they share: router, tiers and their health, sessions, hidden turns, audits."""
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts) -> None:
         self.router, self.accounts = router, accounts
@@ -60,16 +61,16 @@ class Answering:
         return Watched(tier, self.breaker, self.retries, self.replicas(tier.name), slow)
 
     def replicas(self, name: str) -> int:
-        """That a tier may have."""
+        """The most replicas that a tier may have."""
         tier = self.settings[name]
         return tier.most_replicas if isinstance(tier, VllmTier) else 1
 
     def use(self, router: Router) -> None:
-        """From now on; requests under way keep the flow they have."""
+        """Use this router for new requests; those under way keep their flow."""
         self.router, self.auditor.share = router, router.config.escalation.audit_rate
 
     def decide(self, asked: Asked, key: Key, before: str | None = None) -> Decision:
-        """Among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed."""
+        """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed."""
         wanted = str(asked.body["model"])
         target = self.router.target_of(wanted)
         key.allow(wanted if target is None else None, target)
@@ -81,12 +82,12 @@ class Answering:
         return decided if stays else self.balancer.place(decided, self.router.rule(target) if target else None)
 
     async def read_ahead(self, asked: Asked) -> None:
-        """Before `decide`: where a pretrained model reads prompts, it does so beside the event loop, and nobody else waits."""
+        """Called before `decide`: lets a pretrained model read the prompt in a thread, so that no other request waits for it."""
         if self.router.artefact is not None and self.router.artefact.slow:
             await asyncio.to_thread(self.router.read_ahead, asked)
 
     async def answer(self, request: Request, key: Key, asked: Asked) -> Response:
-        """Raises RequestFailed for what is refused before it is decided on; what fails later is an answer written down."""
+        """Raises RequestFailed where no tier was decided on. Later failures are returned as answers and written down."""
         owner = request.headers.get("authorization", "")
         named = request.headers.get("x-session-id")
         session = key_of(asked.body, named, owner)
@@ -99,8 +100,8 @@ class Answering:
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
         ongoing.limit_s = self.router.config.server.request_timeout_s
-        shown = headers(decided, took_ms, ongoing.id)
-        if key.budgeted:  # an answer without a limit would set a whole window aside
+        shown = decision_headers(decided, took_ms, ongoing.id)
+        if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
             ongoing.asked = asked = replace(asked, body=reservation.capped(asked.body, tier, self.router.count[tier.name]))
         chosen = self.router.flow(asked, decided)
@@ -111,13 +112,13 @@ class Answering:
         try:
             await self.admit(ongoing)
             if steps is None:
-                return await self.passed(ongoing, shown)
+                return await self.answer_plainly(ongoing, shown)
             keep = partial(self.keep, owner)
             tests = self.router.check, self.router.config.escalation.tests_timeout_s
-            driver = Driver(self.tiers, ongoing, not asked.body.get("logprobs"), keep, *tests)
+            driver = FlowDriver(self.tiers, ongoing, not asked.body.get("logprobs"), keep, *tests)
             return await self.follow(request, driver, steps, shown)
         except RequestFailed as error:
-            return await self.refused(ongoing, error, shown)
+            return await self.record_failure(ongoing, error, shown)
         except Exception as error:
             ongoing.left(LEFT if isinstance(error, ClientDisconnect) else 500)
             raise
@@ -131,16 +132,16 @@ class Answering:
             size, usd = reservation.most(self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow)
             ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd)
 
-    async def refused(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
-        """The error as the client gets it, written down like an answer."""
+    async def record_failure(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
+        """Write the failure down like an answer. Returns it as the client gets it."""
         try:
             await ongoing.finish(error.status, error)
         except RequestFailed as down:
             return error_response(down, shown)
         return error_response(error, shown)
 
-    async def passed(self, ongoing: OngoingRequest, shown: dict[str, str]) -> Response:
-        """One plain call; where its tier is down, the next one's. Raises RequestFailed before anything was sent."""
+    async def answer_plainly(self, ongoing: OngoingRequest, shown: dict[str, str]) -> Response:
+        """Make one plain call, to another tier where the first is down. Raises RequestFailed before anything was sent."""
         others = self.instead(ongoing.decided)
         while True:
             try:
@@ -150,10 +151,10 @@ class Answering:
                     raise
                 shown["x-stepdown-degraded"] = f"{ongoing.tier} {error.code}"
                 ongoing.tier = shown["x-stepdown-tier"] = others.pop(0)
-                await self.moved(ongoing)
+                await self.reserve_for_another_tier(ongoing)
 
-    async def moved(self, ongoing: OngoingRequest) -> None:
-        """Another tier than the one decided on is to answer, and may be dearer. Raises BudgetSpent."""
+    async def reserve_for_another_tier(self, ongoing: OngoingRequest) -> None:
+        """A tier that may be dearer than the one decided on is to answer: reserve its price. Raises BudgetSpent."""
         if ongoing.grant:
             _, usd = reservation.most(
                 self.router.config, self.router.count, ongoing.asked, replace(ongoing.decided, tier=ongoing.tier), ongoing.flow
@@ -161,22 +162,22 @@ class Answering:
             ongoing.grant = await self.accounts.keys.exchange(ongoing.grant, ongoing.key, usd)
 
     def instead(self, decided: Decision) -> list[str]:
-        """Who may answer for the tier decided on; nobody where the client named it."""
+        """Tiers that may answer in place of the one decided on, best first; none where the client named the tier."""
         how = self.router.config.routing.when_down if decided.target not in self.router.names else "none"
         return instead(self.router.names, decided.tier, {**decided.excluded, **self.balancer.cold()}, how)
 
     async def plain(self, ongoing: OngoingRequest, shown: dict[str, str], tier: Tier) -> Response:
-        direct = Direct.of(tier, ongoing)
+        direct = PlainCall.of(tier, ongoing)
         if not ongoing.asked.stream:
             raw = await within(ongoing, direct.complete())
             await ongoing.finish()
             return Response(raw, media_type="application/json", headers=shown | cost_header(ongoing))
         events = direct.stream()
-        first = await within(ongoing, anext(events, b""))  # errors before the first event still get their status
-        return Streamed(ongoing, self.ending(ongoing, first, events), shown, events.aclose)
+        first = await within(ongoing, anext(events, b""))  # an error before the first event still gets its own status
+        return LimitedStream(ongoing, self.ending(ongoing, first, events), shown, events.aclose)
 
     async def ending(self, ongoing: OngoingRequest, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-        """The stream; before its end it is written down. A failure in the middle is an event, not silence."""
+        """The stream. The request is written down before the last event; a failure on the way is sent as an event."""
         try:
             async with aclosing(events):
                 if first:
@@ -186,7 +187,7 @@ class Answering:
             await ongoing.finish()
             self.auditor.answered(ongoing)
         except RequestFailed as error:
-            with suppress(RequestFailed):  # the client is told of the first failure
+            with suppress(RequestFailed):  # the first failure is the one that the client hears of
                 await ongoing.finish(error.status, error)
             yield event(error.body())
         except Exception:
@@ -197,39 +198,41 @@ class Answering:
     def keep(self, owner: str, end: Commit, tier: str) -> str:
         return self.hidden.keep(owner, end.hidden, end.splice, tier)
 
-    async def follow(self, request: Request, driver: Driver, flow: Flow, shown: dict[str, str]) -> Response:
-        """Run a flow; while a stream waits for its first byte it is kept open by comments. Raises RequestFailed."""
+    async def follow(self, request: Request, driver: FlowDriver, flow: Flow, shown: dict[str, str]) -> Response:
+        """Run a flow; comments keep a stream open until its first byte. Raises RequestFailed."""
         running, left = asyncio.create_task(driver.run(flow)), asyncio.create_task(gone(request))
         stop = partial(stopped, running, driver)
         try:
-            # Errors that come soon still get a status of their own; later ones are events in the stream.
+            # An error within this time still gets its own status; a later one becomes an event in the stream.
             wait_s = HEARTBEAT_S if driver.request.stream else driver.ongoing.left_s
             await asyncio.wait({running, left}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if left.done():
                 raise ClientDisconnect
             if running.done():
                 end = running.result()
-                shown.update(ended(driver, end))
+                shown.update(end_headers(driver, end))
                 if isinstance(end, Fail):
                     raise end.error
                 if not driver.request.stream:
                     body = driver.whole(end)
                     await driver.ongoing.finish()
                     self.auditor.answered(driver.ongoing)
-                    text = json.dumps(body)  # ASCII: a tier's answer may hold half a character, which UTF-8 cannot
+                    text = json.dumps(
+                        body
+                    )  # ASCII, since a tier's answer may hold half a surrogate pair, which UTF-8 cannot encode
                     return Response(text, media_type="application/json", headers=shown | cost_header(driver.ongoing))
             elif not driver.request.stream:
                 raise DeadlineExceeded(driver.ongoing.limit_s)
             events = self.driven(driver, running)
-            return Streamed(driver.ongoing, self.ending(driver.ongoing, b"", events), shown, stop)
+            return LimitedStream(driver.ongoing, self.ending(driver.ongoing, b"", events), shown, stop)
         except BaseException:
             await stop()
             raise
         finally:
             left.cancel()
 
-    async def driven(self, driver: Driver, running: "asyncio.Task[End]") -> AsyncGenerator[bytes]:
-        """What a flow says, without the last event, [DONE]. Raises RequestFailed."""
+    async def driven(self, driver: FlowDriver, running: "asyncio.Task[End]") -> AsyncGenerator[bytes]:
+        """The events of a flow's answer without the last, [DONE]. Raises RequestFailed."""
         while not running.done():
             yield f": stepdown {driver.phase}\n\n".encode()
             await asyncio.wait({running}, timeout=HEARTBEAT_S)
@@ -241,8 +244,8 @@ class Answering:
                 yield item
 
 
-async def stopped(running: "asyncio.Task[End]", driver: Driver) -> None:
-    """The flow and its calls are stopped and counted, before they are written down; also a stream that was about to be sent."""
+async def stopped(running: "asyncio.Task[End]", driver: FlowDriver) -> None:
+    """Stop the flow and its calls, a stream that was about to be sent included, and count what they used."""
     running.cancel()
     await asyncio.wait({running})
     await driver.stop()

@@ -1,7 +1,7 @@
-"""Audits: a share of accepted answers is asked of the largest tier too, in the background, when it has nothing to do.
+"""Audits: asks the largest tier a share of the accepted requests again, in the background, while it is idle.
 
-An answer that differs counts as worse. That errs on the side of the alarm: the largest tier may be the one that is wrong.
-Answers that cannot be compared (free text) say nothing and are not counted.
+An answer that differs counts as worse. That errs on the safe side, since the largest tier may be the one that is wrong.
+Answers that cannot be compared (free text) are not counted.
 """
 
 import asyncio
@@ -16,27 +16,29 @@ from typing import Any
 from classifiers.replies.answers import final_answer, same
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import read_answer
-from deployments.tiers.tier import Tier
+from deployments.traffic.watched_tier import Watched
 from router.decide.promises import Promises
 from router.errors import NoReplica, RequestFailed, TierFailed
 from router.request import wire
-from router.types import Call, Reply, Usage
+from router.types import Call, Path, Reply, Usage
 
 log = logging.getLogger("stepdown")
-WAITING, WAITING_BYTES = 64, 16_000_000  # more are dropped: those that wait are a sample as good
+# Audits that may wait, and the bytes of their bodies; more are dropped, since those that wait are as good a sample.
+WAITING = 64
+WAITING_BYTES = 16_000_000
 LOOK_EVERY_S = 0.5
 TIMEOUT_S = 120.0
-PATH = "chat/completions"
+PATH: Path = "chat/completions"
 
 
 class Auditor:
-    """One audit at a time, begun only while the top tier does nothing: it never has more than that one call of ours.
+    """Makes one audit at a time, and only while the largest tier is idle.
 
-    promises: asked each time, for they may be exchanged. draw: a number in [0, 1), by chance.
+    promises: called each time, since a reload replaces them. draw: returns a random number in [0, 1).
     """
 
     def __init__(
-        self, top: Tier, share: float, promises: Callable[[], Promises], draw: Callable[[], float] = random.random
+        self, top: Watched, share: float, promises: Callable[[], Promises], draw: Callable[[], float] = random.random
     ) -> None:
         self.top, self.share, self.promises, self.draw = top, share, promises, draw
         self.waiting: deque[OngoingRequest] = deque()
@@ -44,7 +46,7 @@ class Auditor:
         self.worker: asyncio.Task[None] | None = None
 
     def answered(self, ongoing: OngoingRequest) -> None:
-        """A request got its whole answer. Drawn by chance alone, so that audits stand for all accepted answers."""
+        """Called for each whole answer. Draws at random alone, so that audits are a fair sample of accepted answers."""
         if not auditable(ongoing, self.top.name) or self.draw() >= self.share:
             return
         size = len(json.dumps(ongoing.asked.body))
@@ -54,10 +56,10 @@ class Auditor:
         self.bytes += size
         if self.worker is None or self.worker.done():
             self.worker = asyncio.create_task(self.work())
-            self.worker.add_done_callback(said_why)
+            self.worker.add_done_callback(log_failure)
 
     async def close(self) -> None:
-        """Drop what waits, end what runs."""
+        """Drop the audits that wait and cancel the one that runs."""
         self.waiting.clear()
         if self.worker:
             self.worker.cancel()
@@ -81,7 +83,7 @@ class Auditor:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def ask(self, ongoing: OngoingRequest) -> tuple[Reply, CallRecord]:
-        """The top tier's answer to the same request; a failure is a reply too."""
+        """The largest tier's answer to the same request; a failure is a reply too."""
         call = Call("audit", self.top.name, "audit", body_of(ongoing.asked.body, self.top.name))
         record = CallRecord(call, ongoing.now())
         try:
@@ -100,7 +102,7 @@ class Auditor:
         return reply, record
 
     def tell(self, ongoing: OngoingRequest, record: CallRecord, differs: bool) -> None:
-        """The alarm, the metrics and the guess of what the top tier writes learn of it."""
+        """Report the audit to the certificate's alarm, the metrics and the estimate of the largest tier's answer lengths."""
         target, small = ongoing.decided.target, accepted(ongoing)
         self.promises().audited(target, differs, ongoing.asked.stream)
         if ongoing.accounts.metrics:
@@ -113,7 +115,7 @@ OUTCOMES = {True: "differs", False: "agrees", None: "not comparable"}
 
 
 def auditable(ongoing: OngoingRequest, top: str) -> bool:
-    """An answer that was looked at and accepted, of a smaller tier, and that can be compared."""
+    """Whether a smaller tier's answer was judged and accepted, and can be compared."""
     judged = ongoing.flow == "cascade" and ongoing.decided.judge is not None and not ongoing.degraded
     return judged and ongoing.tier not in ("", top) and final_answer("".join(ongoing.answer)) is not None
 
@@ -124,7 +126,7 @@ def accepted(ongoing: OngoingRequest) -> CallRecord | None:
 
 
 def differing(ongoing: OngoingRequest, reply: Reply) -> bool | None:
-    """None: the two cannot be compared."""
+    """Whether the two answers differ; None where they cannot be compared."""
     agreed = same(final_answer("".join(ongoing.answer)), final_answer(reply.text))
     return None if agreed is None else not agreed
 
@@ -135,6 +137,6 @@ def body_of(body: Mapping[str, Any], tier: str) -> dict[str, Any]:
     return wire.forwarded({**sent, "stream": False}, tier)
 
 
-def said_why(task: "asyncio.Task[None]") -> None:
+def log_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception():
         log.error("audits stopped", exc_info=task.exception())

@@ -1,4 +1,4 @@
-"""Time limits of one request: for its body, for its answer, and for a client that does not take what it is sent."""
+"""Time limits of one request: for sending its body, for its answer, and for a client that does not read its stream."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -11,11 +11,11 @@ from deployments.endpoint.ongoing_request import OngoingRequest
 from router.errors import DeadlineExceeded, TooLarge, TooSlow
 
 T = TypeVar("T")
-GRACE_S = 5.0  # beyond the deadline, for the event that tells of it
+GRACE_S = 5.0  # beyond the deadline, so that the event that reports it can still be sent
 
 
 async def read(request: Request, most_bytes: int, limit_s: float) -> bytes:
-    """The body, never more of it than may be: what says beforehand that it is larger is not read at all.
+    """The body. One whose `content-length` is too large is not read at all.
 
     Raises TooLarge, TooSlow.
     """
@@ -40,7 +40,7 @@ async def whole(request: Request, most_bytes: int) -> bytes:
 
 
 async def within(ongoing: OngoingRequest, work: Awaitable[T]) -> T:
-    """Its result. Raises DeadlineExceeded; the work is cancelled then."""
+    """The result of `work`. Raises DeadlineExceeded; the work is cancelled then."""
     limit = asyncio.timeout(ongoing.left_s)
     try:
         async with limit:
@@ -52,7 +52,7 @@ async def within(ongoing: OngoingRequest, work: Awaitable[T]) -> T:
 
 
 async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """The same events. Raises DeadlineExceeded where the next one does not come before it."""
+    """The same events. Raises DeadlineExceeded where the next one comes too late."""
     while True:
         try:
             item = await within(ongoing, anext(events))
@@ -61,10 +61,10 @@ async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> Async
         yield item
 
 
-class Streamed(StreamingResponse):
-    """A stream whose client must take it: one that does not read is left after the deadline.
+class LimitedStream(StreamingResponse):
+    """A stream that is given up after the deadline where its client does not read it.
 
-    stop: ends what the events come from; also where they never began, which closing them would not.
+    stop: ends the source of the events, also where they never began, which closing them would not do.
     """
 
     def __init__(
@@ -83,6 +83,6 @@ class Streamed(StreamingResponse):
                 raise
             # The server closes a connection whose answer was left unfinished.
         finally:
-            await self.events.aclose()  # left between two events nobody would end it: its tier would go on
+            await self.events.aclose()  # else a client that left between two events would leave the tier generating
             await self.stop()
             self.ongoing.left()

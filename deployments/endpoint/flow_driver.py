@@ -1,6 +1,6 @@
-"""Runs one flow: starts the calls it asks for side by side, sends the replies back in, passes its answer on.
+"""Runs one flow: makes the calls it asks for side by side, sends the replies back in, passes its answer to the client.
 
-Whatever ends the request - an answer, a failure, a client that leaves - ends every call that is still running.
+However the request ends, by an answer, a failure or a client that leaves, every call that still runs is stopped.
 """
 
 import asyncio
@@ -12,22 +12,22 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
-from deployments.endpoint.held_answer import ClientCalls, Held
+from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
 from deployments.tiers.tier import Tier, event
 from router.cascade.code_tests import Check
 from router.delegate.splice import Splicer, splice
 from router.errors import NoReplica, RequestFailed
-from router.types import Call, Commit, End, Flow, Reply, Request, Say, Step, Usage
+from router.types import Call, Commit, End, Flow, Path, Reply, Request, Say, Step, Usage
 
 log = logging.getLogger("stepdown")
-PATH = "chat/completions"
+PATH: Path = "chat/completions"
 
 
 @dataclass(slots=True)
-class Driver:
-    """For one request.
+class FlowDriver:
+    """Drives the flow of one request.
 
     own_logprobs: the flow asks for log-probabilities that the client did not ask for.
     keep: (end, tier) -> name under which the end's hidden messages are kept.
@@ -42,7 +42,7 @@ class Driver:
     check_s: float = 10.0
     """seconds to wait for that"""
     running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
-    held: dict[str, Held] = field(default_factory=dict)
+    held: dict[str, HeldAnswer] = field(default_factory=dict)
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     phase: str = ""
 
@@ -61,12 +61,12 @@ class Driver:
     # -- the flow --------------------------------------------------------------------------------------------------
 
     async def run(self, flow: Flow) -> End:
-        """Drive it to its end; everything that is not part of the answer is stopped then."""
+        """Drive the flow to its end, then stop every call that is not part of the answer."""
         end: End | None = None
         try:
             step = next(flow)
             while True:
-                await self.take(step)
+                await self.start(step)
                 step = flow.send(await self.arrived(step))
         except StopIteration as done:
             end = done.value
@@ -79,12 +79,12 @@ class Driver:
         return end
 
     def answered_by(self, end: End) -> str:
-        """The tier whose answer it is; empty: nobody's."""
+        """The tier whose answer the client gets; empty where the flow failed."""
         if isinstance(end, Commit):
             return self.records[end.call_id].call.tier
         return end.tier if isinstance(end, Say) else ""
 
-    async def take(self, step: Step) -> None:
+    async def start(self, step: Step) -> None:
         self.phase = step.phase or self.phase
         self.ongoing.flow = step.kind or self.ongoing.flow
         self.note(step.outcomes)
@@ -99,15 +99,15 @@ class Driver:
             self.records[name].outcome = outcome
 
     async def give_up(self, name: str) -> None:
-        """Stop a call: the tier stops generating, and what it made until now is counted."""
+        """Stop a call, so that its tier stops generating, and count what it made until now."""
         task, held = self.running.pop(name, None), self.held.get(name)
         if task:
             task.cancel()
             await asyncio.wait({task})
-        begun = held and not held.ended  # perhaps in the very moment in which it is given up
-        if begun:
+        streaming = held is not None and not held.ended  # it may have begun in this very moment
+        if held and streaming:
             await held.close()
-        if begun or (task and task.cancelled()):
+        if streaming or (task and task.cancelled()):
             record = self.records[name]
             record.outcome = record.outcome or "cancelled"
             record.took_s = self.now() - record.began_s
@@ -115,7 +115,7 @@ class Driver:
                 self.count_it(record)
 
     async def arrived(self, step: Step) -> list[Reply]:
-        """At least one reply, unless nothing runs or `until_s` passed."""
+        """Wait for at least one reply; none where nothing runs or `until_s` has passed."""
         if not self.running:
             return []
         wait_s = None if step.until_s is None else max(0.0, step.until_s - self.now())
@@ -124,14 +124,14 @@ class Driver:
         return [self.running.pop(name).result() for name in names]
 
     async def stop(self, keep: str | None = None) -> None:
-        """Cancel what runs and close the streams of answers that nobody wants."""
+        """Cancel the calls that run and close the streams of unwanted answers. keep: the call that the client gets."""
         unwanted = [name for name in {**self.running, **self.held} if name != keep]
         await asyncio.gather(*map(self.give_up, unwanted))
 
     # -- one call ------------------------------------------------------------------------------------------------------
 
     async def fetch(self, call: Call) -> Reply:
-        """The reply; failures are replies too."""
+        """The reply to one call; a failure is a reply too."""
         try:
             async with asyncio.timeout(call.timeout_s):
                 reply = await (self.hold(call) if call.hold and self.request.stream else self.complete(call))
@@ -151,7 +151,7 @@ class Driver:
         return replace(reply, at_s=self.now())
 
     async def tested(self, check: Check, text: str, tests: str) -> bool | None:
-        """Whether the answer's code passes; what the operator's function does not tell in time, or fails at, is no evidence."""
+        """Whether the answer's code passes its tests; None where the operator's function fails or takes too long."""
         try:
             async with asyncio.timeout(self.check_s):
                 passed = await asyncio.to_thread(check, text, tests)
@@ -169,12 +169,12 @@ class Driver:
         return read_answer(call, body)
 
     async def hold(self, call: Call) -> Reply:
-        """Open the stream and read its first tokens; the rest waits."""
+        """Open the stream and read its first tokens; the rest waits for the flow's decision."""
         body = {**call.body, "model": call.tier, "stream": True}
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         record = self.records[call.id]
         events = self.tiers[call.tier].stream(PATH, body, record.reading, self.ongoing.call_id(call.id))
-        held = Held(call, events, partial(self.first_token, record))
+        held = HeldAnswer(call, events, partial(self.first_token, record))
         self.held[call.id] = held
         try:
             await held.read(call.hold)
@@ -192,7 +192,7 @@ class Driver:
             self.count_it(record)
 
     def count_it(self, record: CallRecord) -> None:
-        """The tier never said: count what it was sent and what came of it."""
+        """The tier reported no usage: count the tokens that it was sent and that came back."""
         count = self.ongoing.counts[record.call.tier]
         held = self.held.get(record.call.id)
         sent = "\n".join(str(m.get("content") or "") for m in record.call.body.get("messages") or [])
@@ -253,7 +253,7 @@ class Driver:
             self.ongoing.answer.append(content)
 
     async def passed_on(self, end: Commit) -> AsyncGenerator[dict[str, Any]]:
-        """The held events, then the rest as it comes, without the tier's own usage and end."""
+        """The held events, then the others as they come, without the tier's own usage and [DONE]."""
         held, record = self.held[end.call_id], self.records[end.call_id]
         splicer, calls = Splicer(end.splice), self.calls(end)
         async with aclosing(held.events):

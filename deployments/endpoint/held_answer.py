@@ -1,4 +1,4 @@
-"""A stream that is held back while a flow decides whether the client gets it."""
+"""A tier's stream that is held back: not one byte reaches the client before the flow accepts the answer."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -15,9 +15,9 @@ from router.types import Call, Reply, Usage
 
 
 class ClientCalls:
-    """The tool calls of one answer as the client gets them: never ours, and under ids by which an exchange is found again.
+    """Turns a tier's tool calls into those that the client gets: without the server's own, and with ids that name hidden turns.
 
-    state: gives the exchange's name, asked for when a call passes; None: ids stay as they are.
+    state: returns the name of the hidden turns, and is called when a call passes; None: ids stay as they are.
     """
 
     def __init__(self, state: Callable[[], str] | None = None) -> None:
@@ -55,8 +55,8 @@ class ClientCalls:
         choice["finish_reason"] = self.finish(choice.get("finish_reason"))
 
 
-class Held:
-    """A stream that was opened and is not yet the client's. first: called when its first token is here."""
+class HeldAnswer:
+    """A stream that is open and not yet the client's. first: called when its first token has come."""
 
     def __init__(self, call: Call, events: AsyncGenerator[bytes], first: Callable[[], None]) -> None:
         self.call, self.events, self.first = call, events, first
@@ -67,7 +67,7 @@ class Held:
         self.ended = False
 
     async def more(self) -> AsyncIterator[dict[str, Any]]:
-        """Chunks with choices as they come; notes the usage. Raises TierFailed for an error in the stream."""
+        """Chunks that have choices, as they come; notes the usage. Raises TierFailed for an error in the stream."""
         async for raw in self.events:
             for part in parts_of(raw):
                 if part == DONE[6:-2]:
@@ -83,14 +83,14 @@ class Held:
         self.ended = True
 
     def count(self, delta: Mapping[str, Any]) -> None:
-        """Text alone counts: a call of a tool is looked at as a whole."""
+        """Count tokens of text; a tool call is judged whole."""
         if not self.spoke and (delta.get("content") or delta.get("tool_calls")):
             self.spoke = True
             self.first()
         self.tokens += bool(delta.get("content"))
 
     async def read(self, tokens: int) -> None:
-        """Until that many tokens are here, or all of them."""
+        """Read until this many tokens have come, or all."""
         self.rest = self.more()
         async for data in self.rest:
             self.seen.append(data)
@@ -98,7 +98,7 @@ class Held:
                 return
 
     async def close(self) -> None:
-        """The tier stops generating."""
+        """Make the tier stop generating."""
         self.ended = True
         await self.events.aclose()
 
@@ -109,7 +109,7 @@ class Held:
             yield data
 
     def reply(self) -> Reply:
-        """What has been seen so far."""
+        """The reply as far as it has come."""
         choices = [data["choices"][0] for data in self.seen]
         deltas = [choice.get("delta") or {} for choice in choices]
         logged = [t for c in choices for t in (c.get("logprobs") or {}).get("content") or []]
@@ -142,7 +142,7 @@ class Held:
 
 
 def joined_calls(deltas: list[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Tool calls put together from their pieces."""
+    """Whole tool calls from the pieces of a stream."""
     made: dict[int, dict[str, Any]] = {}
     for delta in deltas:
         for piece in delta.get("tool_calls") or []:

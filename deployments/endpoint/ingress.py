@@ -1,4 +1,4 @@
-"""HTTP in, HTTP out. A plain class: Ray Serve calls `app` on each replica, tests call it without Ray."""
+"""The HTTP application. A plain class: Ray Serve calls `app` on each replica, tests call it without Ray."""
 
 import asyncio
 import logging
@@ -16,14 +16,15 @@ from starlette.routing import Route
 
 from deployments.costs import routes as costs
 from deployments.endpoint import deadline, openapi
-from deployments.endpoint.accounts import Accounts, Key, nobody
+from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.answering import Answering
 from deployments.endpoint.reload import Reloader
-from deployments.endpoint.replies import error_response, headers, told
+from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.ids import fresh
 from deployments.tiers.tier import Tier
 from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, StepdownError, UnknownModel, WrongMethod
+from router.limits.key_limits import Key
 from router.request import wire
 from router.types import Path
 
@@ -32,11 +33,11 @@ Endpoint = Callable[[Request, Key], Awaitable[Response]]
 
 
 class Ingress:
-    """accounts: keys, ledger, metrics; without them there is one open door and nothing is kept."""
+    """The routes, and what stands around every request. accounts: None lets every client in and keeps nothing."""
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
         self.max_body_bytes = max_body_bytes
-        self.accounts = accounts or nobody()
+        self.accounts = accounts or without_books()
         self.answering = Answering(router, tiers, self.accounts)
         self.settings, self.tiers, self.auditor = self.answering.settings, self.answering.tiers, self.answering.auditor
         self.started = int(time.time())
@@ -44,7 +45,7 @@ class Ingress:
 
     @property
     def router(self) -> Router:
-        """The one of now: a reload puts another in its place."""
+        """The router in use; a reload replaces it."""
         return self.answering.router
 
     def use(self, router: Router) -> None:
@@ -53,7 +54,7 @@ class Ingress:
     def app(self) -> Starlette:
         chat, text = partial(self.answer, path="chat/completions"), partial(self.answer, path="completions")
         routes = [
-            Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),  # what is asked most is looked at first
+            Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),  # first, since it is matched in order
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/healthz", self.healthz),
             Route("/v1/models", self.guarded(self.models)),
@@ -121,13 +122,13 @@ class Ingress:
         return JSONResponse({"status": "ok", "tiers": list(self.router.names)})
 
     def card(self, name: str) -> dict[str, Any]:
-        """OpenAI's model object; a way of routing has its certificate's state besides."""
+        """OpenAI's model object; a routing target also has the state of its certificate."""
         shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
         target = self.router.target_of(name)
         return shown | ({"certificate": self.router.flows.promises.worst(target)} if target else {})
 
     async def status(self, request: Request, key: Key) -> Response:
-        """The ladder, the targets, and what is promised of each."""
+        """The ladder, the targets, and the certificate of each."""
         shown = {
             "tiers": list(self.router.names),
             "target": self.router.default,
@@ -148,7 +149,7 @@ class Ingress:
             raise BadRequest(f"not reloaded, the old settings stay: {error}") from None
 
     async def live(self) -> dict[str, Any]:
-        """The ladder as it is now, for the cost page. Queue and use are this process's own."""
+        """The ladder as it is now, for the cost page. Queues and running calls are those of this process."""
         running = await asyncio.gather(*(tier.replicas() for tier in self.tiers.values()))
         tiers = [
             {
@@ -187,7 +188,7 @@ class Ingress:
         return await self.answering.answer(request, key, wire.parse(path, await self.read(request)))
 
     async def decision(self, request: Request, key: Key) -> Response:
-        """Decide without answering; takes a chat or a completions body."""
+        """Decide without answering. Takes a chat or a completions body."""
         raw = await self.read(request)
         path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
         began = time.perf_counter()
@@ -195,4 +196,6 @@ class Ingress:
         await self.answering.read_ahead(asked)
         decided = self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
-        return JSONResponse(told(decided) | {"decision_ms": round(took, 3)}, headers=headers(decided, took, fresh()))
+        return JSONResponse(
+            decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, fresh())
+        )

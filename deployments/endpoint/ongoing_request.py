@@ -1,18 +1,20 @@
-"""One request under way: its calls as records, and at its end, once, its trace."""
+"""One request under way: a record of each call, and at its end, once, the trace that the ledger keeps."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.endpoint.accounts import Accounts, Grant, Key
+from deployments.endpoint.accounts import Accounts
 from deployments.ids import fresh
+from deployments.keys.admission import Grant
 from deployments.traffic import hedged_call
 from router.config import Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import token_cost_usd
 from router.errors import RequestFailed
+from router.limits.key_limits import Key
 from router.request import wire
 from router.request.body import answer_limit
 from router.trace import CallRow, FlowKind, Reading, Trace
@@ -23,7 +25,7 @@ LEFT = 499  # the client closed its connection before the answer was whole
 
 @dataclass(slots=True)
 class CallRecord:
-    """One call as the client is told of it and as the ledger keeps it."""
+    """One call to a tier, as `usage.stepdown` and the ledger report it."""
 
     call: Call
     began_s: float
@@ -38,7 +40,7 @@ class CallRecord:
     reading: Reading = field(default_factory=Reading)
 
     def cost_usd(self, prices: Sequence[float]) -> float:
-        """Of a call that was sent twice: both."""
+        """Token price; of a call that was sent to two replicas, of both."""
         twin = self.reading.twin
         said = twin.reading if twin and twin.won else self.reading
         return token_cost_usd(self.usage, prices, said.cached_tokens) + (
@@ -80,11 +82,11 @@ class OngoingRequest:
     grant: Grant | None = None
     first_byte_s: float | None = None
     tier: str = ""
-    """whose answer the client gets"""
+    """the tier whose answer the client gets"""
     degraded: bool = False
-    """the answer stands in for one that could not be had"""
+    """a smaller tier's answer was given since no larger tier could answer"""
     limit_s: float = 600.0
-    """seconds that the request may take"""
+    """seconds that the whole request may take"""
     answer: list[str] = field(default_factory=list)
     done: bool = False
 
@@ -101,7 +103,7 @@ class OngoingRequest:
         return f"{self.id}/{name}"
 
     def sent(self) -> None:
-        """The client gets its first content."""
+        """Note that the client gets its first content now."""
         if self.first_byte_s is None:
             self.first_byte_s = self.now()
 
@@ -109,13 +111,13 @@ class OngoingRequest:
         return sum(record.cost_usd(self.prices[record.call.tier]) for record in self.records.values())
 
     async def finish(self, status: int = 200, error: RequestFailed | None = None) -> None:
-        """Write it down, once. Raises LedgerDown."""
+        """Write the request down, once. Raises LedgerDown."""
         if not self.done:
             self.done = True
             await self.accounts.finish(self.trace(status, error), self.grant)
 
     def left(self, status: int = LEFT) -> None:
-        """It ends without an answer that is whole; what it cost is written all the same."""
+        """Write down a request that ended without a whole answer, with what it cost."""
         if not self.done:
             self.accounts.later(self.finish(status))
 
@@ -154,7 +156,7 @@ class OngoingRequest:
         return wire.facts(self.asked).text if self.accounts.keeps("prompts", "all") else None
 
     def alone(self, calls: Sequence[CallRow]) -> counterfactual.Alone:
-        """What the top tier by itself would have cost."""
+        """What the largest tier alone would have cost."""
         top, lengths = list(self.tiers.values())[-1], self.accounts.lengths
         answered = next((c for c in reversed(calls) if c.tier == self.tier and c.outcome in ("answered", "accepted")), None)
         if answered and self.flow in ANSWERED_WHOLE:
@@ -168,7 +170,7 @@ class OngoingRequest:
         return counterfactual.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)
 
     def rows(self, record: CallRecord) -> list[CallRow]:
-        """One, or two where the call was sent to a second replica too."""
+        """The call's rows: two where it was sent to a second replica too."""
         row, twin = self.row(record), record.reading.twin
         tier = record.call.tier
         return hedged_call.rows(row, record.reading, twin, self.prices[tier], self.tiers[tier]) if twin else [row]

@@ -1,4 +1,4 @@
-"""OpenAI's answers as JSON: read into replies, held back while a flow decides, written for clients."""
+"""OpenAI's answers as JSON: read into replies, and written for clients."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from router.types import Call, Reply, Usage
 
 
 def usage_of(body: Mapping[str, Any]) -> Usage:
-    """Zero where the tier gave none."""
+    """Tokens that the tier reported; zero where it reported none."""
     given = body.get("usage") or {}
     return Usage(int(given.get("prompt_tokens") or 0), int(given.get("completion_tokens") or 0))
 
@@ -38,7 +38,7 @@ def stripped(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parts_of(raw: bytes) -> Iterator[bytes]:
-    """The data of each event in what a tier yielded."""
+    """The data of each server-sent event."""
     for block in raw.split(b"\n\n"):
         if block.startswith(b"data:"):
             yield block[5:].strip()

@@ -1,4 +1,4 @@
-"""What our endpoints take and give, as OpenAPI 3.1: only what we read is described, everything else is passed on.
+"""The endpoints in OpenAPI 3.1. It describes only the fields that we read; all others are passed on.
 
 A schema here is as strict as router/request/wire.py and no stricter, which
 tests/deployments/endpoint/test_openapi_fuzz.py holds it to.
@@ -172,7 +172,7 @@ SCHEMAS: Schema = {
 
 
 def describe() -> dict[str, Any]:
-    """The whole description; it holds nothing that depends on the configuration."""
+    """The whole description, which does not depend on the configuration."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -187,5 +187,5 @@ def describe() -> dict[str, Any]:
 
 
 async def endpoint(request: Request) -> Response:
-    """`GET /openapi.json`; without a key, as it says nothing of this server."""
+    """`GET /openapi.json`. Needs no key, since it reveals nothing about this server."""
     return JSONResponse(describe())

@@ -1,4 +1,4 @@
-"""One plain call: what the tier says goes to the client byte by byte; only the end waits until it is written down."""
+"""One plain call: its events go to the client as they come, from the first byte; only the last waits for the ledger."""
 
 import json
 import re
@@ -20,8 +20,8 @@ TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|\[DONE\]')
 
 
 @dataclass(slots=True)
-class Direct:
-    """For one request."""
+class PlainCall:
+    """Makes the one call of a request and reads its usage on the way."""
 
     tier: Tier
     ongoing: OngoingRequest
@@ -29,7 +29,7 @@ class Direct:
     chunks: int = 0
 
     @classmethod
-    def of(cls, tier: Tier, ongoing: OngoingRequest) -> "Direct":
+    def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
         name = f"final-{len(ongoing.records) + 1}" if ongoing.records else "final"
         body = wire.forwarded(ongoing.asked.body, tier.name)
         if ongoing.asked.stream:  # the ledger needs the usage whether or not the client wants it
@@ -44,7 +44,7 @@ class Direct:
         return bool((self.ongoing.asked.body.get("stream_options") or {}).get("include_usage", True))
 
     async def complete(self) -> bytes:
-        """The tier's document. Raises RequestFailed."""
+        """The tier's answer as one document. Raises RequestFailed."""
         record, ongoing = self.record, self.ongoing
         try:
             raw = await self.tier.complete(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
@@ -70,7 +70,7 @@ class Direct:
         ended = refused = False
         events = self.tier.stream(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         try:
-            async with aclosing(events):  # a client that leaves between two events must not leave the tier working
+            async with aclosing(events):  # else a client that leaves between two events would leave the tier generating
                 async for item in events:
                     self.look(item, keep)
                     shown = self.without_end(item) if TELLS.search(item) else item
@@ -79,7 +79,7 @@ class Direct:
             ended = True
         except RequestFailed as error:
             record.outcome = error.code
-            refused = not self.chunks  # nothing was made of it
+            refused = not self.chunks  # the tier generated nothing
             raise
         finally:
             record.took_s = ongoing.now() - record.began_s
@@ -87,7 +87,7 @@ class Direct:
                 self.cut_off()
 
     def look(self, item: bytes, keep: bool) -> None:
-        """Count pieces, for a call that is cut off; note when the first came."""
+        """Count the answer's pieces, in case the call is cut off, and note when the first came."""
         speaks = len(SPEAKS.findall(item))  # an item may hold several events
         self.chunks += speaks
         if speaks and self.record.first_token_s is None:
@@ -98,7 +98,7 @@ class Direct:
             self.ongoing.answer += [text_of(choice, "delta") for chunk in chunks for choice in chunk.get("choices") or []]
 
     def without_end(self, item: bytes) -> bytes:
-        """Take the usage off, note it, and leave out [DONE]."""
+        """The item without [DONE], and without the usage where the client declined it; notes the usage."""
         shown = []
         for part in parts_of(item):
             if part == DONE[6:-2]:
@@ -119,7 +119,7 @@ class Direct:
             self.cut_off()
 
     def cut_off(self) -> None:
-        """The tier never said how much it was: count what it was sent and what came of it."""
+        """Where the tier reported no usage, count the tokens that it was sent and that came back."""
         if self.record.usage == Usage():
             self.record.usage = Usage(self.ongoing.counts[self.tier.name](wire.facts(self.ongoing.asked).counted), self.chunks)
             self.record.estimated = True
@@ -127,5 +127,5 @@ class Direct:
 
 
 def text_of(choice: dict[str, Any], part: str) -> str:
-    """What a choice says, whole or a piece of it."""
+    """The text of a choice, or of a piece of it. part: `message` or `delta`."""
     return str((choice.get(part) or {}).get("content") or choice.get("text") or "")

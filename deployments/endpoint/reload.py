@@ -1,7 +1,7 @@
-"""Other targets, another artefact, while requests go on.
+"""Reloads targets and artefact while requests go on.
 
-What changes is a whole new router, put in the old one's place in one assignment: a request under way keeps the decision and
-the flow it has. A file that cannot be used is refused, with its reason in the log and on /v1/status, and the old router stays.
+A reload makes a whole new router and swaps it in with one assignment; a request under way keeps its decision and its flow. A
+file that cannot be used is refused, its reason is logged and shown on /v1/status, and the old router stays.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass
 class Reloader:
-    """Of one process.
+    """Reloads the router of this process, on request or when its files change.
 
-    file: the configuration's. make: a router for a configuration, checked against its artefact; raises BadConfig.
+    file: the configuration. make: builds the router for a configuration and checks its artefact; raises BadConfig.
     """
 
     file: str
@@ -39,13 +39,13 @@ class Reloader:
     swap: Callable[[Router], None]
     times: int = 0
     told: dict[str, Any] = field(default_factory=dict)
-    """of the last reload: `at` (Unix time), `error` or none, `needs_restart`: sections that were changed and are not in use"""
+    """the last reload: `at` (Unix time), `error` or none, `needs_restart`: sections that changed and need a restart"""
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.at_start = self.router.config
         self.read: tuple[str, int, int] | None = None
-        """the file when it was read last, for `named`: the artefact it names"""
+        """the file's stamp when `named`, the artefact it names, was read from it"""
         self.named: str | None = None
         self.watching = Daemon(self.watch)
 
@@ -54,7 +54,7 @@ class Reloader:
         return await self.guarded(lambda: same_ladder(load_config(self.file), self.at_start))
 
     async def from_sections(self, sections: Mapping[str, Any]) -> dict[str, Any]:
-        """The same with settings that were sent. Raises BadConfig."""
+        """The same with sections that Serve sent. Raises BadConfig."""
         return await self.guarded(lambda: with_sections(self.at_start, sections))
 
     async def guarded(self, read: Callable[[], Config]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Reloader:
             return self.use(router, found)
 
     def prepared(self, found: Config) -> Router:
-        """In a thread: an artefact takes a while to read."""
+        """Build the new router. Runs in a thread, since reading an artefact takes a while."""
         made = self.make(self.at_start.model_copy(update={name: getattr(found, name) for name in SECTIONS}))
         keep_audits(self.router, made)
         return made
@@ -91,9 +91,9 @@ class Reloader:
         await self.watching.stop()
 
     async def watch(self) -> None:
-        """Reload what has changed, once it has stopped changing: files are not written at one stroke."""
+        """Reload when a file has changed and has stopped changing: files are not written at once."""
         used = await asyncio.to_thread(self.stamp)
-        if await asyncio.to_thread(self.is_older):  # a replica that was started again begins with what the first one began with
+        if await asyncio.to_thread(self.is_older):  # a restarted replica starts with the settings of the first start
             await self.tried()
         before = used
         while True:
@@ -105,7 +105,7 @@ class Reloader:
             before = now
 
     async def tried(self) -> None:
-        with suppress(BadConfig):  # told already
+        with suppress(BadConfig):  # logged already
             await self.from_file()
 
     def is_older(self) -> bool:
@@ -116,9 +116,9 @@ class Reloader:
         return any(getattr(found, name) != getattr(self.at_start, name) for name in SECTIONS)
 
     def stamp(self) -> Stamp:
-        """Changes when the file, the artefact it names or the one in use does."""
+        """A value that changes when the file, the artefact it names or the one in use does."""
         file = find_config(self.file)
-        if (stamp := stamped(file)) != self.read:  # reading it each time would stop all requests for 5 ms each second
+        if (stamp := stamped(file)) != self.read:  # reading it each time would block the event loop for 5 ms each second
             self.read, self.named = stamp, None
             with suppress(BadConfig):
                 self.named = load_config(self.file).routing.artefact
@@ -142,7 +142,7 @@ def stamped(file: Path) -> tuple[str, int, int]:
 
 
 def same_ladder(found: Config, running: Config) -> Config:
-    """Raises BadConfig where the tiers are others."""
+    """The found configuration. Raises BadConfig where its tiers differ from those that run."""
     if found.names != running.names:
         shown = f"{' < '.join(running.names)} is served, the file lists {' < '.join(found.names)}"
         raise BadConfig(f"tiers: {shown}; tiers are changed by a restart")
@@ -150,7 +150,7 @@ def same_ladder(found: Config, running: Config) -> Config:
 
 
 def with_sections(running: Config, sections: Mapping[str, Any]) -> Config:
-    """Raises BadConfig."""
+    """The running configuration with these sections. Raises BadConfig."""
     if other := sorted(set(sections) - set(SECTIONS)):
         raise BadConfig(f"{other[0]}: only {', '.join(SECTIONS)} can be changed while it is serving; restart for the rest")
     try:
@@ -160,6 +160,6 @@ def with_sections(running: Config, sections: Mapping[str, Any]) -> Config:
 
 
 def keep_audits(old: Router, new: Router) -> None:
-    """A certificate that audits have retired is not brought back by reading the same artefact again."""
+    """Keep the audits of an unchanged artefact: reading it again must not revive a certificate that they retired."""
     if old.artefact and new.artefact and old.artefact.manifest == new.artefact.manifest:
         new.flows.promises.go_on_from(old.flows.promises)

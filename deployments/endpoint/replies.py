@@ -1,29 +1,29 @@
-"""What a client sees of a decision and of an error."""
+"""Headers and JSON by which a client sees a decision, the end of a flow, and an error."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from deployments.endpoint.flow_driver import Driver
+from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import OngoingRequest
 from router.errors import NoReplica, RequestFailed, StepdownError, TierCold, TierFailed, TooLarge, TooSlow
 from router.types import Decision, End
 
-MISSED = {NoReplica.code, TierCold.code, TierFailed.code}  # outcomes of a call for which another tier's answer stands
+MISSED = {NoReplica.code, TierCold.code, TierFailed.code}  # outcomes of a call that another tier's answer makes up for
 
 
 def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
-    """OpenAI's error body; anything we did not expect says no more than that. shown: headers besides."""
+    """OpenAI's error body; an unexpected error reveals nothing about itself. shown: further headers."""
     known = error if isinstance(error, RequestFailed) else RequestFailed("internal error; the server's log has more")
     headers = known.headers()
-    if isinstance(known, TooLarge | TooSlow):  # what is still to come of the body is not read
+    if isinstance(known, TooLarge | TooSlow):  # the rest of the body is not read
         headers["connection"] = "close"
     return JSONResponse(known.body(), known.status, headers | dict(shown or {}))
 
 
-def ended(driver: Driver, end: End) -> dict[str, str]:
-    """Headers of what a flow came to."""
+def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:
+    """Headers that report how a flow ended."""
     shown = {f"x-stepdown-{name}": str(end.told[name]) for name in ("escalations", "delegation", "state") if name in end.told}
     tier = driver.answered_by(end)
     if missed := next((r for r in reversed(driver.records.values()) if r.outcome in MISSED), None):
@@ -32,12 +32,12 @@ def ended(driver: Driver, end: End) -> dict[str, str]:
 
 
 def cost_header(ongoing: OngoingRequest) -> dict[str, str]:
-    """Token price of all calls; a stream says it in its usage."""
+    """The token price of all calls; a stream reports it in its usage."""
     return {"x-stepdown-cost-usd": f"{ongoing.cost_usd():.9g}"}
 
 
-def told(decided: Decision) -> dict[str, Any]:
-    """A decision with every step."""
+def decision_json(decided: Decision) -> dict[str, Any]:
+    """A decision with every step that led to it."""
     return {
         "tier": decided.tier,
         "reason": decided.reason,
@@ -52,8 +52,8 @@ def told(decided: Decision) -> dict[str, Any]:
     }
 
 
-def headers(decided: Decision, took_ms: float, trace_id: str) -> dict[str, str]:
-    """What the client sees of the decision."""
+def decision_headers(decided: Decision, took_ms: float, trace_id: str) -> dict[str, str]:
+    """Headers that report the decision."""
     shown = {
         "x-stepdown-tier": decided.tier,
         "x-stepdown-reason": decided.reason,

@@ -86,7 +86,9 @@ class Drainer:
     def heard(self, wait_s: float) -> str:
         """A line; empty: none yet. Raises OSError where the process has ended."""
         assert self.process and self.process.stdout
-        if not select.select([self.process.stdout], [], [], wait_s)[0]:
+        poll = select.poll()  # not select.select: it takes no file descriptor above 1,023, and an ingress may have thousands
+        poll.register(self.process.stdout, select.POLLIN)
+        if not poll.poll(wait_s * 1e3):
             return ""
         line = self.process.stdout.readline().decode().strip()
         if not line:

@@ -48,7 +48,7 @@ class Stub:
 
 
 def bind(tier, drain_s=30.0):
-    """As deployments.vllm_tier.bind, with the stub for the model."""
+    """As deployments.replicas.vllm_tier.bind, with the stub for the model."""
     from ray import serve
 
     options = {"name": f"tier-{tier.name}", "max_ongoing_requests": tier.max_ongoing, "ray_actor_options": {"num_cpus": 0}}

@@ -38,7 +38,7 @@ class Stub:
 
 
 def bind(tier, drain_s=30.0):
-    """As deployments.vllm_tier.bind, with the stub for the model."""
+    """As deployments.replicas.vllm_tier.bind, with the stub for the model."""
     from ray import serve
 
     options = {

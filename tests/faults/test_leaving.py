@@ -14,7 +14,7 @@ import pytest
 from live import OneFlow, ladder
 from scripted_tier import Said, ScriptedTier, asked
 
-from deployments.endpoint.accounts import Accounts, nobody
+from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.ingress import Ingress
 from router.cascade.flow import Cascade
 from router.cascade.race import Race
@@ -72,7 +72,7 @@ def says(body) -> Said:
 ROUTERS = {"direct": plain, "buffer": cascade("buffer"), "holdback": cascade("holdback"), "race": race, "delegation": delegation}
 
 
-# But for a plain call that is not streamed: nobody listens for the message then, and Ray Serve cancels the request.
+# But for a plain call that is not streamed: without_books listens for the message then, and Ray Serve cancels the request.
 CASES = [case for case in product(ROUTERS, [False, True], ["told", "cancelled"]) if case != ("direct", False, "told")]
 
 
@@ -92,7 +92,7 @@ class Connection:
         async def record(trace: Trace, grant: Any) -> None:
             self.traces.append(trace)
 
-        made = nobody()
+        made = without_books()
         made.finish = record  # type: ignore[method-assign]
         return made
 

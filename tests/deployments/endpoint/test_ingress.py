@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from deployments.app import TIERS
-from deployments.endpoint.accounts import nobody
+from deployments.endpoint.accounts import without_books
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import hashed
 from deployments.tiers.token_counters import counters
@@ -25,7 +25,7 @@ def client(**changes) -> TestClient:
     ]
     config = Config.model_validate({"tiers": tiers, "server": {"max_body_bytes": 20_000}})
     made = {t.name: TIERS[t.engine](t, None, 5.0) for t in config.tiers}
-    ingress = Ingress(Router(config, None, counters(config)), made, nobody(hashed("right")), config.server.max_body_bytes)
+    ingress = Ingress(Router(config, None, counters(config)), made, without_books(hashed("right")), config.server.max_body_bytes)
     return TestClient(ingress.app(), headers=KEY, raise_server_exceptions=False)
 
 

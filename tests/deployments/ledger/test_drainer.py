@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_much_is_drained_elsewhere_and_little_is_not(url: str, monkeypatch: pyte
             assert count(ledger.engine, calls) == before + MUCH + 1 and ledger.state == "ok"
             assert_sums(ledger.engine)
             child = psutil.Process(ledger.store.drainer.process.pid)
-            assert child.nice() == psutil.Process().nice() + drain_process.NICER
+            assert child.nice() == psutil.Process().nice() + drain_process.NICENESS
             monkeypatch.undo()
         assert not child.is_running()
 
@@ -175,8 +176,27 @@ def spooled(store: Store, name: str) -> None:
 
 
 @pytest.mark.slow
+def test_it_is_heard_by_an_ingress_with_thousands_of_connections(url: str) -> None:
+    """`select.select` refuses file descriptors above 1,023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    connections = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    process = Drainer(config.Ledger(url=url))
+    try:
+        process.start()
+        until_s = time.monotonic() + 30
+        while not process.there(MUCH):
+            assert process.process and time.monotonic() < until_s
+            time.sleep(0.05)
+    finally:
+        process.stop()
+        for file in connections:
+            os.close(file)
+
+
+@pytest.mark.slow
 def test_it_does_without_what_only_classifiers_need() -> None:
     """scikit-learn and what it imports take seconds and hundreds of megabytes; so it is in replicas, which warm up."""
-    text = "import sys, deployments.drainer, deployments.store, deployments.warm_up; print({'sklearn', 'ray'} & set(sys.modules))"
+    text = "import sys, deployments.ledger.drain_process, deployments.ledger.store, deployments.replicas.warm_up; print({'sklearn', 'ray'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
