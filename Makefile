@@ -1,13 +1,13 @@
-# Two commands do all set-up: `make serve` and `make test`.
+# `make serve` and `make test` do all set-up themselves.
 VENV ?= .venv
 PY := $(VENV)/bin/python
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes)
 EXTRA := $(if $(GPU),gpu,cpu)
-# uv does not read pip's settings: wheels that pip would find in a local folder are found through this.
+# uv does not read pip's settings; this passes on the local folder of wheels that pip is configured to use.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-# Some environments forbid Python to keep what it compiled: pytest then rewrites every test file at each run, twice `make check`'s time.
+# Some environments forbid Python to write bytecode. pytest would then rewrite every test file in each run, which doubles `make check`.
 export PYTHONDONTWRITEBYTECODE =
-# Elsewhere the CPU build of torch comes from PyTorch's own index.
+# Without a local folder the CPU build of torch comes from PyTorch's own index.
 TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 DATA ?= ../shared/data
@@ -20,7 +20,7 @@ serve: install
 test: install
 	$(PY) -m pytest
 
-# Side by side: mypy without its cache keeps one core busy for as long as the tests keep two.
+# In parallel: without its cache, mypy keeps one core busy for as long as the tests keep two.
 check: install
 	@$(MAKE) --no-print-directory -j3 style types units
 
@@ -41,7 +41,7 @@ demo: install
 bench-flows: install
 	$(PY) -m benchmarks.flows
 
-# The truth of costs, live, while processes are killed; needs PostgreSQL, Prometheus and Chromium (Debian's packages)
+# Checks reported costs on a live ladder while processes are killed; needs PostgreSQL, Prometheus and Chromium (Debian's packages)
 bench-cost: install
 	$(PY) -m benchmarks.ledger
 	$(PY) -m pytest tests/deployments/ledger/test_budgets.py tests/deployments/costs/test_page.py
@@ -51,22 +51,22 @@ bench-cost: install
 bench-front: install
 	$(PY) -m benchmarks.speed $(PARTS)
 
-# MINUTES of faults at random while CLIENTS ask; LADDER is echo or pocket
+# MINUTES of random faults while CLIENTS send requests; LADDER is echo or pocket
 chaos: install
 	$(PY) -m benchmarks.chaos --minutes $(or $(MINUTES),20) --clients $(or $(CLIENTS),32) --config $(or $(LADDER),echo)
 
-# CASES generated requests at the wire parser, the flows and the endpoint
+# Sends CASES generated requests to the wire parser, the flows and the endpoint
 fuzz: install
 	$(PY) -m benchmarks.fuzz --cases $(or $(CASES),100000)
 
 simulate-cluster: install
 	$(PY) -m benchmarks.simulation $(DATA)
 
-# Known vulnerabilities of what is installed; asks the package index, so it is no part of check and test.
+# Lists known vulnerabilities of the installed packages; asks the package index, so it is not part of check or test.
 audit: install
 	$(VENV)/bin/uv tool run pip-audit==2.10.1 --skip-editable --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
-# Prometheus on the Ray of this machine; PORT is its port
+# Starts Prometheus for the Ray of this machine; PORT is Prometheus's port
 monitoring: install
 	$(PY) -m deployments.monitoring.prometheus --port $(or $(PORT),9090)
 
@@ -76,7 +76,7 @@ $(VENV)/bin/uv:
 	python3 -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check uv
 
-# Compiled once, here: else each of a dozen processes compiles PyTorch and vLLM by itself whenever the ladder starts.
+# Compiles bytecode once, here; otherwise each of a dozen processes compiles PyTorch and vLLM whenever the ladder starts.
 $(VENV)/.installed-$(EXTRA): pyproject.toml | $(VENV)/bin/uv
 	$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PY) $(TORCH) -e ".[$(EXTRA),embed,surprisal,dev]"
 	touch $@

@@ -1,10 +1,10 @@
-"""Prompt tokens found in vLLM's prefix cache, with and without affinity: one JSON line for each kind of traffic.
+"""Measures prompt tokens found in vLLM's prefix cache, with and without affinity: one JSON line for each kind of traffic.
 
     python -m benchmarks.affinity
 
-Two replicas of the pocket ladder's small model, asked the same kind of traffic twice in one run: `affine` as by default;
-`scattered` with another `x-session-id` for every request, so that each goes to one of the two by chance, as without affinity.
-What is counted is vLLM's own `cached_tokens`.
+Two replicas of the pocket ladder's small model get the same kind of traffic twice in one run: `affine` with the default settings;
+`scattered` with another `x-session-id` for every request, so that each goes to a random replica, as without affinity.
+The figure is vLLM's own `cached_tokens`.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""Routing, cascading and both on ladders of models whose answers are known; and whether certificates keep their promise.
+"""Compares routing, cascading and both on ladders of models with known answers, and tests how often certificates hold.
 
 Run as: python -m benchmarks.cascade DATA_FOLDER [--only NAME] [--table JSONL] [--top-streams]
 
-Every row is played by a router and a posterior trained on the other folds (five folds by near-duplicate group), each
-probe paid for. Printed is the cost, as a share of always asking the top tier, at 95, 98 and 99 % of its score, and the
-paired difference to routing alone. The stand-in for the Qwen2.5 ladder is Qwen2. --table adds a pocket ladder's outcomes.
-Then 200 recalibrations, each on rows drawn with replacement: how often the loss of the certified threshold, on all rows,
-exceeds alpha; beside it a threshold that merely looks right on the rows drawn. Last line: JSON.
+A router and a posterior trained on the other folds (five folds by near-duplicate group) play every row, and each probe is
+paid for. It prints the cost, as a share of always asking the top tier, at 95, 98 and 99 % of its score, and the
+paired difference to routing alone. Qwen2 stands in for the Qwen2.5 ladder. --table adds a pocket ladder's outcomes.
+Then it makes 200 certificates, each on rows drawn with replacement, and counts how often the loss of the certified threshold on
+all rows exceeds alpha, beside a threshold that merely looks right on the rows drawn. The last line is JSON.
 """
 
 import argparse

@@ -1,8 +1,10 @@
-"""Cascade and routing beside routing alone, on a live ladder. Run as: python -m benchmarks.cascade_live --url URL --api-key KEY
+"""Compares cascade and routing with routing alone on a live ladder.
 
-Every prompt is asked of each tier by name and of `auto`, which looks at answers. Routing alone decides before any answer, at
-temperature 0, so what it comes to is read off the tiers' own answers: the same artefact decides with `escalation.mode: pre`
-at every target, and the answer and its price are those that the tier gave. One JSON line each.
+Run as: python -m benchmarks.cascade_live --url URL --api-key KEY
+
+Every prompt is sent to each tier by name and to `auto`, which judges answers. Routing alone decides before any answer, so at
+temperature 0 its result follows from the tiers' own answers: the same artefact decides with `escalation.mode: pre`
+at every target, and the answer and its price are those that the chosen tier gave. Prints one JSON line for each.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Faults at random while clients ask: `python -m benchmarks.chaos --minutes 20 --clients 32`, `make chaos`.
+"""Causes random faults while clients send requests: `python -m benchmarks.chaos --minutes 20 --clients 32`, `make chaos`.
 
-Runs a real `stepdown serve` (two ingress replicas) and breaks something of it every few seconds: processes are killed with
--9, the ledger is locked, files of settings are spoilt, clients leave, dribble, flood. Every answer is held against what it
-must be. One JSON line for each fault and check, a summary last; exit code 1 when a check does not hold.
+It runs a real `stepdown serve` (two ingress replicas) and breaks something every few seconds: processes are killed with
+-9, the ledger is locked, settings files are damaged, clients disconnect, send slowly, flood. Every answer is compared with the
+correct one. It prints one JSON line for each fault and check, and a summary last; the exit code is 1 when a check fails.
 
-A connection that is cut because the process that held it was killed -9 cannot be mended by a server: an OpenAI client tries
-again by itself, up to twice, where nothing had come yet. So do ours. Such cuts, and streams that were cut in their middle, are
-counted apart (`cut`), and only within seconds of such a kill; at any other time they are failures.
+A server cannot repair a connection that is cut because the process holding it was killed with -9. An OpenAI client then
+retries by itself, up to twice, if nothing had arrived yet, and so do these clients. Such cuts, and streams that were cut in the
+middle, are counted separately (`cut`), and only within seconds of such a kill; at any other time they count as failures.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class Clients:
         return self.looked_at(body, text, headers)
 
     def refusal(self, status: int, text: str) -> tuple[str, str, str]:
-        """Clean: OpenAI's error body with a status that says to try later. The front door's own pages are cuts."""
+        """Clean: OpenAI's error body with a status that says to try later. HAProxy's own error pages are cuts."""
         try:
             error = json.loads(text)["error"]
             clean = status in (429, 502, 503, 504) and error["code"] and error["message"]

@@ -1,4 +1,4 @@
-"""What benchmarks/chaos.py breaks, and how it is whole again. A fault is an asynchronous method; its name is its name."""
+"""The faults of benchmarks/chaos.py and their repair. Each fault is an asynchronous method; the method's name is the fault's."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ EVERYWHERE = (
 ECHO = ("upstream_killed", "upstreams_killed", "upstream_stopped", "upstream_slow")
 VLLM = ("replica_killed",)
 CUTS = ("ingress_killed", "haproxy_killed")
-AFTER_S = 20.0  # the front door may take so long to notice
+AFTER_S = 20.0  # HAProxy may take this long to notice
 
 
 class Spared(Exception):
@@ -206,7 +206,7 @@ class Faults:
 
     async def reload(self) -> httpx.Response:
         async with httpx.AsyncClient(timeout=30, headers={"authorization": f"Bearer {self.key}"}) as client:
-            for _ in range(30):  # the front door may be away just now
+            for _ in range(30):  # HAProxy may be down just now
                 with suppress(httpx.HTTPError):
                     answer = await client.post(f"{self.url}/admin/reload")
                     if answer.status_code in (200, 400):

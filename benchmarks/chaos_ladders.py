@@ -1,8 +1,8 @@
-"""Ladders for benchmarks/chaos.py: each knows what the right answer to a prompt is.
+"""The ladders of benchmarks/chaos.py. Each knows the correct answer to a prompt.
 
-echo: one tier in the ingress, two behind URLs of processes that are ours to kill, one of which is asked twice where it is
-slow; an answer is what was asked.
-pocket: the shipped ladder on vLLM; an answer is what its tier said of the same prompt in a quiet hour, at temperature 0.
+echo: one tier in the ingress, and two behind URLs of processes that the benchmark may kill; calls to one of these are hedged when
+it is slow. The correct answer repeats the request.
+pocket: the shipped ladder on vLLM. The correct answer is its tier's to the same prompt at temperature 0, before any fault.
 """
 
 import os

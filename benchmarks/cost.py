@@ -1,9 +1,9 @@
-"""Whether what is told of costs is true, live: requests at full speed while processes are killed. `python -m benchmarks.cost`
+"""Checks that reported costs are true, live: requests at full speed while processes are killed. `python -m benchmarks.cost`
 
-Runs the pocket ladder on a ledger in a real PostgreSQL, sends mixed requests at concurrency 16, and kills -9 the ingress, a
-replica or the database at random moments. Then every response that a client saw completed must have its rows exactly once,
-and four sources must agree: the responses' own usage, the ledger, /costs.json and Prometheus. One JSON line for each check,
-a summary last; exit code 1 when one of them does not hold.
+It runs the pocket ladder on a ledger in a real PostgreSQL, sends mixed requests at concurrency 16, and kills -9 the ingress, a
+replica or the database at random moments. Every response that a client saw completed must have its rows exactly once,
+and four sources must agree: the responses' own usage, the ledger, /costs.json and Prometheus. It prints one JSON line for each
+check, and a summary last; the exit code is 1 when a check fails.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Mixed requests at full speed, while processes are killed: what benchmarks/cost.py looks at afterwards."""
+"""Mixed requests at full speed while processes are killed: the load that benchmarks/cost.py checks afterwards."""
 
 import asyncio
 import json

@@ -1,8 +1,9 @@
-"""How fast GET /costs.json answers over a large ledger. Run as: python -m benchmarks.costs_page [LEDGER ...] [--traces N]
+"""Times GET /costs.json over a large ledger. Run as: python -m benchmarks.costs_page [LEDGER ...] [--traces N]
 
-LEDGER: a file of SQLite, or a URL; without one a temporary one on SQLite and, where it is installed, on PostgreSQL, of N traces
-(benchmarks.ledger). One JSON line for each filter that the page offers: milliseconds from request to whole body on loopback.
-cold_ms: the first request that a fresh process answers, of several processes the slowest. p50_ms, p99_ms, max_ms: of the rest.
+LEDGER is a SQLite file or a URL. Without one it makes a temporary ledger of N traces (benchmarks.ledger) on SQLite and, where
+installed, on PostgreSQL. It prints one JSON line for each filter that the page offers: milliseconds from request to whole body
+on loopback. cold_ms: the first request that a fresh process answers, the slowest of several processes. p50_ms, p99_ms, max_ms:
+the others.
 """
 
 import argparse

@@ -1,7 +1,9 @@
-"""Time of one decision, of long prompts and of batches, on one core, without Ray. `python -m benchmarks.decide [ARTEFACT]`
+"""Times guess and choice alone, of short and long prompts and in batches, on one core, without Ray.
 
-Without an artefact it trains the default on made-up prompts for three tiers. Medians of several runs; beside the time that
-passed stands the processor's (`cpu_`), which other work on the machine changes less. `long_`: of 100,000 characters.
+Run as: python -m benchmarks.decide [ARTEFACT]. It leaves out the request's JSON, constraints and the cascade; `stepdown bench
+decide` times a whole decision. Without an artefact it trains the default on made-up prompts for three tiers. The figures are
+medians of several runs, of elapsed and of CPU time (`cpu_`), which other work on the machine changes less. `long_`: 100,000
+characters.
 """
 
 import json

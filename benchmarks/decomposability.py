@@ -1,6 +1,6 @@
 """Makes classifiers/parts/decomposability.json. Run as: python -m benchmarks.decomposability [--negatives TABLE.parquet ...]
 
-Prompts are generated from templates; a fifth of the templates, and of the tables' prompts, is held out and only measured.
+Prompts are generated from templates; a fifth of the templates, and of the tables' prompts, is held out for measuring.
 --negatives: outcome tables whose prompts (column `prompt`) are single questions; they are used, never stored.
 """
 

@@ -1,4 +1,4 @@
-"""Prompts that fall into independent parts, and prompts that do not, each from a template; see `benchmarks/decomposability.py`."""
+"""Templates of prompts that fall into independent parts, and of prompts that do not; see `benchmarks/decomposability.py`."""
 
 import random
 from collections.abc import Callable, Iterator

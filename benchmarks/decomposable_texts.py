@@ -1,4 +1,4 @@
-"""What the prompts of `benchmarks/decomposability.py` are made of: names, questions, items, sections, files."""
+"""Building blocks of the prompts of `benchmarks/decomposability.py`: names, questions, items, sections, files."""
 
 import random
 from collections.abc import Callable

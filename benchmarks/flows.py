@@ -1,7 +1,7 @@
-"""Flows over a real server with scripted tiers: what they cost in time and tokens. Run as: python -m benchmarks.flows
+"""Runs the flows on a real server with scripted tiers and measures their cost in time and tokens.
 
-One JSON line each. The tiers are scripts (tests/deployments/scripted_tier.py), so the figures are the product's own
-overhead and accounting, never a model's. What live models make of it: `stepdown demo --kind composite` and `single`.
+Run as: python -m benchmarks.flows. Prints one JSON line each. The tiers are scripts (tests/deployments/scripted_tier.py), so the
+figures are the product's own overhead and accounting, never a model's. For live models: `stepdown demo`.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""The front door against stock Ray Serve LLM: what the router adds to a request. `python -m benchmarks.front`
+"""Compares Stepdown with stock Ray Serve LLM: what the router adds to a request. `python -m benchmarks.front`
 
-One Ray cluster runs both on replicas of the same three models, with the same engines, front door and settings; load goes
-to one and to the other in turn, several rounds, so that what the machine does meanwhile falls on both. Needs `wrk`. The ledger
-lies in STEPDOWN_STATE_DIR; what a sync costs there is told beside. One JSON line a scenario. Ratios and differences are
-what counts: absolute times are this machine's.
+One Ray cluster runs both on replicas of the same three models, with the same engines, front end and settings. The load goes
+to one and to the other in turn, for several rounds, so that other work on the machine affects both. Needs `wrk`. The ledger
+lies in STEPDOWN_STATE_DIR, and each line also reports what a disk sync costs there. Prints one JSON line a scenario. Compare
+ratios and differences: absolute times are this machine's.
 """
 
 import asyncio

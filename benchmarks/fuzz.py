@@ -1,6 +1,6 @@
-"""Throws N generated requests at the wire parser, the flows and the endpoint, and prints one JSON line: `make fuzz`.
+"""Sends N generated requests to the wire parser, the flows and the endpoint, and prints one JSON line: `make fuzz`.
 
-Cases are spread evenly over the fuzz tests; a failure is printed by pytest with the input that shows it.
+Cases are spread evenly over the fuzz tests; pytest prints a failure with the input that shows it.
 """
 
 import argparse

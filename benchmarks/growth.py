@@ -1,8 +1,8 @@
-"""What a request costs as the ladder and the log grow. `python -m benchmarks.growth`
+"""Measures what a request costs as the ladder and the log grow. `python -m benchmarks.growth`
 
-The ladder: one decision for a prompt of 500 characters, with the default classifier, with everything that the ingress does to
+The ladder: one decision for a prompt of 500 characters, with the default classifier and everything that the ingress does to
 choose, over 2 to 32 tiers. The log: how long a request waits for its ledger row, in a SQLite file of a thousand rows and in
-one of millions, written alternately. Ids are random, as the server's are, so rows land anywhere in the indexes. One JSON
+one of millions, written alternately. Ids are random, as the server's are, so rows land anywhere in the indexes. Prints one JSON
 line each.
 """
 

@@ -1,11 +1,11 @@
-"""The default router where it is hard: held-out pairs, promises, ladders, unfamiliar prompts, few labels.
+"""Measures the default router where it is hard: held-out pairs, promises, ladders, unfamiliar prompts, few labels.
 
 Run as: python -m benchmarks.learning DATA_FOLDER [--only PART] [--rounds N] [--classifier NAME]. Each part prints one
-JSON line; kNN stands beside the router everywhere. Rows are parted by near-duplicate group.
+JSON line, with kNN beside the router everywhere. Rows are split by near-duplicate group.
 
-pairs     trained on 70 %, measured on 30 %, some random splits of each pair: APGR, share of the oracle's gap by p and mean
+pairs     trained on 70 %, measured on 30 %, several random splits of each pair: APGR, share of the oracle's gap by p and mean
           costs, and by guessed costs
-promise   98 % of the top tier's quality, solved on a tenth of all rows or on all that were trained on, kept on the 30 %?
+promise   98 % of the top tier's quality, solved on a tenth of all rows or on all training rows: is it kept on the 30 %?
 ladders   three and four tiers, five folds: share of the gap, and cost at 95 % against a random mix of tiers
 unlike    trained on one table, measured on another
 labels    routellm_mmlu with 200, 500 and 1,500 labels, measured on 30 % of the table

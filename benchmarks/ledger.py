@@ -1,7 +1,7 @@
-"""How fast the ledger writes. Run as: python -m benchmarks.ledger
+"""Measures how fast the ledger writes. Run as: python -m benchmarks.ledger
 
-One JSON line for each database and number of requests at once: rows a second (one trace and one call are two rows), and
-what waiting for durability adds to a request. `--fill N FILE` makes a ledger of N traces, for timing pages over it.
+Prints one JSON line for each database and number of concurrent requests: rows a second (one trace and one call are two rows), and
+how long a request waits for its rows to be durable. `--fill N FILE` makes a ledger of N traces for timing pages.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Stepdown against LiteLLM's proxy, both in front of one scripted upstream, routing on in both. `python -m benchmarks.litellm`
+"""Compares Stepdown with LiteLLM's proxy before one scripted upstream, both routing. `python -m benchmarks.litellm`
 
-LiteLLM gets an environment of its own under a cache folder, made at the first run; its complexity router chooses among three
-models, as Stepdown's classifier does. Stepdown is the whole server: fast front door, keys, a durable ledger row for each
-request before its answer ends. LiteLLM runs as its documentation starts it: one worker, no database, so
-it writes nothing down. Added times are over the upstream asked directly. The ledger
-lies in TMPDIR; what a sync costs there is told beside. One JSON line for each number of connections.
+LiteLLM gets an environment of its own under a cache folder, installed at the first run; its complexity router chooses among three
+models, as Stepdown's classifier does. Stepdown is the whole server: HAProxy, keys, and a durable ledger row for each
+request before its answer ends. LiteLLM runs as its documentation starts it: one worker and no database, so
+it records nothing. Added times are relative to the upstream asked directly. The ledger
+lies in TMPDIR, and each line also reports what a disk sync costs there. Prints one JSON line for each number of connections.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Load by wrk, and what two systems that were loaded in turn are to each other. Needs Debian's `wrk`."""
+"""Load by wrk, and the comparison of two systems that were loaded in turn. Needs Debian's `wrk`."""
 
 import json
 import os

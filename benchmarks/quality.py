@@ -1,11 +1,11 @@
-"""The default router against kNN, the length rule and a coin, on pairs of models with known outcomes.
+"""Compares the default router with kNN, the length rule and random choice on pairs of models with known outcomes.
 
 Run as: python -m benchmarks.quality DATA_FOLDER [--classifier NAME] [--rows N] [--split] [--bare]
 
---bare leaves out the calibration by cross-fitting and guessed costs: a sixth of the time, nearly the same order of prompts.
-Every row is decided by a router that was trained on the other folds (five folds by near-duplicate group), or with
---split trained on split=train and measured on split=val. The pairs stand for the judged ones: GSM8K rows of ZeroEval
-with GPT models for RouteLLM's GSM8K, Qwen2 for Qwen2.5. Prints a table; a last line is JSON.
+--bare leaves out calibration by cross-fitting and guessed costs: a sixth of the time, nearly the same order of prompts.
+A router that was trained on the other folds decides every row (five folds by near-duplicate group); with
+--split it is trained on split=train and measured on split=val. The pairs stand in for the target pairs: GSM8K rows of ZeroEval
+with GPT models for RouteLLM's GSM8K, Qwen2 for Qwen2.5. Prints a table; the last line is JSON.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""A cluster as queues: requests in order of arrival, replicas with places, two replicas looked at for each request.
+"""A cluster as queues: requests in order of arrival, replicas with places, the better of two random replicas for each.
 
-Exact for first-come-first-served: which place a request gets, and when, depends only on those before it, so there is no
-event list; a place is the time at which it is free again.
+The simulation is exact for first-come-first-served. Which place a request gets, and when, depends only on earlier requests, so
+there is no event list; a place is represented by the time at which it is free again.
 """
 
 import random

@@ -1,15 +1,15 @@
-"""1,000 replicas and 10,000 requests a second, simulated on the real decision code: `make simulate-cluster`.
+"""Simulates 1,000 replicas and 10,000 requests a second on the real decision code: `make simulate-cluster`.
 
 Run as: python -m benchmarks.simulation DATA_FOLDER. Prompts, scores, tokens and costs are real outcomes (zeroeval_3task,
-Llama-3.1 8B/70B/405B). Each prompt is decided once by the real `Router`, trained on other rows, and `router.load.adjust`
-places every single request. Service times come from token counts and the rates in KINDS.
-Every policy gets the same number of accelerators, laid out for its own work.
+Llama-3.1 8B/70B/405B). The real `Router`, trained on other rows, decides each prompt once, and `adjust` of
+router/traffic/load.py places every single request. Service times come from token counts and the rates in KINDS.
+Every policy gets the same number of accelerators, distributed for its own work.
 
-day     one day with its peak, squeezed: latency, wait, cost, quality and refusals by policy
-growth  the same ladder under more and more load: what breaks first
-loss    steady load below the peak, and half of the medium tier's replicas are gone: what queue-aware choice is for
+day     one day with its peak, compressed: latency, wait, cost, quality and refusals by policy
+growth  the same ladder under increasing load: what breaks first
+loss    steady load below the peak with half of the medium tier's replicas lost: the case for queue-aware choice
 
-Prints JSON lines. Costs are of list prices, as a share of always asking the largest tier; so is quality.
+Prints JSON lines. Costs are list prices as a share of always asking the largest tier; so is quality.
 """
 
 import argparse

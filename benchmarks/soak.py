@@ -1,7 +1,7 @@
-"""Whether the ingress grows: requests by the hundred thousand through echo tiers. `python -m benchmarks.soak`
+"""Checks whether the ingress's memory grows over 100,000s of requests through echo tiers. `python -m benchmarks.soak`
 
-The whole server. Every request has a text of its own, every other one is a stream. The resident memory of the
-ingress is looked at between slices; its slope is taken after the first fifth. One JSON line a slice, the slope last.
+It runs the whole server. Every request has a different text, every other one is a stream. The ingress's resident memory
+is read between slices; its slope is taken after the first fifth. Prints one JSON line a slice, the slope last.
 """
 
 import os

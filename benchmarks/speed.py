@@ -1,7 +1,7 @@
-"""Everything about speed, one JSON line a scenario, and at the end every figure that is wanted and whether it held.
+"""Runs every speed benchmark, one JSON line a scenario, and at the end lists each target with whether it was met.
 
-`python -m benchmarks.speed [PART ...]`; without a part all of them, about an hour. A machine that does other things meanwhile
-spoils times at the 99th percentile first.
+`python -m benchmarks.speed [PART ...]`; without a part all of them, which takes about an hour. Other work on the machine
+first distorts times at the 99th percentile.
 """
 
 import json

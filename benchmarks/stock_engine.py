@@ -1,4 +1,4 @@
-"""Ray's engine as Stepdown starts it, for stock Ray Serve LLM beside it: the same replicas under both."""
+"""Ray's engine as Stepdown starts it, for the comparison with stock Ray Serve LLM: the same replicas under both."""
 
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 

@@ -1,6 +1,6 @@
-"""An OpenAI-compatible upstream that always says the same, as quickly as Python can. `python -m benchmarks.upstream PORT`
+"""An OpenAI-compatible upstream that always gives the same answer, as fast as Python can. `python -m benchmarks.upstream PORT`
 
-It reads of a request no more than where it ends, so that what is measured in front of it is not waiting for it.
+It reads a request only to find its end, so that measurements in front of it do not wait for it.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
-"""Every command that README and docs show: it parses, and it runs, here or in the test that is named for it."""
+"""README and docs: every command they show parses, and runs here or in the test that is named for it; every path exists."""
 
 import importlib.util
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -23,6 +24,10 @@ SPAN = re.compile(r"`((?:stepdown|make|python -m benchmarks\.)[^`]*)`")
 SHELL = ("sh", "bash", "console", "shell")
 PROGRAMS = ("stepdown", "make", "python", "pip", "uv", "curl")  # what opens a command line in a block without a language
 ASSIGNED = re.compile(r"^[A-Z_]+=\S*$")
+ROOTS = ("router", "deployments", "classifiers", "tests", "benchmarks", "docs")
+PATH = re.compile(rf"`((?:{'|'.join(ROOTS)})/[^`\s:]*|[\w./-]+\.py)(?::[^`]*)?`")
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)")
+LEFT_OUT = re.compile("NAME|NNNN|^__init__")  # to be filled in; in every room
 
 # Commands that need a running ladder, a network or another tool, by their first words: the test that runs them, or why none
 # does. Anything shown that is neither here nor run below fails the tests.
@@ -210,3 +215,65 @@ def test_commands_that_are_shown_run(lines, made, tmp_path, monkeypatch):
         if target:
             Path(target).write_text(output, "utf-8")
             assert output
+
+
+# -- paths ------------------------------------------------------------------------------------------------------------------
+
+
+def missing_paths(text: str, folders: Sequence[Path]) -> list[str]:
+    """Paths in backticks that exist in none of the folders, without those LEFT_OUT."""
+    named = [found[1] for found in PATH.finditer(text) if not LEFT_OUT.search(found[1])]
+    return [name for name in named if not any((folder / name).exists() for folder in folders)]
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to the headings of a page end in, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path) -> list[str]:
+    found = []
+    for target, anchor in LINK.findall(page.read_text("utf-8")):
+        if "://" in target:
+            continue
+        other = page.parent / target if target else page
+        if not other.exists() or (anchor and anchor not in anchors(other)):
+            found.append(f"{target}#{anchor}")
+    return found
+
+
+def drawn(page: Path) -> set[str]:
+    """The paths in a page's tree: a line names one or several in its first column, indented ones within the line before."""
+    tree = next(block[2] for block in BLOCK.finditer(page.read_text("utf-8")) if block[2].startswith(tuple(ROOTS)))
+    paths, floor = set(), ""
+    for line in tree.splitlines():
+        column = line.strip().split("  ")[0].split()
+        floor = "" if line[0] != " " else floor
+        paths |= {floor + name for name in column}
+        floor = floor or column[0]
+    return paths
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_path_that_is_named_exists(page):
+    folders = [ROOT, ROOT / "tests" / "faults"] if page.name == "faults.md" else [ROOT]
+    assert missing_paths(page.read_text("utf-8"), folders) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_somewhere(page):
+    assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_the_tree_that_is_drawn_has_every_room_and_nothing_else(name):
+    paths = drawn(ROOT / name)
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    rooms = {f"{file.parent.relative_to(ROOT)}/" for floor in ROOTS[:3] for file in (ROOT / floor).glob("*/__init__.py")}
+    assert rooms - paths == set()
+
+
+def test_a_path_that_does_not_exist_is_noticed():
+    text = "`router/desk.py`, `router/delegate/shared.py`, `work.py`, `deployments/configs/NAME.yaml`, `router/config.py: Memory`"
+    assert missing_paths(text, [ROOT]) == ["router/desk.py", "work.py"]
