@@ -43,11 +43,6 @@ def one_call(tier: str, body: Mapping[str, Any], told: Mapping[str, Any]) -> Flo
     return Commit(call.id, outcomes={call.id: "accepted"}, told=told)
 
 
-def without_forbidden_tools(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A body that forbids tool calls, without its tools: it asks for a plain answer, which may be planned."""
-    return server_tools.with_tools(body, []) if body.get("tool_choice") == "none" else body
-
-
 class Flows:
     """Chooses flows for one ladder. special: all special tokens of the tiers' tokenizers."""
 
@@ -177,7 +172,8 @@ class Flows:
         return self.consider(body, self.rungs, self.config.delegation)
 
     def consider(self, body: Mapping[str, Any], rungs: Sequence[Rung], settings: Delegation) -> Considered:
-        body = without_forbidden_tools(body)
+        if body.get("tool_choice") == "none":  # the client asks for a plain answer, which may be planned
+            body = server_tools.with_tools(body, [])
         return gates.consider(body, rungs, settings, self.memory, self.route_within(rungs), splits, self.special)
 
     def delegation(self, body: Mapping[str, Any], decided: Decision, limits: ClientLimits | None) -> Chosen | None:

@@ -102,9 +102,7 @@ class Answering:
         shown = headers(decided, took_ms, ongoing.id)
         if key.budgeted:  # an answer without a limit would set a whole window aside
             tier = self.settings[decided.tier]
-            ongoing.asked = asked = replace(
-                asked, body=reservation.with_default_limit(asked.body, tier, self.router.count[tier.name])
-            )
+            ongoing.asked = asked = replace(asked, body=reservation.with_limit(asked.body, tier, self.router.count[tier.name]))
         chosen = self.router.flow(asked, decided)
         steps = chosen.steps
         if recalled and asked.path == "chat/completions":
@@ -130,9 +128,7 @@ class Answering:
     async def admit(self, ongoing: OngoingRequest) -> None:
         """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""
         if ongoing.key.limited:
-            size, usd = reservation.worst_case(
-                self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow
-            )
+            size, usd = reservation.max_cost(self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow)
             ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd)
 
     async def refused(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
@@ -159,7 +155,7 @@ class Answering:
     async def moved(self, ongoing: OngoingRequest) -> None:
         """Another tier than the one decided on is to answer, and may be dearer. Raises BudgetSpent."""
         if ongoing.grant:
-            _, usd = reservation.worst_case(
+            _, usd = reservation.max_cost(
                 self.router.config, self.router.count, ongoing.asked, replace(ongoing.decided, tier=ongoing.tier), ongoing.flow
             )
             ongoing.grant = await self.accounts.keys.exchange(ongoing.grant, ongoing.key, usd)

@@ -247,7 +247,7 @@ def step(
     top = scope.allowed[-1]
     if rule.threshold > 1 and not answered:  # nothing below the top could be accepted
         return AskTiers((top,), float(prior[top]))
-    state = _state(answered, posterior, comparable)
+    state = posterior.comparable(answered) if comparable else tuple(sorted(answered))[-1:]
     evidence = {k: answered[k] for k in state}
     p = posterior.chances(prior, evidence, prefix) if state else prior
     if answered:
@@ -260,16 +260,8 @@ def step(
         return AskTiers(move, float(p[list(move)].max()) if best is None else here)
     if best is None:
         return AcceptTier(max(answered), float(p[max(answered)]), False)
-    return AskTiers((top,), here) if top not in answered and below(rule, here) else AcceptTier(best, here)
-
-
-def below(rule: Rule, chance: float) -> bool:
-    """Whether the rule forbids accepting a smaller tier's answer of that chance, whatever the price."""
-    return not np.isnan(rule.threshold) and not chance >= rule.threshold
-
-
-def _state(answered: Mapping[int, Evidence], posterior: Posterior, comparable: bool) -> Answered:
-    return posterior.comparable(answered) if comparable else tuple(sorted(answered))[-1:]
+    forbidden = not (np.isnan(rule.threshold) or here >= rule.threshold)
+    return AskTiers((top,), here) if forbidden and top not in answered else AcceptTier(best, here)
 
 
 def _acceptable(answered: Mapping[int, Evidence], scope: PlanScope) -> Answered:

@@ -58,13 +58,13 @@ class Race:
             self.outcomes.set(reply.call.id, fault)
             if reply.error is not None and checks.blames_client(reply):
                 self.outrun()
-                return Fail(reply.error, self.outcomes.new(), self.report())
+                return Fail(reply.error, self.outcomes.new(), {"hedged": self.hedged})
         return self.commit(good[0], [reply.call.id for reply in good[1:]]) if good else None
 
     def commit(self, reply: Reply, others: Sequence[str] = ()) -> Commit:
         self.outrun(others)
         self.outcomes.set(reply.call.id, "accepted")
-        return Commit(reply.call.id, outcomes=self.outcomes.new(), told=self.report())
+        return Commit(reply.call.id, outcomes=self.outcomes.new(), told={"hedged": self.hedged})
 
     def outrun(self, others: Sequence[str] = ()) -> None:
         """Note that these calls and those in flight came too late."""
@@ -77,8 +77,4 @@ class Race:
         if answers:
             return self.commit(max(answers, key=lambda reply: self.tiers.index(reply.call.tier)))
         last = next(reply.error for reply in reversed(self.failed) if reply.error is not None)
-        return Fail(last, self.outcomes.new(), self.report())
-
-    def report(self) -> dict[str, Any]:
-        """For `usage.stepdown`."""
-        return {"hedged": self.hedged}
+        return Fail(last, self.outcomes.new(), {"hedged": self.hedged})

@@ -60,9 +60,8 @@ class Budget:
 
     def reserve(self, call: str, usd: float, kept_calls: int = 0) -> bool:
         """Reserve `usd` for a call. False if that is too much, or if fewer than `kept_calls` calls would be left."""
-        if usd > self.left_usd * (1 + 1e-9) or self.calls + kept_calls >= self.max_calls:
+        if self.calls + kept_calls >= self.max_calls or not self.hold(call, usd):
             return False
-        self.reserved[call] = usd
         self.calls += 1
         return True
 

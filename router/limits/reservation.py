@@ -5,6 +5,7 @@ Budgets hold only because this is an upper bound: of the prompt's tokens, and of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from router.config import Config, Tier
@@ -32,7 +33,7 @@ class Size:
     """limit of all answers together; None: the request sets none"""
 
 
-def worst_case(
+def max_cost(
     config: Config, count: Mapping[str, Counter], asked: Request, decided: Decision, flow: FlowKind
 ) -> tuple[Size, float]:
     """Size of the plain call, and the USD that the whole request costs at most. flow: the kind that was chosen."""
@@ -46,12 +47,8 @@ def worst_case(
 
 def prompts_tokens(body: Mapping[str, Any], tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, int]:
     """`prompt_tokens` by tier; counted once for tiers that share a counter and a window."""
-    counted: dict[tuple[Counter, int], int] = {}
-    for tier in tiers:
-        same = (count[tier.name], tier.context)
-        if same not in counted:
-            counted[same] = prompt_tokens(body, tier.context, count[tier.name])
-    return {tier.name: counted[count[tier.name], tier.context] for tier in tiers}
+    counted = cache(lambda context, counter: prompt_tokens(body, context, counter))
+    return {tier.name: counted(tier.context, count[tier.name]) for tier in tiers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +118,7 @@ def tier_of(config: Config, name: str) -> Tier:
     return next(tier for tier in config.tiers if tier.name == name)
 
 
-def with_default_limit(body: Mapping[str, Any], tier: Tier, count: Counter) -> Mapping[str, Any]:
+def with_limit(body: Mapping[str, Any], tier: Tier, count: Counter) -> Mapping[str, Any]:
     """The body with an answer limit, for keys with a budget: without one a whole window would have to be reserved.
 
     If the window leaves room for less, no limit is set.

@@ -4,7 +4,9 @@
 the request. A tier sees them as functions `stepdown_delegate` and `stepdown_escalate`; a client never sees a call of them.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,21 +22,7 @@ FUNCTION_PREFIX = "stepdown_"
 DELEGATE = "stepdown_delegate"
 ESCALATE = "stepdown_escalate"
 NEED_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")  # fields that some backends refuse in a body without tools
-
-ESCALATION = {
-    "type": "function",
-    "function": {
-        "name": ESCALATE,
-        "description": "Hand this request to a larger model. Call it, before writing anything, when the request is beyond you: "
-        "you would have to guess. Do not call it for what you can do.",
-        "parameters": {
-            "type": "object",
-            "properties": {"reason": {"type": "string", "description": "what makes it too hard, in a few words"}},
-            "required": ["reason"],
-            "additionalProperties": False,
-        },
-    },
-}
+ESCALATION = json.loads((Path(__file__).parent / "escalate_tool.json").read_text("utf-8"))
 
 
 def is_ours(tool: Mapping[str, Any]) -> bool:

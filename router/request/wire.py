@@ -71,7 +71,7 @@ def parse(path: Path, raw: bytes) -> Request:
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
     check_common(body)
-    check_messages(body.get("messages")) if path == "chat/completions" else check_text(body)
+    check_messages(body.get("messages")) if path == "chat/completions" else check_prompt(body)
     limits, tests = server_tools.take_stepdown_field(body)
     return Request(path, one_answer_limit(body), limits, tests)
 
@@ -121,15 +121,11 @@ def check_content(content: Any, where: str) -> None:
             raise BadRequest(f"`{where}`: a text part needs `text`", where)
 
 
-def check_text(body: Mapping[str, Any]) -> None:
-    """A completion must have a prompt and no messages, which deciding would read."""
+def check_prompt(body: Mapping[str, Any]) -> None:
+    """A completion must have a prompt (a text, several texts, or token ids) and no messages, which deciding would read."""
     if "messages" in body:
         raise BadRequest("`messages` belong to chat/completions; completions takes a `prompt`", "messages")
-    check_prompt(body.get("prompt"))
-
-
-def check_prompt(prompt: Any) -> None:
-    """A text, several texts, or token ids, as OpenAI defines it."""
+    prompt = body.get("prompt")
     several = isinstance(prompt, list) and bool(prompt) and all(type(p) in (str, int, list) for p in prompt)  # bool is an int too
     if not isinstance(prompt, str) and not several:
         raise BadRequest("`prompt` must be a text or a list", "prompt")
