@@ -64,9 +64,7 @@ class Cascade:
     def call(self, tier: str) -> Call:
         again = "-again" if tier in self.retried else ""
         role: Role = "final" if tier == self.names[-1] else "attempt"
-        body = self.body
-        if self.scored:  # keep the client's own larger number
-            body = {**body, "logprobs": True, "top_logprobs": max(2, body.get("top_logprobs") or 0)}
+        body = with_logprobs(self.body) if self.scored else self.body
         if tier in self.escalate and role == "attempt":
             body = server_tools.with_escalation(body)
         tests = self.tests if role == "attempt" else ""
@@ -188,3 +186,8 @@ class Cascade:
             self.outcomes.set_if_none(other.call.id, "not needed")
         told: dict[str, Any] = {"escalations": max(0, len(self.answers) + len(self.failed) - 1)}
         return Commit(reply.call.id, outcomes=self.outcomes.new(), told=told | ({"degraded": True} if degraded else {}))
+
+
+def with_logprobs(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with the log-probabilities that judging needs, or more if the client asks for more."""
+    return {**body, "logprobs": True, "top_logprobs": max(2, body.get("top_logprobs") or 0)}

@@ -30,7 +30,7 @@ class Rung:
         return self.cost(usage.input_tokens, usage.output_tokens)
 
     def input_tokens(self, body: Mapping[str, Any]) -> int:
-        """Upper bound of a prompt's tokens, for a flow's own prompts: they have no tools or pictures."""
+        """Tokens of a flow's own prompt, which has no tools or images."""
         return message_tokens(body["messages"], self.count)
 
     def prompt_tokens(self, body: Mapping[str, Any]) -> int:
