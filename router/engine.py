@@ -1,4 +1,4 @@
-"""The router in one object: facts + constraints + classifier + policy. Deciding touches nothing."""
+"""`Router` decides which tier answers a request, by constraints, classifier and rule. Deciding has no side effects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from classifiers import Artifact, Rule, explicit
-from router.cascade.code_tests import find_check
+from router.cascade.code_tests import load_code_check
 from router.cascade.judge import check_holdback
 from router.choose_flow import PLAIN, Flows
 from router.config import Config, Tier
@@ -22,7 +22,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def load_artefact(config: Config) -> Artifact | None:
-    """The trained router that the config names, checked against its ladder. Raises BadConfig."""
+    """The trained router that the config names, checked against the config's ladder. Raises BadConfig."""
     from classifiers import ClassifierError, load
 
     if not config.routing.artefact:
@@ -36,7 +36,7 @@ def load_artefact(config: Config) -> Artifact | None:
 
 
 class Router:
-    """Decides for one ladder. `count` tells, per tier, how many tokens a text has there."""
+    """Decides for one ladder. artefact: None means that `auto` is the top tier. count: by tier."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Router:
         self.count = count
         self.default = str(config.routing.target)
         self.targets = list(artefact.rules) if artefact else list(TARGETS)
-        self.rule(self.default)  # a target that does not exist stops the start
+        self.rule(self.default)  # stops the start if the target does not exist
         self.flows = Flows(config, artefact, count, special, fingerprints)
-        self.check = find_check(config.escalation.tests)
-        """runs the tests that came with a request"""
+        self.check = load_code_check(config.escalation.tests)
+        """runs the tests that come with a request; None: such requests are refused"""
 
     def rule(self, target: str) -> Rule | None:
-        """The rule behind a target; None: no router was trained. Raises BadConfig for an unknown target."""
+        """The rule of a target; None: there is no artefact. Raises BadConfig for an unknown target."""
         named = self.artefact.rules if self.artefact else {}
         if target in named:
             return named[target]
@@ -83,31 +83,31 @@ class Router:
         raise UnknownModel(wanted, list(self.names), self.targets)
 
     def read_ahead(self, request: Request) -> None:
-        """What is slow of `decide`, where anything is; see Artifact.read_ahead. Raises UnknownModel."""
+        """Do the slow part of `decide` in advance; see Artifact.read_ahead. Raises UnknownModel."""
         if self.artefact is not None and self.target_of(str(request.body["model"])) is not None:
             self.artefact.read_ahead(wire.facts(request).text)
 
     def decide(self, request: Request, before: str | None = None, barred: Mapping[str, str] = NOTHING) -> Decision:
         """Where the request goes. Raises BadRequest, UnknownModel.
 
-        before: the tier its conversation is on. barred: tiers that may not be asked at all, each with the reason.
+        before: the tier of its conversation so far. barred: tiers that may not be asked at all, each with the reason.
         """
-        server_tools.allow(request.body, self.config.delegation.mode)
+        server_tools.check_mode(request.body, self.config.delegation.mode)
         if request.tests and self.check is None:
             raise BadRequest("`stepdown.tests`: this server runs no tests; escalation.tests of its configuration names what does")
-        plans = request.body["model"] not in self.names[:-1]  # a tier below the top that was asked for by name does not
-        seen = self.flows.considered(server_tools.without(request.body)) if plans else None
-        # A request that falls apart costs the top tier less than the classifier expects, which knows plain calls only.
-        share = seen.delegated_usd / seen.direct_usd if seen and seen.state is None and seen.direct_usd else None
+        may_plan = request.body["model"] not in self.names[:-1]  # a smaller tier that was asked for by name never plans
+        estimate = self.flows.estimate(server_tools.without(request.body)) if may_plan else None
+        # The classifier predicts costs of plain calls; a request that can be divided costs the top tier less.
+        share = estimate.delegated_usd / estimate.direct_usd if estimate and not estimate.state and estimate.direct_usd else None
         decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share, barred)
-        return replace(decided, considered=None if barred else seen, barred=frozenset(barred))
+        return replace(decided, considered=None if barred else estimate, barred=frozenset(barred))
 
     def flow(self, asked: Request, decided: Decision) -> Chosen:
-        """The flow by which the request is answered."""
+        """The flow that answers the request."""
         if asked.path != "chat/completions":
             return PLAIN
         body = server_tools.without(asked.body)
-        return self.flows.choose(replace(asked, body=body), decided, server_tools.read(asked.body))
+        return self.flows.choose(replace(asked, body=body), decided, server_tools.offered(asked.body))
 
     def decide_facts(
         self,
@@ -117,7 +117,7 @@ class Router:
         share: float | None = None,
         barred: Mapping[str, str] = NOTHING,
     ) -> Decision:
-        """share: what the top tier is expected to cost of its plain price, where it can hand parts down; None: it cannot."""
+        """share: expected cost of delegation, as a share of the top tier's plain call; None: the request is not divided."""
         target = self.target_of(facts.wanted)
         asked = [t for t in self.tiers if t.name == facts.wanted or (target is not None and t.name not in barred)]
         excluded = {**policy.exclude(facts, asked, self.count), **barred}
@@ -138,7 +138,7 @@ class Router:
         state = promises.covering(target, facts.temperature, facts.stream, unfamiliar, size, divided)
         judge = self.flows.judge(p, cost, target, excluded, state, facts.stream) if facts.one_answer else None
         first = judge.first() if judge else ()
-        decided = replace(  # once: it is the dearest step of a decision that no array is in
+        decided = replace(  # only once: it is the slowest step of a decision outside numpy
             decided,
             tier=first[0] if first else decided.tier,
             first=first,

@@ -73,7 +73,7 @@ class Answering:
         """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed."""
         wanted = str(asked.body["model"])
         target = self.router.target_of(wanted)
-        key.allow(wanted if target is None else None, target)
+        key.check_model(wanted if target is None else None, target)
         barred = key.excluded(self.router.names)
         if target is not None:
             barred |= self.breaker.down([name for name in self.router.names if name not in barred])
@@ -103,7 +103,7 @@ class Answering:
         shown = decision_headers(decided, took_ms, ongoing.id)
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
-            ongoing.asked = asked = replace(asked, body=reservation.capped(asked.body, tier, self.router.count[tier.name]))
+            ongoing.asked = asked = replace(asked, body=reservation.with_limit(asked.body, tier, self.router.count[tier.name]))
         chosen = self.router.flow(asked, decided)
         steps = chosen.steps
         if recalled and asked.path == "chat/completions":
@@ -129,7 +129,7 @@ class Answering:
     async def admit(self, ongoing: OngoingRequest) -> None:
         """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""
         if ongoing.key.limited:
-            size, usd = reservation.most(self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow)
+            size, usd = reservation.max_cost(self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow)
             ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd)
 
     async def record_failure(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
@@ -156,7 +156,7 @@ class Answering:
     async def reserve_for_another_tier(self, ongoing: OngoingRequest) -> None:
         """A tier that may be dearer than the one decided on is to answer: reserve its price. Raises BudgetSpent."""
         if ongoing.grant:
-            _, usd = reservation.most(
+            _, usd = reservation.max_cost(
                 self.router.config, self.router.count, ongoing.asked, replace(ongoing.decided, tier=ongoing.tier), ongoing.flow
             )
             ongoing.grant = await self.accounts.keys.exchange(ongoing.grant, ongoing.key, usd)

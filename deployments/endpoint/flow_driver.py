@@ -16,7 +16,7 @@ from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
 from deployments.tiers.tier import Tier, event
-from router.cascade.code_tests import Check
+from router.cascade.code_tests import CodeCheck
 from router.delegate.splice import Splicer, splice
 from router.errors import NoReplica, RequestFailed
 from router.types import Call, Commit, End, Flow, Path, Reply, Request, Say, Step, Usage
@@ -37,7 +37,7 @@ class FlowDriver:
     ongoing: OngoingRequest
     own_logprobs: bool = False
     keep: Callable[[Commit, str], str] | None = None
-    check: Check | None = None
+    check: CodeCheck | None = None
     """runs the tests of a call that has some"""
     check_s: float = 10.0
     """seconds to wait for that"""
@@ -150,7 +150,7 @@ class FlowDriver:
                 reply = replace(reply, passed=await self.tested(self.check, reply.text, call.tests))
         return replace(reply, at_s=self.now())
 
-    async def tested(self, check: Check, text: str, tests: str) -> bool | None:
+    async def tested(self, check: CodeCheck, text: str, tests: str) -> bool | None:
         """Whether the answer's code passes its tests; None where the operator's function fails or takes too long."""
         try:
             async with asyncio.timeout(self.check_s):

@@ -140,7 +140,7 @@ class Ingress:
 
     async def reload(self, request: Request, key: Key) -> Response:
         """Read routing, escalation, delegation and the artefact again, in this process. Raises NotAllowed, BadRequest."""
-        key.may("admin")
+        key.require("admin")
         if self.reloader is None:
             raise BadRequest("this server was not started from a file; start it with: stepdown serve FILE")
         try:
@@ -168,7 +168,7 @@ class Ingress:
     async def may_see_costs(self, request: Request) -> Key:
         """Raises BadKey, NotAllowed."""
         key = await self.accounts.keys.look_up(request.headers.get("authorization", ""))
-        key.may("costs")
+        key.require("costs")
         return key
 
     def known_models(self) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from router.request.wire import HOTTEST, MOST_TOKENS, ROLES, WHOLE
-from router.types import Limits
+from router.client_options import ClientLimits
+from router.request.wire import INTEGER_RANGES, MAX_TEMPERATURE, MAX_TOKENS, ROLES
 
 Schema = dict[str, Any]
 
@@ -26,7 +26,7 @@ def maybe(schema: Schema) -> Schema:
 
 
 def whole(field: str) -> Schema:
-    least, most = WHOLE[field]
+    least, most = INTEGER_RANGES[field]
     return maybe({"type": "integer", "minimum": least, "maximum": most})
 
 
@@ -56,9 +56,9 @@ COMMON: Schema = {
     "max_tokens": whole("max_tokens"),
     "max_completion_tokens": whole("max_completion_tokens"),
     "n": whole("n"),
-    "temperature": maybe({"type": "number", "minimum": 0, "maximum": HOTTEST}),
+    "temperature": maybe({"type": "number", "minimum": 0, "maximum": MAX_TEMPERATURE}),
 }
-OWN: Schema = Limits.model_json_schema()
+OWN: Schema = ClientLimits.model_json_schema()
 OWN["properties"]["tests"] = maybe({"type": "string", "description": "What a smaller tier's code has to pass."})
 CHAT: Schema = {
     "type": "object",
@@ -178,7 +178,7 @@ def describe() -> dict[str, Any]:
         "info": {
             "title": "Stepdown",
             "version": version("stepdown"),
-            "description": f"One OpenAI-compatible endpoint over a ladder of models. At most {MOST_TOKENS} tokens of answer.",
+            "description": f"One OpenAI-compatible endpoint over a ladder of models. At most {MAX_TOKENS} tokens of answer.",
         },
         "security": [{"key": []}],
         "paths": PATHS,

@@ -15,7 +15,8 @@ from deployments.keys.key_store import Stored, hashed, read, usable
 from deployments.ledger import budgets
 from deployments.ledger.budgets import settle_in
 from router.errors import BadKey, LedgerDown
-from router.limits.key_limits import RIGHTS, Key, Rates, Size, Taken
+from router.limits.key_limits import RIGHTS, Key, RateLimits, TakenRate
+from router.limits.reservation import Size
 
 __all__ = ["Grant", "Key", "Keys", "hashed", "settle_in"]
 log = logging.getLogger("stepdown")
@@ -37,7 +38,7 @@ class Grant:
     key_id: str
     usd: float
     """set aside; 0: nothing was"""
-    taken: Taken
+    taken: TakenRate
 
 
 class Keys:
@@ -58,7 +59,7 @@ class Keys:
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine, self.given_hash, self.insecure, self.clock, self.ticks = engine, given_hash, insecure, clock, ticks
-        self.rates = Rates(replicas)
+        self.rates = RateLimits(replicas)
         self.found: Mapping[str, Stored] = {}
         """hash -> key, those that are not revoked"""
         self.read_s = self.tried_s = float("-inf")

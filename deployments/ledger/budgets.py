@@ -25,7 +25,7 @@ from deployments.ledger.database import connect, writing
 from deployments.ledger.schema import budgets, hourly, reservations
 from router.config import Ledger
 from router.errors import BudgetSpent
-from router.limits.key_limits import Key, Period, day_of, month_of, named
+from router.limits.key_limits import Key, Period, day_of, month_of, period_named
 
 LEASE_S = 300.0  # after which a reservation that nobody renewed is given back
 FORGET_S = 7 * 86_400.0  # after which one that was given back is no longer waited for
@@ -199,7 +199,7 @@ def expire(engine: Engine, now_s: float) -> int:
 
 
 def at_least_in_ledger(key_id: str, period: str):
-    known = in_ledger(key_id, named(period))
+    known = in_ledger(key_id, period_named(period))
     return case((budgets.c.spent_usd < known, known), else_=budgets.c.spent_usd)
 
 

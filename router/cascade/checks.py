@@ -1,4 +1,4 @@
-"""What can be seen wrong in an answer without asking anyone: the hard triggers of an escalation."""
+"""The faults that an answer shows by itself, which make a request escalate whatever the judge would say."""
 
 import json
 from collections.abc import Mapping
@@ -9,38 +9,42 @@ from router.request.schemas import fits
 from router.request.server_tools import ESCALATE, name_of
 from router.types import Reply
 
-TOO_HARD = "<ESCALATE>"  # a stop text by which a tier says that a request is beyond it
+TOO_HARD = "<ESCALATE>"  # an answer that ends with this says that the request is too hard for its tier
 
 
 def fits_format(text: str, body: Mapping[str, Any]) -> bool:
-    """Whether the text is what `response_format` asked for; True where nothing was asked."""
-    wanted = body.get("response_format") or {}
+    """Whether the text has the form that `response_format` asks for."""
     if not wants_json(body):
         return True
     try:
-        read = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return fits(read, (wanted.get("json_schema") or {}).get("schema"))
+    return fits(value, (body["response_format"].get("json_schema") or {}).get("schema"))
 
 
-def is_final(reply: Reply) -> bool:
-    """A refusal by policy is an answer; no larger tier is asked to get round it."""
+def is_refusal(reply: Reply) -> bool:
+    """Whether the tier refused on policy grounds. That is an answer: no larger tier is asked to get round it."""
     return bool(reply.refusal) or reply.finish_reason == "content_filter"
 
 
-def wrong(reply: Reply, body: Mapping[str, Any]) -> str | None:
-    """The reason why this answer cannot stand whatever its confidence, or None."""
+def fault(reply: Reply, body: Mapping[str, Any]) -> str | None:
+    """Why this answer cannot be accepted, however confident its tier was; None: nothing is wrong with it."""
     if reply.error is not None:
         return "backend failed"
     if reply.text.rstrip().endswith(TOO_HARD) or any(name_of(call) == ESCALATE for call in reply.tool_calls):
         return "too hard"
     if reply.partial:
-        return None  # the rest cannot be judged yet
+        return None  # the checks below need the whole answer
     if not reply.text.strip() and not reply.tool_calls:
         return "empty"
     if reply.finish_reason == "length":
-        return "truncated" if answer_limit(body) is None else None  # else the client cut it short
+        return "truncated" if answer_limit(body) is None else None  # at the client's own limit it is no fault
     if not reply.tool_calls and not fits_format(reply.text, body):
         return "schema invalid"
     return "tests failed" if reply.passed is False else None
+
+
+def blames_client(reply: Reply) -> bool:
+    """Whether the tier says that the request itself is wrong. A larger tier would say the same."""
+    return reply.error is not None and 400 <= reply.error.status < 500

@@ -1,6 +1,6 @@
-"""Escalation: ask a smaller tier, look at its answer, accept it or go up. A generator; see `types.Flow`.
+"""Escalation: ask a smaller tier, judge its answer, accept it or ask a larger tier. A generator; see `types.Flow`.
 
-Not one byte of an answer that is not accepted reaches the client: the first content byte is the commit point.
+Not one byte of a rejected answer reaches the client: its first content byte is the commit point.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -8,17 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from router.cascade import checks
+from router.cascade.call_outcomes import CallOutcomes
 from router.config import Escalation
 from router.request import server_tools
-from router.types import Accept, Call, Chosen, Commit, End, Fail, Flow, GoUp, Judge, Outcomes, Reply, Role, Step
+from router.types import Accept, Call, Chosen, Commit, End, Fail, Flow, GoUp, Judge, Reply, Role, Step
 
-WHOLE = 1 << 30  # hold a stream to its end
+WHOLE = 1 << 30  # tokens: hold a stream to its end
 
 
 class AcceptAny:
-    """Accepts the largest tier's answer that could be given to the client: only what is plainly wrong sends a request up."""
-
-    allowed: Sequence[int] = ()
+    """Accepts the largest tier's answer: only obvious faults make a request escalate."""
 
     def next(self, answers: Mapping[str, Reply]) -> Accept | GoUp:
         return Accept(list(answers)[-1])
@@ -26,7 +25,7 @@ class AcceptAny:
 
 @dataclass(slots=True)
 class Cascade:
-    """One request on its way up."""
+    """Asks tiers one after the other, or some in parallel, until an answer is accepted."""
 
     body: Mapping[str, Any]
     names: Sequence[str]
@@ -35,164 +34,151 @@ class Cascade:
     settings: Escalation
     stream: bool
     escalate: set[str] = field(default_factory=set)
-    """tiers that are shown `stepdown_escalate`"""
+    """tiers that are offered the tool `stepdown_escalate`"""
     scored: bool = True
-    """log-probabilities are asked for"""
-    finale: Callable[[Sequence[Reply]], Chosen] | None = None
-    """answers in the place of the largest tier's plain call, given all replies before it"""
+    """calls ask for log-probabilities"""
+    top_flow: Callable[[Sequence[Reply]], Chosen] | None = None
+    """makes the flow that replaces the top tier's plain call, given all replies so far"""
     tests: str = ""
     """what the code of a smaller tier's answer has to pass"""
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
-    """all of them: an answer of the wrong form was paid for too, and then asked for once more"""
-    outcomes: Outcomes = field(default_factory=Outcomes)
+    """all of them, also an answer of the wrong form whose tier was asked again: it was paid for too"""
+    outcomes: CallOutcomes = field(default_factory=CallOutcomes)
     retried: set[str] = field(default_factory=set)
-    gone: set[str] = field(default_factory=set)
-    """tiers whose stream was given up at its first tokens: seen, but no answer to fall back to"""
+    cancelled: set[str] = field(default_factory=set)
+    """tiers whose stream was cancelled after its first tokens: it was judged, but it can no longer be the answer"""
     steps: int = 0
 
     # -- calls -----------------------------------------------------------------------------------------------------------
 
     def hold(self, tier: str) -> int:
-        """How much of a stream is looked at before it may go out."""
+        """How many tokens of a stream are held back until it is accepted."""
         if tier == self.names[-1]:
             return 1
         if tier in self.escalate or self.tests:
-            return WHOLE  # the call may come after some text, and code is run whole
+            return WHOLE  # the tool call may follow some text, and code is run whole
         return self.settings.holdback_tokens if self.settings.mode == "holdback" else WHOLE
 
     def call(self, tier: str) -> Call:
         again = "-again" if tier in self.retried else ""
         role: Role = "final" if tier == self.names[-1] else "attempt"
         body = with_logprobs(self.body) if self.scored else self.body
-        body = server_tools.with_escalation(body) if tier in self.escalate and role == "attempt" else body
+        if tier in self.escalate and role == "attempt":
+            body = server_tools.with_escalation(body)
         tests = self.tests if role == "attempt" else ""
         return Call(f"{role}-{tier}{again}", tier, role, body, self.hold(tier), tests=tests)
-
-    def tried(self, tier: str) -> bool:
-        return tier in self.answers or tier in self.failed
-
-    def standing(self) -> dict[str, Reply]:
-        """The answers that can still be given out, by tier: a stream that was given up cannot."""
-        return {tier: reply for tier, reply in self.answers.items() if tier not in self.gone}
 
     # -- the flow --------------------------------------------------------------------------------------------------------
 
     def run(self, first: Sequence[str]) -> Flow:
-        """`first`: the tiers to begin with, several for a probe by agreement."""
+        """first: the tiers to begin with; several are compared."""
         asked: Sequence[str] = first
         cancel: tuple[str, ...] = ()
         while True:
             self.steps += 1
-            yield from self.gather(asked, cancel)
-            refused = self.refusal()
-            if refused:
-                return self.commit(refused)
-            fault = self.clients_fault()
-            if fault and fault.error:
-                return Fail(fault.error, self.outcomes.new())
-            following = self.following()
+            yield from self.ask(asked, cancel)
+            following = self.decide()
             if not isinstance(following, Sequence):
                 return following
-            if self.finale and tuple(following) == (self.names[-1],):
-                return (yield from self.handed(self.finale(self.replies)))
-            asked, cancel = following, self.give_up()
+            cancel = self.cancel_held()
+            if self.top_flow and tuple(following) == (self.names[-1],):
+                return (yield from self.hand_over(self.top_flow(self.replies), cancel))
+            asked = following
 
-    def handed(self, other: Chosen) -> Flow:
-        """Leave the answer to another flow, and tell of both."""
-        assert other.steps is not None
-        yield Step((), self.give_up(), outcomes=self.outcomes.new(), kind=other.kind)
-        end = yield from other.steps
-        return replace(end, told={**end.told, "escalations": len(self.answers) + len(self.failed)})
-
-    def give_up(self) -> tuple[str, ...]:
-        """Let go of streams that were looked at and not taken."""
-        held = {tier: reply for tier, reply in self.standing().items() if reply.partial}
-        self.gone |= set(held)
-        return tuple(reply.call.id for reply in held.values())
-
-    def gather(self, tiers: Sequence[str], cancel: tuple[str, ...]) -> Generator[Step, Sequence[Reply], None]:
-        """Ask them side by side until each has answered, once more where an answer had the wrong form."""
+    def ask(self, tiers: Sequence[str], cancel: tuple[str, ...]) -> Generator[Step, Sequence[Reply], None]:
+        """Ask the tiers in parallel until each has answered, once more where an answer had the wrong form."""
         calls = tuple(map(self.call, tiers))
-        waiting = {call.id for call in calls}
+        running = {call.id for call in calls}
         replies = yield Step(calls, cancel, outcomes=self.outcomes.new(), phase="asking " + ", ".join(tiers))
         while True:
-            again = [tier for reply in replies if (tier := self.read(reply))]
-            waiting -= {reply.call.id for reply in replies}
+            again = [tier for reply in replies if (tier := self.record(reply))]
+            running -= {reply.call.id for reply in replies}
             calls = tuple(map(self.call, again))
-            waiting |= {call.id for call in calls}
-            if not waiting:
+            running |= {call.id for call in calls}
+            if not running:
                 return
             replies = yield Step(calls, outcomes=self.outcomes.new())
 
-    def read(self, reply: Reply) -> str | None:
-        """Sort a reply in; returns the tier if it is to be asked once more."""
-        tier, reason = reply.call.tier, checks.wrong(reply, self.body)
+    def record(self, reply: Reply) -> str | None:
+        """Sort a reply into answers and failures. Returns its tier if that is to be asked once more."""
+        tier, fault = reply.call.tier, checks.fault(reply, self.body)
         self.replies.append(reply)
-        if reason is None or checks.is_final(reply):
+        if fault is None or checks.is_refusal(reply):
             self.answers[tier] = reply
             return None
-        self.outcomes.set(reply.call.id, reason)
-        refused = reply.error is not None and reply.error.status in (400, 422) and tier in self.escalate
-        if (reason == "schema invalid" or refused) and tier not in self.retried:
-            self.escalate -= {tier} if refused else set()  # its backend may take no function
+        self.outcomes.set(reply.call.id, fault)
+        tool_refused = reply.error is not None and reply.error.status in (400, 422) and tier in self.escalate
+        if (fault == "schema invalid" or tool_refused) and tier not in self.retried:
+            self.escalate -= {tier} if tool_refused else set()
             self.retried.add(tier)
             return tier
         self.failed[tier] = reply
         return None
 
-    def refusal(self) -> Reply | None:
-        return next((reply for reply in self.answers.values() if checks.is_final(reply)), None)
+    def cancel_held(self) -> tuple[str, ...]:
+        """The calls to cancel: streams that were judged by their first tokens and rejected."""
+        held = {tier: reply for tier, reply in self.available().items() if reply.partial}
+        self.cancelled |= set(held)
+        return tuple(reply.call.id for reply in held.values())
 
-    def clients_fault(self) -> Reply | None:
-        """A tier that says the request itself is wrong: a larger one would say so too."""
-        return next((r for r in self.failed.values() if r.error is not None and 400 <= r.error.status < 500), None)
+    def hand_over(self, other: Chosen, cancel: tuple[str, ...]) -> Flow:
+        """Let another flow give the answer, and report the escalations with its end."""
+        assert other.steps is not None
+        yield Step((), cancel, outcomes=self.outcomes.new(), kind=other.kind)
+        end = yield from other.steps
+        return replace(end, told={**end.told, "escalations": len(self.answers) + len(self.failed)})
 
-    def following(self) -> Sequence[str] | End:
+    # -- decisions -------------------------------------------------------------------------------------------------------
+
+    def decide(self) -> Sequence[str] | End:
         """The tiers to ask next, or the end."""
-        left = [name for name in self.names if not self.tried(name)]
-        larger = [name for name in left if self.above_all_tried(name)]
-        there = self.standing()
-        if not there:
-            return self.after_failures(larger, left)
-        top = self.names[-1]
-        if top in there:
-            return self.commit(there[top])
-        if passed := next((reply for reply in there.values() if reply.passed), None):
-            return self.commit(passed)
-        verdict = self.judge.next(there)
+        refusal = next((reply for reply in self.answers.values() if checks.is_refusal(reply)), None)
+        if refusal:
+            return self.commit(refusal)
+        error = next((reply.error for reply in self.failed.values() if checks.blames_client(reply)), None)
+        if error:
+            return Fail(error, self.outcomes.new())
+        available = self.available()
+        return self.judged(available) if available else self.after_failures()
+
+    def judged(self, available: Mapping[str, Reply]) -> Sequence[str] | End:
+        """Accept one of these answers, or ask larger tiers; the largest answer is the last resort."""
+        final = available.get(self.names[-1]) or next((reply for reply in available.values() if reply.passed), None)
+        if final:
+            return self.commit(final)
+        verdict = self.judge.next(available)
         if isinstance(verdict, Accept):
-            return self.commit(there[verdict.tier])
-        for reply in there.values():
+            return self.commit(available[verdict.tier])
+        for reply in available.values():
             self.outcomes.set_if_none(reply.call.id, verdict.reason)
+        larger = self.larger()
         if not larger:
-            return self.second_best()
-        wanted = [tier for tier in verdict.tiers if tier in larger] or larger[-1:]
-        return wanted if self.steps < self.settings.max_steps else larger[-1:]
+            return self.commit(self.largest(available), degraded=True)
+        wanted = [tier for tier in verdict.tiers if tier in larger]
+        return wanted if wanted and self.steps < self.settings.max_steps else larger[-1:]
 
-    def second_best(self) -> End:
-        """Nothing larger is left to ask: the largest that answered stands in, and the answer says so."""
-        there = self.standing()
-        return self.commit(there[self.largest(there)], degraded=True)
-
-    def after_failures(self, larger: Sequence[str], left: Sequence[str]) -> Sequence[str] | End:
-        """No answer so far: the next larger tier, then the largest of those below, then the failure itself."""
-        if larger:
+    def after_failures(self) -> Sequence[str] | End:
+        """No tier has answered: ask the next larger tier, else the largest untried one; else end with what there is."""
+        if larger := self.larger():
             return larger[:1] if self.steps < self.settings.max_steps else larger[-1:]
+        left = [name for name in self.names if name not in self.answers and name not in self.failed]
         if left and all(reply.error is not None for reply in self.failed.values()):
             return left[-1:]
-        last = self.failed[self.largest(self.failed)]
-        if last.error is not None:
-            return Fail(last.error, self.outcomes.new())
-        return self.commit(last)  # the largest tier's answer is what there is, in the wrong form or cut short
+        last = self.largest(self.failed)
+        return self.commit(last) if last.error is None else Fail(last.error, self.outcomes.new())
 
-    def above_all_tried(self, name: str) -> bool:
-        places = [self.names.index(tier) for tier in (*self.answers, *self.failed)]
-        return self.names.index(name) > max(places, default=-1)
+    def available(self) -> dict[str, Reply]:
+        """The answers that can still be given to the client, by tier."""
+        return {tier: reply for tier, reply in self.answers.items() if tier not in self.cancelled}
 
-    def largest(self, tiers: Mapping[str, Reply]) -> str:
-        return max(tiers, key=self.names.index)
+    def larger(self) -> Sequence[str]:
+        """The tiers above all that were tried."""
+        return self.names[max(self.names.index(tier) for tier in (*self.answers, *self.failed)) + 1 :]
+
+    def largest(self, replies: Mapping[str, Reply]) -> Reply:
+        return replies[max(replies, key=self.names.index)]
 
     def commit(self, reply: Reply, degraded: bool = False) -> Commit:
         self.outcomes.set(reply.call.id, "accepted")
@@ -203,5 +189,5 @@ class Cascade:
 
 
 def with_logprobs(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of an attempt: with the log-probabilities that judging needs, unless the client asked for its own."""
+    """The body with the log-probabilities that judging needs, or more if the client asks for more."""
     return {**body, "logprobs": True, "top_logprobs": max(2, body.get("top_logprobs") or 0)}

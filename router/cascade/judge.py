@@ -1,4 +1,4 @@
-"""Between a flow, which knows replies and names, and the decision, which knows evidence and positions on the ladder."""
+"""Judges replies by the artefact: translates between a flow's tier names and replies and next_step's positions and evidence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from router.types import Accept, GoUp, Reply
 
 
 def evidence_of(reply: Reply) -> Evidence:
-    """What a reply tells of itself."""
+    """What a reply says about its own quality."""
     return Evidence(
         output_tokens=reply.usage.output_tokens or len(reply.logprobs),
         finish_reason=reply.finish_reason,
@@ -27,7 +27,7 @@ def evidence_of(reply: Reply) -> Evidence:
 
 
 def check_holdback(settings: Escalation, posterior: Posterior | None) -> None:
-    """Refuse to decide on first tokens that the artefact was not trained on. Raises BadConfig."""
+    """Refuse to judge first tokens if the artefact was not trained on as many. Raises BadConfig."""
     if settings.mode != "holdback":
         return
     heads = [] if posterior is None else [name for name in posterior.heads if name.startswith("prefix:")]
@@ -45,7 +45,7 @@ def check_holdback(settings: Escalation, posterior: Posterior | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TrainedJudge:
-    """Decides about the answers to one request by the artefact's posterior (`types.Judge`). prior, cost: (n_tiers,)."""
+    """A `types.Judge` that goes by the artefact's posterior. prior, cost: (n_tiers,)."""
 
     names: Sequence[str]
     prior: Floats
@@ -53,11 +53,11 @@ class TrainedJudge:
     rule: Rule
     posterior: Posterior
     allowed: tuple[int, ...]
-    """places of the tiers that may be asked, rising"""
+    """positions of the tiers that may be asked, ascending"""
     best_of: bool = True
-    """a smaller tier's answer may still win once the top has answered"""
+    """a smaller tier's answer may still be accepted once the top tier has answered"""
     early: bool = False
-    """streams are judged by their first tokens: each alone, for what is not there yet cannot be compared"""
+    """streams are judged by their first tokens, each alone: unfinished answers cannot be compared"""
 
     def step(self, answers: Mapping[str, Reply]) -> next_step.NextStep:
         answered = {self.names.index(tier): evidence_of(reply) for tier, reply in answers.items()}
@@ -66,26 +66,24 @@ class TrainedJudge:
         return next_step.step(*given, comparable=not self.early, best_of=self.best_of, prefix=prefix)
 
     def is_long(self, answers: Mapping[str, Reply]) -> bool:
-        """Whether the largest tier's answer goes on after the tokens that are looked at, however many came in a chunk."""
+        """Whether the largest tier's answer is longer than the judged prefix, even if it all came in one chunk."""
         last = answers[max(answers, key=self.names.index)]
         return last.partial or len(last.logprobs) > self.posterior.prefix
 
     def first(self) -> tuple[str, ...]:
-        """The tiers to begin with."""
+        """The tiers to ask first."""
         asked = self.step({})
         assert isinstance(asked, next_step.AskTiers)
         return tuple(self.names[k] for k in asked.tiers)
 
     def next(self, answers: Mapping[str, Reply]) -> Accept | GoUp:
-        """Accept one of these answers, or ask more tiers."""
         made = self.step(answers)
         if isinstance(made, next_step.AcceptTier):
             return Accept(self.names[made.tier])
-        return GoUp(tuple(self.names[k] for k in made.tiers), reason(list(answers.values()), self.rule))
+        return GoUp(tuple(self.names[k] for k in made.tiers), escalation_reason(list(answers.values()), self.rule))
 
 
-def reason(replies: Sequence[Reply], rule: Rule) -> str:
-    """Why these answers go up."""
+def escalation_reason(replies: Sequence[Reply], rule: Rule) -> str:
     if rule.threshold > 1:
         return "no certificate"
     if not any(reply.logprobs for reply in replies):

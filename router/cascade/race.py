@@ -1,7 +1,7 @@
-"""Hedging: a tier that has said nothing for a while is raced by a larger one. A generator; see `types.Flow`.
+"""Hedging: a tier that is late is raced by a larger one. A generator; see `types.Flow`.
 
-The first that can stand is the answer, the other stops generating at once; what it wrote until then is paid for like any
-call. Nothing is looked at but what a hard trigger sees, so nothing is promised.
+The first acceptable answer wins, and the other call is cancelled at once; the tokens it wrote until then cost what they cost in
+any call. Answers are only checked for obvious faults, not judged, so no certificate covers them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.cascade import checks
-from router.types import Call, Commit, End, Fail, Flow, Outcomes, Reply, Role, Step
+from router.cascade.call_outcomes import CallOutcomes
+from router.types import Call, Commit, End, Fail, Flow, Reply, Role, Step
 
 
 @dataclass(slots=True)
@@ -18,67 +19,62 @@ class Race:
 
     body: Mapping[str, Any]
     tiers: tuple[str, str]
-    """the one decided on, and the larger one that is asked when it is late"""
+    """the chosen tier, and the larger one that is asked when it is late"""
     after_s: float
     """seconds since the request; a stream is late without a first token, a whole answer without its end"""
-    waiting: list[str] = field(default_factory=list)
-    """ids of calls that run"""
+    running: list[str] = field(default_factory=list)
+    """ids of the calls in flight"""
     failed: list[Reply] = field(default_factory=list)
-    outcomes: Outcomes = field(default_factory=Outcomes)
+    outcomes: CallOutcomes = field(default_factory=CallOutcomes)
     hedged: bool = False
     """the larger tier was asked"""
 
     def run(self) -> Flow:
-        """Ask, wait, ask the other one too."""
+        """Ask the first tier; ask the second when the first is late or has failed; wait for an acceptable answer."""
         first, second = self.tiers
-        replies = yield self.asking(first, "attempt", self.after_s)
-        end = self.taken(replies)
+        end = self.accept_one((yield self.ask(first, "attempt", self.after_s)))
         if end is None:
             self.hedged = True
-            replies = yield self.asking(second, "final")
-            end = self.taken(replies)
-        while end is None and self.waiting:
-            end = self.taken((yield Step(outcomes=self.outcomes.new())))
-        return end or self.nothing()
+            end = self.accept_one((yield self.ask(second, "final")))
+        while end is None and self.running:
+            end = self.accept_one((yield Step(outcomes=self.outcomes.new())))
+        return end or self.best_failure()
 
-    def asking(self, tier: str, role: Role, until_s: float | None = None) -> Step:
+    def ask(self, tier: str, role: Role, until_s: float | None = None) -> Step:
         call = Call(f"{role}-{tier}", tier, role, self.body, hold=1)
-        self.waiting.append(call.id)
+        self.running.append(call.id)
         return Step((call,), until_s=until_s, outcomes=self.outcomes.new(), phase=f"asking {tier}")
 
-    def taken(self, replies: Sequence[Reply]) -> End | None:
-        """The end, if one of them can stand; of two at once the smaller tier's."""
+    def accept_one(self, replies: Sequence[Reply]) -> End | None:
+        """The end, if one of the replies is acceptable. If both arrive at once, the smaller tier wins."""
         good = []
         for reply in sorted(replies, key=lambda reply: self.tiers.index(reply.call.tier)):
-            self.waiting.remove(reply.call.id)
-            wrong = checks.wrong(reply, self.body)
-            if wrong is None or checks.is_final(reply):
+            self.running.remove(reply.call.id)
+            fault = checks.fault(reply, self.body)
+            if fault is None or checks.is_refusal(reply):
                 good.append(reply)
                 continue
             self.failed.append(reply)
-            self.outcomes.set(reply.call.id, wrong)
-            if reply.error is not None and 400 <= reply.error.status < 500:
-                self.lost()
-                return Fail(reply.error, self.outcomes.new(), self.told())  # the request is wrong, for any tier
+            self.outcomes.set(reply.call.id, fault)
+            if reply.error is not None and checks.blames_client(reply):
+                self.outrun()
+                return Fail(reply.error, self.outcomes.new(), {"hedged": self.hedged})
         return self.commit(good[0], [reply.call.id for reply in good[1:]]) if good else None
 
     def commit(self, reply: Reply, others: Sequence[str] = ()) -> Commit:
-        self.lost(others)
+        self.outrun(others)
         self.outcomes.set(reply.call.id, "accepted")
-        return Commit(reply.call.id, outcomes=self.outcomes.new(), told=self.told())
+        return Commit(reply.call.id, outcomes=self.outcomes.new(), told={"hedged": self.hedged})
 
-    def lost(self, others: Sequence[str] = ()) -> None:
-        """Note that these calls and those that still run came too late."""
-        for call in (*others, *self.waiting):
+    def outrun(self, others: Sequence[str] = ()) -> None:
+        """Note that these calls and those in flight came too late."""
+        for call in (*others, *self.running):
             self.outcomes.set(call, "outrun")
 
-    def nothing(self) -> End:
-        """Neither can stand: the larger one's answer in a wrong form, or the failure of both."""
-        there = [reply for reply in self.failed if reply.error is None]
-        if there:
-            return self.commit(max(there, key=lambda reply: self.tiers.index(reply.call.tier)))
+    def best_failure(self) -> End:
+        """The end when neither is acceptable: the larger tier's faulty answer, else the last error."""
+        answers = [reply for reply in self.failed if reply.error is None]
+        if answers:
+            return self.commit(max(answers, key=lambda reply: self.tiers.index(reply.call.tier)))
         last = next(reply.error for reply in reversed(self.failed) if reply.error is not None)
-        return Fail(last, self.outcomes.new(), self.told())
-
-    def told(self) -> dict[str, Any]:
-        return {"hedged": self.hedged}
+        return Fail(last, self.outcomes.new(), {"hedged": self.hedged})

@@ -21,7 +21,7 @@ from router.delegate.memory import Memory
 from router.delegate.plans import Job, Plan
 from router.delegate.shared import Accept, Desk, failure, structured, way_asked
 from router.errors import BadPlan, BudgetExceeded
-from router.limits.client_limits import within_usd
+from router.limits.client_limits import limit_cost
 from router.limits.delegation_budget import Budget, Rung
 from router.request.body import answer_limit, wants_json
 from router.types import Call, Fail, Flow, Reply, Role, Say, Step
@@ -58,7 +58,7 @@ def delegate(
     seen = considered or gates.consider(body, ladder, settings, memory, route, splits, special)
     limit = min(settings.max_cost_ratio * seen.direct_usd, math.inf if max_usd is None else max_usd)
     desk = Desk(body, ladder, settings, route, accept, memory, Budget(limit, settings.max_calls), special, more or {})
-    return (yield from within_usd(Planned(desk, seen, max_usd).run(), max_usd, ladder))
+    return (yield from limit_cost(Planned(desk, seen, max_usd).run(), max_usd, ladder))
 
 
 class Planned(Errand):

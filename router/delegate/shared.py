@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from router.cascade.call_outcomes import CallOutcomes
 from router.config import Delegation
 from router.delegate.gates import Route
 from router.delegate.memory import Memory
 from router.errors import NoReplica, RequestFailed
 from router.limits.delegation_budget import Budget, Rung, rung_of
-from router.types import Outcomes, Reply
+from router.types import Reply
 
 Accept = Callable[[str, str, Reply], str | None]
 """(tier, what the worker was told, its reply) -> None if it is good, else why it should go up"""
@@ -32,7 +33,7 @@ class Desk:
     """added to the body of every worker, such as a wish for log-probabilities"""
     now_s: float = 0.0
     """seconds since the request, as far as replies told"""
-    outcomes: Outcomes = field(default_factory=Outcomes)
+    outcomes: CallOutcomes = field(default_factory=CallOutcomes)
     used: set[str] = field(default_factory=set)
     """ids of calls"""
 

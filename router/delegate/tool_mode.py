@@ -15,6 +15,7 @@ from typing import Any
 
 from router.cascade import checks
 from router.cascade.flow import WHOLE
+from router.client_options import ClientLimits
 from router.config import Delegation
 from router.delegate import gates, plans, prompts
 from router.delegate.base import LEAST_TOKENS, Errand
@@ -26,12 +27,12 @@ from router.delegate.memory import Memory
 from router.delegate.plans import Job, Plan
 from router.delegate.shared import Accept, Desk, failure
 from router.errors import BadPlan, BudgetExceeded, DeadlineExceeded
-from router.limits.client_limits import within_usd
+from router.limits.client_limits import limit_cost
 from router.limits.delegation_budget import Budget, Rung
 from router.request import server_tools
 from router.request.body import answer_limit, wants_json, with_answer_limit
 from router.request.server_tools import DELEGATE
-from router.types import Call, Commit, End, Fail, Flow, Limits, Reply, Say, Step
+from router.types import Call, Commit, End, Fail, Flow, Reply, Say, Step
 
 SPLICE = "write {{t1}} in your answer to put in the result of t1 unchanged; an id used twice means its latest result"
 
@@ -40,7 +41,7 @@ def tool_mode(
     body: Mapping[str, Any],
     ladder: Sequence[Rung],
     settings: Delegation,
-    limits: Limits,
+    limits: ClientLimits,
     route: Route,
     accept: Accept,
     memory: Memory,
@@ -52,7 +53,7 @@ def tool_mode(
 
     answering: tiers that can take the request itself; the others may still work on parts.
     """
-    settings = limits.tightened(settings)
+    settings = limits.applied_to(settings)
     top = ladder[-1]
     sheet = offload(body["messages"], top.count, settings.offload_min_tokens, settings.max_subtasks)
     answer = answer_limit(body) or settings.min_answer_tokens
@@ -61,13 +62,13 @@ def tool_mode(
     budget = Budget(settings.max_cost_ratio * direct, settings.max_calls)
     desk = Desk(body, ladder, settings, route, accept, memory, budget, special, more or {})
     errand = ToolErrand(desk, seen, limits, answering)
-    return (yield from within_usd(errand.run(), limits.max_cost_usd, ladder))
+    return (yield from limit_cost(errand.run(), limits.max_cost_usd, ladder))
 
 
 class ToolErrand(Errand):
     """One request. `max_cost_ratio` bounds what the workers cost; the client's own limit bounds everything."""
 
-    def __init__(self, desk: Desk, considered: Considered, limits: Limits, answering: Sequence[str]) -> None:
+    def __init__(self, desk: Desk, considered: Considered, limits: ClientLimits, answering: Sequence[str]) -> None:
         super().__init__(desk, considered, limits.max_cost_usd)
         self.told = {"delegation": None, "mode": "tool", "cost_direct_estimate_usd": considered.direct_usd}
         self.deadline_s, self.answering = limits.deadline_s, answering
@@ -187,7 +188,7 @@ class ToolErrand(Errand):
 
     def unfit(self, reply: Reply) -> bool:
         """Not of the form that was asked for, or nothing but a call of a tool that is no longer there."""
-        if reply.partial or checks.is_final(reply):
+        if reply.partial or checks.is_refusal(reply):
             return False
         if self.json:
             cut = self.closing and reply.finish_reason == "length"

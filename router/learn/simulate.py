@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from classifiers.replies.posterior import Posterior, fit_posterior
 from classifiers.replies.signals import Answered, Seen
-from router.cascade.next_step import NEVER, Ground, Plan, make_plan, plan, values
+from router.cascade.next_step import NEVER, CascadePlan, PlanScope, make_plan, plan, values
 from router.learn import evaluation as ev
 from router.learn.measures import Frontier
 
@@ -89,9 +89,9 @@ class States:
         )
 
 
-def play(states: States, decided: Plan) -> Played:
+def play(states: States, decided: CascadePlan) -> Played:
     """Decide every row by a plan until an answer is accepted; equal to cascading.step, row by row."""
-    rows, ground = states.rows, decided.ground
+    rows, ground = states.rows, decided.scope
     n = len(rows)
     tier, chance, cost, calls = np.zeros(n, dtype=np.int64), np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64)
     waiting: dict[Answered, Ints] = {(): np.arange(n)}
@@ -139,9 +139,9 @@ def routing(prior: Floats, guessed: Floats, costs: Floats, price: float) -> Play
     return Played(tier, prior[at, tier], costs[at, tier], np.ones(len(prior), dtype=np.int64))
 
 
-def everything(n_tiers: int, best_of: bool = True, comparable: bool = True) -> Ground:
+def everything(n_tiers: int, best_of: bool = True, comparable: bool = True) -> PlanScope:
     """All tiers allowed."""
-    return Ground(tuple(range(n_tiers)), comparable, best_of)
+    return PlanScope(tuple(range(n_tiers)), comparable, best_of)
 
 
 def play_all(posterior: Posterior, rows: Rows, best_of: bool = True) -> dict[str, list[Played]]:

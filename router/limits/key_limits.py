@@ -1,4 +1,4 @@
-"""What a key may: tiers, targets, requests and tokens a minute, USD a day and a month. Pure: the time is always given."""
+"""The limits of an API key: tiers, targets, requests and tokens per minute, USD per day and month. The time is an argument."""
 
 import math
 from collections.abc import Iterable
@@ -7,18 +7,16 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from router.errors import NotAllowed, RateLimited
-from router.limits.reservation import Size, capped, most
-
-__all__ = ["Key", "Period", "Rates", "Size", "Taken", "capped", "day_of", "month_of", "most", "named"]
+from router.limits.reservation import Size
 
 MINUTE_S = 60
-USUAL_ANSWER = 256  # tokens that an answer counts for until it is there, where the request sets no limit
+USUAL_ANSWER = 256  # tokens assumed for an answer until it is known, if the request sets no limit
 RIGHTS = ("costs", "admin")
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A day or a month in UTC, for which there is a budget."""
+    """A day or a month in UTC that has a budget."""
 
     kind: Literal["day", "month"]
     name: str
@@ -26,7 +24,7 @@ class Period:
     began_s: float
     """Unix time"""
     ends_s: float
-    """Unix time of the next one's begin"""
+    """Unix time at which the next period begins"""
 
 
 def day_of(now_s: float) -> Period:
@@ -41,22 +39,22 @@ def month_of(now_s: float) -> Period:
     return Period("month", f"{first:%Y-%m}", first.timestamp(), following.timestamp())
 
 
-def named(name: str) -> Period:
-    """The period of that name, as `Period.name` has it."""
+def period_named(name: str) -> Period:
+    """The period whose `Period.name` is given."""
     began_s = datetime.fromisoformat(name if len(name) == 10 else f"{name}-01").replace(tzinfo=UTC).timestamp()
     return day_of(began_s) if len(name) == 10 else month_of(began_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Who asks, and what it may. None: no limit."""
+    """An API key and its limits. None: no limit."""
 
     id: str
     """shown in lists and reports; not secret"""
     name: str
     tiers: frozenset[str] | None = None
     targets: frozenset[str] | None = None
-    """`cheap`, `0.97`, ...: what may stand behind `auto`"""
+    """`cheap`, `0.97`, ...: targets that `auto` may be used with"""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     usd_per_day: float | None = None
@@ -64,25 +62,25 @@ class Key:
     rights: frozenset[str] = frozenset()
     """of RIGHTS"""
 
-    def may(self, right: str) -> None:
+    def require(self, right: str) -> None:
         """Raises NotAllowed."""
         if right not in self.rights:
             raise NotAllowed(f"key {self.name} lacks the right {right!r}; a key made with `--rights {right}` has it")
 
     def excluded(self, names: Iterable[str]) -> dict[str, str]:
-        """Of these tiers those that may not answer this key, each with the reason, as `policy.exclude` gives it."""
+        """The tiers among `names` that may not answer this key, each with the reason, as `policy.exclude` gives it."""
         return {} if self.tiers is None else {name: "not allowed for this key" for name in names if name not in self.tiers}
 
-    def names_tiers(self, tier: str) -> bool:
-        """Whether this tier may be asked for by name: a key that was given targets alone leaves the choice to them."""
+    def may_name(self, tier: str) -> bool:
+        """Whether this tier may be asked for by name. A key with targets but without tiers may name none."""
         return self.targets is None if self.tiers is None else tier in self.tiers
 
-    def allow(self, tier: str | None, target: str | None) -> None:
-        """One of the two is asked for. Raises NotAllowed."""
-        if tier is not None and not self.names_tiers(tier):
-            raise NotAllowed(f"key {self.name} may not ask for tier {tier!r}; its `model` may be {self.told()}")
+    def check_model(self, tier: str | None, target: str | None) -> None:
+        """Whether the key may ask for this tier or target; one of them is None. Raises NotAllowed."""
+        if tier is not None and not self.may_name(tier):
+            raise NotAllowed(f"key {self.name} may not ask for tier {tier!r}; its `model` may be {self.models()}")
         if target is not None and self.targets is not None and target not in self.targets and not self.same_chance(target):
-            raise NotAllowed(f"key {self.name} may not use target {target!r}; its `model` may be {self.told()}")
+            raise NotAllowed(f"key {self.name} may not use target {target!r}; its `model` may be {self.models()}")
 
     @property
     def limited(self) -> bool:
@@ -94,17 +92,17 @@ class Key:
         return self.usd_per_day is not None or self.usd_per_month is not None
 
     def same_chance(self, target: str) -> bool:
-        """`0.9` and `0.90` are one target."""
+        """Whether a target of the key is the same chance, as `0.90` is for `0.9`."""
         chances = {chance(t) for t in self.targets or ()} - {None}
         return chance(target) in chances
 
-    def told(self) -> str:
-        """The values of `model` that this key may send."""
+    def models(self) -> str:
+        """The values of `model` that this key may send, for messages."""
         ways = ["auto and its targets"] if self.targets is None else [f"auto:{t}" for t in sorted(self.targets)]
         return ", ".join([*ways, *sorted(self.tiers or ())])
 
     def budgets(self, now_s: float) -> list[tuple[Period, float]]:
-        """Periods with their budgets in USD, in the order in which they are locked."""
+        """Periods with their budgets in USD, in the order in which their rows must be locked."""
         both = ((month_of(now_s), self.usd_per_month), (day_of(now_s), self.usd_per_day))
         return [(period, usd) for period, usd in both if usd is not None]
 
@@ -120,10 +118,10 @@ def chance(text: str) -> float | None:
 
 
 class Minute:
-    """What was used in the last minute, in slots of a second.
+    """Use within the last minute, counted in slots of one second.
 
-    Any 60 seconds hold at most the limit: a bucket that fills up while it is emptied would let nearly twice as much through.
-    A slot is forgotten when all of it is a minute old, so up to a second late and never early.
+    Any 60 seconds hold at most the limit; a token bucket would let nearly twice as much through. A slot is dropped when all of it
+    is a minute old, so up to a second late and never early.
     """
 
     def __init__(self) -> None:
@@ -135,7 +133,7 @@ class Minute:
         return sum(self.slots.values())
 
     def wait_s(self, amount: int, limit: int, now_s: float) -> float:
-        """Seconds until `amount`, at most `limit`, fits; 0: now."""
+        """Seconds until `amount` fits, which must be at most `limit`; 0: now."""
         over = self.used(now_s) + amount - limit
         for slot in sorted(self.slots):
             if over <= 0:
@@ -146,20 +144,20 @@ class Minute:
         return 0.0
 
     def add(self, amount: int, now_s: float) -> int:
-        """The slot, by which `correct` finds it again."""
+        """Returns the slot, for `correct`."""
         slot = math.floor(now_s)
         self.slots[slot] = self.slots.get(slot, 0) + amount
         return slot
 
     def correct(self, slot: int, by: int) -> None:
-        """More or less was used than was said. A slot that is forgotten stays so."""
+        """Add to what was counted in a slot, unless it was dropped."""
         if slot in self.slots:
             self.slots[slot] = max(0, self.slots[slot] + by)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What one request took of its key's minute."""
+class TakenRate:
+    """What one request took of its key's rate limits."""
 
     key_id: str
     slot: int
@@ -167,11 +165,11 @@ class Taken:
 
 
 @dataclass(slots=True)
-class Rates:
-    """Minutes of all keys in this process.
+class RateLimits:
+    """Use of all keys in this process.
 
-    replicas: processes that share the work. Each gives its share, so that together they never give more than the limit
-    (or one request each, if the limit is smaller than their number).
+    replicas: processes that share the work. Each grants its share of a limit, so that together they never exceed it (or grant
+    one request each, if the limit is smaller than their number).
     """
 
     replicas: int = 1
@@ -181,8 +179,8 @@ class Rates:
     def share(self, limit: int) -> int:
         return max(1, limit // self.replicas)
 
-    def take(self, key: Key, size: Size, now_s: float) -> Taken:
-        """Count a request before it runs. Raises RateLimited, counting nothing."""
+    def take(self, key: Key, size: Size, now_s: float) -> TakenRate:
+        """Count a request before it runs. Raises RateLimited, and then counts nothing."""
         needed = self.needed(key, size)
         for limit, unit, minutes, amount in (
             (key.requests_per_minute, "requests", self.requests, 1),
@@ -195,9 +193,9 @@ class Rates:
         return self.count(key, needed, now_s)
 
     def needed(self, key: Key, size: Size) -> int:
-        """Tokens to set aside; where the request sets no limit, those of a usual answer until the real one is known.
+        """Tokens to count; if the request sets no limit, those of a usual answer until the real number is known.
 
-        Raises RateLimited for what no minute holds.
+        Raises RateLimited for a request that is larger than the limit of a whole minute.
         """
         limit, least = key.tokens_per_minute, size.input_tokens + (size.answer_tokens or 1)
         if limit is None or size.answer_tokens is not None and least <= self.share(limit):
@@ -206,20 +204,20 @@ class Rates:
             raise RateLimited(limit, "tokens", MINUTE_S, needed=least)
         return min(size.input_tokens + USUAL_ANSWER, self.share(limit))
 
-    def count(self, key: Key, tokens: int, now_s: float) -> Taken:
+    def count(self, key: Key, tokens: int, now_s: float) -> TakenRate:
         if key.requests_per_minute is not None:
             self.requests[key.id].add(1, now_s)
         if key.tokens_per_minute is not None:
             self.tokens[key.id].add(tokens, now_s)
-        return Taken(key.id, math.floor(now_s), tokens)
+        return TakenRate(key.id, math.floor(now_s), tokens)
 
-    def settle(self, taken: Taken, tokens: int) -> None:
-        """The request is over and used that many tokens."""
+    def settle(self, taken: TakenRate, tokens: int) -> None:
+        """Correct the count: the request is over and used that many tokens."""
         if taken.key_id in self.tokens:
             self.tokens[taken.key_id].correct(taken.slot, tokens - taken.tokens)
 
-    def undo(self, taken: Taken) -> None:
-        """The request did not run."""
+    def undo(self, taken: TakenRate) -> None:
+        """Uncount a request that did not run."""
         self.settle(taken, 0)
         if taken.key_id in self.requests:
             self.requests[taken.key_id].correct(taken.slot, -1)

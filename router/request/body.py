@@ -1,19 +1,19 @@
-"""Each field of a request's body that more than one place needs, read here by one rule. Bodies have passed `wire.parse`."""
+"""The fields of a body that several places need, each read here by one rule. Bodies have passed `wire.parse`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def limit_field(body: Mapping[str, Any]) -> str:
-    """The field whose value limits the answer: OpenAI's newer one where a chat sets it, else `max_tokens`.
+    """The field that limits the answer: in a chat `max_completion_tokens`, if it is set and not 0, else `max_tokens`.
 
-    A 0 sets nothing. A completion knows only `max_tokens`, to OpenAI and to vLLM.
+    A completion has only `max_tokens`, for OpenAI and for vLLM.
     """
     return "max_completion_tokens" if "prompt" not in body and body.get("max_completion_tokens") else "max_tokens"
 
 
 def answer_limit(body: Mapping[str, Any]) -> int | None:
-    """The client's limit of one answer, in tokens, at least 1; None: it set none."""
+    """The client's limit of one answer, in tokens, at least 1; None: it set none, or 0."""
     return body.get(limit_field(body)) or None
 
 
@@ -23,7 +23,7 @@ def with_answer_limit(body: Mapping[str, Any], tokens: int) -> dict[str, Any]:
 
 
 def one_answer_limit(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The body without the limit that does not count, so that every backend goes by the same one; often the same object."""
+    """The body without the limit field that does not count, so that all backends use the same one; often the same object."""
     twins = ("max_tokens", "max_completion_tokens")
     if not all(name in body for name in twins):
         return body
@@ -31,7 +31,7 @@ def one_answer_limit(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def answer_count(body: Mapping[str, Any]) -> int:
-    """How many answers the request may make: each prompt's, times the larger of `n` and `best_of`."""
+    """Upper bound of the answers that are generated: for each prompt, the larger of `n` and `best_of`."""
     prompt = body.get("prompt")
     prompts = len(prompt) if isinstance(prompt, list) and not is_ids(prompt) else 1
     wanted = [body.get(name) for name in ("n", "best_of")]
@@ -44,12 +44,12 @@ def several_wanted(body: Mapping[str, Any]) -> bool:
 
 
 def wants_json(body: Mapping[str, Any]) -> bool:
-    """Whether the answer must be JSON, with a schema or without."""
+    """Whether the answer must be JSON, with or without a schema."""
     return (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
 
 
 def is_text(content: Any) -> bool:
-    """Whether a message's content has no part that is something else, such as a picture."""
+    """Whether all parts of a message's content are text."""
     return not isinstance(content, list) or all(part.get("type") == "text" for part in content)
 
 
@@ -59,12 +59,10 @@ def is_ids(prompt: Sequence[Any]) -> bool:
 
 
 def beyond_flows(body: Mapping[str, Any]) -> str:
-    """What is asked for that an answer made of several calls cannot have; empty if nothing is."""
-    for found, what in (
+    """Why an answer made of several calls could not satisfy the request; empty: it can."""
+    reasons = (
         (several_wanted(body), "several answers are asked for"),
         (body.get("logprobs") or body.get("top_logprobs") or body.get("prompt_logprobs"), "log-probabilities are asked for"),
         (body.get("echo"), "echo is asked for"),
-    ):
-        if found:
-            return what
-    return ""
+    )
+    return next((why for found, why in reasons if found), "")

@@ -1,7 +1,7 @@
-"""Whether an answer is of the JSON schema that a client asked for, judged within bounds.
+"""Whether an answer fits the JSON schema that a client asked for, within bounds.
 
-The schema comes from outside: it must not make us fetch an address, try a pattern for minutes, or count to 2 ** 40 by
-references. What cannot be judged cheaply is left to the tier, whose grammar has enforced it or has not.
+The schema is a stranger's: it must not make us fetch an address, match a pattern for minutes, or expand 2 ** 40 references. What
+cannot be judged cheaply passes: it is left to the tier, which may have enforced the schema by its grammar.
 """
 
 import json
@@ -16,27 +16,29 @@ from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-LONGEST = 20_000  # characters of a schema; reading one is checked against the language of schemas, some 2 us a character
+LONGEST = 20_000  # characters of a schema; checking one costs some 2 us a character
 MOST_STEPS = 50_000  # keywords tried on one answer; half a second at most
 _spent = threading.local()
 
 
-class TooMuch(Exception):
-    """The answer cannot be judged in the steps that it may take."""
+class TooManySteps(Exception):
+    """The answer cannot be judged within MOST_STEPS."""
 
 
 def counted(keyword: Callable[..., Any]) -> Callable[..., Any]:
-    def tried(*given: Any) -> Any:
+    """The same validator of a keyword, counting its calls."""
+
+    def tried(*args: Any) -> Any:
         _spent.steps += 1
         if _spent.steps > MOST_STEPS:
-            raise TooMuch
-        return keyword(*given)
+            raise TooManySteps
+        return keyword(*args)
 
     return tried
 
 
 def unjudged(*_: Any) -> None:
-    """`pattern`: Python's matcher takes exponential time on a hostile one."""
+    """For `pattern`: Python's matcher takes exponential time on a hostile one."""
 
 
 KEYWORDS = {name: counted(keyword) for name, keyword in Draft202012Validator.VALIDATORS.items()} | {"pattern": unjudged}
@@ -45,7 +47,7 @@ Bounded = extend(Draft202012Validator, KEYWORDS)
 
 @lru_cache(maxsize=256)
 def validator(schema: str) -> Any:
-    """None for a schema that is none, or that is not for us to judge: the tier has."""
+    """None: the text is not a schema, or is one that we do not judge."""
     if len(schema) > LONGEST or '"patternProperties":' in schema:
         return None
     read = json.loads(schema)
@@ -57,10 +59,10 @@ def validator(schema: str) -> Any:
 
 
 def fits(value: Any, schema: Any) -> bool:
-    """Whether the value is of the schema; True where that cannot be judged. schema: any JSON."""
+    """Whether the value fits the schema, which may be any JSON; True if that cannot be judged."""
     found = validator(json.dumps(schema, sort_keys=True)) if isinstance(schema, dict) else None
     _spent.steps = 0
     try:
         return found is None or bool(found.is_valid(value))
-    except (TooMuch, RecursionError, Unresolvable):
+    except (TooManySteps, RecursionError, Unresolvable):
         return True

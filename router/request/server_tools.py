@@ -1,40 +1,28 @@
-"""Tools that the server itself offers, named in the request's `tools`: read, checked and taken out again.
+"""The server's own tools, named in a request's `tools`, and the body's field `stepdown`: read, checked and taken out again.
 
-`{"type": "stepdown:delegate"}` lets the largest tier hand work down, `{"type": "stepdown:escalate"}` lets a smaller one
-hand a request up. A tier sees them as functions `stepdown_delegate` and `stepdown_escalate`; a client never sees a call.
+`{"type": "stepdown:delegate"}` lets the largest tier delegate work, `{"type": "stepdown:escalate"}` lets a smaller tier escalate
+the request. A tier sees them as functions `stepdown_delegate` and `stepdown_escalate`; a client never sees a call of them.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from router.client_options import ClientLimits, OfferedTools
 from router.errors import BadRequest, ToolNameConflict
 from router.request.body import several_wanted, wants_json
-from router.types import Limits, Offered
 
-PREFIX, FUNCTION_PREFIX = "stepdown:", "stepdown_"
-DELEGATE, ESCALATE = "stepdown_delegate", "stepdown_escalate"
-KNOWN = ("stepdown:delegate", "stepdown:escalate")
-CHOSEN = ("tools", "tool_choice", "parallel_tool_calls")  # fields that mean nothing without tools, and that backends then refuse
-
-ESCALATION = {
-    "type": "function",
-    "function": {
-        "name": ESCALATE,
-        "description": "Hand this request to a larger model. Call it, before writing anything, when the request is beyond you: "
-        "you would have to guess. Do not call it for what you can do.",
-        "parameters": {
-            "type": "object",
-            "properties": {"reason": {"type": "string", "description": "what makes it too hard, in a few words"}},
-            "required": ["reason"],
-            "additionalProperties": False,
-        },
-    },
-}
-
-
-# -- reading --------------------------------------------------------------------------------------------------------------
+PREFIX = "stepdown:"
+DELEGATE_TYPE = "stepdown:delegate"
+ESCALATE_TYPE = "stepdown:escalate"
+FUNCTION_PREFIX = "stepdown_"
+DELEGATE = "stepdown_delegate"
+ESCALATE = "stepdown_escalate"
+NEED_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")  # fields that some backends refuse in a body without tools
+ESCALATION = json.loads((Path(__file__).parent / "escalate_tool.json").read_text("utf-8"))
 
 
 def is_ours(tool: Mapping[str, Any]) -> bool:
@@ -42,7 +30,7 @@ def is_ours(tool: Mapping[str, Any]) -> bool:
 
 
 def name_of(tool: Any) -> str:
-    """The function's name in a tool, a tool call, or a `tool_choice`; empty where there is none."""
+    """The function's name in a tool, a tool call, or a `tool_choice`; empty: it has none."""
     function = tool.get("function") if isinstance(tool, Mapping) else None
     return str(function.get("name") or "") if isinstance(function, Mapping) else ""
 
@@ -51,8 +39,11 @@ def calls_ours(call: Mapping[str, Any]) -> bool:
     return name_of(call).startswith(FUNCTION_PREFIX)
 
 
+# -- checks ----------------------------------------------------------------------------------------------------------------
+
+
 def check(body: Mapping[str, Any]) -> None:
-    """What is wrong whatever the configuration. Raises BadRequest, ToolNameConflict."""
+    """Whether `tools` and `functions` are valid, whatever the configuration. Raises BadRequest, ToolNameConflict."""
     seen: set[str] = set()
     for i, tool in enumerate(body.get("tools") or ()):
         where = f"tools[{i}]"
@@ -71,59 +62,18 @@ def check(body: Mapping[str, Any]) -> None:
 
 def check_own(tool: Mapping[str, Any], where: str, seen: set[str]) -> None:
     kind = str(tool["type"])
-    if kind not in KNOWN:
-        raise BadRequest(f"`{where}.type`: no server tool {kind[:60]!r}; there are {', '.join(KNOWN)}", where)
+    if kind not in (DELEGATE_TYPE, ESCALATE_TYPE):
+        raise BadRequest(f"`{where}.type`: no server tool {kind[:60]!r}; there are {DELEGATE_TYPE}, {ESCALATE_TYPE}", where)
     if kind in seen:
         raise BadRequest(f"`{where}`: {kind} is listed twice", where)
     seen.add(kind)
-    limits(tool, where)
-
-
-def limits(tool: Mapping[str, Any], where: str = "tools") -> Limits:
-    """The limits that a server tool comes with. Raises BadRequest."""
-    given = tool.get("parameters")
-    if tool["type"] != KNOWN[0] and given:
-        raise BadRequest(f"`{where}.parameters`: {tool['type']} takes none", where)
-    return validated(given, f"{where}.parameters", where)
-
-
-def validated(given: Any, key: str, where: str) -> Limits:
-    """key: what the client wrote the limits under. Raises BadRequest."""
-    try:
-        return Limits.model_validate({} if given is None else given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join([key, *map(str, first["loc"])])
-        raise BadRequest(f"`{at}`: {first['msg']}; known are {', '.join(Limits.model_fields)}", where) from None
-
-
-def own_tests(body: dict[str, Any]) -> str:
-    """`stepdown.tests`, taken out of the body; empty where there is none. Raises BadRequest."""
-    own = body.get("stepdown")
-    if not isinstance(own, dict) or "tests" not in own:
-        return ""
-    body["stepdown"] = {name: value for name, value in own.items() if name != "tests"}
-    if (tests := own["tests"]) is None:
-        return ""
-    if not isinstance(tests, str) or not tests.strip():
-        raise BadRequest("`stepdown.tests` must be a text: the tests that the answer's code has to pass", "stepdown")
-    if "messages" not in body or several_wanted(body):
-        raise BadRequest("`stepdown.tests` are for one answer of chat/completions; leave them out, or n", "stepdown")
-    return tests
-
-
-def own_limits(body: Mapping[str, Any]) -> Limits | None:
-    """What `stepdown` in a body asks for; None where nothing is. Raises BadRequest."""
-    found = validated(body.get("stepdown"), "stepdown", "stepdown")
-    if found == Limits():
-        return None
-    if "messages" not in body or several_wanted(body):
-        raise BadRequest("`stepdown`: limits are for one answer of chat/completions; leave them out, or n", "stepdown")
-    return found
+    if kind == ESCALATE_TYPE and tool.get("parameters"):
+        raise BadRequest(f"`{where}.parameters`: {kind} takes none", where)
+    read_limits(tool.get("parameters"), f"{where}.parameters", where)
 
 
 def check_choice(body: Mapping[str, Any]) -> None:
-    """A call can be demanded of the client's own tools only."""
+    """`tool_choice` may demand a call of the client's own tools only. Raises BadRequest."""
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and (is_ours(choice) or calls_ours(choice)):
         raise BadRequest("`tool_choice`: a server tool cannot be demanded; calling it is the tier's choice", "tool_choice")
@@ -131,25 +81,55 @@ def check_choice(body: Mapping[str, Any]) -> None:
         raise BadRequest("`tool_choice`: required needs a tool of your own beside the server tools", "tool_choice")
 
 
-def read(body: Mapping[str, Any]) -> Offered:
-    """The server tools of a body that `check` has passed."""
-    found = {str(tool["type"]): tool for tool in body.get("tools") or () if is_ours(tool)}
-    delegate = limits(found[KNOWN[0]]) if KNOWN[0] in found else None
-    return Offered(delegate, KNOWN[1] in found)
-
-
-def allow(body: Mapping[str, Any], mode: str) -> None:
-    """Whether this server delegates on request. Raises BadRequest."""
-    at = next((i for i, tool in enumerate(body.get("tools") or ()) if tool.get("type") == KNOWN[0]), None)
+def check_mode(body: Mapping[str, Any], mode: str) -> None:
+    """Whether this server offers the delegation that the client asks for. Raises BadRequest."""
+    at = next((i for i, tool in enumerate(body.get("tools") or ()) if tool.get("type") == DELEGATE_TYPE), None)
     if at is not None and mode not in ("tool", "auto"):
         raise BadRequest(
-            f"`tools[{at}]`: {KNOWN[0]} is switched off here (delegation.mode: {mode}); "
+            f"`tools[{at}]`: {DELEGATE_TYPE} is switched off here (delegation.mode: {mode}); "
             "the server's configuration switches it on with delegation.mode: tool, or auto for planning as well",
             f"tools[{at}]",
         )
 
 
-# -- what tiers get -------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------------------------------
+
+
+def offered(body: Mapping[str, Any]) -> OfferedTools:
+    """The server tools of a body that `check` has passed."""
+    tools = {tool["type"]: tool.get("parameters") for tool in body.get("tools") or () if is_ours(tool)}
+    delegate = read_limits(tools[DELEGATE_TYPE], "parameters", "tools") if DELEGATE_TYPE in tools else None
+    return OfferedTools(delegate, ESCALATE_TYPE in tools)
+
+
+def read_limits(given: Any, key: str, where: str) -> ClientLimits:
+    """key: where the client wrote the limits, for the message. Raises BadRequest."""
+    try:
+        return ClientLimits.model_validate({} if given is None else given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join([key, *map(str, first["loc"])])
+        raise BadRequest(f"`{at}`: {first['msg']}; known are {', '.join(ClientLimits.model_fields)}", where) from None
+
+
+def take_stepdown_field(body: dict[str, Any]) -> tuple[ClientLimits | None, str]:
+    """The limits and the tests in the field `stepdown`, which is taken out of the body. Raises BadRequest."""
+    own = body.pop("stepdown", None)
+    tests = own.pop("tests", None) if isinstance(own, dict) else None
+    one_answer = "messages" in body and not several_wanted(body)
+    if tests is not None and (not isinstance(tests, str) or not tests.strip()):
+        raise BadRequest("`stepdown.tests` must be a text: the tests that the answer's code has to pass", "stepdown")
+    if tests and not one_answer:
+        raise BadRequest("`stepdown.tests` are for one answer of chat/completions; leave them out, or n", "stepdown")
+    limits = read_limits(own, "stepdown", "stepdown")
+    if limits == ClientLimits():
+        return None, tests or ""
+    if not one_answer:
+        raise BadRequest("`stepdown`: limits are for one answer of chat/completions; leave them out, or n", "stepdown")
+    return limits, tests or ""
+
+
+# -- the body that a tier gets ---------------------------------------------------------------------------------------------
 
 
 def client_tools(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -157,7 +137,7 @@ def client_tools(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def without(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The body as a tier may get it; the same object where it has no server tool."""
+    """The body without server tools; the same object if it has none."""
     left = client_tools(body)
     return body if len(left) == len(body.get("tools") or ()) else with_tools(body, left)
 
@@ -166,16 +146,16 @@ def with_tools(body: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> d
     """The body with these tools and no others."""
     if tools:
         return {**body, "tools": list(tools)}
-    return {key: value for key, value in body.items() if key not in CHOSEN}
+    return {key: value for key, value in body.items() if key not in NEED_TOOLS}
 
 
 def free_choice(body: Mapping[str, Any]) -> bool:
-    """Whether the tier may call what it likes, so that one of ours can stand beside the client's tools."""
+    """Whether the tier may call any tool or none, so that ours can be offered beside the client's."""
     return body.get("tool_choice") in (None, "auto")
 
 
 def may_escalate(body: Mapping[str, Any]) -> bool:
-    """Whether the function can be shown: where JSON is asked for, tools would be a second grammar in one call."""
+    """Whether `stepdown_escalate` can be offered. Not if JSON is asked for: a call cannot have two grammars."""
     return free_choice(body) and not body.get("functions") and not wants_json(body)
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's JSON in, our types out. What we do not read is passed on untouched."""
+"""From OpenAI's JSON to our types. Fields that we do not read are passed on untouched."""
 
 import json
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from router.request.body import answer_limit, one_answer_limit, several_wanted, 
 from router.types import Facts, Path, Request
 
 SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
-MOST_TOKENS = 10**9
-WHOLE = {  # -1 is vLLM's way to ask for all log-probabilities
-    "max_tokens": (0, MOST_TOKENS),
-    "max_completion_tokens": (0, MOST_TOKENS),
+MAX_TOKENS = 10**9
+INTEGER_RANGES = {
+    "max_tokens": (0, MAX_TOKENS),
+    "max_completion_tokens": (0, MAX_TOKENS),
     "n": (1, 128),
-    "top_logprobs": (-1, 1_000),
+    "top_logprobs": (-1, 1_000),  # vLLM takes -1 for all of them
 }
-HOTTEST = 100.0
-MOST_DEPTH = 100  # lists and objects within each other: JSON libraries give up between 128 and a few hundred
+MAX_TEMPERATURE = 100.0
+MAX_DEPTH = 100  # of nested lists and objects; JSON libraries give up between 128 and a few hundred
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -31,15 +31,15 @@ def _no_constant(name: str) -> None:
 
 def _finite(text: str) -> float:
     value = float(text)
-    if isinf(value):  # 1e999: would be sent on as Infinity, which is not JSON
+    if isinf(value):  # 1e999 would be sent on as Infinity, which is not JSON
         raise ValueError(f"{text[:20]} is too large a number")
     return value
 
 
 def decoded(raw: bytes) -> Any:
-    """A body's JSON; of a key that stands twice the last value counts, for us and for the tier.
+    """A body's JSON. Of a key that is given twice the last value counts, for us and for the tier.
 
-    Raises BadRequest, also for what is JSON but would break further on: halves of characters, thousandfold nesting.
+    Raises BadRequest, also for valid JSON that would break later: lone surrogates, deep nesting.
     """
     try:
         body = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
@@ -50,13 +50,13 @@ def decoded(raw: bytes) -> Any:
         raise BadRequest(f"the body holds half a character (a lone surrogate, {half}); send whole ones") from None
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {str(error)[:120]}") from None
-    if raw.count(b"[") + raw.count(b"{") > MOST_DEPTH and deeper(body, MOST_DEPTH):
-        raise BadRequest(f"the body nests more than {MOST_DEPTH} lists and objects within each other; send a flatter one")
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and nested_deeper(body, MAX_DEPTH):
+        raise BadRequest(f"the body nests more than {MAX_DEPTH} lists and objects within each other; send a flatter one")
     return body
 
 
-def deeper(value: Any, most: int) -> bool:
-    """Whether more than `most` lists and objects lie within each other. Level by level: recursion is what it guards."""
+def nested_deeper(value: Any, most: int) -> bool:
+    """Whether more than `most` lists and objects are nested. It goes level by level because it guards against recursion."""
     level, depth = [value], 0
     while level and depth <= most:
         depth += 1
@@ -71,15 +71,13 @@ def parse(path: Path, raw: bytes) -> Request:
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
     check_common(body)
-    check_messages(body.get("messages")) if path == "chat/completions" else check_text(body)
-    tests = server_tools.own_tests(body)
-    limits = server_tools.own_limits(body)
-    body.pop("stepdown", None)
+    check_messages(body.get("messages")) if path == "chat/completions" else check_prompt(body)
+    limits, tests = server_tools.take_stepdown_field(body)
     return Request(path, one_answer_limit(body), limits, tests)
 
 
 def check_common(body: Mapping[str, Any]) -> None:
-    """The fields that both paths share and that deciding or streaming reads."""
+    """The fields of both paths that we read."""
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise BadRequest("`model` must be a text, such as auto", "model")
     if not isinstance(body.get("stream"), bool | None):
@@ -90,18 +88,18 @@ def check_common(body: Mapping[str, Any]) -> None:
     schema = (body.get("response_format") or {}).get("json_schema")
     if schema is not None and not isinstance(schema, dict):
         raise BadRequest("`response_format.json_schema` must be an object", "response_format")
-    for field, (least, most) in WHOLE.items():
+    for field, (least, most) in INTEGER_RANGES.items():
         value = body.get(field)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
             raise BadRequest(f"`{field}` must be a whole number from {least} to {most}", field)
     heat = body.get("temperature")
-    if heat is not None and (not isinstance(heat, int | float) or isinstance(heat, bool) or not 0 <= heat <= HOTTEST):
-        raise BadRequest(f"`temperature` must be a number from 0 to {HOTTEST:g}", "temperature")
+    if heat is not None and (not isinstance(heat, int | float) or isinstance(heat, bool) or not 0 <= heat <= MAX_TEMPERATURE):
+        raise BadRequest(f"`temperature` must be a number from 0 to {MAX_TEMPERATURE:g}", "temperature")
     server_tools.check(body)
 
 
 def check_messages(messages: Any) -> None:
-    """A list of objects, each with a known role and content we can read."""
+    """Each message must be an object with a known role and content that we can read."""
     if not isinstance(messages, list) or not messages:
         raise BadRequest("`messages` must be a list of at least one message", "messages")
     for i, message in enumerate(messages):
@@ -123,22 +121,18 @@ def check_content(content: Any, where: str) -> None:
             raise BadRequest(f"`{where}`: a text part needs `text`", where)
 
 
-def check_text(body: Mapping[str, Any]) -> None:
-    """The body of a completion: a prompt, and no chat beside it that deciding might read."""
+def check_prompt(body: Mapping[str, Any]) -> None:
+    """A completion must have a prompt (a text, several texts, or token ids) and no messages, which deciding would read."""
     if "messages" in body:
         raise BadRequest("`messages` belong to chat/completions; completions takes a `prompt`", "messages")
-    check_prompt(body.get("prompt"))
-
-
-def check_prompt(prompt: Any) -> None:
-    """A text, texts, or token ids, as OpenAI has it."""
-    texts = isinstance(prompt, list) and bool(prompt) and all(type(p) in (str, int, list) for p in prompt)  # true is an int too
-    if not isinstance(prompt, str) and not texts:
+    prompt = body.get("prompt")
+    several = isinstance(prompt, list) and bool(prompt) and all(type(p) in (str, int, list) for p in prompt)  # bool is an int too
+    if not isinstance(prompt, str) and not several:
         raise BadRequest("`prompt` must be a text or a list", "prompt")
 
 
 def facts(request: Request) -> Facts:
-    """What deciding needs to know."""
+    """What deciding needs to know of a request."""
     body = request.body
     if request.path == "chat/completions":
         text = prompt_text(body["messages"])
@@ -148,13 +142,12 @@ def facts(request: Request) -> Facts:
         text = prompt_text([{"role": "user", "content": counted}])
     if tools := server_tools.client_tools(body):
         counted += json.dumps(tools)
-    read = body if request.path == "chat/completions" else {**body, "messages": None}
     one = request.path == "chat/completions" and not several_wanted(body)
-    return Facts(text, counted, body["model"], answer_limit(body) or 1, needs(read), body.get("temperature"), request.stream, one)
+    return Facts(text, counted, body["model"], answer_limit(body) or 1, needs(body), body.get("temperature"), request.stream, one)
 
 
 def prompt_of(prompt: Any) -> str:
-    """The longest of the prompts; token ids count as one character each, which errs on the side of fitting."""
+    """The longest of the prompts. A token id counts as one character, so a prompt that fits is never refused."""
     if isinstance(prompt, str):
         return prompt
     if all(isinstance(p, int) for p in prompt):
@@ -163,7 +156,7 @@ def prompt_of(prompt: Any) -> str:
 
 
 def needs(body: Mapping[str, Any]) -> frozenset[str]:
-    """What the tier must be able to do. Server tools need nothing: a tier that takes no tools is not shown them."""
+    """What the tier must be able to do. Server tools need no ability: they are not offered to a tier that takes no tools."""
     found = set()
     if server_tools.client_tools(body):
         found.add("tools")
@@ -176,13 +169,13 @@ def needs(body: Mapping[str, Any]) -> frozenset[str]:
 
 
 def margin(token: Mapping[str, Any]) -> float | None:
-    """Log-probability of an answer's token over its runner-up; None without alternatives."""
+    """Log-probability of a token minus that of its runner-up; None: no alternatives are given."""
     others = [float(o["logprob"]) for o in token.get("top_logprobs") or [] if o.get("token") != token.get("token")]
     return float(token["logprob"]) - max(others) if others else None
 
 
 def forwarded(body: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """The body as a tier gets it: its own model name, no server tools, and usage at the end of a stream unless declined."""
+    """The body that a tier gets: its own model name, no server tools, and usage at the end of a stream unless declined."""
     sent = {**server_tools.without(body), "model": model}
     if body.get("stream"):
         sent["stream_options"] = {"include_usage": True, **(body.get("stream_options") or {})}

@@ -7,9 +7,10 @@ import pytest
 from scripted import words
 
 from router.choose_flow import LOWEST, STRICTEST, Flows
+from router.client_options import ClientLimits, OfferedTools
 from router.config import Config, load_config
 from router.engine import Router, load_artefact
-from router.types import Accept, Decision, GoUp, Limits, Offered, Reply, Request
+from router.types import Accept, Decision, GoUp, Reply, Request
 
 NAMES = ["small", "medium", "large"]
 PARTS = "Do each of these:\n" + "\n".join(f"{i}. Summarise report number {i} in one line." for i in range(1, 9))
@@ -23,15 +24,13 @@ PLANNING = {
     "max_cost_ratio": 20.0,
 }
 HEDGE = {"mode": "hedge"}
-DELEGATE = Offered(delegate=Limits())
-ESCALATE = Offered(escalate=True)
+DELEGATE = OfferedTools(delegate=ClientLimits())
+ESCALATE = OfferedTools(escalate=True)
 JSON = {"response_format": {"type": "json_object"}}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
 class Judge:
-    allowed = (0, 1, 2)
-
     def next(self, answers: dict[str, Reply]) -> Accept | GoUp:
         return Accept(list(answers)[-1])
 
@@ -43,7 +42,7 @@ def router(tools: bool = True, **sections: Any) -> Router:
     return Router(config, None, dict.fromkeys(NAMES, words))
 
 
-def asks(text: str = "hello", limits: Limits | None = None, tests: str = "", **more: Any) -> Request:
+def asks(text: str = "hello", limits: ClientLimits | None = None, tests: str = "", **more: Any) -> Request:
     body = {"model": "auto", "messages": [{"role": "user", "content": text}], **more}
     return Request("chat/completions", body, limits, tests)
 
@@ -53,29 +52,29 @@ def decided(tier: str = "large", target: str = "balanced", **more: Any) -> Decis
 
 
 TESTS = {"escalation": {"tests": "sandbox:passes"}}
-CHOICES: dict[str, tuple[dict[str, Any], Request, Decision, Offered, str, bool]] = {
-    "the top tier": ({}, asks(), decided(), Offered(), "direct", False),
-    "a smaller tier nobody looks at": ({}, asks(), decided("small"), Offered(), "direct", False),
-    "a smaller tier that is looked at": ({}, asks(), decided("small", judge=Judge()), Offered(), "cascade", True),
-    "the top tier although answers are looked at": ({}, asks(), decided(judge=Judge()), Offered(), "direct", False),
-    "a tier asked for by name": ({}, asks(), decided("small", "small", judge=Judge()), Offered(), "direct", False),
-    "several answers": ({}, asks(n=2), decided("small", judge=Judge()), Offered(), "direct", False),
-    "a race": ({"escalation": HEDGE}, asks(), decided("small"), Offered(), "race", True),
-    "a race that the top tier needs not": ({"escalation": HEDGE}, asks(), decided(), Offered(), "direct", False),
+CHOICES: dict[str, tuple[dict[str, Any], Request, Decision, OfferedTools, str, bool]] = {
+    "the top tier": ({}, asks(), decided(), OfferedTools(), "direct", False),
+    "a smaller tier nobody looks at": ({}, asks(), decided("small"), OfferedTools(), "direct", False),
+    "a smaller tier that is looked at": ({}, asks(), decided("small", judge=Judge()), OfferedTools(), "cascade", True),
+    "the top tier although answers are looked at": ({}, asks(), decided(judge=Judge()), OfferedTools(), "direct", False),
+    "a tier asked for by name": ({}, asks(), decided("small", "small", judge=Judge()), OfferedTools(), "direct", False),
+    "several answers": ({}, asks(n=2), decided("small", judge=Judge()), OfferedTools(), "direct", False),
+    "a race": ({"escalation": HEDGE}, asks(), decided("small"), OfferedTools(), "race", True),
+    "a race that the top tier needs not": ({"escalation": HEDGE}, asks(), decided(), OfferedTools(), "direct", False),
     "a race with nobody allowed": (
         {"escalation": HEDGE},
         asks(),
         decided("medium", excluded={"large": "down"}),
-        Offered(),
+        OfferedTools(),
         "direct",
         False,
     ),
-    "a plan": ({"delegation": PLANNING}, asks(PARTS), decided(), Offered(), "delegation", True),
+    "a plan": ({"delegation": PLANNING}, asks(PARTS), decided(), OfferedTools(), "delegation", True),
     "a plan that a smaller tier does not make": (
         {"delegation": PLANNING},
         asks(PARTS),
         decided("small"),
-        Offered(),
+        OfferedTools(),
         "direct",
         False,
     ),
@@ -83,7 +82,7 @@ CHOICES: dict[str, tuple[dict[str, Any], Request, Decision, Offered, str, bool]]
         {"delegation": PLANNING, **TESTS},
         asks(PARTS, tests="assert f()"),
         decided(),
-        Offered(),
+        OfferedTools(),
         "direct",
         False,
     ),
@@ -92,14 +91,21 @@ CHOICES: dict[str, tuple[dict[str, Any], Request, Decision, Offered, str, bool]]
     "tool mode that is not offered": ({"delegation": {"mode": "tool"}}, asks(), decided("small"), DELEGATE, "direct", True),
     "a smaller tier that may hand up": ({}, asks(), decided("small"), ESCALATE, "cascade", True),
     "the top tier cannot hand up": ({}, asks(), decided(), ESCALATE, "direct", False),
-    "tests of the client": (TESTS, asks(tests="assert f()"), decided("small"), Offered(), "cascade", True),
-    "a limit on a plain call": ({}, asks(limits=Limits(max_cost_usd=1.0)), decided(), Offered(), "direct", True),
-    "a limit on a race": ({"escalation": HEDGE}, asks(limits=Limits(deadline_s=9.0)), decided("small"), Offered(), "race", True),
+    "tests of the client": (TESTS, asks(tests="assert f()"), decided("small"), OfferedTools(), "cascade", True),
+    "a limit on a plain call": ({}, asks(limits=ClientLimits(max_cost_usd=1.0)), decided(), OfferedTools(), "direct", True),
+    "a limit on a race": (
+        {"escalation": HEDGE},
+        asks(limits=ClientLimits(deadline_s=9.0)),
+        decided("small"),
+        OfferedTools(),
+        "race",
+        True,
+    ),
     "a limit on a cascade": (
         {},
-        asks(limits=Limits(deadline_s=9.0)),
+        asks(limits=ClientLimits(deadline_s=9.0)),
         decided("small", judge=Judge()),
-        Offered(),
+        OfferedTools(),
         "cascade",
         True,
     ),
@@ -133,13 +139,13 @@ def test_a_completion_is_always_one_plain_call() -> None:
     ],
 )
 def test_why_the_function_is_not_shown(decision: Decision, more: dict[str, Any], why: str) -> None:
-    found = router().flows.not_offered(asks(**more).body, decision)
+    found = router().flows.why_no_delegation(asks(**more).body, decision)
     assert why in found and bool(found) == bool(why)
 
 
 def test_a_tier_that_takes_no_tools_is_not_shown_the_function() -> None:
-    assert router(tools=False).flows.not_offered(asks().body, decided()) == "tier large takes no tools"
-    assert router(tools=False).flows.shown(NAMES, asks().body) == set()
+    assert router(tools=False).flows.why_no_delegation(asks().body, decided()) == "tier large takes no tools"
+    assert router(tools=False).flows.tiers_with_escalate(NAMES, asks().body) == set()
 
 
 # -- subtasks --------------------------------------------------------------------------------------------------------------
@@ -177,7 +183,7 @@ def test_without_a_trained_router_a_subtask_goes_to_the_tier_below_the_top(hint:
 
 def test_what_a_shorter_ladder_lacks_its_top_takes() -> None:
     flows = router().flows
-    assert flows.within(flows.rungs[:1])("anything", "hard") == "small"
+    assert flows.route_within(flows.rungs[:1])("anything", "hard") == "small"
 
 
 def test_subtasks_are_judged_by_the_strictest_target_there_is(pocket: Flows) -> None:
@@ -200,5 +206,5 @@ def test_the_strictest_target_is_the_one_that_routes_and_judges(pocket: Flows) -
     flows = Flows(pocket.config, pocket.artefact, dict.fromkeys(NAMES, words))
     flows.judge = spied  # type: ignore[assignment, method-assign]
     flows.cheapest(EASY)
-    assert flows.accept("small", EASY, Reply(None, "5")) is None  # type: ignore[arg-type]
+    assert flows.escalation_reason("small", EASY, Reply(None, "5")) is None  # type: ignore[arg-type]
     assert asked == ["quality", "quality"]

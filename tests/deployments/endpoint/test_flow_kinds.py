@@ -46,8 +46,6 @@ def hands_down() -> Said:
 class Judge:
     """Accepts what is not in doubt."""
 
-    allowed = (0, 1, 2)
-
     def next(self, answers: dict[str, Any]) -> Accept | GoUp:
         sure = next((tier for tier, reply in answers.items() if "doubt" not in reply.text), None)
         return Accept(sure) if sure else GoUp(("large",), "low confidence")

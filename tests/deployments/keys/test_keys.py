@@ -28,7 +28,8 @@ from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
 from router.errors import BadConfig, BadInput, BadKey, LedgerDown, RateLimited
-from router.limits.key_limits import Key, Size
+from router.limits.key_limits import Key
+from router.limits.reservation import Size
 
 pytestmark = pytest.mark.anyio
 PRICE = {"usd_per_1m_input": 1000, "usd_per_1m_output": 1000}

@@ -14,7 +14,7 @@ from deployments.keys.admission import Keys
 from deployments.ledger.database import connect
 from router.config import Ledger
 from router.errors import BudgetSpent
-from router.limits.key_limits import Size
+from router.limits.reservation import Size
 
 
 async def spend(url: str, requests: int, most_usd: float, spent_usd: float, how: str) -> None:

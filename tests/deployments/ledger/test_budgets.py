@@ -28,7 +28,8 @@ from deployments.ledger.schema import reservations
 from deployments.ledger.writes import write
 from router.config import Ledger
 from router.errors import BudgetSpent, LedgerDown
-from router.limits.key_limits import Key, Size
+from router.limits.key_limits import Key
+from router.limits.reservation import Size
 
 pytestmark = pytest.mark.anyio  # async tests run on asyncio
 SIZE = Size(10, 10)

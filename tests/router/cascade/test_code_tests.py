@@ -6,13 +6,14 @@ import pytest
 import sandbox
 from scripted import answered_at_once
 
-from router.cascade.code_tests import find_check
+from router.cascade.code_tests import load_code_check
 from router.cascade.flow import WHOLE, AcceptAny, Cascade
+from router.client_options import ClientLimits, OfferedTools
 from router.config import Config, Escalation
 from router.engine import Router
 from router.errors import BadConfig, BadRequest
 from router.request import wire
-from router.types import Commit, Decision, GoUp, Limits, Offered, Reply
+from router.types import Commit, Decision, GoUp, Reply
 
 NAMES = ["small", "medium", "large"]
 MESSAGES = [{"role": "user", "content": "write f"}]
@@ -76,7 +77,7 @@ def parsed(own, **more):
 
 def test_tests_are_read_and_no_tier_is_sent_them():
     asked = parsed({"tests": "assert f()", "max_cost_usd": 0.5})
-    assert asked.tests == "assert f()" and asked.limits == Limits(max_cost_usd=0.5) and "stepdown" not in asked.body
+    assert asked.tests == "assert f()" and asked.limits == ClientLimits(max_cost_usd=0.5) and "stepdown" not in asked.body
     assert parsed({"tests": "assert f()"}).limits is None and parsed({"tests": None}).tests == ""
 
 
@@ -115,7 +116,7 @@ def test_a_server_that_runs_none_says_so():
     assert router(tests="sandbox:passes").decide(parsed({"tests": "assert f()"})).tier == "large"
 
 
-@pytest.mark.parametrize("offered", [Offered(), Offered(escalate=True)])
+@pytest.mark.parametrize("offered", [OfferedTools(), OfferedTools(escalate=True)])
 def test_also_where_answers_are_not_looked_at_otherwise(offered):
     flows = router(tests="sandbox:passes").flows
     chosen = flows.choose(parsed({"tests": "assert f()"}), Decision("small", "good enough", "balanced"), offered)
@@ -127,11 +128,11 @@ def test_also_where_answers_are_not_looked_at_otherwise(offered):
 def test_of_a_tier_asked_for_by_name_and_of_the_top_none_are_run():
     flows = router(tests="sandbox:passes").flows
     for decided in (Decision("small", "asked for", "small"), Decision("large", "good enough", "balanced")):
-        assert flows.choose(parsed({"tests": "assert f()"}), decided, Offered()).steps is None
+        assert flows.choose(parsed({"tests": "assert f()"}), decided, OfferedTools()).steps is None
 
 
 def test_the_function_is_found():
-    assert find_check("sandbox:passes") is sandbox.passes and find_check(None) is None
+    assert load_code_check("sandbox:passes") is sandbox.passes and load_code_check(None) is None
 
 
 @pytest.mark.parametrize("name", ["sandbox", "sandbox:", "sandbox:nothing", "no_such_module:f", "sandbox:NOT_A_FUNCTION"])

@@ -310,7 +310,7 @@ def test_a_tier_that_refuses_our_function_is_asked_without_it(shown, asked):
 
 
 def test_streams_are_let_go_before_another_flow_takes_over():
-    def finale(replies):
+    def top_flow(replies):
         call = Call("turn", "large", "turn", BODY)
         yield Step((call,))
         return Commit("turn", told={"turns": 1})
@@ -318,7 +318,7 @@ def test_streams_are_let_go_before_another_flow_takes_over():
     cascade = Cascade(
         BODY, ["small", "large"], Says(GoUp(("large",), "low confidence")), Escalation(mode="holdback"), stream=True
     )
-    cascade.finale = lambda replies: Chosen("tools", finale(replies))
+    cascade.top_flow = lambda replies: Chosen("tools", top_flow(replies))
     flow = cascade.run(["small"])
     step = flow.send([Reply(next(flow).start[0], **DOUBT, partial=True)])
     assert (step.start, step.cancel, step.kind) == ((), ("attempt-small",), "tools")
@@ -329,12 +329,12 @@ def test_streams_are_let_go_before_another_flow_takes_over():
 
 
 def test_what_takes_over_counts_the_tiers_that_failed():
-    def finale(replies):
+    def top_flow(replies):
         yield Step((Call("turn", "large", "turn", BODY),))
         return Commit("turn")
 
     cascade = Cascade(BODY, ["small", "large"], Sure(), Escalation(mode="buffer"), stream=False)
-    cascade.finale = lambda replies: Chosen("tools", finale(replies))
+    cascade.top_flow = lambda replies: Chosen("tools", top_flow(replies))
     flow = cascade.run(["small"])
     assert flow.send([Reply(next(flow).start[0], **DOWN)]).kind == "tools"
     (call,) = flow.send([]).start
@@ -347,14 +347,14 @@ def test_what_takes_over_at_the_top_is_told_of_every_answer_that_was_paid_for():
     """An answer of the wrong form, the second one, and a rejected one."""
     told = []
 
-    def finale(replies):
+    def top_flow(replies):
         told.extend(reply.call.id for reply in replies)
         call = Call("turn", "large", "turn", BODY)
         yield Step((call,))
         return Commit("turn")
 
     cascade = Cascade({**BODY, "response_format": SCHEMA}, NAMES, Sure(), Escalation(mode="buffer"), stream=False)
-    cascade.finale = lambda replies: Chosen("tools", finale(replies))
+    cascade.top_flow = lambda replies: Chosen("tools", top_flow(replies))
     said = {"small": good("no JSON"), "medium": good('{"a": 1}', logprobs=(-5.0,)), "large": good('{"a": 1}')}
     flow = cascade.run(["small"])
     step = next(flow)

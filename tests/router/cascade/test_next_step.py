@@ -14,7 +14,7 @@ from router.cascade.next_step import (
     RIDGE,
     AcceptTier,
     AskTiers,
-    Ground,
+    PlanScope,
     features,
     make_plan,
     outlook,
@@ -56,9 +56,11 @@ def play(ladder, posterior, price, rows, allowed=ALL, **options):
     return np.mean(cost), np.mean(score), calls
 
 
-@pytest.mark.parametrize("ground", [Ground(ALL), Ground(ALL, best_of=False), Ground((0, 2)), Ground(ALL, comparable=False)])
-def test_one_request_is_worth_what_it_is_among_many(ladder, posterior, ground):
-    plan = make_plan(posterior, 0.3, ground)
+@pytest.mark.parametrize(
+    "scope", [PlanScope(ALL), PlanScope(ALL, best_of=False), PlanScope((0, 2)), PlanScope(ALL, comparable=False)]
+)
+def test_one_request_is_worth_what_it_is_among_many(ladder, posterior, scope):
+    plan = make_plan(posterior, 0.3, scope)
     for tiers in plan.states:
         many = values(plan, tiers, ladder.prior[:40], ladder.guessed[:40])
         pairs = zip(ladder.prior[:40].tolist(), ladder.guessed[:40].tolist(), strict=True)
@@ -156,19 +158,19 @@ def test_a_prefix_commits_or_goes_up(posterior):
 
 
 @pytest.mark.parametrize(
-    "ground, tiers, moves",
+    "scope, tiers, moves",
     [
-        (Ground(ALL), (), [(0,), (1,), (2,), (0, 1)]),  # the top is never a probe
-        (Ground(ALL), (0,), [(1,), (2,)]),
-        (Ground(ALL), (1,), [(2,)]),
-        (Ground(ALL), (2,), []),
-        (Ground(ALL, comparable=False), (), [(0,), (1,), (2,)]),
-        (Ground((0, 2)), (), [(0,), (2,)]),
-        (Ground((0, 1, 2, 3)), (), [(0,), (1,), (2,), (3,), (0, 1), (0, 2), (1, 2)]),
+        (PlanScope(ALL), (), [(0,), (1,), (2,), (0, 1)]),  # the top is never a probe
+        (PlanScope(ALL), (0,), [(1,), (2,)]),
+        (PlanScope(ALL), (1,), [(2,)]),
+        (PlanScope(ALL), (2,), []),
+        (PlanScope(ALL, comparable=False), (), [(0,), (1,), (2,)]),
+        (PlanScope((0, 2)), (), [(0,), (2,)]),
+        (PlanScope((0, 1, 2, 3)), (), [(0,), (1,), (2,), (3,), (0, 1), (0, 2), (1, 2)]),
     ],
 )
-def test_larger_tiers_and_at_first_pairs_of_smaller_ones_can_be_asked(ground, tiers, moves):
-    assert list(ground.moves(tiers)) == moves
+def test_larger_tiers_and_at_first_pairs_of_smaller_ones_can_be_asked(scope, tiers, moves):
+    assert list(scope.moves(tiers)) == moves
 
 
 @pytest.mark.parametrize(
@@ -176,12 +178,12 @@ def test_larger_tiers_and_at_first_pairs_of_smaller_ones_can_be_asked(ground, ti
     [(True, (0, 1, 2), (0, 1, 2)), (False, (0, 1, 2), (2,)), (False, (0, 1), (0, 1)), (False, (), ())],
 )
 def test_once_the_top_streams_its_answer_is_the_only_candidate(best_of, tiers, candidates):
-    assert Ground(ALL, best_of=best_of).candidates(tiers) == candidates
+    assert PlanScope(ALL, best_of=best_of).candidates(tiers) == candidates
 
 
 def test_an_answer_that_cannot_be_compared_leaves_only_the_largest(posterior):
-    assert Ground(ALL, comparable=False).after((0,), (1,), posterior) == (1,)
-    assert Ground(ALL).after((0,), (1,), posterior) == (0, 1)
+    assert PlanScope(ALL, comparable=False).after((0,), (1,), posterior) == (1,)
+    assert PlanScope(ALL).after((0,), (1,), posterior) == (0, 1)
     prior, cost = np.array([0.9, 0.2, 0.9]), np.array([0.05, 0.07, 1.0])
     made = step(prior, cost, {0: SURE, 1: SURE}, rule(50.0), posterior, ALL, comparable=False)
     assert isinstance(made, AcceptTier) and made.tier == 1
@@ -207,7 +209,7 @@ def by_hand():
 
 
 def test_a_move_is_worth_what_came_of_it_less_all_that_it_cost():
-    made = make_plan(by_hand(), PRICE, Ground(ALL, best_of=False))
+    made = make_plan(by_hand(), PRICE, PlanScope(ALL, best_of=False))
     p, cost = np.array([[0.5, 0.6, 0.8]]), np.array([MONEY])
     # After small: 70 right ones stand; 30 go to medium, right in 0.9, for 0.06, not to large, always right, for 0.2.
     after_small = 0.7 + 0.3 * (0.9 - PRICE * 0.3)
@@ -222,7 +224,7 @@ def test_a_move_is_worth_what_came_of_it_less_all_that_it_cost():
     [(True, (0,), 0.8 - 0.2), (True, (0, 1), 0.6), (True, (0, 1, 2), 0.8), (False, (0, 2), 0.8), (True, (2,), 0.8)],
 )
 def test_the_outlook_is_to_accept_the_best_or_to_pay_for_one_more(best_of, tiers, expected):
-    found = outlook(np.array([[0.5, 0.6, 0.8]]), np.array([MONEY]), tiers, Ground(ALL, best_of=best_of), PRICE)
+    found = outlook(np.array([[0.5, 0.6, 0.8]]), np.array([MONEY]), tiers, PlanScope(ALL, best_of=best_of), PRICE)
     assert found == pytest.approx([expected])
 
 
@@ -231,7 +233,9 @@ def test_few_rows_say_little_of_single_requests():
     random, n = np.random.default_rng(4), 40
     p, cost = random.uniform(0.2, 0.8, (n, 2)), np.broadcast_to((0.1, 1.0), (n, 2)).copy()
     truth = Known((random.random((n, 2)) < 0.6).astype(float), cost)
-    made = make_plan(Posterior(2, {}, {}, {name: Known(p, cost) for name in ("", "0", "1", "0,1")}, truth), 0.1, Ground((0, 1)))
+    made = make_plan(
+        Posterior(2, {}, {}, {name: Known(p, cost) for name in ("", "0", "1", "0,1")}, truth), 0.1, PlanScope((0, 1))
+    )
     slopes = np.concatenate([move.weights[1:] for move in made.states[()].moves])
     assert n < RIDGE and np.abs(slopes).max() < 0.04
 

@@ -1,4 +1,4 @@
-"""Limits of the client's own request: no mix of answers exceeds them, and what is there is given."""
+"""ClientLimits of the client's own request: no mix of answers exceeds them, and what is there is given."""
 
 import json
 
@@ -9,11 +9,12 @@ from scripted import Said, drive, ladder
 
 from router.cascade.flow import Cascade
 from router.choose_flow import one_call
+from router.client_options import ClientLimits
 from router.config import Escalation
 from router.errors import BadRequest, BudgetExceeded, DeadlineExceeded, NoReplica
-from router.limits.client_limits import Keeper, tightened
+from router.limits.client_limits import FlowLimiter, limit_flow
 from router.request import wire
-from router.types import Accept, Call, Commit, Fail, GoUp, Limits, Reply, Step, Usage
+from router.types import Accept, Call, Commit, Fail, GoUp, Reply, Step, Usage
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUNGS = ladder(1.0, 4.0, 20.0)
@@ -40,7 +41,7 @@ def cascade(judge, first=("small",)):
 
 
 def run(flow, script=lambda call: "four words of answer", **limits):
-    return drive(tightened(flow, Limits(**limits), RUNGS), script)
+    return drive(limit_flow(flow, ClientLimits(**limits), RUNGS), script)
 
 
 def test_a_plain_answer_is_cut_to_what_may_be_spent():
@@ -141,32 +142,32 @@ WORST = LARGE + 2 * 80
     ],
 )
 def test_what_is_set_aside_is_settled(became, left):
-    keeper, step = Keeper(Limits(max_cost_usd=LARGE + 1000.0), RUNGS), Step((a_call(),))
-    keeper.narrowed(step)
+    limiter, step = FlowLimiter(ClientLimits(max_cost_usd=LARGE + 1000.0), RUNGS), Step((a_call(),))
+    limiter.allow(step)
     replies = {
         "failed": Reply(a_call(), error=NoReplica("large", "down")),
         "partial": Reply(a_call(), usage=Usage(3, 1), partial=True),
         "answered": Reply(a_call(), usage=Usage(3, 1)),
     }
     if became == "cancelled":
-        keeper.narrowed(Step((), ("a",)))
+        limiter.allow(Step((), ("a",)))
     else:
-        keeper.seen([replies[became]], step)
-    assert keeper.budget.left_usd == pytest.approx(LARGE + left)
+        limiter.receive([replies[became]], step)
+    assert limiter.budget.left_usd == pytest.approx(LARGE + left)
 
 
 def test_what_ran_at_the_deadline_is_cancelled_before_anything_else_is_waited_for():
-    keeper, step = Keeper(Limits(deadline_s=2.0), RUNGS), Step((a_call("a"), a_call("b")))
-    keeper.narrowed(step)
-    keeper.seen([Reply(a_call("a"), at_s=1.0)], step)
-    assert [reply.call.id for reply in keeper.seen([], step)] == ["b"]
-    assert keeper.narrowed(Step(()))[0].cancel == ("b",)
+    limiter, step = FlowLimiter(ClientLimits(deadline_s=2.0), RUNGS), Step((a_call("a"), a_call("b")))
+    limiter.allow(step)
+    limiter.receive([Reply(a_call("a"), at_s=1.0)], step)
+    assert [reply.call.id for reply in limiter.receive([], step)] == ["b"]
+    assert limiter.allow(Step(()))[0].cancel == ("b",)
 
 
 def test_a_flows_own_sooner_time_is_not_the_deadline():
-    keeper, step = Keeper(Limits(deadline_s=9.0), RUNGS), Step((a_call(),), until_s=2.0)
-    assert keeper.narrowed(step)[0].until_s == 2.0
-    assert keeper.seen([], step) == [] and not keeper.late and keeper.broken is None
+    limiter, step = FlowLimiter(ClientLimits(deadline_s=9.0), RUNGS), Step((a_call(),), until_s=2.0)
+    assert limiter.allow(step)[0].until_s == 2.0
+    assert limiter.receive([], step) == [] and not limiter.deadline_passed and limiter.error is None
 
 
 def test_outcomes_that_were_put_off_are_told_at_the_end():
@@ -189,7 +190,7 @@ def parsed(stepdown, path="chat/completions", **more):
 
 def test_the_field_is_read_and_taken_out():
     asked = parsed({"max_cost_usd": 0.5, "deadline_s": 3})
-    assert asked.limits == Limits(max_cost_usd=0.5, deadline_s=3.0) and "stepdown" not in asked.body
+    assert asked.limits == ClientLimits(max_cost_usd=0.5, deadline_s=3.0) and "stepdown" not in asked.body
 
 
 @pytest.mark.parametrize("nothing", [None, {}])
@@ -227,5 +228,5 @@ def test_limits_are_for_one_chat_answer(more):
 
 
 def test_two_sets_of_limits_are_both_kept():
-    both = Limits(max_subtasks=4, deadline_s=9.0).and_(Limits(max_subtasks=6, max_cost_usd=1.0))
-    assert both == Limits(max_subtasks=4, deadline_s=9.0, max_cost_usd=1.0)
+    both = ClientLimits(max_subtasks=4, deadline_s=9.0).combined_with(ClientLimits(max_subtasks=6, max_cost_usd=1.0))
+    assert both == ClientLimits(max_subtasks=4, deadline_s=9.0, max_cost_usd=1.0)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import NotAllowed, RateLimited
-from router.limits.key_limits import USUAL_ANSWER, Key, Minute, Rates, Size, day_of, month_of, named
+from router.limits.key_limits import USUAL_ANSWER, Key, Minute, RateLimits, day_of, month_of, period_named
+from router.limits.reservation import Size
 
 SMALL = Size(10, 10)
 
@@ -44,9 +45,9 @@ def at(text: str) -> float:
 def test_a_key_may_ask_for_what_it_was_given(tiers, targets, tier, target, allowed):
     made = key(tiers=tiers and frozenset(tiers), targets=targets and frozenset(targets))
     if allowed:
-        return made.allow(tier, target)
+        return made.check_model(tier, target)
     with pytest.raises(NotAllowed, match="key bob may not .*its `model` may be"):
-        made.allow(tier, target)
+        made.check_model(tier, target)
 
 
 def test_a_key_excludes_the_tiers_it_may_not_use_with_a_reason():
@@ -55,9 +56,9 @@ def test_a_key_excludes_the_tiers_it_may_not_use_with_a_reason():
 
 
 def test_a_right_is_had_or_missing():
-    key(rights=frozenset({"costs"})).may("costs")
+    key(rights=frozenset({"costs"})).require("costs")
     with pytest.raises(NotAllowed, match="--rights costs"):
-        key().may("costs")
+        key().require("costs")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_day_and_a_month_begin_and_end_in_utc(now, day, month, until_day, unti
     assert (today.name, this_month.name) == (day, month)
     assert (today.ends_s, this_month.ends_s) == (at(until_day), at(until_month))
     assert today.began_s <= at(now) < today.ends_s and this_month.began_s <= at(now) < this_month.ends_s
-    assert named(day) == today and named(month) == this_month
+    assert period_named(day) == today and period_named(month) == this_month
 
 
 def test_budgets_are_in_the_order_of_the_locks():
@@ -115,7 +116,7 @@ def test_no_sixty_seconds_hold_more_than_the_limit(steps, limit):
 
 
 def test_after_the_time_it_was_told_a_request_fits():
-    rates, now = Rates(), 5.7
+    rates, now = RateLimits(), 5.7
     made = key(requests_per_minute=3)
     for _ in range(3):
         rates.take(made, SMALL, now)
@@ -130,7 +131,7 @@ def test_after_the_time_it_was_told_a_request_fits():
 
 
 def test_requests_refused_count_nothing():
-    rates = Rates()
+    rates = RateLimits()
     made = key(requests_per_minute=10, tokens_per_minute=50)
     rates.take(made, Size(30, 10), 0.0)
     for _ in range(20):
@@ -143,7 +144,7 @@ def test_requests_refused_count_nothing():
 
 
 def test_tokens_are_corrected_when_they_are_known():
-    rates = Rates()
+    rates = RateLimits()
     made = key(tokens_per_minute=100)
     taken = rates.take(made, Size(10, 80), 0.0)
     with pytest.raises(RateLimited):
@@ -155,7 +156,7 @@ def test_tokens_are_corrected_when_they_are_known():
 
 
 def test_an_answer_without_a_limit_counts_as_a_usual_one_and_then_as_what_it_was():
-    rates = Rates()
+    rates = RateLimits()
     made = key(tokens_per_minute=1000)
     taken = rates.take(made, Size(100, None), 0.0)
     assert taken.tokens == 100 + USUAL_ANSWER
@@ -166,16 +167,16 @@ def test_an_answer_without_a_limit_counts_as_a_usual_one_and_then_as_what_it_was
 
 
 def test_a_guess_keeps_no_request_out_for_ever():
-    assert Rates().take(key(tokens_per_minute=100), Size(50, None), 0.0).tokens == 100
+    assert RateLimits().take(key(tokens_per_minute=100), Size(50, None), 0.0).tokens == 100
 
 
 def test_what_no_minute_holds_is_refused_with_the_reason():
     with pytest.raises(RateLimited, match="may need 150: shorten it"):
-        Rates().take(key(tokens_per_minute=100), Size(50, 100), 0.0)
+        RateLimits().take(key(tokens_per_minute=100), Size(50, 100), 0.0)
 
 
 def test_undone_is_as_if_it_had_not_been():
-    rates = Rates()
+    rates = RateLimits()
     made = key(requests_per_minute=1, tokens_per_minute=20)
     for _ in range(5):
         rates.undo(rates.take(made, SMALL, 3.0))
@@ -183,7 +184,7 @@ def test_undone_is_as_if_it_had_not_been():
 
 
 def test_a_settlement_that_comes_after_the_minute_changes_nothing():
-    rates = Rates()
+    rates = RateLimits()
     made = key(tokens_per_minute=100)
     old = rates.take(made, Size(0, 100), 0.0)
     rates.take(made, Size(0, 100), 62.0)
@@ -193,14 +194,14 @@ def test_a_settlement_that_comes_after_the_minute_changes_nothing():
 
 
 def test_keys_do_not_share_a_minute():
-    rates = Rates()
+    rates = RateLimits()
     for name in "abc":
         rates.take(Key(name, name, requests_per_minute=1), SMALL, 0.0)
 
 
 @pytest.mark.parametrize("replicas, limit, share", [(1, 10, 10), (3, 10, 3), (4, 3, 1)])
 def test_replicas_share_a_limit(replicas, limit, share):
-    rates = Rates(replicas)
+    rates = RateLimits(replicas)
     for _ in range(share):
         rates.take(key(requests_per_minute=limit), SMALL, 0.0)
     with pytest.raises(RateLimited, match=f"{limit} requests"):
@@ -208,7 +209,7 @@ def test_replicas_share_a_limit(replicas, limit, share):
 
 
 def test_a_changed_limit_holds_at_once():
-    rates = Rates()
+    rates = RateLimits()
     for _ in range(5):
         rates.take(key(requests_per_minute=10), SMALL, 0.0)
     with pytest.raises(RateLimited):

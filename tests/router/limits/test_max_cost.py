@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scripted import Said, drive, ladder, told, words
 from scripted import given as words_given
 
+from router.client_options import ClientLimits
 from router.config import Delegation
 from router.delegate.memory import Memory
 from router.delegate.planned import delegate
@@ -17,7 +18,7 @@ from router.delegate.tool_mode import tool_mode
 from router.errors import BudgetExceeded, NoReplica, TierFailed
 from router.request.server_tools import DELEGATE
 from router.request.token_bounds import PER_MESSAGE, PER_PROMPT
-from router.types import Commit, Fail, Limits, Say, Usage
+from router.types import Commit, Fail, Say, Usage
 
 RUNGS = ladder(0.1, 0.3, 1.0)
 TOP = RUNGS[-1]
@@ -142,7 +143,7 @@ def test_no_tool_call_makes_a_request_cost_more_than_it_may(share, seed, plans):
         return anything(source, {})(call)
 
     limit = share * plain_usd()
-    limits = Limits(max_cost_usd=limit)
+    limits = ClientLimits(max_cost_usd=limit)
     flow = tool_mode(BODY, RUNGS, settings, limits, lambda text, hint: "small", lambda *_: None, Memory())
     assert paid(run(flow, script)) <= limit + 1e-6
 

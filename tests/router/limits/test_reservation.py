@@ -12,7 +12,7 @@ from router.cascade.race import Race
 from router.config import Config
 from router.costs.prices import per_token
 from router.engine import Router
-from router.limits.reservation import ANSWER_TOKENS, LAST_TURNS, Size, capped, most
+from router.limits.reservation import ANSWER_TOKENS, LAST_TURNS, Size, max_cost, with_limit
 from router.types import Accept, GoUp, Request
 
 NAMES = ["small", "medium", "large"]
@@ -47,7 +47,7 @@ def asks(content="hello", path="chat/completions", **more) -> Request:
 
 
 def bound(made: Router, asked: Request, flow: str, **changes) -> tuple[Size, float]:
-    return most(made.config, made.count, asked, replace(made.decide(asked), **changes), flow)
+    return max_cost(made.config, made.count, asked, replace(made.decide(asked), **changes), flow)
 
 
 def usd(made: Router, ledger) -> float:
@@ -78,7 +78,7 @@ def long(call) -> Said:
 )
 def test_the_answer_is_as_long_as_was_asked_for(more, answer):
     made, asked = router(), asks(**more)
-    size, _ = most(made.config, made.count, asked, made.decide(asks()), "direct")
+    size, _ = max_cost(made.config, made.count, asked, made.decide(asks()), "direct")
     assert size.answer_tokens == answer
 
 
@@ -94,7 +94,7 @@ def test_the_answer_is_as_long_as_was_asked_for(more, answer):
 )
 def test_one_call_is_its_prompt_and_its_longest_answer(more, tokens):
     made, asked = router(), asks(**more)
-    size, found = most(made.config, made.count, asked, made.decide(asks()), "direct")
+    size, found = max_cost(made.config, made.count, asked, made.decide(asks()), "direct")
     assert found == pytest.approx((20 * size.input_tokens + 60 * tokens) / 1e6)
 
 
@@ -104,7 +104,7 @@ HEDGES = pytest.mark.parametrize("hedge_after_s", [None, 2.0, "p95"])
 @HEDGES
 def test_a_call_that_may_be_sent_twice_is_set_aside_with_its_prompt_twice(hedge_after_s):
     made, asked = router(hedge_after_s=hedge_after_s), asks(max_tokens=50)
-    size, found = most(made.config, made.count, asked, made.decide(asks()), "direct")
+    size, found = max_cost(made.config, made.count, asked, made.decide(asks()), "direct")
     assert found == pytest.approx((20 * size.input_tokens * (2 if hedge_after_s else 1) + 60 * 50) / 1e6)
 
 
@@ -114,7 +114,7 @@ def test_a_call_that_may_be_sent_twice_is_set_aside_with_its_prompt_twice(hedge_
 )
 def test_every_prompt_of_a_completion_is_counted(prompt, least, answers):
     made = router()
-    size, _ = most(made.config, made.count, asks(prompt, "completions", max_tokens=10), made.decide(asks()), "direct")
+    size, _ = max_cost(made.config, made.count, asks(prompt, "completions", max_tokens=10), made.decide(asks()), "direct")
     assert size.input_tokens >= least and size.answer_tokens == 10 * answers
 
 
@@ -129,7 +129,7 @@ def test_every_prompt_of_a_completion_is_counted(prompt, least, answers):
 )
 def test_whatever_a_template_may_write_is_counted(messages):
     made = router()
-    size, _ = most(
+    size, _ = max_cost(
         made.config,
         made.count,
         Request("chat/completions", {"model": "auto", "messages": messages}),
@@ -143,13 +143,13 @@ def test_whatever_a_template_may_write_is_counted(messages):
 def test_tools_are_counted(field):
     made = router()
     tools = [{"type": "function", "function": {"name": "f", "description": "word " * 500}}]
-    assert most(made.config, made.count, asks(**{field: tools}), made.decide(asks()), "direct")[0].input_tokens >= 500
+    assert max_cost(made.config, made.count, asks(**{field: tools}), made.decide(asks()), "direct")[0].input_tokens >= 500
 
 
 def test_where_tokens_can_only_be_guessed_bytes_are_counted():
     made = router()
     made.count = dict.fromkeys(NAMES, lambda text: 1)
-    assert most(made.config, made.count, asks("𝔘" * 100), made.decide(asks()), "direct")[0].input_tokens >= 400
+    assert max_cost(made.config, made.count, asks("𝔘" * 100), made.decide(asks()), "direct")[0].input_tokens >= 400
 
 
 LIMITS = pytest.mark.parametrize(
@@ -168,17 +168,17 @@ LIMITS = pytest.mark.parametrize(
 def test_an_answer_without_a_limit_gets_one_where_the_window_is_larger(context, given, more, limit):
     made = router(context)
     asked = asks("word " * given, **more)
-    sent = capped(asked.body, made.tiers[-1], words)
+    sent = with_limit(asked.body, made.tiers[-1], words)
     assert sent.get("max_tokens") == limit
     decided = made.decide(asks())
-    bounds = [most(made.config, made.count, asked, decided, "direct", cap)[1] for cap in (ANSWER_TOKENS, None)]
+    bounds = [max_cost(made.config, made.count, replace(asked, body=body), decided, "direct")[1] for body in (sent, asked.body)]
     assert (bounds[0] < bounds[1]) == (limit == ANSWER_TOKENS)
 
 
 @pytest.mark.parametrize("more, limit", [({}, 16), ({"max_tokens": 7}, 7), ({"max_completion_tokens": 7}, 16)])
 def test_a_completion_without_a_limit_gets_the_one_that_every_backend_has(more, limit):
     """`max_completion_tokens` is a chat's: a completion's backend overlooks it."""
-    sent = capped(asks("word " * 10, "completions", **more).body, router(100_000).tiers[-1], words)
+    sent = with_limit(asks("word " * 10, "completions", **more).body, router(100_000).tiers[-1], words)
     assert sent["max_tokens"] == limit
 
 
@@ -187,8 +187,6 @@ def test_a_completion_without_a_limit_gets_the_one_that_every_backend_has(more, 
 
 class Whim:
     """A ladder of judgements that goes up as it likes."""
-
-    allowed = (0, 1, 2)
 
     def __init__(self, source: random.Random) -> None:
         self.source = source
@@ -210,7 +208,7 @@ def test_no_cascade_costs_more_than_was_set_aside(seed, hedge_after_s):
     first = tuple(source.sample(NAMES[:2], source.randint(1, 2)))
     decided = replace(made.decide(asked), tier=first[0], first=first, judge=Whim(source))
     done = drive(made.flow(asked, decided).steps, long)
-    assert usd(made, done.ledger) <= most(made.config, made.count, asked, decided, "cascade")[1]
+    assert usd(made, done.ledger) <= max_cost(made.config, made.count, asked, decided, "cascade")[1]
 
 
 DELEGATION = {"mode": "plan", "min_input_tokens": 20, "min_saving": 0.0, "offload_min_tokens": 20, "max_cost_ratio": 2.0}
@@ -231,7 +229,7 @@ def test_no_delegation_costs_more_than_was_set_aside(seed, hedge_after_s):
         return source.choice([long(call), Said(""), Said("fine"), long(call)])
 
     done = drive(made.flow(asked, decided).steps, script)
-    assert usd(made, done.ledger) <= most(made.config, made.count, asked, decided, "delegation")[1]
+    assert usd(made, done.ledger) <= max_cost(made.config, made.count, asked, decided, "delegation")[1]
 
 
 @HEDGES
@@ -251,7 +249,7 @@ def test_no_tool_mode_costs_more_than_was_set_aside(seed, hedge_after_s):
         return long(call)
 
     done = drive(made.flow(asked, decided).steps, script)
-    assert usd(made, done.ledger) <= most(made.config, made.count, asked, decided, "tools")[1]
+    assert usd(made, done.ledger) <= max_cost(made.config, made.count, asked, decided, "tools")[1]
 
 
 @pytest.mark.parametrize("tiers", [("small", "medium"), ("medium", "large")])
@@ -268,7 +266,7 @@ def test_no_race_costs_more_than_was_set_aside(tiers):
 def test_a_tier_that_is_asked_for_is_the_only_one_that_is_paid():
     made = router(escalation={"mode": "buffer"})
     asked = Request("chat/completions", {**asks(max_tokens=10).body, "model": "small"})
-    size, found = most(made.config, made.count, asked, made.decide(asked), "direct")
+    size, found = max_cost(made.config, made.count, asked, made.decide(asked), "direct")
     assert found == pytest.approx((size.input_tokens + 3 * 10) / 1e6)
 
 
@@ -276,7 +274,9 @@ def test_tiers_that_are_ruled_out_are_not_set_aside_for():
     made = router(escalation={"mode": "buffer"})
     asked = asks(max_tokens=10)
     decided = replace(made.decide(asked), tier="small", judge=Whim(random.Random(0)))
-    both = [most(made.config, made.count, asked, replace(decided, excluded=out), "cascade")[1] for out in ({}, {"large": "no"})]
+    both = [
+        max_cost(made.config, made.count, asked, replace(decided, excluded=out), "cascade")[1] for out in ({}, {"large": "no"})
+    ]
     assert both[1] < both[0] / 2
 
 
@@ -298,4 +298,4 @@ def test_tool_mode_may_take_three_turns_after_its_last_plan_and_all_of_them_are_
     decided = made.decide(asked)
     done = drive(made.flow(asked, decided).steps, script)
     assert len(done.of("turn")) == made.config.delegation.max_plans + LAST_TURNS == made.config.delegation.max_plans + 3
-    assert usd(made, done.ledger) <= most(made.config, made.count, asked, decided, "tools")[1]
+    assert usd(made, done.ledger) <= max_cost(made.config, made.count, asked, decided, "tools")[1]

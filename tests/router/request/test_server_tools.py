@@ -12,13 +12,14 @@ from scripted import Said, answered_at_once, drive, ladder, told
 
 from router.cascade.flow import WHOLE, AcceptAny, Cascade
 from router.choose_flow import one_call
+from router.client_options import ClientLimits
 from router.config import Delegation, Escalation
 from router.delegate.hidden_turns import Hidden, remembered
 from router.delegate.memory import Memory
 from router.delegate.tool_mode import tool_mode
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed, ToolNameConflict
 from router.request import server_tools, wire
-from router.types import Call, Commit, Fail, Limits, Reply, Request, Say, Usage
+from router.types import Call, Commit, Fail, Reply, Request, Say, Usage
 
 DELEGATE, ESCALATE = {"type": "stepdown:delegate"}, {"type": "stepdown:escalate"}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -46,7 +47,7 @@ def play(*turns, body=None, work=lambda call: f"did {told(call)}", limits=None, 
     said = iter([*turns, *[turns[-1]] * 9])
     settings = Delegation(**{"mode": "tool", "max_cost_ratio": 50.0, **changes})
     given = server_tools.without({"messages": [ASK], "tools": [WEATHER], **(body or {})})
-    flow = tool_mode(given, rungs, settings, limits or Limits(), lambda text, hint: "small", lambda *_: None, Memory())
+    flow = tool_mode(given, rungs, settings, limits or ClientLimits(), lambda text, hint: "small", lambda *_: None, Memory())
     return drive(flow, lambda call: next(said) if call.role == "turn" else work(call))
 
 
@@ -88,8 +89,10 @@ def test_limits_that_are_none_are_refused(parameters):
 
 def test_limits_only_tighten():
     ours = Delegation(max_subtasks=8, deadline_s=60)
-    assert Limits(max_subtasks=64, deadline_s=999).tightened(ours) == ours
-    assert Limits(max_subtasks=1, deadline_s=2).tightened(ours) == ours.model_copy(update={"max_subtasks": 1, "deadline_s": 2})
+    assert ClientLimits(max_subtasks=64, deadline_s=999).applied_to(ours) == ours
+    assert ClientLimits(max_subtasks=1, deadline_s=2).applied_to(ours) == ours.model_copy(
+        update={"max_subtasks": 1, "deadline_s": 2}
+    )
 
 
 kinds = st.sampled_from(["stepdown:delegate", "stepdown:escalate", "stepdown:x", "function", "", None, 7])
@@ -104,10 +107,10 @@ tool = st.fixed_dictionaries({"type": kinds}, optional={"parameters": ANY, "func
 def test_whatever_is_sent_is_read_or_refused(tools, choice):
     try:
         body = parsed(tools=tools, tool_choice=choice)
-        server_tools.allow(body, "off")
+        server_tools.check_mode(body, "off")
     except RequestFailed:
         return
-    server_tools.read(body)
+    server_tools.offered(body)
     assert not any(server_tools.is_ours(tool) for tool in wire.forwarded(body, "small").get("tools") or [])
 
 
@@ -208,7 +211,7 @@ def test_no_mix_has_two_grammars_in_one_call_or_costs_more_than_it_may(seed):
 
     wants_json, own = dice.random() < 0.5, dice.random() < 0.7
     body = {"tools": [WEATHER] if own else [], **({"response_format": SCHEMA} if wants_json else {})}
-    limits = Limits(max_cost_usd=dice.choice([None, 0.09, 0.2]), deadline_s=dice.choice([None, 5.0]))
+    limits = ClientLimits(max_cost_usd=dice.choice([None, 0.09, 0.2]), deadline_s=dice.choice([None, 5.0]))
     run = play(*[turn() for _ in range(9)], body=body, work=work, limits=limits, max_plans=dice.choice([1, 2]))
     turns = run.of("turn")
     assert len(turns) <= 8 and len(run.calls) <= 16 + 8
@@ -223,7 +226,7 @@ def test_no_mix_has_two_grammars_in_one_call_or_costs_more_than_it_may(seed):
 
 
 def test_a_first_turn_that_the_clients_limit_does_not_pay_for_is_not_asked():
-    run = play(delegates(), "done", body={"max_tokens": 40}, limits=Limits(max_cost_usd=0.002))
+    run = play(delegates(), "done", body={"max_tokens": 40}, limits=ClientLimits(max_cost_usd=0.002))
     assert isinstance(run.end, Fail) and run.end.error.code == "budget_exceeded" and not run.calls
 
 
@@ -231,7 +234,7 @@ def test_a_first_turn_that_the_clients_limit_does_not_pay_for_is_not_asked():
 def test_work_begins_only_where_the_answer_can_still_be_paid_for(share, worked):
     turn = play("plain", body={"max_tokens": 100}).calls[0]
     most = Usage(RUNGS[-1].prompt_tokens(turn.body), 100)
-    limits = Limits(max_cost_usd=share * RUNGS[-1].paid(most))
+    limits = ClientLimits(max_cost_usd=share * RUNGS[-1].paid(most))
     first = replace(delegates(), more={**delegates().more, "usage": most})
     run = play(first, "done", body={"max_tokens": 100}, limits=limits, max_plans=1)
     assert bool(run.of("subtask")) == worked and run.answer == "done"
@@ -252,7 +255,7 @@ def test_a_backend_that_refuses_strict_is_asked_without():
         {"messages": [ASK]},
         RUNGS,
         Delegation(mode="tool", max_cost_ratio=50),
-        Limits(),
+        ClientLimits(),
         lambda *_: "small",
         lambda *_: None,
         Memory(),
