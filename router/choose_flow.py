@@ -199,7 +199,7 @@ class Flows:
             self.accept,
             self.memory,
             special=self.special,
-            more=OWN_LOGPROBS,
+            worker_fields=OWN_LOGPROBS,
             max_usd=limits.max_cost_usd,
             considered=seen,
         )

@@ -1,4 +1,4 @@
-"""What tiers are told: the planner, the workers, and the tier that makes one answer of the results."""
+"""The prompts of the planner, of the workers, and of the tier that merges the results."""
 
 import json
 import re
@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from router.config import Delegation
-from router.delegate.blocks import Sheet, begins, ends, manifest, preview
-from router.delegate.sanitise import inert, neutralise
+from router.delegate.blocks import OffloadedChat, head, manifest, preview, tail
+from router.delegate.sanitise import neutralise
 from router.types import Counter
-
-Body = dict[str, Any]
 
 PLAN = """You plan, smaller models work. Split the request below into subtasks that can be done apart. Answer with JSON only:
 {"plan": [subtask, ...]}, or {"plan": []} to do it yourself: where steps build on each other, where the whole text must be \
@@ -41,62 +39,57 @@ SLOT = re.compile(r"\{(preview|manifest|task|context|problem|results|how)\}")
 
 
 def fill(template: str, **slots: str) -> str:
-    """Put texts into their slots in one pass: braces inside them, or elsewhere in the template, mean nothing."""
+    """Put texts into the template's slots in one pass: braces in those texts, or elsewhere in the template, mean nothing."""
     return SLOT.sub(lambda found: slots.get(found[1], found[0]), template)
 
 
-def user(text: str) -> Body:
+def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def plan_messages(sheet: Sheet, settings: Delegation, special: Sequence[str] = ()) -> list[Mapping[str, Any]]:
-    """What the planner is asked. The system prompt stays as it is; blocks are seen by their preview only."""
-    told = fill(
+def plan_messages(chat: OffloadedChat, settings: Delegation, special: Sequence[str] = ()) -> list[Mapping[str, Any]]:
+    """The planner's messages: the system prompt as it is, then the request with the manifest of its blocks."""
+    text = fill(
         settings.plan_prompt or PLAN,
-        preview=preview(sheet, settings.preview_chars, special),
-        manifest=manifest(sheet, settings.preview_chars, special),
-        task=neutralise(sheet.task(), special),
+        preview=preview(chat, settings.preview_chars, special),
+        manifest=manifest(chat, settings.preview_chars, special),
+        task=neutralise(chat.task(), special),
     )
-    return [*sheet.system, user(told.strip())]
+    return [*chat.system, user(text.strip())]
 
 
 def repair_messages(
     asked: Sequence[Mapping[str, Any]], wrote: str, problem: str, special: Sequence[str] = ()
 ) -> list[Mapping[str, Any]]:
-    """The same again with what came of it and what is wrong with that."""
-    shown = {"role": "assistant", "content": neutralise(wrote[:4000], special) or "{}"}
-    return [*asked, shown, user(neutralise(fill(REPAIR, problem=problem), special))]
+    """The planner's messages again, with the plan it wrote and the problem with it."""
+    bad_plan = {"role": "assistant", "content": neutralise(wrote[:4000], special) or "{}"}
+    return [*asked, bad_plan, user(neutralise(fill(REPAIR, problem=problem), special))]
 
 
 def worker_text(template: str | None, context: str, task: str, fields: Sequence[str], evidence: bool) -> str:
-    """What a worker is told: the context first, so that siblings share the start of their prompts; the task last."""
-    told = fill(template or WORKER, context=context, task=task) if context else task
+    """A worker's prompt: the context first, so that siblings share the start of their prompts, and the task last."""
+    text = fill(template or WORKER, context=context, task=task) if context else task
     if fields:
-        told += "\n" + FIELDS.format(", ".join(f'"{name}"' for name in fields)) + (EVIDENCE if evidence else "")
-    return told.strip()
+        text += "\n" + FIELDS.format(", ".join(f'"{name}"' for name in fields)) + (EVIDENCE if evidence else "")
+    return text.strip()
 
 
 def digest(text: str, count: Counter, most_tokens: int) -> str:
-    """Head and tail of a long text."""
+    """The text, or beginning and end of one that is too long."""
     if count(text) <= most_tokens:
         return text
     chars = max(32, len(text) * most_tokens // (3 * count(text)))
-    return f"{begins(text, chars)}\n[...]\n{ends(text, chars // 2)}"
-
-
-def shown_text(text: str, count: Counter, most_tokens: int, special: Sequence[str]) -> str:
-    """A worker's text as the merging tier reads it."""
-    return inert(digest(text, count, most_tokens), special)
+    return f"{head(text, chars)}\n[...]\n{tail(text, chars // 2)}"
 
 
 def merge_messages(
-    sheet: Sheet, results: Sequence[Mapping[str, Any]], settings: Delegation, splicing: bool
+    chat: OffloadedChat, results: Sequence[Mapping[str, Any]], settings: Delegation, splicing: bool
 ) -> list[Mapping[str, Any]]:
-    """The chat with stubs for its blocks, and the results of all subtasks in the place of data."""
+    """The chat with stubs for its blocks, followed by the results of all subtasks."""
     listed = json.dumps({"results": list(results), "trust": TRUST}, ensure_ascii=False)
-    told = fill(MERGE, results=listed, how=SPLICE if splicing else "")
-    messages = list(sheet.without_blocks(settings.preview_chars))
+    text = fill(MERGE, results=listed, how=SPLICE if splicing else "")
+    messages = list(chat.with_stubs(settings.preview_chars))
     last = messages[-1]
-    if last.get("role") == "user" and isinstance(last.get("content"), str):  # templates want user and assistant in turn
-        return [*messages[:-1], user(f"{last['content']}\n\n{told}")]
-    return [*messages, user(told)]
+    if last.get("role") == "user" and isinstance(last.get("content"), str):  # chat templates want alternating roles
+        return [*messages[:-1], user(f"{last['content']}\n\n{text}")]
+    return [*messages, user(text)]

@@ -73,7 +73,7 @@ def run(flow, script):
 
 def planned(limit, script, settings=SETTINGS, body=BODY):
     flow = delegate(
-        body, RUNGS, settings, lambda text, hint: "small", splits=lambda text: True, max_usd=limit, accept=lambda *_: None
+        body, RUNGS, settings, lambda text, hint: "small", splits=lambda text: True, max_usd=limit, judge=lambda *_: None
     )
     return run(flow, script)
 
