@@ -50,8 +50,6 @@ class DelegationFlow:
         self.shared.now_s = max(self.shared.now_s, *times)
         return replies
 
-    # -- jobs --------------------------------------------------------------------------------------------------------------
-
     def expected_usd(self, job: Job) -> float:
         chat, task = self.considered.chat, job.task
         texts = [text for ref in task.context if (text := chat.resolve(ref)) is not None]
@@ -68,8 +66,7 @@ class DelegationFlow:
             if not calls and not jobs.running():
                 break
             done = sum(state.done for state in states)
-            replies = yield from self.ask(calls, until, f"subtasks {done}/{len(states)}")
-            for reply in replies:
+            for reply in (yield from self.ask(calls, until, f"subtasks {done}/{len(states)}")):
                 jobs.receive(reply)
         late = self.shared.now_s >= until
         if not all(state.done for state in states):
@@ -88,13 +85,13 @@ class DelegationFlow:
         ):
             self.report[name] = self.report.get(name, 0) + n
 
-    # -- the answer --------------------------------------------------------------------------------------------------------
-
     def composes_answer(self, plan: Plan) -> bool:
         """Whether the plan makes the answer without a final call if all its jobs succeed."""
         if wants_json(self.shared.body) or self.shared.body.get("stop"):
             return False
-        return bool(references(plan.answer or "")) or (plans.lone_map(plan) is not None and self.considered.chat.turns == 1)
+        chat = self.considered.chat
+        one_turn = len(chat.messages) == len(chat.system) + 1
+        return bool(references(plan.answer or "")) or (one_turn and plans.lone_map(plan) is not None)
 
     def composed(self, plan: Plan, jobs: Jobs) -> str | None:
         """The answer that the plan makes of the results; None if it makes none, or if a result is missing or not clean."""

@@ -33,11 +33,6 @@ class Block:
     tokens: int
     cut: Cut
 
-    def slice(self, first: int, last: int) -> str:
-        """The parts from first to last, counted from 1, with their labels."""
-        parts = self.cut.parts[first - 1 : last]
-        return "\n".join(f"{p.label} {p.text}".strip() if is_inline(p.label) else f"{p.label}\n{p.text}".strip() for p in parts)
-
 
 def is_inline(label: str) -> bool:
     """Whether the label stands on the line of its text: `1.` does, a heading does not."""
@@ -56,13 +51,8 @@ class OffloadedChat:
     def system(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(m for m in self.messages if m.get("role") in SYSTEM)
 
-    @property
-    def turns(self) -> int:
-        """Number of messages that are not system prompts."""
-        return len(self.messages) - len(self.system)
-
     def resolve(self, handle: str) -> str | None:
-        """The text behind a handle, a range clamped to the parts there are; None if there is no such text."""
+        """The text behind a handle, parts with their labels, a range clamped to the parts there are; None if there is none."""
         found = HANDLE.fullmatch(handle)
         block = self.blocks.get(found[1]) if found else None
         if not found or not block:
@@ -70,10 +60,13 @@ class OffloadedChat:
         first, last = int(found[2] or 1), int(found[3] or found[2] or 1)
         if not first <= last or first > len(block.cut.parts):
             return None
-        return block.slice(first, last) if found[2] else block.text
+        if not found[2]:
+            return block.text
+        parts = block.cut.parts[first - 1 : last]
+        return "\n".join(f"{p.label} {p.text}".strip() if is_inline(p.label) else f"{p.label}\n{p.text}".strip() for p in parts)
 
     def part(self, block: str | None, n: int | None) -> str:
-        """The n-th part of a block, counted from 1, without its label; empty if the job has no such part."""
+        """The n-th part of a block, counted from 1, without its label; empty without block or n."""
         return self.blocks[block].cut.parts[n - 1].text if block and n else ""
 
     def text_beside_blocks(self) -> str:
@@ -100,8 +93,7 @@ class OffloadedChat:
 def offload(messages: Sequence[Mapping[str, Any]], count: Counter, min_tokens: int, most_parts: int) -> OffloadedChat:
     """Put every user and tool text of `min_tokens` or more behind a handle, never the system prompt.
 
-    count: counts as the planning tier does, because its tokens are saved. most_parts: the parts that a text without structure
-    is cut into.
+    count: the planning tier's, because its tokens are saved. most_parts: limit for cutting a text without structure.
     """
     blocks: dict[str, Block] = {}
     for i, message in enumerate(messages):

@@ -110,6 +110,6 @@ def with_recalled(flow: Flow, recalled: Recalled) -> Flow:
     """The flow, whose answer may refer to results of earlier turns; its end reports whether they were found."""
     end: End = yield from flow
     told = {**end.told, "state": recalled.state}
-    return (
-        replace(end, splice={**recalled.splices, **end.splice}, told=told) if isinstance(end, Commit) else replace(end, told=told)
-    )
+    if isinstance(end, Commit):
+        return replace(end, splice={**recalled.splices, **end.splice}, told=told)
+    return replace(end, told=told)

@@ -107,7 +107,7 @@ class Jobs(Results):
         return None
 
     def body(self, rung: Rung, prompt: WorkerPrompt) -> dict[str, Any]:
-        """Starts with the system prompt and texts that siblings have too, so that their tier computes them once. No tools."""
+        """Without tools. It starts as the bodies of siblings do, so that their tier computes the common prefix once."""
         body = {**self.shared.worker_fields, "messages": [*self.chat.system, prompts.user(prompt.text)]}
         return body | (self.shared.json_field(rung.name, "result", prompt.schema) if prompt.schema else {})
 

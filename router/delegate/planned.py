@@ -11,11 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from classifiers.parts.decomposability import splits as shipped_splits
 from router.config import Delegation
-from router.delegate import gates, plans, prompts
+from router.delegate import plans, prompts
 from router.delegate.base import LEAST_ANSWER_TOKENS, DelegationFlow
-from router.delegate.gates import Considered, Route, Splits
+from router.delegate.gates import Considered, Route
 from router.delegate.jobs import Jobs
 from router.delegate.memory import Memory
 from router.delegate.plans import Job, Plan
@@ -30,31 +29,22 @@ SHORTEST_PLAN = 32  # tokens of {"plan": [{"each": "c1"}]} in any tokenizer, wit
 FINAL_CALL = "merge"  # name under which the budget holds the price of the final call
 
 
-def accept_all(tier: str, prompt: str, reply: Reply) -> str | None:
-    """The judge that finds every answer good enough."""
-    return None
-
-
 def delegate(
     body: Mapping[str, Any],
     ladder: Sequence[Rung],
     settings: Delegation,
     route: Route,
-    judge: JudgeSubtask = accept_all,
-    memory: Memory | None = None,
-    splits: Splits = shipped_splits,
+    judge: JudgeSubtask,
+    memory: Memory,
+    considered: Considered,
     special: Sequence[str] = (),
     worker_fields: Mapping[str, Any] | None = None,
     max_usd: float | None = None,
-    considered: Considered | None = None,
 ) -> Flow:
     """Answer a request that was routed to the top of the ladder. ladder: cheapest tier first.
 
-    special, worker_fields: see `Shared`. max_usd: the client's strict limit for the whole request. considered: the gates' outcome
-    if it is known already.
+    special, worker_fields: see `Shared`. max_usd: the client's strict limit for the whole request.
     """
-    memory = memory or Memory()
-    considered = considered or gates.consider(body, ladder, settings, memory, route, splits, special)
     limit = min(settings.max_cost_ratio * considered.direct_usd, math.inf if max_usd is None else max_usd)
     budget = Budget(limit, settings.max_calls)
     shared = Shared(body, ladder, settings, route, judge, memory, budget, special, worker_fields or {})
@@ -69,15 +59,13 @@ class PlanMode(DelegationFlow):
         self.plan_tokens = 0
 
     def run(self) -> Flow:
-        if self.considered.state:
-            return (yield from self.direct())
-        found = yield from self.make_plan()
+        found = None if self.considered.state else (yield from self.make_plan())
+        if found and not self.worth_running(*found):
+            self.set_state("not_worth_it", "the plan is too dear")
+            found = None
         if not found:
             return (yield from self.direct())
         plan, todo = found
-        if not self.worth_running(plan, todo):
-            self.set_state("not_worth_it", "the plan is too dear")
-            return (yield from self.direct())
         self.jobs = Jobs(self.shared, self.considered.chat, todo)
         yield from self.run_jobs(self.jobs)
         return (yield from self.finish(plan, self.jobs))

@@ -16,10 +16,8 @@ Steps = Generator[Step, Sequence[Reply], T]
 """A part of a flow: it yields steps, is sent replies, and returns T."""
 JudgeSubtask = Callable[[str, str, Reply], str | None]
 """(tier, worker's prompt, its reply) -> None if the answer is good enough, else why a larger tier should be asked"""
-JSON_FIELDS = (
-    "response_format",
-    "structured_outputs",
-)  # body fields that ask for JSON, the better first; else the prompt must do
+# Body fields that ask for JSON, the better one first. A backend that refuses both is asked by the prompt alone.
+JSON_FIELDS = ("response_format", "structured_outputs")
 
 
 @dataclass(slots=True)

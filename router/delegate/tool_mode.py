@@ -33,8 +33,6 @@ from router.request.body import answer_limit, wants_json, with_answer_limit
 from router.request.server_tools import DELEGATE
 from router.types import Call, Commit, End, Fail, Flow, Limits, Reply, Say
 
-SPLICE = "write {{t1}} in your answer to put in the result of t1 unchanged; an id used twice means its latest result"
-
 
 def tool_mode(
     body: Mapping[str, Any],
@@ -91,19 +89,19 @@ class ToolMode(DelegationFlow):
     # -- turns -------------------------------------------------------------------------------------------------------------
 
     def run(self) -> Flow:
-        end: End | None = None
-        while end is None:
-            end = self.beyond_client_limit()
-            if end is None:
-                end = yield from self.one_turn()
-        return end
+        while True:
+            end = self.beyond_client_limit() or (yield from self.one_turn())
+            if end:
+                return end
 
     def one_turn(self) -> Steps[End | None]:
         """Ask the tier once and act on its reply; None: ask again."""
         if self.json and not self.offered and not self.tools:
             self.closing = True
-        call = Call(self.shared.new_call_id("turn"), self.shared.top.name, "turn", self.capped(self.body()), self.hold())
-        until = self.until_s()
+        hold = WHOLE if self.offered or self.json else 1  # a call of our function could follow the text; JSON is checked first
+        call = Call(self.shared.new_call_id("turn"), self.shared.top.name, "turn", self.capped(self.body()), hold)
+        # the server's deadline is for delegation: a plain answer has none, unless the client gave one
+        until = self.shared.settings.deadline_s if self.exchange or self.deadline_s else None
         replies = yield from self.ask([call], until, "answer" if self.exchange else "turn")
         if not replies:
             self.cancel(call.id)
@@ -115,12 +113,12 @@ class ToolMode(DelegationFlow):
         plan = next((c for c in reply.tool_calls if server_tools.name_of(c) == DELEGATE), None)
         return (yield from self.delegate(reply, plan)) if plan and self.offered else self.answer(reply)
 
-    def messages(self) -> list[Mapping[str, Any]]:
-        return [*self.shared.body["messages"], *self.exchange]
+    def with_exchange(self) -> dict[str, Any]:
+        return {**self.shared.body, "messages": [*self.shared.body["messages"], *self.exchange]}
 
     def body(self) -> dict[str, Any]:
-        """The client's body with the exchange; it carries the response_format only when no tool can be called."""
-        body = {**self.shared.body, "messages": self.messages()}
+        """The next turn's body; it carries the client's response_format only when no tool can be called."""
+        body = self.with_exchange()
         if self.closing:
             return body | ({"tool_choice": "none"} if self.tools else {})
         if self.json:
@@ -131,23 +129,12 @@ class ToolMode(DelegationFlow):
             body = {"parallel_tool_calls": False, **server_tools.with_tools(body, [*self.tools, ours])}
         return body
 
-    def hold(self) -> int:
-        """Hold back the whole answer while a call of our function could follow its text, or while it is JSON to be checked."""
-        return WHOLE if self.offered or self.json else 1
-
-    def until_s(self) -> float | None:
-        """The server's deadline is for delegation: a plain answer has none, unless the client gave one."""
-        return self.shared.settings.deadline_s if self.exchange or self.deadline_s else None
-
     def beyond_client_limit(self) -> End | None:
-        """The failing end if the client's limit does not cover the next turn.
-
-        The first turn counts with the answer that is expected of it, later ones with the shortest that is worth its price.
-        """
+        """The failing end if the client's limit does not cover the next turn."""
         if self.max_usd is None:
             return None
-        answer_tokens = LEAST_ANSWER_TOKENS if self.exchange else self.considered.answer_tokens
-        needed, left = self.turn_usd(answer_tokens), self.left_usd()
+        # a first answer counts at its expected length; once workers were paid, the shortest that is worth its price will do
+        needed, left = self.turn_usd(LEAST_ANSWER_TOKENS if self.exchange else self.considered.answer_tokens), self.left_usd()
         return self.end(Fail(BudgetExceeded(needed, left))) if needed > left else None
 
     def left_usd(self) -> float:
@@ -183,8 +170,7 @@ class ToolMode(DelegationFlow):
         if code == "request_refused":
             return self.end(Fail(reply.error))
         self.shared.ladder = [rung for rung in self.shared.ladder if rung.name in self.answering or rung is self.shared.top]
-        body = {**self.shared.body, "messages": self.messages()}
-        return (yield from self.ask_for_answer(body, {} if self.json else self.splices))
+        return (yield from self.ask_for_answer(self.with_exchange(), {} if self.json else self.splices))
 
     # -- answers -----------------------------------------------------------------------------------------------------------
 
@@ -285,5 +271,5 @@ class ToolMode(DelegationFlow):
         end = self.end(Say(text, self.shared.top.name)) if text and self.within_answer_limit(text) else None
         result: dict[str, Any] = {"results": jobs.listed(), "trust": prompts.TRUST}
         if self.splices and not self.json:
-            result["unchanged"] = SPLICE
+            result["unchanged"] = prompts.TEXTS["use_results"]
         return json.dumps(result, ensure_ascii=False), end
