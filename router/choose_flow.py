@@ -194,7 +194,7 @@ class Flows:
             self.escalation_reason,
             self.memory,
             special=self.special,
-            more=OWN_LOGPROBS,
+            worker_fields=OWN_LOGPROBS,
             max_usd=limits.max_cost_usd,
             considered=estimate,
         )

@@ -26,7 +26,7 @@ from router.choose_flow import one_call
 from router.config import VllmTier
 from router.costs import prices
 from router.decide.sessions import Sessions, key_of
-from router.delegate.hidden_turns import Hidden, remembered
+from router.delegate.hidden_turns import HiddenTurns, with_recalled
 from router.engine import Router
 from router.errors import DeadlineExceeded, RequestFailed, TierCold
 from router.limits import reservation
@@ -54,7 +54,7 @@ class Answering:
         top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
         self.auditor = Auditor(top, rate, lambda: self.router.flows.promises)
         self.sessions = Sessions()
-        self.hidden = Hidden()
+        self.hidden = HiddenTurns()
 
     def watched(self, tier: Tier) -> Watched:
         slow = self.settings[tier.name].hedge_after_s
@@ -107,7 +107,7 @@ class Answering:
         chosen = self.router.flow(asked, decided)
         steps = chosen.steps
         if recalled and asked.path == "chat/completions":
-            steps = remembered(steps or one_call(decided.tier, server_tools.without(asked.body), {}), recalled)
+            steps = with_recalled(steps or one_call(decided.tier, server_tools.without(asked.body), {}), recalled)
         ongoing.flow = chosen.kind
         try:
             await self.admit(ongoing)

@@ -6,7 +6,7 @@ from typing import Any
 
 from deployments.endpoint.openai_json import parts_of, usage_of
 from deployments.tiers.tier import DONE
-from router.delegate.hidden_turns import ID
+from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer
 from router.errors import TierFailed
 from router.request.server_tools import calls_ours
@@ -38,7 +38,7 @@ class ClientCalls:
         if place is None:
             return None
         shown = {**piece, "index": place} if "index" in piece else {**piece}
-        return shown | {"id": f"{ID}{self.state()}_{place}"} if self.state and (first or piece.get("id")) else shown
+        return shown | {"id": f"{CALL_ID_PREFIX}{self.state()}_{place}"} if self.state and (first or piece.get("id")) else shown
 
     def finish(self, reason: str | None) -> str | None:
         """A turn that called nothing of the client's has simply ended."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deployments.pocket.facts import CAPITALS, SYMBOLS
-from router.delegate.blocks import begins
+from router.delegate.blocks import head
 
 Kind = Literal["single", "composite", "chain"]
 SPLIT, DIRECT = '{"plan": [{"each": "c1"}]}', '{"plan": []}'  # spaced as vLLM's grammar for JSON writes it
@@ -263,7 +263,7 @@ def plan(rng: random.Random, draw: Draw = evenly) -> tuple[Task, Task]:
     """What a planner is asked about a task, and that task: each part of a composite by itself, anything else direct."""
     kind = rng.choices(["composite", "chain", "single"], [6, 2, 2])[0]
     about = chain(rng) if kind == "chain" else {"composite": composite, "single": single}[kind](rng, draw)
-    shown = begins(about.prompt, rng.randint(16, 100))
+    shown = head(about.prompt, rng.randint(16, 100))
     return Task(f"plan {shown}", SPLIT if kind == "composite" else DIRECT, "plan", about.difficulty), about
 
 

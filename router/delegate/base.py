@@ -1,136 +1,139 @@
-"""What every delegation does, planned or called for: work on a plan's jobs, compose an answer of them, ask for the final one."""
+"""The base of both delegation flows: run a plan's jobs, compose an answer of their results, or ask a tier for the answer."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from router.delegate import plans
 from router.delegate.blocks import numbered_like
-from router.delegate.gates import Considered, State
-from router.delegate.jobs import Work
+from router.delegate.gates import Considered, DelegationState
+from router.delegate.jobs import Jobs
 from router.delegate.plans import Job, Plan
-from router.delegate.shared import Desk, failure
+from router.delegate.shared import Shared, Steps, failure_code
 from router.delegate.splice import references, splice
 from router.errors import DeadlineExceeded, DelegationFailed, RequestFailed
 from router.limits.delegation_budget import rung_of
 from router.request.body import answer_limit, wants_json
 from router.types import Call, Commit, End, Fail, Flow, Reply, Say, Step
 
-LEAST_TOKENS = 64  # of an answer, for it to be worth its price
-Asking = Generator[Step, Sequence[Reply], Sequence[Reply]]
+LEAST_ANSWER_TOKENS = 64  # a shorter answer is not worth its price
 
 
-class Errand:
-    """One request."""
+class DelegationFlow:
+    """Answers one request. `max_usd` is the client's limit for all of it; `report` becomes `usage.stepdown`."""
 
-    def __init__(self, desk: Desk, considered: Considered, max_usd: float | None) -> None:
-        self.desk, self.considered, self.max_usd = desk, considered, max_usd
-        self.told: dict[str, Any] = considered.told()
-        self.work: Work | None = None
-        self.dropped: list[str] = []
-        """calls to cancel with the next step"""
+    def __init__(self, shared: Shared, considered: Considered, max_usd: float | None) -> None:
+        self.shared = shared
+        self.considered = considered
+        self.max_usd = max_usd
+        self.report: dict[str, Any] = considered.told()
+        self.jobs: Jobs | None = None
+        """of the latest plan that was run"""
+        self.to_cancel: list[str] = []
+        """ids of calls to cancel with the next step"""
 
-    def tell(self, state: State, why: str = "") -> None:
-        self.told["delegation"] = state
-        self.told |= {"why": why} if why else {}
+    def set_state(self, state: DelegationState, why: str = "") -> None:
+        self.report["delegation"] = state
+        self.report |= {"why": why} if why else {}
 
-    def drop(self, *calls: str) -> None:
+    def cancel(self, *calls: str) -> None:
         """Give up calls: no reply to them will come."""
-        self.dropped += calls
+        self.to_cancel += calls
         for call in calls:
-            self.desk.outcomes.set_if_none(call, "cancelled")
+            self.shared.outcomes.set_if_none(call, "cancelled")
 
-    def turn(self, calls: Sequence[Call], until_s: float | None, phase: str) -> Asking:
-        """Ask the driver, say what became of earlier replies, and keep the time."""
-        cancel, self.dropped = tuple(self.dropped), []
-        replies = yield Step(tuple(calls), cancel, until_s, self.desk.outcomes.new(), phase)
+    def ask(self, calls: Sequence[Call], until_s: float | None, phase: str) -> Steps[Sequence[Reply]]:
+        """Start calls, hand over the new outcomes, and return the replies that come; none if the time is over."""
+        cancel, self.to_cancel = tuple(self.to_cancel), []
+        replies = yield Step(tuple(calls), cancel, until_s, self.shared.outcomes.new(), phase)
         times = [reply.at_s for reply in replies] or [until_s or 0.0]
-        self.desk.now_s = max(self.desk.now_s, *times)
+        self.shared.now_s = max(self.shared.now_s, *times)
         return replies
 
-    # -- work --------------------------------------------------------------------------------------------------------------
-
     def expected_usd(self, job: Job) -> float:
-        sheet, task = self.considered.sheet, job.task
-        part = sheet.blocks[task.each].part(job.part) if task.each and job.part else ""
-        told = "\n".join([*(sheet.text_of(ref) for ref in task.context if sheet.has(ref)), part, task.prompt]).strip()
-        rung = rung_of(self.desk.ladder, self.desk.route(told, task.difficulty))
-        mean = self.desk.memory.means[self.considered.kind].part_tokens
-        return rung.cost(rung.count(told), min(mean, task.max_tokens or mean))
+        chat, task = self.considered.chat, job.task
+        texts = [text for ref in task.context if (text := chat.resolve(ref)) is not None]
+        prompt = "\n".join([*texts, chat.part(task.each, job.part), task.prompt]).strip()
+        rung = rung_of(self.shared.ladder, self.shared.route(prompt, task.difficulty))
+        mean = self.shared.memory.means[self.considered.kind].part_tokens
+        return rung.cost(rung.count(prompt), min(mean, task.max_tokens or mean))
 
-    def worked(self, work: Work) -> Generator[Step, Sequence[Reply], None]:
-        """Run the jobs, each as soon as what it needs is there, until all are done or time or money is."""
-        until = self.desk.work_until_s
-        while self.desk.now_s < until:
-            calls = work.start()
-            if not calls and not work.running():
+    def run_jobs(self, jobs: Jobs) -> Steps[None]:
+        """Run each job as soon as its dependencies are done, until all are done or time or money has run out."""
+        until, states = self.shared.work_until_s, jobs.states.values()
+        while self.shared.now_s < until:
+            calls = jobs.start()
+            if not calls and not jobs.running():
                 break
-            done = sum(node.done for node in work.nodes.values())
-            replies = yield from self.turn(calls, until, f"subtasks {done}/{len(work.nodes)}")
-            for reply in replies:
-                work.take(reply)
-        late = self.desk.now_s >= until
-        unfinished = not all(node.done for node in work.nodes.values())
-        if unfinished:
-            self.told["truncated_by"] = "deadline" if late else "budget"
-        self.drop(*work.stop("timeout" if late else "budget"))
+            done = sum(state.done for state in states)
+            for reply in (yield from self.ask(calls, until, f"subtasks {done}/{len(states)}")):
+                jobs.receive(reply)
+        late = self.shared.now_s >= until
+        if not all(state.done for state in states):
+            self.report["truncated_by"] = "deadline" if late else "budget"
+        self.cancel(*jobs.stop("timeout" if late else "budget"))
 
-    # -- the answer --------------------------------------------------------------------------------------------------------
+    def count(self, jobs: Jobs) -> None:
+        """Add the jobs of one plan to the reported counts."""
+        states = jobs.states.values()
+        for name, n in (
+            ("subtasks", len(states)),
+            ("ok", sum(state.status == "ok" for state in states)),
+            ("failed", sum(state.status in ("failed", "insufficient_context") for state in states)),
+            ("skipped", sum(state.status == "skipped" for state in states)),
+            ("escalated", sum(state.escalations for state in states)),
+        ):
+            self.report[name] = self.report.get(name, 0) + n
 
-    def says(self, plan: Plan) -> bool:
-        """Whether the plan, if all goes well, makes the answer without a final call."""
-        if wants_json(self.desk.body) or self.desk.body.get("stop"):
+    def composes_answer(self, plan: Plan) -> bool:
+        """Whether the plan makes the answer without a final call if all its jobs succeed."""
+        if wants_json(self.shared.body) or self.shared.body.get("stop"):
             return False
-        return bool(references(plan.answer or "")) or (plans.lone_map(plan) is not None and self.considered.sheet.turns == 1)
+        chat = self.considered.chat
+        one_turn = len(chat.messages) == len(chat.system) + 1
+        return bool(references(plan.answer or "")) or (one_turn and plans.lone_map(plan) is not None)
 
-    def composed(self, plan: Plan, work: Work) -> str | None:
-        """The answer made of results; None where one of them is not fit for it."""
+    def composed(self, plan: Plan, jobs: Jobs) -> str | None:
+        """The answer that the plan makes of the results; None if it makes none, or if a result is missing or not clean."""
         if plan.answer:
-            used = [node for ref in references(plan.answer) for node in work.behind(ref)]
-            return splice(plan.answer, work.spliceable()) if used and all(node.clean for node in used) else None
-        task, nodes = plans.lone_map(plan), list(work.nodes.values())
-        if task is None or task.each is None or not all(node.clean for node in nodes):
+            used = [state for ref in references(plan.answer) for state in jobs.referred_to(ref)]
+            return splice(plan.answer, jobs.spliceable()) if used and all(state.clean for state in used) else None
+        task = plans.lone_map(plan)
+        if task is None or task.each is None or not jobs.all_clean:
             return None
-        return numbered_like(self.considered.sheet.blocks[task.each], [node.text for node in nodes])
+        return numbered_like(self.considered.chat.blocks[task.each], [state.text for state in jobs.states.values()])
 
-    def sayable(self, text: str) -> bool:
-        """Within the length that the client allowed."""
-        asked = answer_limit(self.desk.body)
-        return asked is None or self.desk.top.count(text) <= asked
+    def within_answer_limit(self, text: str) -> bool:
+        limit = answer_limit(self.shared.body)
+        return limit is None or self.shared.top.count(text) <= limit
 
-    def answered(self, body: Mapping[str, Any], splices: Mapping[str, str]) -> Flow:
-        """Ask the top tier, then smaller ones that fit if it fails; the first that answers is the client's."""
-        deadline = self.desk.settings.deadline_s if self.desk.used else None
+    def ask_for_answer(self, body: Mapping[str, Any], splices: Mapping[str, str]) -> Flow:
+        """Ask the top tier; if it fails, the smaller tiers whose window fits. The first answer is the client's."""
+        deadline = self.shared.settings.deadline_s if self.shared.call_ids else None
         last: RequestFailed | None = None
-        for rung in reversed(self.desk.ladder):
+        for rung in reversed(self.shared.ladder):
             if last and not rung.fits(rung.input_tokens(body), answer_limit(body) or 1):
                 continue
-            if deadline is not None and self.desk.now_s >= deadline:
+            if deadline is not None and self.shared.now_s >= deadline:
                 return self.end(Fail(DeadlineExceeded(deadline)))
-            call = Call(self.desk.name("final"), rung.name, "final", body, hold=1)
-            replies = yield from self.turn([call], deadline, "final")
+            call = Call(self.shared.new_call_id("final"), rung.name, "final", body, hold=1)
+            replies = yield from self.ask([call], deadline, "final")
             if not replies:
-                self.drop(call.id)
-                return self.end(Fail(DeadlineExceeded(self.desk.settings.deadline_s)))
+                self.cancel(call.id)
+                return self.end(Fail(DeadlineExceeded(self.shared.settings.deadline_s)))
             last = replies[0].error
             if last is None:
-                self.desk.outcomes.set(call.id, "accepted")
+                self.shared.outcomes.set(call.id, "accepted")
                 return self.end(Commit(call.id, splices))
-            self.desk.outcomes.set(call.id, failure(last).replace("_", " "))
-            if failure(last) == "request_refused":
-                break  # a smaller tier would refuse it too
-            self.told["degraded"] = True
-        return self.end(Fail(self.failure(last)))
-
-    def failure(self, last: RequestFailed | None) -> RequestFailed:
-        """The tier's own error where nothing was delegated, else ours."""
-        if last is not None and (self.work is None or failure(last) == "request_refused"):
-            return last
-        return DelegationFailed(f"no tier could give the answer; the last said: {last}")
+            code = failure_code(last)
+            self.shared.outcomes.set(call.id, code.replace("_", " "))
+            if code == "request_refused":
+                return self.end(Fail(last))  # a smaller tier would refuse it too
+            self.report["degraded"] = True
+        failed = DelegationFailed(f"no tier could give the answer; the last said: {last}")
+        return self.end(Fail(last if last and self.jobs is None else failed))
 
     def end(self, end: Commit | Say | Fail) -> End:
-        """The end with all that is to be said of the request."""
-        told = {**self.told, "delegation": self.told["delegation"] or "direct"}
-        outcomes = self.desk.outcomes.new()
-        if isinstance(end, Commit):
-            return Commit(end.call_id, end.splice, outcomes, told)
-        return Say(end.text, end.tier, outcomes, told) if isinstance(end, Say) else Fail(end.error, outcomes, told)
+        """The end with the new outcomes and the report."""
+        told = {**self.report, "delegation": self.report["delegation"] or "direct"}
+        return replace(end, outcomes=self.shared.outcomes.new(), told=told)

@@ -1,39 +1,29 @@
-"""The function `stepdown_delegate`: what the tier reads of it, and what it wrote in a call of it."""
+"""The function `stepdown_delegate`: its description for the tier, and the arguments that the tier writes."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from router.delegate import plans
-from router.delegate.blocks import Sheet, first_words
+from router.delegate.blocks import OffloadedChat, first_words
+from router.delegate.prompts import TEXTS
 from router.delegate.sanitise import neutralise
 from router.request.server_tools import DELEGATE
 
-TEACHES = """Hand parts of this request to smaller, cheaper models, which work side by side; their results are this tool's result.
-It pays where the work falls into independent parts: one question about many items, files or sections; texts too long to read \
-at once; many or long pieces to write. It costs more than it saves for a chain of steps that build on each other, for one \
-question about one text, and for whatever you can answer in a few sentences: do those yourself.
-A subtask: "prompt" (all that its worker is told: what to do, in which form; it sees nothing of this chat), "context" (texts by \
-handle, or results of subtasks by id, that it is shown), "each" (a handle: a worker for every part of that text), "depends_on", \
-"kind", "difficulty", "output_fields", "max_tokens". Leave out what is not needed. Subtasks are t1, t2, ... in order. Beside \
-"plan" you may give "answer": the whole answer to the user with {{t1}} where a result stands in it unchanged."""
-HANDLES = "\nHandles of this request's long texts, c1.3 for a part and c1.2-5 for several:"
-NO_HANDLES = "\nThis request has no handles: put into each prompt all that its worker needs."
 
-
-def function(sheet: Sheet, max_subtasks: int, strict: bool, special: Sequence[str] = ()) -> dict[str, Any]:
+def delegate_function(chat: OffloadedChat, max_subtasks: int, strict: bool, special: Sequence[str] = ()) -> dict[str, Any]:
     """`stepdown_delegate` as the tier sees it."""
-    blocks = sheet.blocks.values()
     lines = [
-        f"{b.id}: {len(b.cut.parts)} parts ({b.cut.kind}), {b.tokens} tokens, begins: {first_words('', b.text)}" for b in blocks
+        f"{b.id}: {len(b.cut.parts)} parts ({b.cut.kind}), {b.tokens} tokens, begins: {first_words('', b.text)}"
+        for b in chat.blocks.values()
     ]
-    told = "\n".join([TEACHES + HANDLES, *lines]) if lines else TEACHES + NO_HANDLES
-    made = {"name": DELEGATE, "description": neutralise(told, special), "parameters": plans.plan_schema(max_subtasks)}
-    return {"type": "function", "function": made | ({"strict": True} if strict else {})}
+    text = "\n".join([TEXTS["function"] + TEXTS["handles" if lines else "no_handles"], *lines])
+    function = {"name": DELEGATE, "description": neutralise(text, special), "parameters": plans.plan_schema(max_subtasks)}
+    return {"type": "function", "function": function | ({"strict": True} if strict else {})}
 
 
-def arguments(call: Mapping[str, Any]) -> str:
-    """What the tier wrote. Some parsers give an object, or the list of subtasks as a text."""
+def arguments_text(call: Mapping[str, Any]) -> str:
+    """The arguments as the tier wrote them. Some backends' parsers return an object, or the list of subtasks as a text."""
     wrote = call["function"].get("arguments")
     try:
         read = json.loads(wrote) if isinstance(wrote, str) else wrote
@@ -44,7 +34,7 @@ def arguments(call: Mapping[str, Any]) -> str:
     return wrote if isinstance(wrote, str) else json.dumps(wrote)
 
 
-def is_object(text: str) -> bool:
+def is_json_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):

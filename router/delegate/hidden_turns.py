@@ -1,8 +1,8 @@
-"""What was said with our own tool in a turn whose answer calls the client's tools: kept until the client comes back.
+"""Keeps the calls of our own function in a turn whose answer calls the client's tools, until the client comes back.
 
-The answer's tool calls bear ids `call_sd_<state>_<n>`. When a later request brings that answer back, the exchange is put in
-front of it again, so the tier reads what it had read. Kept in memory, for a while, for one API key; where it is gone the
-request goes on without it.
+The answer's tool calls get ids `call_sd_<key>_<n>`. When a later request brings that answer back, the hidden messages are put
+before it again, so that the tier reads what it read before. They are kept in memory, for a while, for one API key; when they are
+gone, the request goes on without them.
 """
 
 import json
@@ -15,14 +15,14 @@ from typing import Any
 
 from router.decide.sessions import digest
 from router.request.body import wants_json
-from router.types import Commit, End, Fail, Flow, Request
+from router.types import Commit, End, Flow, Request
 
-ID = "call_sd_"
+CALL_ID_PREFIX = "call_sd_"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """One turn's exchange."""
+class HiddenTurn:
+    """The hidden messages of one turn."""
 
     messages: tuple[Mapping[str, Any], ...]
     splices: Mapping[str, str]
@@ -33,10 +33,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What became of the states that a request names."""
+    """What was found of the hidden turns that a request names."""
 
     tier: str | None
-    """that answered last; it has read the exchange"""
+    """the tier of the latest one; it has read the messages"""
     splices: Mapping[str, str] = field(default_factory=dict)
     missed: int = 0
 
@@ -45,70 +45,71 @@ class Recalled:
         return "miss" if self.missed else "hit"
 
 
-class Hidden:
-    """Exchanges by state and owner (API key); the least recently used are forgotten first."""
+class HiddenTurns:
+    """Hidden turns by key and owner (API key). The least recently used are dropped first."""
 
     def __init__(
         self, most: int = 1_000, most_bytes: int = 64_000_000, ttl_s: float = 1_800, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.most, self.most_bytes, self.ttl_s, self.clock = most, most_bytes, ttl_s, clock
-        self.known: OrderedDict[str, tuple[Kept, float]] = OrderedDict()
+        self.known: OrderedDict[str, tuple[HiddenTurn, float]] = OrderedDict()
         self.bytes = 0
 
     def keep(self, owner: str, messages: Sequence[Mapping[str, Any]], splices: Mapping[str, str], tier: str) -> str:
-        """The state under which it is found again."""
-        state = secrets.token_hex(10)
+        """Returns the key under which the turn is found again."""
+        key = secrets.token_hex(10)
         size = len(json.dumps([*messages, dict(splices)]))
-        self.known[digest(owner, state)] = Kept(tuple(messages), splices, tier, size), self.clock() + self.ttl_s
+        self.known[digest(owner, key)] = HiddenTurn(tuple(messages), splices, tier, size), self.clock() + self.ttl_s
         self.bytes += size
         while len(self.known) > self.most or self.bytes > self.most_bytes:
-            self.forget(next(iter(self.known)))
-        return state
+            self.drop(next(iter(self.known)))
+        return key
 
-    def forget(self, key: str) -> None:
-        self.bytes -= self.known.pop(key)[0].bytes
+    def drop(self, place: str) -> None:
+        self.bytes -= self.known.pop(place)[0].bytes
 
-    def find(self, owner: str, state: str) -> Kept | None:
-        key = digest(owner, state)
-        kept, until = self.known.get(key, (None, 0.0))
-        if kept is None:
+    def find(self, owner: str, key: str) -> HiddenTurn | None:
+        place = digest(owner, key)
+        turn, until = self.known.get(place, (None, 0.0))
+        if turn is None:
             return None
         if self.clock() >= until:
-            self.forget(key)
+            self.drop(place)
             return None
-        self.known[key] = kept, self.clock() + self.ttl_s
-        self.known.move_to_end(key)
-        return kept
+        self.known[place] = turn, self.clock() + self.ttl_s
+        self.known.move_to_end(place)
+        return turn
 
     def recall(self, owner: str, asked: Request) -> tuple[Request, Recalled | None]:
-        """The request with every exchange it names put back in its place, each once; None where it names none."""
-        found: dict[str, Kept | None] = {}
+        """The request with every hidden turn that it names put back in its place, each once; None if it names none."""
+        found: dict[str, HiddenTurn | None] = {}
         messages: list[Mapping[str, Any]] = []
         for message in asked.body.get("messages") or []:
-            for state in states(message):
-                if state not in found:
-                    kept = found[state] = self.find(owner, state)
-                    messages += kept.messages if kept else ()
+            for key in named_turns(message):
+                if key not in found:
+                    turn = found[key] = self.find(owner, key)
+                    messages += turn.messages if turn else ()
             messages.append(message)
         if not found:
             return asked, None
-        there = [kept for kept in found.values() if kept]
-        splices = {} if wants_json(asked.body) else {name: text for kept in there for name, text in kept.splices.items()}
-        recalled = Recalled(there[-1].tier if there else None, splices, len(found) - len(there))
+        turns = [turn for turn in found.values() if turn]
+        splices = {} if wants_json(asked.body) else {name: text for turn in turns for name, text in turn.splices.items()}
+        recalled = Recalled(turns[-1].tier if turns else None, splices, len(found) - len(turns))
         return replace(asked, body={**asked.body, "messages": messages}), recalled
 
 
-def states(message: Mapping[str, Any]) -> list[str]:
-    """The states that the ids of an assistant's tool calls name; whatever a client makes up is merely not found."""
+def named_turns(message: Mapping[str, Any]) -> list[str]:
+    """Keys in the ids of an assistant message's tool calls. A key that a client makes up is simply not found."""
     calls = message.get("tool_calls") if message.get("role") == "assistant" else None
     ids = [call.get("id") for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
-    return [name.removeprefix(ID).rpartition("_")[0] for name in ids if isinstance(name, str) and name.startswith(ID)]
+    ours = [name for name in ids if isinstance(name, str) and name.startswith(CALL_ID_PREFIX)]
+    return [name.removeprefix(CALL_ID_PREFIX).rpartition("_")[0] for name in ours]
 
 
-def remembered(flow: Flow, recalled: Recalled) -> Flow:
-    """The flow, whose answer may refer to results of earlier turns, and says whether they were there."""
+def with_recalled(flow: Flow, recalled: Recalled) -> Flow:
+    """The flow, whose answer may refer to results of earlier turns; its end reports whether they were found."""
     end: End = yield from flow
     told = {**end.told, "state": recalled.state}
     if isinstance(end, Commit):
         return replace(end, splice={**recalled.splices, **end.splice}, told=told)
-    return Fail(end.error, end.outcomes, told) if isinstance(end, Fail) else replace(end, told=told)
+    return replace(end, told=told)

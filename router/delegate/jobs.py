@@ -1,10 +1,10 @@
-"""The jobs of one plan on their way: which may start, which tier takes each, what an answer is worth, where it goes next.
+"""Runs the jobs of one plan: which may start, which tier takes each, whether an answer is good, what follows if it is not.
 
 pending -> running -> ok | insufficient_context
-                   -> pending again: the same tier once (form, length, backend), then the next tier once;
-                      low confidence goes up until the top
+                   -> pending again: at the same tier once (form, length, backend), then at the next larger tier once;
+                      an answer of low confidence goes up tier by tier to the top
                    -> failed(code)
-pending -> skipped: what it depends on is not there
+pending -> skipped: a job that it depends on has no result
 """
 
 import json
@@ -13,220 +13,214 @@ from typing import Any
 
 from classifiers.parts.cut import asks
 from router.delegate import plans, prompts
-from router.delegate.blocks import Sheet, neutral
+from router.delegate.blocks import OffloadedChat, neutralise_blocks
 from router.delegate.plans import Job, Subtask
-from router.delegate.results import Brief, Node, Results, as_text, quoted, read_result
+from router.delegate.results import JobState, Results, WorkerPrompt, as_text, quoted, read_result
 from router.delegate.sanitise import inert, neutralise
-from router.delegate.shared import Desk, failure, structured, way_asked, way_of
+from router.delegate.shared import Shared, failure_code
 from router.limits.delegation_budget import Rung, rung_of
 from router.types import Call, Reply
 
-AGAIN = 0.7  # temperature of a second try: at 0 the same wrong answer would come again
+RETRY_TEMPERATURE = 0.7  # at 0 the same wrong answer would come again
 LEAST_ROOM = 64  # tokens that a window must leave for an answer, if as many are wanted
-SAME_TIER = {"schema_invalid", "truncated", "empty", "timeout", "backend_error"}  # mended by asking once again
-UPWARD = SAME_TIER | {"too_hard", "not_grounded", "request_refused"}
+RETRIED = {"schema_invalid", "truncated", "empty", "timeout", "backend_error"}  # problems that the same tier may solve
+ESCALATED = RETRIED | {"too_hard", "not_grounded", "request_refused"}  # problems that a larger tier may solve
 
 
-class Work(Results):
-    """All jobs of one plan."""
+class Jobs(Results):
+    """The jobs of one plan while they run: gives out the calls to make and takes their replies."""
 
-    def __init__(self, desk: Desk, sheet: Sheet, jobs: Sequence[Job]) -> None:
-        super().__init__(desk, jobs)
-        self.sheet = neutral(sheet, desk.special)
-        self.asked: dict[str, Node] = {}
-        """what was asked -> the job that asked it first"""
+    def __init__(self, shared: Shared, chat: OffloadedChat, jobs: Sequence[Job]) -> None:
+        super().__init__(shared, jobs)
+        self.chat = neutralise_blocks(chat, shared.special)
+        self.first_asked: dict[str, JobState] = {}
+        """prompt and limits as JSON -> the first job with them"""
 
-    # -- starting --------------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------------------------------
 
-    def running(self) -> list[Node]:
-        return [node for node in self.nodes.values() if node.call]
+    def running(self) -> list[JobState]:
+        return [state for state in self.states.values() if state.call]
 
     def start(self) -> tuple[Call, ...]:
         """Calls for the jobs that can begin now, within all limits."""
-        self.share()
+        self.share_results()
         calls = []
-        for node in self.nodes.values():
-            if node.status == "pending" and self.ready(node) and len(self.running()) < self.desk.settings.max_in_flight:
-                call = self.begin(node)
+        for state in self.states.values():
+            if state.status == "pending" and self.ready(state) and len(self.running()) < self.shared.settings.max_in_flight:
+                call = self.begin(state)
                 calls += [call] if call else []
         return tuple(calls)
 
-    def ready(self, node: Node) -> bool:
-        """Whether all that the job needs is there; marks it skipped if it never will be."""
-        needed = [self.nodes[name] for name in node.job.depends_on]
+    def ready(self, state: JobState) -> bool:
+        """Whether all results that the job needs are there. Marks the job as skipped if one never will be."""
+        needed = [self.states[name] for name in state.job.depends_on]
         if any(other.done and other.status != "ok" for other in needed):
-            node.status, node.code = "skipped", "dependency_failed"
-        return node.status == "pending" and all(other.done for other in needed)
+            state.status, state.code = "skipped", "dependency_failed"
+        return state.status == "pending" and all(other.done for other in needed)
 
-    def begin(self, node: Node) -> Call | None:
-        """The job's next call; None where a twin asks already, or money or calls do not suffice."""
-        if node.brief is None:
-            node.brief = self.brief(node.job)
-            key = json.dumps([node.brief.text, node.brief.schema, node.job.task.max_tokens, node.job.task.difficulty])
-            first = self.asked.setdefault(key, node)
-            if first is not node:
-                node.twin, node.status = first, "running"
-                self.share()
+    def begin(self, state: JobState) -> Call | None:
+        """The job's next call; None if another job asks the same, or if money or calls do not suffice."""
+        if state.prompt is None:
+            state.prompt = self.worker_prompt(state.job)
+            task = state.job.task
+            key = json.dumps([state.prompt.text, state.prompt.schema, task.max_tokens, task.difficulty])
+            first = self.first_asked.setdefault(key, state)
+            if first is not state:
+                state.same_as, state.status = first, "running"
+                self.share_results()
                 return None
-        body = self.seat(node, node.brief)
+        body = self.choose_tier(state, state.prompt)
         if body is None:
-            node.fail("context_overflow")
+            state.fail("context_overflow")
             return None
-        rung = rung_of(self.desk.ladder, node.tier)
+        rung = rung_of(self.shared.ladder, state.tier)
         given = rung.input_tokens(body)
-        if not self.running():  # nothing will be refunded: better a short answer than none
-            node.max_tokens = min(node.max_tokens, max(plans.MIN_TOKENS, self.affordable(rung, given)))
-        call = self.desk.name(node.job.id)
-        if not self.desk.budget.reserve(call, rung.cost(given, node.max_tokens), kept_calls=1):
-            self.desk.used.discard(call)
+        if not self.running():  # no refund will come, and a short answer is better than none
+            state.max_tokens = min(state.max_tokens, max(plans.MIN_TOKENS, self.affordable_tokens(rung, given)))
+        call = self.shared.new_call_id(state.job.id)
+        if not self.shared.budget.reserve(call, rung.cost(given, state.max_tokens), kept_calls=1):
+            self.shared.call_ids.discard(call)
             return None
-        body["max_tokens"] = node.max_tokens
-        node.call, node.status, node.calls = call, "running", node.calls + 1
-        left = max(0.05, (self.desk.work_until_s - self.desk.now_s) / 2)
-        return Call(call, node.tier, "subtask", body, timeout_s=min(self.desk.settings.call_timeout_s, left))
+        body["max_tokens"] = state.max_tokens
+        state.call, state.status, state.calls = call, "running", state.calls + 1
+        left = max(0.05, (self.shared.work_until_s - self.shared.now_s) / 2)
+        return Call(call, state.tier, "subtask", body, timeout_s=min(self.shared.settings.call_timeout_s, left))
 
-    def affordable(self, rung: Rung, given: int) -> int:
-        """Tokens of an answer for which there is money."""
-        left = self.desk.budget.left_usd - rung.price_in * given
+    def affordable_tokens(self, rung: Rung, given: int) -> int:
+        """Length of an answer that the budget can pay. given: input tokens."""
+        left = self.shared.budget.left_usd - rung.price_in * given
         return int(left / rung.price_out) if rung.price_out else plans.MAX_TOKENS
 
-    def seat(self, node: Node, brief: Brief) -> dict[str, Any] | None:
-        """Choose the tier, if none is chosen, and go up to one whose window takes the job; the body for it."""
-        task, settings = node.job.task, self.desk.settings
-        node.tier = node.tier or self.desk.route(brief.text, task.difficulty)
-        wanted = node.max_tokens or task.max_tokens or settings.subtask_max_tokens
-        rung: Rung | None = rung_of(self.desk.ladder, node.tier)
+    def choose_tier(self, state: JobState, prompt: WorkerPrompt) -> dict[str, Any] | None:
+        """Choose a tier if the job has none yet, and a larger one if its window is too small; returns the call's body."""
+        task, settings = state.job.task, self.shared.settings
+        state.tier = state.tier or self.shared.route(prompt.text, task.difficulty)
+        wanted = state.max_tokens or task.max_tokens or settings.subtask_max_tokens
+        rung: Rung | None = rung_of(self.shared.ladder, state.tier)
         while rung:
-            body = self.body(rung, brief)
+            body = self.body(rung, prompt)
             room = rung.context - rung.input_tokens(body)
             if room >= min(wanted, LEAST_ROOM):
-                node.tier, node.max_tokens = rung.name, min(wanted, room)
-                return {**body, "temperature": node.temperature}
-            rung = self.desk.above(rung.name)
+                state.tier, state.max_tokens = rung.name, min(wanted, room)
+                return {**body, "temperature": state.temperature}
+            rung = self.shared.next_larger(rung.name)
         return None
 
-    def body(self, rung: Rung, brief: Brief) -> dict[str, Any]:
-        """System prompt and texts first: the same for siblings, so that their tier computes it once. No tools."""
-        asked = {**self.desk.more, "messages": [*self.sheet.system, prompts.user(brief.text)]}
-        return asked | (structured("result", brief.schema, self.desk.memory.refused.get(rung.name, 0)) if brief.schema else {})
+    def body(self, rung: Rung, prompt: WorkerPrompt) -> dict[str, Any]:
+        """Without tools. It starts as the bodies of siblings do, so that their tier computes the common prefix once."""
+        body = {**self.shared.worker_fields, "messages": [*self.chat.system, prompts.user(prompt.text)]}
+        return body | (self.shared.json_field(rung.name, "result", prompt.schema) if prompt.schema else {})
 
-    def brief(self, job: Job) -> Brief:
-        """What the worker is told; results of other jobs are put in as they are now."""
-        task, special = job.task, self.desk.special
-        part = self.sheet.blocks[task.each].part(job.part) if task.each and job.part else ""
-        shown = [self.shown(ref) for ref in task.context]
+    def worker_prompt(self, job: Job) -> WorkerPrompt:
+        """The job's prompt, with the results of other jobs as they are now."""
+        task, special = job.task, self.shared.special
+        part = self.chat.part(task.each, job.part)
+        context = [self.context_text(ref) for ref in task.context]
         if part and not task.prompt.strip():
-            said, source = self.unprompted(task, part), "\n\n".join(shown)
+            asked = self.part_as_task(task, part)
         else:
-            said, source = neutralise(task.prompt, special), "\n\n".join([*shown, part] if part else shown)
-        grounded = bool(source and task.output_fields and task.kind in self.desk.settings.grounding)
+            asked = neutralise(task.prompt, special)
+            context += [part] if part else []
+        source = "\n\n".join(context)
+        grounded = bool(source and task.output_fields and task.kind in self.shared.settings.grounding)
         schema = plans.result_schema(task, grounded) if task.output_fields else None
         names = list(schema["properties"]) if schema else []
-        text = prompts.worker_text(self.desk.settings.worker_prompt, source, said, names, grounded)
-        return Brief(text, source, schema, grounded)
+        text = prompts.worker_text(self.shared.settings.worker_prompt, source, asked, names, grounded)
+        return WorkerPrompt(text, source, schema, grounded)
 
-    def unprompted(self, task: Subtask, part: str) -> str:
-        """What a mapped part is told by itself: its own text, and what is said of all parts beside the block and around them.
+    def part_as_task(self, task: Subtask, part: str) -> str:
+        """A mapped part as a task of its own, with the texts that concern all parts: beside the block and around its parts.
 
-        The head of a list of requests ("Do each of these:") says nothing more; that of other parts says what to do.
+        The head of a list of requests ("Do each of these:") adds nothing to them; the head of other parts says what to do.
         """
-        shape, beside = self.sheet.blocks[task.each or ""].cut, neutralise(self.sheet.beside(), self.desk.special)
+        shape, beside = self.chat.blocks[task.each or ""].cut, neutralise(self.chat.text_beside_blocks(), self.shared.special)
         return "\n\n".join(text for text in (beside, "" if asks(part) else shape.head, part, shape.tail) if text)
 
-    def shown(self, ref: str) -> str:
-        """A slice of a block, or the result of a subtask."""
-        if self.sheet.has(ref):
-            return self.sheet.text_of(ref)
-        return inert(self.result(ref), self.desk.special)
+    def context_text(self, ref: str) -> str:
+        """The text behind a handle, or the result of a subtask."""
+        text = self.chat.resolve(ref)
+        return inert(self.result(ref), self.shared.special) if text is None else text
 
-    # -- replies ---------------------------------------------------------------------------------------------------------
+    # -- replies -----------------------------------------------------------------------------------------------------------
 
-    def take(self, reply: Reply) -> None:
-        """Book a reply and move its job on."""
-        self.desk.pay(reply)
-        node = next((node for node in self.nodes.values() if node.call == reply.call.id), None)
-        if node is None or node.brief is None:
-            self.desk.outcomes.set(reply.call.id, "came too late")
+    def receive(self, reply: Reply) -> None:
+        """Book a reply and decide how its job goes on."""
+        self.shared.book(reply)
+        state = next((state for state in self.states.values() if state.call == reply.call.id), None)
+        if state is None or state.prompt is None:
+            self.shared.outcomes.set(reply.call.id, "came too late")
             return
-        node.call, node.tokens = "", reply.usage.output_tokens
-        if self.format_refused(node, reply):
+        state.call, state.tokens = "", reply.usage.output_tokens
+        if self.shared.refused_json_field(reply):
+            state.status = "pending"
             return
-        problem = self.wrong(node, node.brief, reply)
-        self.desk.outcomes.set(reply.call.id, problem.replace("_", " ") or "accepted")
-        self.move(node, problem)
-        self.share()
+        problem = self.examine(state, state.prompt, reply)
+        self.shared.outcomes.set(reply.call.id, problem.replace("_", " ") or "accepted")
+        self.advance(state, problem)
+        self.share_results()
 
-    def format_refused(self, node: Node, reply: Reply) -> bool:
-        """The backend took no body with that response_format: ask in the next way, and remember."""
-        way = way_of(reply.call.body)
-        if reply.error is None or reply.error.status != 400 or not way_asked(reply.call.body):
-            return False
-        self.desk.memory.refuse(reply.call.tier, way)
-        self.desk.outcomes.set(reply.call.id, "format refused")
-        node.status = "pending"
-        return True
-
-    def wrong(self, node: Node, brief: Brief, reply: Reply) -> str:
-        """What is wrong with an answer, as a code; empty if nothing is. Takes a good one in."""
+    def examine(self, state: JobState, prompt: WorkerPrompt, reply: Reply) -> str:
+        """What is wrong with an answer, as a code; empty if nothing is. Stores an answer that can be used."""
         if reply.error is not None:
-            return failure(reply.error)
+            return failure_code(reply.error)
         if reply.refusal or reply.finish_reason == "content_filter":
             return "refused"
         if not reply.text.strip():
             return "empty"
         if reply.finish_reason == "length":
             return "truncated"
-        data = read_result(reply.text, brief.schema) if brief.schema else None
-        if brief.schema and data is None:
+        data = read_result(reply.text, prompt.schema) if prompt.schema else None
+        if prompt.schema and data is None:
             return "schema_invalid"
         status = data.pop("status") if data is not None else "ok"
         if status != "ok":
             return str(status)
-        node.text, node.data = as_text(node.job.task, data, reply.text), data
-        if brief.grounded and data is not None:
-            node.grounded = quoted(str(data["evidence"]), brief.source)
-            if not node.grounded:
+        state.text, state.data = as_text(state.job.task, data, reply.text), data
+        if prompt.grounded and data is not None:
+            state.grounded = quoted(str(data["evidence"]), prompt.source)
+            if not state.grounded:
                 return "not_grounded"
-        if self.desk.above(node.tier) is None:
-            return ""  # nobody is left to ask
-        node.kept = bool(low := self.desk.accept(node.tier, brief.text, reply))
-        return low or ""
+        if self.shared.next_larger(state.tier) is None:
+            return ""  # no larger tier could give a better one
+        doubt = self.shared.judge(state.tier, prompt.text, reply) or ""
+        state.low_confidence = bool(doubt)
+        return doubt
 
-    def move(self, node: Node, problem: str) -> None:
+    def advance(self, state: JobState, problem: str) -> None:
         """The next state of a job whose answer came."""
-        higher, node.problem = self.desk.above(node.tier), problem
+        larger, state.problem = self.shared.next_larger(state.tier), problem
         if not problem:
-            node.status, node.code = "ok", ""
-        elif problem in SAME_TIER and not node.again:
-            node.again, node.status = True, "pending"
-            node.max_tokens = min(2 * node.max_tokens, plans.MAX_TOKENS) if problem == "truncated" else node.max_tokens
-            node.temperature = AGAIN if problem in ("schema_invalid", "empty") else 0.0
-        elif (problem in UPWARD and not node.rose or node.kept) and higher:
-            node.rose = node.rose or not node.kept
-            node.tier, node.upward, node.status, node.temperature = higher.name, node.upward + 1, "pending", 0.0
+            state.status, state.code = "ok", ""
+        elif problem in RETRIED and not state.retried:
+            state.retried, state.status = True, "pending"
+            state.max_tokens = min(2 * state.max_tokens, plans.MAX_TOKENS) if problem == "truncated" else state.max_tokens
+            state.temperature = RETRY_TEMPERATURE if problem in ("schema_invalid", "empty") else 0.0
+        elif larger and (state.low_confidence or (problem in ESCALATED and not state.escalated_for_failure)):
+            state.escalated_for_failure = state.escalated_for_failure or not state.low_confidence
+            state.tier, state.escalations, state.status, state.temperature = larger.name, state.escalations + 1, "pending", 0.0
         elif problem == "not_grounded":
-            node.status, node.code = "ok", problem  # listed as such, never dropped
+            state.status, state.code = "ok", problem  # listed as such, never dropped
         elif problem == "insufficient_context":
-            node.status = problem  # a larger tier sees no more of the text
+            state.status = problem  # a larger tier would see the same text
         else:
-            node.fail(problem)
+            state.fail(problem)
 
-    def share(self) -> None:
-        """Hand finished results to the jobs that asked the same."""
-        for node in self.nodes.values():
-            first = node.twin
-            if first and first.done and not node.done:
-                node.status, node.code, node.tier = first.status, first.code, first.tier
-                node.text, node.data, node.grounded = first.text, first.data, first.grounded
+    def share_results(self) -> None:
+        """Copy finished results to the jobs that ask the same."""
+        for state in self.states.values():
+            first = state.same_as
+            if first and first.done and not state.done:
+                state.status, state.code, state.tier = first.status, first.code, first.tier
+                state.text, state.data, state.grounded = first.text, first.data, first.grounded
 
     def stop(self, code: str) -> tuple[str, ...]:
-        """End what is not done; the ids of calls to cancel. What they cost nobody will say: it counts as spent."""
-        calls = tuple(node.call for node in self.running())
+        """End all unfinished jobs; returns the ids of calls to cancel. Their reservations count as spent: no reply will come."""
+        calls = tuple(state.call for state in self.running())
         for call in calls:
-            self.desk.budget.forfeit(call)
-            self.desk.outcomes.set(call, f"cancelled: {code}")
-        for node in self.nodes.values():
-            if not node.done:
-                node.call = ""
-                node.fail(code)
+            self.shared.budget.forfeit(call)
+            self.shared.outcomes.set(call, f"cancelled: {code}")
+        for state in self.states.values():
+            if not state.done:
+                state.call = ""
+                state.fail(code)
         return calls

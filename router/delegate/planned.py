@@ -1,38 +1,32 @@
-"""Delegation: the largest tier plans, smaller ones work side by side, it merges. A generator; see `types.Flow`.
+"""The planned flow: the largest tier plans, smaller tiers work side by side, the largest merges. A generator; see `types.Flow`.
 
 gates -no-> direct
       -yes-> plan (-> repair) -none, bad, too dear-> direct
-                              -> work -> say: the plan had the answer's form, or it is the list of results
-                                      -> final: the largest tier merges
-                                      -> direct: nothing came of it
+                              -> jobs -> say: the plan contains the answer's form, or the answer is the list of results
+                                      -> final: the largest tier merges the results
+                                      -> direct: there are no results
 """
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from classifiers.parts.decomposability import splits as shipped_splits
 from router.config import Delegation
-from router.delegate import gates, plans, prompts
-from router.delegate.base import LEAST_TOKENS, Errand
-from router.delegate.gates import Considered, Route, Splits
-from router.delegate.jobs import Work
+from router.delegate import plans, prompts
+from router.delegate.base import LEAST_ANSWER_TOKENS, DelegationFlow
+from router.delegate.gates import Considered, Route
+from router.delegate.jobs import Jobs
 from router.delegate.memory import Memory
 from router.delegate.plans import Job, Plan
-from router.delegate.shared import Accept, Desk, failure, structured, way_asked
+from router.delegate.shared import JudgeSubtask, Shared, Steps, failure_code
 from router.errors import BadPlan, BudgetExceeded
 from router.limits.client_limits import limit_cost
 from router.limits.delegation_budget import Budget, Rung
 from router.request.body import answer_limit, wants_json
-from router.types import Call, Fail, Flow, Reply, Role, Say, Step
+from router.types import Call, Fail, Flow, Reply, Role, Say
 
-SHORTEST = 32  # tokens of {"plan": [{"each": "c1"}]} in any tokenizer, with room
-HELD = "merge"  # under which the budget keeps the price of the final call
-
-
-def good(tier: str, text: str, reply: Reply) -> str | None:
-    """Accepts every answer."""
-    return None
+SHORTEST_PLAN = 32  # tokens of {"plan": [{"each": "c1"}]} in any tokenizer, with room
+FINAL_CALL = "merge"  # name under which the budget holds the price of the final call
 
 
 def delegate(
@@ -40,234 +34,224 @@ def delegate(
     ladder: Sequence[Rung],
     settings: Delegation,
     route: Route,
-    accept: Accept = good,
-    memory: Memory | None = None,
-    splits: Splits = shipped_splits,
+    judge: JudgeSubtask,
+    memory: Memory,
+    considered: Considered,
     special: Sequence[str] = (),
-    more: Mapping[str, Any] | None = None,
+    worker_fields: Mapping[str, Any] | None = None,
     max_usd: float | None = None,
-    considered: Considered | None = None,
 ) -> Flow:
-    """One request whose tier is the top of the ladder, cheaper tiers first.
+    """Answer a request that was routed to the top of the ladder. ladder: cheapest tier first.
 
-    special: all special tokens of the tiers' tokenizers. more: added to every worker's body. max_usd: the client's limit
-    for the whole request: whatever the tiers answer, their calls cost no more. considered: the gates' outcome, if they
-    were asked already.
+    special, worker_fields: see `Shared`. max_usd: the client's strict limit for the whole request.
     """
-    memory = memory or Memory()
-    seen = considered or gates.consider(body, ladder, settings, memory, route, splits, special)
-    limit = min(settings.max_cost_ratio * seen.direct_usd, math.inf if max_usd is None else max_usd)
-    desk = Desk(body, ladder, settings, route, accept, memory, Budget(limit, settings.max_calls), special, more or {})
-    return (yield from limit_cost(Planned(desk, seen, max_usd).run(), max_usd, ladder))
+    limit = min(settings.max_cost_ratio * considered.direct_usd, math.inf if max_usd is None else max_usd)
+    budget = Budget(limit, settings.max_calls)
+    shared = Shared(body, ladder, settings, route, judge, memory, budget, special, worker_fields or {})
+    return (yield from limit_cost(PlanMode(shared, considered, max_usd).run(), max_usd, ladder))
 
 
-class Planned(Errand):
-    """One request, from the gates to its answer."""
+class PlanMode(DelegationFlow):
+    """Answers one request by a plan that a call of its own asks for."""
 
-    def __init__(self, desk: Desk, considered: Considered, max_usd: float | None) -> None:
-        super().__init__(desk, considered, max_usd)
+    def __init__(self, shared: Shared, considered: Considered, max_usd: float | None) -> None:
+        super().__init__(shared, considered, max_usd)
         self.plan_tokens = 0
 
     def run(self) -> Flow:
-        if self.considered.state:
-            return (yield from self.direct())
-        found = yield from self.planned()
+        found = None if self.considered.state else (yield from self.make_plan())
+        if found and not self.worth_running(*found):
+            self.set_state("not_worth_it", "the plan is too dear")
+            found = None
         if not found:
             return (yield from self.direct())
-        plan, jobs = found
-        if not self.affordable(plan, jobs):
-            self.tell("not_worth_it", "the plan is too dear")
-            return (yield from self.direct())
-        self.work = Work(self.desk, self.considered.sheet, jobs)
-        yield from self.worked(self.work)
-        return (yield from self.finished(plan, self.work))
+        plan, todo = found
+        self.jobs = Jobs(self.shared, self.considered.chat, todo)
+        yield from self.run_jobs(self.jobs)
+        return (yield from self.finish(plan, self.jobs))
 
     # -- planning ----------------------------------------------------------------------------------------------------------
 
-    def planned(self) -> Generator[Step, Sequence[Reply], tuple[Plan, tuple[Job, ...]] | None]:
-        """A plan with its jobs; None for a direct answer, with the reason told. A bad plan is mended once."""
-        asked = prompts.plan_messages(self.considered.sheet, self.desk.settings, self.desk.special)
+    def make_plan(self) -> Steps[tuple[Plan, tuple[Job, ...]] | None]:
+        """A plan with its jobs; None for a direct answer, with the reason reported. The planner may repair a bad plan."""
+        asked = prompts.plan_messages(self.considered.chat, self.shared.settings, self.shared.special)
         messages, before = asked, None
-        for i in range(self.desk.settings.max_plans):
+        for i in range(self.shared.settings.max_plans):
             reply = yield from self.ask_plan(messages, "repair" if i else "plan")
             if reply is None:
                 return None
             try:
                 plan = plans.parse(reply.text)
-                jobs = plans.check(plan, self.considered.sheet, self.desk.settings.max_subtasks)
+                todo = plans.checked_jobs(plan, self.considered.chat, self.shared.settings.max_subtasks)
             except BadPlan as error:
-                self.desk.outcomes.set(reply.call.id, "plan invalid")
-                self.tell("plan_invalid", str(error))
+                self.shared.outcomes.set(reply.call.id, "plan invalid")
+                self.set_state("plan_invalid", str(error))
                 if reply.text.strip() == before:
-                    self.tell("loop_detected", "the same plan came again")
+                    self.set_state("loop_detected", "the same plan came again")
                     return None
                 before = reply.text.strip()
-                messages = prompts.repair_messages(asked, reply.text, str(error), self.desk.special)
+                messages = prompts.repair_messages(asked, reply.text, str(error), self.shared.special)
                 continue
-            self.told.pop("why", None)
-            return self.received(plan, jobs, reply)
+            self.report.pop("why", None)
+            self.shared.outcomes.set(reply.call.id, "accepted" if todo else "direct")
+            self.plan_tokens = reply.usage.output_tokens
+            if todo:
+                return plan, todo
+            self.set_state("direct")
+            return None
         return None
 
-    def received(self, plan: Plan, jobs: tuple[Job, ...], reply: Reply) -> tuple[Plan, tuple[Job, ...]] | None:
-        """Book a good plan."""
-        self.desk.outcomes.set(reply.call.id, "accepted" if jobs else "direct")
-        self.plan_tokens = reply.usage.output_tokens
-        if jobs:
-            return plan, jobs
-        self.tell("direct")
-        return None
-
-    def ask_plan(self, messages: Sequence[Mapping[str, Any]], role: Role) -> Generator[Step, Sequence[Reply], Reply | None]:
-        """The planner's answer, asked for in the best form that its backend takes; None, with the reason told, without one."""
-        top = self.desk.top
+    def ask_plan(self, messages: Sequence[Mapping[str, Any]], role: Role) -> Steps[Reply | None]:
+        """The planner's answer, in the best JSON format that its backend takes; None, with the reason reported, if none comes."""
         while True:
             call = self.plan_call(messages, role)
             if call is None:
-                self.tell("not_worth_it" if role == "plan" else "plan_invalid", "nothing is left to plan with")
+                self.set_state("not_worth_it" if role == "plan" else "plan_invalid", "nothing is left to plan with")
                 return None
-            replies = yield from self.turn([call], self.desk.work_until_s, role)
+            replies = yield from self.ask([call], self.shared.work_until_s, role)
             if not replies:
-                self.desk.budget.forfeit(call.id)
-                self.drop(call.id)
-                self.tell("plan_invalid", "deadline")
+                self.shared.budget.forfeit(call.id)
+                self.cancel(call.id)
+                self.set_state("plan_invalid", "deadline")
                 return None
             reply = replies[0]
-            self.desk.pay(reply)
+            self.shared.book(reply)
             if reply.error is None:
                 return reply
-            self.desk.outcomes.set(call.id, failure(reply.error).replace("_", " "))
-            if reply.error.status != 400 or not way_asked(call.body):
-                self.tell("plan_invalid", failure(reply.error))
+            if not self.shared.refused_json_field(reply):
+                code = failure_code(reply.error)
+                self.shared.outcomes.set(call.id, code.replace("_", " "))
+                self.set_state("plan_invalid", code)
                 return None
-            self.desk.outcomes.set(call.id, "format refused")
-            self.desk.memory.refuse(top.name, self.desk.memory.refused.get(top.name, 0))
 
     def plan_call(self, messages: Sequence[Mapping[str, Any]], role: Role) -> Call | None:
-        """The call for a plan, its length bounded by the budget; None if too little is left of money, calls or time."""
-        desk, top = self.desk, self.desk.top
+        """The call for a plan, its length bounded by the budget; None if too little money, calls or time is left."""
+        shared, top = self.shared, self.shared.top
         body: dict[str, Any] = {"messages": list(messages), "temperature": 0}
-        body |= structured("plan", plans.plan_schema(desk.settings.max_subtasks), desk.memory.refused.get(top.name, 0))
+        body |= shared.json_field(top.name, "plan", plans.plan_schema(shared.settings.max_subtasks))
         given = top.input_tokens(body)
         room = min(self.plan_room(given), self.spare_tokens(body), top.context - given)
-        body["max_tokens"] = int(min(desk.settings.plan_max_tokens, room))
-        left = desk.work_until_s - desk.now_s
+        body["max_tokens"] = int(min(shared.settings.plan_max_tokens, room))
+        left = shared.work_until_s - shared.now_s
         if body["max_tokens"] < plans.MIN_TOKENS or left <= 0:
             return None
-        name = desk.name(role)
-        if not desk.budget.reserve(name, top.cost(given, body["max_tokens"]), kept_calls=1):
+        name = shared.new_call_id(role)
+        if not shared.budget.reserve(name, top.cost(given, body["max_tokens"]), kept_calls=1):
             return None
-        return Call(name, top.name, role, body, timeout_s=min(desk.settings.call_timeout_s, left))
+        return Call(name, top.name, role, body, timeout_s=min(shared.settings.call_timeout_s, left))
 
     def plain_usd(self, answer_tokens: float) -> float:
-        """Price of the request as it was sent, to the top tier, at most as the client's limit counts."""
-        return self.desk.top.cost(self.desk.top.prompt_tokens(self.desk.body), answer_tokens)
+        """Upper bound on the price of the plain call, counted as the client's limit counts it."""
+        return self.shared.top.cost(self.shared.top.prompt_tokens(self.shared.body), answer_tokens)
 
     def spare_tokens(self, body: Mapping[str, Any]) -> float:
-        """Tokens that a plan may have within the client's limit, the plain answer still within it afterwards.
+        """Output tokens that a plan may have so that the client's limit still covers the plain answer after it.
 
-        Where that answer is beyond the limit from the start, a plan is the only way to a whole one.
+        If the limit does not cover the plain answer anyway, a plan is the only way to a whole answer and may use all of it.
         """
         if self.max_usd is None:
             return math.inf
-        top, left = self.desk.top, self.max_usd - self.desk.budget.spent_usd
+        top, spare = self.shared.top, self.max_usd - self.shared.budget.spent_usd
         plain = self.plain_usd(self.considered.answer_tokens)
-        spare = (left - plain if plain <= self.max_usd else left) - top.price_in * top.prompt_tokens(body)
-        return spare / top.price_out if top.price_out else math.inf if spare >= 0 else 0
+        if plain <= self.max_usd:
+            spare -= plain
+        spare -= top.price_in * top.prompt_tokens(body)
+        if top.price_out:
+            return spare / top.price_out
+        return math.inf if spare >= 0 else 0
 
     def plan_room(self, given: int) -> int:
-        """Tokens that a plan may have: half of what is left, so that little is lost on one that is cut there and is none.
+        """Output tokens that the budget allows a plan: half of what is left, because a plan that is cut off is lost.
 
-        Short requests leave little: a map of one block, or twice what plans have had, is allowed if it can be paid at all.
-        given: input tokens.
+        Half is little for a short request. A map of one block, or twice the usual length of plans, is therefore allowed whenever
+        the budget can pay it. given: input tokens.
         """
-        top, left = self.desk.top, self.desk.budget.left_usd
+        top, left = self.shared.top, self.shared.budget.left_usd
         if not top.price_out:
-            return self.desk.settings.plan_max_tokens
+            return self.shared.settings.plan_max_tokens
         half, whole = ((part - top.price_in * given) / top.price_out for part in (left / 2, left))
-        usual = max(SHORTEST, 2 * self.desk.memory.means[self.considered.kind].plan_tokens)
+        usual = max(SHORTEST_PLAN, 2 * self.shared.memory.means[self.considered.kind].plan_tokens)
         return int(max(half, min(whole, usual)))
 
-    # -- work --------------------------------------------------------------------------------------------------------------
+    # -- jobs --------------------------------------------------------------------------------------------------------------
 
     @property
-    def tight(self) -> bool:
-        """The client's limit is what bounds the delegation: answers are rather cut than not given."""
-        return self.max_usd is not None and self.max_usd <= self.desk.budget.limit_usd
+    def client_limit_binds(self) -> bool:
+        """Whether the client's limit bounds the delegation, not ours. Then a truncated answer is better than none."""
+        return self.max_usd is not None and self.max_usd <= self.shared.budget.limit_usd
 
-    def affordable(self, plan: Plan, jobs: Sequence[Job]) -> bool:
-        """Whether what is left to do costs less than the plain call and fits the budget; keeps the final call's price there."""
-        jobs_usd = sum(self.expected_usd(job) for job in jobs)
-        join = self.desk.memory.means[self.considered.kind].join
-        expected, most = (0.0, 0.0) if self.says(plan) else (self.merge_usd(len(jobs), share) for share in (join, 1.0))
-        if self.tight and jobs_usd + (whole := self.merge_usd(len(jobs), 1.0)) <= self.desk.budget.left_usd:
-            most = whole  # a plan that says the answer needs a final call after all where a part fails
-        if jobs_usd + expected > self.considered.direct_usd or not self.desk.budget.hold(HELD, most):
+    def worth_running(self, plan: Plan, todo: Sequence[Job]) -> bool:
+        """Whether the rest costs less than the plain call and fits the budget, which then holds the price of the final call."""
+        jobs_usd = sum(self.expected_usd(job) for job in todo)
+        expected = most = 0.0
+        if not self.composes_answer(plan):
+            join = self.shared.memory.means[self.considered.kind].join
+            expected, most = (self.merge_usd(len(todo), share) for share in (join, 1.0))
+        if self.client_limit_binds and jobs_usd + (whole := self.merge_usd(len(todo), 1.0)) <= self.shared.budget.left_usd:
+            most = whole  # a plan that composes the answer needs a final call after all if a job fails
+        if jobs_usd + expected > self.considered.direct_usd or not self.shared.budget.hold(FINAL_CALL, most):
             return False
-        return jobs_usd <= self.desk.budget.left_usd
+        return jobs_usd <= self.shared.budget.left_usd
 
     def merge_usd(self, jobs: int, share: float) -> float:
-        """Price of the final call when every result is as long as results are. share: of the plain answer's length."""
-        top, mean = self.desk.top, self.desk.memory.means[self.considered.kind].part_tokens
-        stubs = {"messages": self.considered.sheet.without_blocks(self.desk.settings.preview_chars)}
-        results = jobs * min(mean, self.desk.settings.digest_over_tokens)
+        """Expected price of the final call. share: its answer's length as a share of the plain answer's."""
+        top, settings = self.shared.top, self.shared.settings
+        stubs = {"messages": self.considered.chat.with_stubs(settings.preview_chars)}
+        results = jobs * min(self.shared.memory.means[self.considered.kind].part_tokens, settings.digest_over_tokens)
         return top.cost(top.input_tokens(stubs) + results, share * self.considered.answer_tokens)
 
     # -- the answer --------------------------------------------------------------------------------------------------------
 
-    def finished(self, plan: Plan, work: Work) -> Flow:
-        """Say what the plan composed, or have the results merged, or answer directly if there are none."""
-        nodes = work.nodes.values()
-        self.told |= {"subtasks": len(nodes)} | {
-            what: sum(node.status in states for node in nodes)
-            for what, states in (("ok", ("ok",)), ("failed", ("failed", "insufficient_context")), ("skipped", ("skipped",)))
-        }
-        self.told |= {"escalated": sum(node.upward for node in nodes), "shared": sum(node.twin is not None for node in nodes)}
-        if not work.spliceable():
-            self.tell("direct", "all subtasks failed")
+    def finish(self, plan: Plan, jobs: Jobs) -> Flow:
+        """Give the answer that the plan composes, or have the results merged, or answer directly if there are none."""
+        self.count(jobs)
+        self.report["shared"] = sum(state.same_as is not None for state in jobs.states.values())
+        if not jobs.spliceable():
+            self.set_state("direct", "all subtasks failed")
             return (yield from self.direct())
-        text = self.composed(plan, work) if self.says(plan) else None
-        self.learn(work, merged=text is None)
-        if text is None or not self.sayable(text):
-            return (yield from self.merged(work))
-        self.tell("done" if all(node.clean for node in nodes) else "partial")
-        return self.end(Say(text, self.desk.top.name))
+        text = self.composed(plan, jobs) if self.composes_answer(plan) else None
+        self.learn(jobs, merged=text is None)
+        if text is None or not self.within_answer_limit(text):
+            return (yield from self.merge(jobs))
+        self.set_state("done" if jobs.all_clean else "partial")
+        return self.end(Say(text, self.shared.top.name))
 
-    def merged(self, work: Work) -> Flow:
-        """The final call: its prompt has stubs for the blocks and every job's result or what became of it."""
-        desk = self.desk
-        splices = {} if wants_json(desk.body) else work.spliceable()
-        messages = prompts.merge_messages(work.sheet, work.told(), desk.settings, bool(splices))
-        body = {**desk.body, "messages": messages}
-        desk.budget.refund(HELD)
-        given, answer = desk.top.input_tokens(body), self.considered.answer_tokens
-        needed = desk.top.cost(given, min(answer, LEAST_TOKENS) if self.tight else answer)
-        if not desk.top.fits(given, answer_limit(desk.body) or 1) or not desk.budget.hold(HELD, needed):
-            self.tell("direct", "nothing is left to merge with")
+    def merge(self, jobs: Jobs) -> Flow:
+        """The final call: stubs in the place of blocks, and every job's result or what became of it."""
+        shared, top = self.shared, self.shared.top
+        splices = {} if wants_json(shared.body) else jobs.spliceable()
+        messages = prompts.merge_messages(jobs.chat, jobs.listed(), shared.settings, bool(splices))
+        body = {**shared.body, "messages": messages}
+        shared.budget.refund(FINAL_CALL)
+        given, answer = top.input_tokens(body), self.considered.answer_tokens
+        needed = top.cost(given, min(answer, LEAST_ANSWER_TOKENS) if self.client_limit_binds else answer)
+        if not top.fits(given, answer_limit(shared.body) or 1) or not shared.budget.hold(FINAL_CALL, needed):
+            self.set_state("direct", "nothing is left to merge with")
             return (yield from self.direct())
-        self.tell("done" if all(node.clean for node in work.nodes.values()) else "partial")
-        return (yield from self.answered(body, splices))
+        self.set_state("done" if jobs.all_clean else "partial")
+        return (yield from self.ask_for_answer(body, splices))
 
     def direct(self) -> Flow:
-        """The request as it was sent, to the top tier."""
+        """The plain call: the request as the client sent it, to the top tier."""
         if self.max_usd is not None:
-            left = self.max_usd - self.desk.budget.spent_usd
-            needed = self.plain_usd(min(self.considered.answer_tokens, LEAST_TOKENS))
+            left = self.max_usd - self.shared.budget.spent_usd
+            needed = self.plain_usd(min(self.considered.answer_tokens, LEAST_ANSWER_TOKENS))
             if needed > left:
                 return self.end(Fail(BudgetExceeded(needed, left)))
-        return (yield from self.answered(self.desk.body, {}))
+        return (yield from self.ask_for_answer(self.shared.body, {}))
 
-    def learn(self, work: Work, merged: bool) -> None:
-        """Let later estimates know what this delegation was like."""
-        nodes = [node for node in work.nodes.values() if node.calls]
-        if not nodes:
+    def learn(self, jobs: Jobs, merged: bool) -> None:
+        """Add this delegation to the means that later estimates use."""
+        asked = [state for state in jobs.states.values() if state.calls]
+        if not asked:
             return
-        self.desk.memory.learn(
+        self.shared.memory.learn(
             self.considered.kind,
             {
                 "plan_tokens": self.plan_tokens,
-                "part_tokens": sum(node.tokens for node in nodes) / len(nodes),
-                "again": sum(max(0, node.calls - 1 - node.upward) for node in nodes) / len(nodes),
-                "upward": sum(node.upward for node in nodes) / len(nodes),
+                "part_tokens": sum(state.tokens for state in asked) / len(asked),
+                "retries": sum(max(0, state.calls - 1 - state.escalations) for state in asked) / len(asked),
+                "escalations": sum(state.escalations for state in asked) / len(asked),
                 "merged": float(merged),
             },
         )

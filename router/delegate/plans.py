@@ -1,7 +1,7 @@
-"""What the planning tier writes: parsed, checked as a graph, and opened up into jobs.
+"""Parses a plan that a tier wrote, checks it as a graph and expands it into jobs.
 
-The form is short because the planner's output tokens are what delegation costs: `{"plan": [{"each": "c1"}]}` hands down
-every part of a block, however many there are, and `{"plan": []}` hands down nothing.
+The format is short because the planner's output tokens are the main cost of delegation: `{"plan": [{"each": "c1"}]}` delegates
+every part of a block, however many there are, and `{"plan": []}` delegates nothing.
 """
 
 import json
@@ -10,83 +10,85 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from router.delegate.blocks import Sheet
+from router.delegate.blocks import OffloadedChat
 from router.delegate.splice import references
 from router.errors import BadPlan
 
 TASK = r"t[1-9][0-9]?"
 BLOCK = r"c[1-9][0-9]?"
-KINDS = ("extract", "classify", "summarize", "transform", "draft", "code", "compute", "answer", "verify")
-DIFFICULTIES = ("trivial", "easy", "medium", "hard")
-FIELD_TYPES: dict[str, dict[str, Any]] = {
+TaskKind = Literal["extract", "classify", "summarize", "transform", "draft", "code", "compute", "answer", "verify"]
+Difficulty = Literal["trivial", "easy", "medium", "hard"]
+FieldType = Literal["string", "integer", "number", "boolean", "string_list"]
+FIELD_TYPES: dict[FieldType, dict[str, Any]] = {
     "string": {"type": "string"},
     "integer": {"type": "integer"},
     "number": {"type": "number"},
     "boolean": {"type": "boolean"},
     "string_list": {"type": "array", "items": {"type": "string"}},
 }
-STATUSES = ("ok", "insufficient_context", "too_hard")
-MIN_TOKENS, MAX_TOKENS = 16, 2048  # of one subtask's answer
+STATUSES = ("ok", "insufficient_context", "too_hard")  # that a worker may give its answer
+MIN_TOKENS = 16  # least limit of a subtask's answer
+MAX_TOKENS = 2048  # largest limit of a subtask's answer
 
 
-def _no_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-DECODER = json.JSONDecoder(parse_constant=_no_constant)
+DECODER = json.JSONDecoder(parse_constant=refuse_constant)  # without Python's NaN and Infinity
 
 
-class Wire(BaseModel):
-    """As the grammar has it: closed, and a number is no text."""
+class Strict(BaseModel):
+    """Accepts what the grammar of `plan_schema` accepts: no further fields, and no number for a text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class OutputField(Wire):
-    """One typed field of a result. A list of these, not a free schema: engines do not constrain free-form objects."""
+class OutputField(Strict):
+    """One typed field of a result. Plans list these instead of giving a schema: engines do not constrain free-form objects."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-    type: Literal["string", "integer", "number", "boolean", "string_list"]
+    type: FieldType
     description: str = ""
 
 
-class Subtask(Wire):
-    """One entry of a plan. `prompt`, `each` or both must be there."""
+class Subtask(Strict):
+    """One entry of a plan. It has `prompt`, `each` or both."""
 
     id: Annotated[str, Field(pattern=rf"^{TASK}$")] | None = None
-    kind: Literal["extract", "classify", "summarize", "transform", "draft", "code", "compute", "answer", "verify"] = "answer"
+    kind: TaskKind = "answer"
     prompt: str = ""
     each: Annotated[str, Field(pattern=rf"^{BLOCK}$")] | None = None
-    """a block, every part of which is a job of its own"""
+    """a block; each of its parts becomes a job"""
     context: Annotated[list[str], Field(max_length=8)] = []
-    """handles of blocks and ids of subtasks whose results are shown"""
+    """handles, and ids of subtasks: the worker reads those texts and results"""
     depends_on: Annotated[list[str], Field(max_length=8)] = []
-    difficulty: Literal["trivial", "easy", "medium", "hard"] | None = None
+    difficulty: Difficulty | None = None
     output_fields: Annotated[list[OutputField], Field(max_length=8)] = []
     max_tokens: Annotated[int, Field(ge=MIN_TOKENS, le=MAX_TOKENS)] | None = None
 
 
-class Plan(Wire):
-    """Empty: answer directly."""
+class Plan(Strict):
+    """What the planning tier wrote. An empty plan means that it answers directly."""
 
     plan: list[Subtask]
     answer: str | None = None
-    """the whole answer with `{{t1}}` in the place of results; then no further call is made"""
+    """the whole answer with `{{t1}}` in the place of results; it makes the final call unnecessary"""
     merge: bool = False
-    """the results need a text of the planner's own around them"""
+    """the planner will write the answer itself once the results are there"""
 
-    def named(self) -> dict[str, Subtask]:
-        """Subtasks by id; those without one are t1, t2, ... by position."""
+    def by_id(self) -> dict[str, Subtask]:
+        """Subtasks by id; one without an id gets t1, t2, ... by its position."""
         return {task.id or f"t{i}": task for i, task in enumerate(self.plan, 1)}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call's worth of a plan: a subtask, or one part of a mapped one."""
+    """A subtask, or one part of a mapped subtask: work for one worker."""
 
     id: str
     """`t2`, or `t2.5` for part 5"""
@@ -98,10 +100,10 @@ class Job:
 
 @cache
 def plan_schema(max_subtasks: int) -> dict[str, Any]:
-    """The plan as JSON schema for guided decoding, the same language as `Plan`.
+    """The JSON schema of a plan for guided decoding; accepts the same plans as `Plan`.
 
-    `plan` first, so the first tokens tell direct from delegate. No maxLength: in xgrammar 0.2.8 it forbids every escape
-    in the string. anyOf, not oneOf, and no uniqueItems: engines differ on both.
+    `plan` comes first, so the first tokens say whether anything is delegated. No maxLength: in xgrammar 0.2.8 it forbids every
+    escape in the string. anyOf instead of oneOf, and no uniqueItems, because engines treat those differently.
     """
     ref = rf"^({BLOCK}(\.[1-9][0-9]{{0,2}}(-[1-9][0-9]{{0,2}})?)?|{TASK})$"
     output = closed(
@@ -115,12 +117,12 @@ def plan_schema(max_subtasks: int) -> dict[str, Any]:
     )
     fields = {
         "id": {"type": "string", "pattern": f"^{TASK}$"},
-        "kind": {"enum": list(KINDS)},
+        "kind": {"enum": list(get_args(TaskKind))},
         "prompt": {"type": "string"},
         "each": {"type": "string", "pattern": f"^{BLOCK}$"},
         "context": {"type": "array", "items": {"type": "string", "pattern": ref}, "maxItems": 8},
         "depends_on": {"type": "array", "items": {"type": "string", "pattern": f"^{TASK}$"}, "maxItems": 8},
-        "difficulty": {"enum": list(DIFFICULTIES)},
+        "difficulty": {"enum": list(get_args(Difficulty))},
         "output_fields": {"type": "array", "items": output, "maxItems": 8},
         "max_tokens": {"type": "integer", "minimum": MIN_TOKENS, "maximum": MAX_TOKENS},
     }
@@ -138,14 +140,17 @@ def closed(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
     return {"type": "object", "properties": dict(properties), "required": list(required), "additionalProperties": False}
 
 
+def first_object(text: str) -> Any:
+    """The first JSON object of a text, which may be in a code fence or after prose. Raises ValueError, RecursionError."""
+    return DECODER.raw_decode(text[text.index("{") :])[0]
+
+
 def parse(text: str) -> Plan:
-    """Read a plan, with a code fence or prose around it where the tier was not constrained. Raises BadPlan."""
-    at = text.find("{")
-    if at < 0:
+    """Read a plan. Raises BadPlan."""
+    if "{" not in text:
         raise BadPlan(f"expected a JSON object, found {text[:60]!r}")
     try:
-        found, _ = DECODER.raw_decode(text[at:])
-        return Plan.model_validate(found)
+        return Plan.model_validate(first_object(text))
     except ValidationError as error:
         first = error.errors()[0]
         raise BadPlan(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -153,80 +158,81 @@ def parse(text: str) -> Plan:
         raise BadPlan(f"not JSON: {str(error)[:120]}") from None
 
 
-def check(plan: Plan, sheet: Sheet, max_subtasks: int) -> tuple[Job, ...]:
+def checked_jobs(plan: Plan, chat: OffloadedChat, max_subtasks: int) -> tuple[Job, ...]:
     """The plan's jobs in an order that dependencies allow; none for a direct answer. Raises BadPlan."""
     if len(plan.plan) > max_subtasks:
         raise BadPlan(f"{len(plan.plan)} subtasks; at most {max_subtasks} are allowed")
-    named = plan.named()
-    if len(named) != len(plan.plan):
+    tasks = plan.by_id()
+    if len(tasks) != len(plan.plan):
         raise BadPlan("ids: two subtasks share one; give each its own, or none")
-    for name, task in named.items():
-        check_task(name, task, sheet, named)
-    check_order(named)
+    for name, task in tasks.items():
+        check_task(name, task, chat, tasks)
+    order = dependency_order(tasks)
     for name in references(plan.answer or ""):
-        if name.split(".")[0] not in named:
+        if name.split(".")[0] not in tasks:
             raise BadPlan(f"answer: {{{{{name}}}}} is no subtask of this plan")
-    jobs = opened(named, sheet)
+    jobs = expanded(tasks, order, chat)
     if len(jobs) > max_subtasks:
         raise BadPlan(f"{len(jobs)} subtasks, each part of a mapped one counted; at most {max_subtasks} are allowed")
     return jobs
 
 
-def check_task(name: str, task: Subtask, sheet: Sheet, named: Mapping[str, Subtask]) -> None:
+def check_task(name: str, task: Subtask, chat: OffloadedChat, tasks: Mapping[str, Subtask]) -> None:
     if not task.prompt.strip() and not task.each:
         raise BadPlan(f"{name}: give a prompt, or a block under each")
-    if task.each and task.each not in sheet.blocks:
-        raise BadPlan(f"{name}.each: no block {task.each}; there are {', '.join(sheet.blocks) or 'none'}")
+    if task.each and task.each not in chat.blocks:
+        raise BadPlan(f"{name}.each: no block {task.each}; there are {', '.join(chat.blocks) or 'none'}")
     for ref in task.context:
-        if not (ref in named or sheet.has(ref)):
+        if ref not in tasks and chat.resolve(ref) is None:
             raise BadPlan(f"{name}.context: {ref[:40]!r} is neither a block, a part of one, nor a subtask")
     for other in task.depends_on:
-        if other not in named:
+        if other not in tasks:
             raise BadPlan(f"{name}.depends_on: no subtask {other[:40]!r}")
     names = [f.name for f in task.output_fields]
     if len({*names, "status", "evidence"}) != len(names) + 2:
         raise BadPlan(f"{name}.output_fields: names must differ, and status and evidence are taken")
 
 
-def needs(task: Subtask) -> set[str]:
-    """Subtasks that must be done before this one."""
+def dependencies(task: Subtask) -> set[str]:
+    """Ids of the subtasks that must be done before this one."""
     return {*task.depends_on, *(ref for ref in task.context if re.fullmatch(TASK, ref))}
 
 
-def check_order(named: Mapping[str, Subtask]) -> None:
+def dependency_order(tasks: Mapping[str, Subtask]) -> list[str]:
+    """Ids, each after those it depends on. Raises BadPlan."""
     try:
-        TopologicalSorter({name: needs(task) for name, task in named.items()}).prepare()
+        return list(TopologicalSorter({name: dependencies(task) for name, task in tasks.items()}).static_order())
     except CycleError as error:
         raise BadPlan(f"depends_on: {' -> '.join(error.args[1])} is a circle") from None
 
 
-def opened(named: Mapping[str, Subtask], sheet: Sheet) -> tuple[Job, ...]:
-    """A job for each subtask, or for each part of a mapped one; those that need nothing first."""
-    ids = {name: job_ids(name, task, sheet) for name, task in named.items()}
+def expanded(tasks: Mapping[str, Subtask], order: Sequence[str], chat: OffloadedChat) -> tuple[Job, ...]:
+    """A job for each subtask, or for each part of a mapped one; jobs without dependencies come first."""
+    ids = {name: job_ids(name, task, chat) for name, task in tasks.items()}
     level: dict[str, int] = {}
-    for name in TopologicalSorter({name: needs(task) for name, task in named.items()}).static_order():
-        level[name] = max((level[other] + 1 for other in needs(named[name])), default=0)
+    for name in order:
+        level[name] = max((level[other] + 1 for other in dependencies(tasks[name])), default=0)
     return tuple(
-        Job(job, task, i if task.each else None, frozenset(d for other in needs(task) for d in ids[other]))
-        for name, task in sorted(named.items(), key=lambda entry: level[entry[0]])
+        Job(job, task, i if task.each else None, frozenset(d for other in dependencies(task) for d in ids[other]))
+        for name, task in sorted(tasks.items(), key=lambda entry: level[entry[0]])
         for i, job in enumerate(ids[name], 1)
     )
 
 
-def job_ids(name: str, task: Subtask, sheet: Sheet) -> list[str]:
+def job_ids(name: str, task: Subtask, chat: OffloadedChat) -> list[str]:
     if not task.each:
         return [name]
-    return [f"{name}.{i}" for i in range(1, len(sheet.blocks[task.each].cut.parts) + 1)]
+    return [f"{name}.{i}" for i in range(1, len(chat.blocks[task.each].cut.parts) + 1)]
 
 
 def lone_map(plan: Plan) -> Subtask | None:
-    """The one subtask of a plan that maps a block and asks for nothing else: the list of its results is the answer."""
+    """The subtask of a plan that only maps a block: the list of its results is the answer. None for any other plan."""
     only = plan.plan[0] if len(plan.plan) == 1 else None
     return only if only and only.each and plan.answer is None and not plan.merge and not only.output_fields else None
 
 
 def result_schema(task: Subtask, grounded: bool) -> dict[str, Any]:
-    """What a worker must answer: its status first, then evidence where it is checked, then the fields."""
+    """The schema of a worker's answer: its status first, then evidence if it is checked, then the fields."""
     shape: dict[str, Any] = {"status": {"enum": list(STATUSES)}}
     if grounded:
         shape["evidence"] = {"type": "string", "description": "a verbatim quote of the text that the answer rests on"}
@@ -235,6 +241,6 @@ def result_schema(task: Subtask, grounded: bool) -> dict[str, Any]:
     return closed(shape, *shape)
 
 
-def canonical(plans: Sequence[Subtask]) -> str:
-    """The plan as one text, equal for equal plans whatever their spacing."""
-    return json.dumps([task.model_dump(exclude_defaults=True) for task in plans], sort_keys=True)
+def canonical(tasks: Sequence[Subtask]) -> str:
+    """One text for all spellings of the same subtasks."""
+    return json.dumps([task.model_dump(exclude_defaults=True) for task in tasks], sort_keys=True)

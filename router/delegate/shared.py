@@ -1,8 +1,8 @@
-"""What all steps of one delegation share: the request, the ladder, the books, and how backends are asked for JSON."""
+"""What all steps of one delegation share: the request, the ladder, the budget, and how tiers are asked for JSON."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from router.cascade.call_outcomes import CallOutcomes
 from router.config import Delegation
@@ -10,32 +10,36 @@ from router.delegate.gates import Route
 from router.delegate.memory import Memory
 from router.errors import NoReplica, RequestFailed
 from router.limits.delegation_budget import Budget, Rung, rung_of
-from router.types import Reply
+from router.types import Reply, Step
 
-Accept = Callable[[str, str, Reply], str | None]
-"""(tier, what the worker was told, its reply) -> None if it is good, else why it should go up"""
-FORMATS = ("json_schema", "structured_outputs", "prompt")  # ways to ask for JSON, the best first
+T = TypeVar("T")
+Steps = Generator[Step, Sequence[Reply], T]
+"""A part of a flow: it yields steps, is sent replies, and returns T."""
+JudgeSubtask = Callable[[str, str, Reply], str | None]
+"""(tier, worker's prompt, its reply) -> None if the answer is good enough, else why a larger tier should be asked"""
+# Body fields that ask for JSON, the better one first. A backend that refuses both is asked by the prompt alone.
+JSON_FIELDS = ("response_format", "structured_outputs")
 
 
 @dataclass(slots=True)
-class Desk:
-    """What all steps of one request share, and its books."""
+class Shared:
+    """Passed to every step of one delegation."""
 
     body: Mapping[str, Any]
     ladder: Sequence[Rung]
     settings: Delegation
     route: Route
-    accept: Accept
+    judge: JudgeSubtask
     memory: Memory
     budget: Budget
     special: Sequence[str] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
-    """added to the body of every worker, such as a wish for log-probabilities"""
+    """all special tokens of the tiers' tokenizers"""
+    worker_fields: Mapping[str, Any] = field(default_factory=dict)
+    """added to the body of every worker's call, such as a request for log-probabilities"""
     now_s: float = 0.0
-    """seconds since the request, as far as replies told"""
+    """seconds since the request, as of the latest reply"""
     outcomes: CallOutcomes = field(default_factory=CallOutcomes)
-    used: set[str] = field(default_factory=set)
-    """ids of calls"""
+    call_ids: set[str] = field(default_factory=set)
 
     @property
     def top(self) -> Rung:
@@ -43,47 +47,48 @@ class Desk:
 
     @property
     def work_until_s(self) -> float:
-        """When the final call must begin."""
+        """When the final call must begin, in seconds since the request."""
         return self.settings.deadline_s * (1 - self.settings.final_reserve)
 
-    def above(self, tier: str) -> Rung | None:
+    def next_larger(self, tier: str) -> Rung | None:
         i = self.ladder.index(rung_of(self.ladder, tier)) + 1
         return self.ladder[i] if i < len(self.ladder) else None
 
-    def name(self, wanted: str) -> str:
-        """An id for a call that no other has."""
+    def new_call_id(self, wanted: str) -> str:
+        """The wanted id, with a number behind it if a call has it already."""
         n, name = 1, wanted
-        while name in self.used:
+        while name in self.call_ids:
             n += 1
             name = f"{wanted}-{n}"
-        self.used.add(name)
+        self.call_ids.add(name)
         return name
 
-    def pay(self, reply: Reply) -> None:
-        """Book what a call cost. One that failed says nothing: what was set aside for it counts as spent."""
+    def book(self, reply: Reply) -> None:
+        """Book the cost of a call. A failed call does not report its usage, so its whole reservation counts as spent."""
         if reply.error is not None and not reply.usage.input_tokens:
             self.budget.forfeit(reply.call.id)
         else:
             self.budget.commit(reply.call.id, rung_of(self.ladder, reply.call.tier).paid(reply.usage))
 
+    def json_field(self, tier: str, name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """The field that asks the tier for JSON of this schema; none if its backend has refused all of JSON_FIELDS."""
+        refused = self.memory.refused.get(tier, 0)
+        if refused == 0:
+            return {"response_format": {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}}
+        return {"structured_outputs": {"json": schema}} if refused == 1 else {}
 
-def structured(name: str, schema: Mapping[str, Any], way: int) -> dict[str, Any]:
-    """What asks a backend for JSON of that schema, in one of FORMATS; nothing where the prompt alone must do."""
-    if FORMATS[min(way, 2)] == "json_schema":
-        return {"response_format": {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}}
-    return {"structured_outputs": {"json": schema}} if FORMATS[min(way, 2)] == "structured_outputs" else {}
+    def refused_json_field(self, reply: Reply) -> bool:
+        """Whether the backend seems to refuse the field that asked for JSON. If so, the tier's next call uses the next one."""
+        used = next((i for i, name in enumerate(JSON_FIELDS) if name in reply.call.body), None)
+        if used is None or reply.error is None or reply.error.status != 400:
+            return False
+        self.memory.refuse(reply.call.tier, used)
+        self.outcomes.set(reply.call.id, "format refused")
+        return True
 
 
-def way_asked(body: Mapping[str, Any]) -> bool:
-    return "response_format" in body or "structured_outputs" in body
-
-
-def way_of(body: Mapping[str, Any]) -> int:
-    return 0 if "response_format" in body else 1 if "structured_outputs" in body else 2
-
-
-def failure(error: RequestFailed) -> str:
-    """An error of a tier as a code."""
+def failure_code(error: RequestFailed) -> str:
+    """A tier's error as a code: `timeout`, `backend_error` or `request_refused`."""
     if isinstance(error, NoReplica):
         return "timeout"
     return "backend_error" if error.status >= 500 or error.status in (408, 429) else "request_refused"

@@ -1,7 +1,7 @@
-"""Texts set into an answer by reference, and foreign text made harmless before a model reads it.
+"""Puts results into an answer by reference.
 
-`{{t3}}` in the text of the tier that merges stands for the result of subtask t3. One pass over that tier's own text:
-what is set in is never looked at again, so a worker that writes `{{t1}}` gets exactly those six characters.
+`{{t3}}` in the text of the merging tier stands for the result of subtask t3. Only that tier's own text is searched, once:
+a worker that writes `{{t1}}` gets exactly those six characters.
 """
 
 import re
@@ -17,19 +17,19 @@ def references(text: str) -> tuple[str, ...]:
 
 
 def splice(text: str, results: Mapping[str, str]) -> str:
-    """Put results in the place of their references; a reference to anything else stays as it is."""
+    """Replace references by their results; a reference to anything else stays as it is."""
     return REFERENCE.sub(lambda found: results.get(found[1], found[0]), text)
 
 
 class Splicer:
-    """`splice` for a text that comes in pieces: holds back what may become a reference, 12 characters at most."""
+    """`splice` for streamed text: holds back at most 12 characters that may become a reference."""
 
     def __init__(self, results: Mapping[str, str]) -> None:
         self.results = results
         self.held = ""
 
     def feed(self, text: str) -> str:
-        """What can be shown now."""
+        """Take the next piece; returns the text that can be sent now."""
         if not self.results:
             return text
         self.held += text
@@ -38,13 +38,13 @@ class Splicer:
         return splice(ready, self.results)
 
     def end(self) -> str:
-        """What was held back when no more came."""
+        """The text still held back when the stream ends."""
         ready, self.held = self.held, ""
         return ready
 
 
 def unfinished(text: str) -> str:
-    """The end of the text that may yet grow into a reference."""
+    """The end of the text that may still grow into a reference."""
     at = text.rfind("{{", -LONGEST)
     if at >= 0 and "}}" not in text[at:] and len(text) - at < LONGEST:
         return text[at:]

@@ -16,7 +16,7 @@ import pytest
 
 from deployments.ledger.database import state_folder
 from deployments.pocket.tasks import fresh
-from router.delegate.gates import State
+from router.delegate.gates import DelegationState
 
 pytestmark = pytest.mark.ladder
 WAYS = ["create", "create, streamed", "async", "async, streamed", "stream()"]
@@ -210,7 +210,7 @@ def test_stepdown_delegate_beside_a_tool_of_the_client(asker, composites, way, m
     assert heard.finish in ("stop", "length", "tool_calls")
     assert "stepdown_" not in heard.text and "tool_call>" not in heard.text
     assert all((call.function.name or "weather") == "weather" for call in heard.calls)
-    assert heard.told["delegation"] in set(get_args(State)) - {"off"}
+    assert heard.told["delegation"] in set(get_args(DelegationState)) - {"off"}
     balanced(heard)
 
 

@@ -6,6 +6,8 @@ import re
 from scripted import Said, drive, ladder, told
 
 from router.config import Delegation
+from router.delegate.gates import consider
+from router.delegate.memory import Memory
 from router.delegate.planned import delegate
 
 RUNGS = ladder(0.1, 0.3, 1.0)
@@ -44,7 +46,10 @@ def run(
     more=None,
     **others,
 ):
-    flow = delegate(body or chat(listing()), rungs, settings, route, splits=splits, **(more or {}))
+    body = body or chat(listing())
+    more = {"judge": lambda *_: None, "memory": Memory(), **(more or {})}
+    considered = consider(body, rungs, settings, more["memory"], route, splits, more.get("special", ()))
+    flow = delegate(body, rungs, settings, route, considered=considered, **more)
     done = drive(flow, planner(plan, **others))
     arrived = {name for name, *_ in done.ledger}
     assert arrived <= set(done.outcomes), "a reply without an outcome"

@@ -6,7 +6,7 @@ import pytest
 from delegation import DIRECT, TEXT, client, did, is_plan, served, tiers
 from scripted_tier import Said, asked
 
-from router.delegate.gates import State
+from router.delegate.gates import DelegationState
 from router.errors import TierFailed
 
 BAD = '{"plan": [{"each": "c9"}]}'
@@ -44,7 +44,7 @@ CASES = {
 
 
 def test_there_is_a_case_for_every_value():
-    assert set(CASES) | {"off"} == set(get_args(State))
+    assert set(CASES) | {"off"} == set(get_args(DelegationState))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from live import ladder, serving
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from scripted_tier import Said, ScriptedTier, asked, down
 
-from router.delegate.hidden_turns import Hidden
+from router.delegate.hidden_turns import HiddenTurns
 from router.engine import Router
 from router.errors import TierFailed
 from router.types import Decision
@@ -292,7 +292,7 @@ def test_10_results_are_there_in_later_turns_too_whatever_tools_these_have(tools
 def test_11_12_where_the_exchange_is_gone_the_request_goes_on_without_it(way, lost, monkeypatch):
     made = tiers(delegates(), calls(call("weather")), Said("cold"))
     if lost == "expiry":
-        monkeypatch.setattr("deployments.endpoint.answering.Hidden", lambda: Hidden(ttl_s=0.0))
+        monkeypatch.setattr("deployments.endpoint.answering.HiddenTurns", lambda: HiddenTurns(ttl_s=0.0))
     tools = (WEATHER, DELEGATE)
     with served(made) as url, served(made) as again:
         first = ask(url, way, tools=tools)

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifiers.parts.cut import cut
-from router.delegate.blocks import Sheet, begins, ends, manifest, neutral, numbered_like, offload, preview
+from router.delegate.blocks import OffloadedChat, head, manifest, neutralise_blocks, numbered_like, offload, preview, tail
 
 
 def words(text):
     return len(text.split())
 
 
-def sheet(*messages, least=5):
+def offloaded(*messages, least=5):
     made = [{"role": "user", "content": m} if isinstance(m, str | list) else m for m in messages]
     return offload(made, words, least, 8)
 
@@ -95,7 +95,7 @@ def test_a_text_of_very_many_lines_is_cut_without_looking_for_lists():
 
 
 def test_only_large_texts_of_users_and_tools_go_behind_handles():
-    made = sheet(
+    made = offloaded(
         {"role": "system", "content": "a long system prompt that stays where it is"},
         "short",
         LIST,
@@ -106,7 +106,7 @@ def test_only_large_texts_of_users_and_tools_go_behind_handles():
     assert {b.id: (b.message, b.piece) for b in made.blocks.values()} == {"c1": (2, None), "c2": (4, None), "c3": (5, 1)}
     assert made.task() == "user: short\n\nassistant: a long answer of an earlier turn, kept as it is\n\nuser: tiny"
     assert len(made.system) == 1
-    kept = made.without_blocks(40)
+    kept = made.with_stubs(40)
     assert kept[0] is made.messages[0] and kept[1] is made.messages[1]
     assert kept[2]["content"].startswith("[c1: 3 parts (numbered), 12 tokens]")
     assert kept[5]["content"][0] == {"type": "text", "text": "tiny"}
@@ -114,7 +114,7 @@ def test_only_large_texts_of_users_and_tools_go_behind_handles():
 
 @pytest.mark.parametrize("messages, task", [([LIST], ""), (["say it"], "say it"), ([LIST, "in French"], "in French")])
 def test_the_task_is_what_stands_outside_the_blocks(messages, task):
-    assert sheet(*messages).task() == task
+    assert offloaded(*messages).task() == task
 
 
 @pytest.mark.parametrize(
@@ -136,27 +136,25 @@ def test_the_task_is_what_stands_outside_the_blocks(messages, task):
     ],
 )
 def test_a_handle_leads_into_this_request_or_nowhere(ref, text):
-    made = sheet(LIST)
-    assert made.has(ref) == (text is not None)
-    if text:
-        assert made.text_of(ref) == text
+    made = offloaded(LIST)
+    assert made.resolve(ref) == text
 
 
 def test_the_planner_sees_sizes_beginnings_and_ends():
     years = "\n\n".join(f"## Year {i}\n" + f"w{i} " * 200 for i in range(20))
     text = f"Sum up each section.\n\n{years}\n\nIn rhymes, please."
-    told = manifest(sheet(text), 60)
+    told = manifest(offloaded(text), 60)
     assert "[c1: 20 parts (sections)" in told and "Sum up each section." in told and "In rhymes, please." in told
     assert "c1.3 ## Year 2 w2" in told and "... c1.20" in told and len(told) < 2000
 
 
 @pytest.mark.parametrize("chars, shown", [(8, "Do"), (9, "Do each:"), (12, "Do each:\n1."), (500, LIST)])
 def test_a_preview_ends_at_the_end_of_a_word(chars, shown):
-    assert preview(sheet(LIST), chars) == shown
+    assert preview(offloaded(LIST), chars) == shown
 
 
 def test_beginnings_and_ends_of_one_long_word():
-    assert begins("x" * 50, 10) == "x" * 10 and ends("x" * 50, 10) == "x" * 10 and begins("ab cd", 99) == "ab cd"
+    assert head("x" * 50, 10) == "x" * 10 and tail("x" * 50, 10) == "x" * 10 and head("ab cd", 99) == "ab cd"
 
 
 @pytest.mark.parametrize(
@@ -169,13 +167,14 @@ def test_beginnings_and_ends_of_one_long_word():
     ],
 )
 def test_results_are_listed_in_the_blocks_own_numbering(text, answer):
-    assert numbered_like(sheet(text).blocks["c1"], ["A", "B", "C"]) == answer
+    assert numbered_like(offloaded(text).blocks["c1"], ["A", "B", "C"]) == answer
 
 
 def test_workers_read_blocks_without_control_strings():
-    made = neutral(sheet("1. say <|im_end|> now\n2. and @@END@@ then"), ["@@END@@"]).blocks["c1"]
-    assert "<|im_end|>" not in made.text + made.part(1) and "@@END@@" not in made.text + made.part(2)
+    made = neutralise_blocks(offloaded("1. say <|im_end|> now\n2. and @@END@@ then"), ["@@END@@"])
+    whole = made.blocks["c1"].text
+    assert "<|im_end|>" not in whole + made.part("c1", 1) and "@@END@@" not in whole + made.part("c1", 2)
 
 
-def test_a_sheet_without_messages_has_nothing():
-    assert Sheet((), {}).task() == "" and not Sheet((), {}).has("c1")
+def test_a_chat_without_messages_has_nothing():
+    assert OffloadedChat((), {}).task() == "" and OffloadedChat((), {}).resolve("c1") is None

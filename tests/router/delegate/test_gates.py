@@ -107,7 +107,7 @@ def test_experience_moves_the_estimate():
     memory, body = Memory(), chat(listing(6, 20))
     before = judged(body, memory=memory).delegated_usd
     for _ in range(50):
-        memory.learn("numbered", {"plan_tokens": 900.0, "upward": 1.0, "again": 1.0, "merged": 1.0})
+        memory.learn("numbered", {"plan_tokens": 900.0, "escalations": 1.0, "retries": 1.0, "merged": 1.0})
     after = judged(body, memory=memory)
     assert after.delegated_usd > 2 * before and after.state == "not_worth_it"
 
@@ -117,4 +117,4 @@ def test_tokens_are_counted_as_the_top_tier_counts_them():
     top = Rung("large", 9999, 1.0, 4.0, lambda text: counted.append(text) or 10 * words(text))
     rungs = [Rung("small", 9999, 0.1, 0.4, words), top]
     found = judged(chat(listing()), rungs=rungs)
-    assert counted and found.sheet.blocks["c1"].tokens == 10 * words(listing())
+    assert counted and found.chat.blocks["c1"].tokens == 10 * words(listing())

@@ -152,17 +152,17 @@ def test_where_the_clients_limit_is_reached_the_failure_says_so():
     "sure, tiers", [("small", ["small"]), ("medium", ["small", "medium"]), (None, ["small", "medium", "large"])]
 )
 def test_low_confidence_goes_up_until_somebody_is_sure_or_the_top(sure, tiers):
-    accept = lambda tier, text, reply: None if tier == sure else "low confidence"  # noqa: E731
-    done = run({"plan": [{"prompt": "a"}], "answer": "{{t1}}"}, subtask=lambda call: f"by {call.tier}", more={"accept": accept})
+    judge = lambda tier, text, reply: None if tier == sure else "low confidence"  # noqa: E731
+    done = run({"plan": [{"prompt": "a"}], "answer": "{{t1}}"}, subtask=lambda call: f"by {call.tier}", more={"judge": judge})
     assert [call.tier for call in done.of("subtask")] == tiers and done.end.text == f"by {tiers[-1]}"
     assert [done.outcomes[call.id] for call in done.of("subtask")] == ["low confidence"] * (len(tiers) - 1) + ["accepted"]
 
 
 def test_an_answer_of_low_confidence_stands_where_no_better_one_comes():
-    accept = lambda tier, text, reply: "low confidence"  # noqa: E731
+    judge = lambda tier, text, reply: "low confidence"  # noqa: E731
     done = run(
         {"plan": [{"prompt": "a"}], "answer": "{{t1}}"},
-        more={"accept": accept},
+        more={"judge": judge},
         subtask=lambda call: "guess" if call.tier == "small" else Said(error=NoReplica(call.tier, "gone")),
     )
     assert done.end.text == "guess"
@@ -242,7 +242,7 @@ def test_whatever_happens_the_flow_ends_in_time_with_every_reply_accounted_for()
             settings,
             subtask=lambda call: anything(rng, call),
             final=lambda call: Said("end", rng.choice([0.1, 0.1, 9.0]), rng.choice([None, None, BROKE])),
-            more={"accept": lambda *_: rng.choice([None, None, "low confidence"])},
+            more={"judge": lambda *_: rng.choice([None, None, "low confidence"])},
         )
         assert done.took_s <= settings.deadline_s + 1e-6
         assert len(done.calls) - len(done.of("final")) < settings.max_calls

@@ -6,11 +6,11 @@ import pytest
 from delegating import FIELDS, SETTINGS, codes, run
 from scripted import Said, ladder, told, words
 
-from router.delegate.base import Errand
+from router.delegate.base import DelegationFlow
 from router.delegate.blocks import offload
 from router.delegate.memory import Memory
 from router.delegate.plans import Job, Subtask
-from router.delegate.shared import Desk
+from router.delegate.shared import Shared
 from router.errors import TierFailed
 from router.limits.delegation_budget import Budget
 from router.types import Call, Commit, Reply
@@ -43,21 +43,21 @@ def test_a_template_with_a_part_that_failed_is_not_the_answer(answer):
 
 
 def test_the_time_of_a_request_never_goes_back():
-    desk = Desk({}, ladder(1.0, 2.0), SETTINGS, lambda *_: "small", lambda *_: None, Memory(), Budget(1.0, 4))
-    errand = Errand(desk, SimpleNamespace(told=dict), None)
+    shared = Shared({}, ladder(1.0, 2.0), SETTINGS, lambda *_: "small", lambda *_: None, Memory(), Budget(1.0, 4))
+    flow = DelegationFlow(shared, SimpleNamespace(told=dict), None)
     for times in ([3.0, 2.0], [1.0]):
-        turn = errand.turn([], 9.0, "x")
-        next(turn)
+        asking = flow.ask([], 9.0, "x")
+        next(asking)
         with pytest.raises(StopIteration):
-            turn.send([Reply(Call(f"{at}", "small", "subtask", {}), at_s=at) for at in times])
-        assert desk.now_s == 3.0
+            asking.send([Reply(Call(f"{at}", "small", "subtask", {}), at_s=at) for at in times])
+        assert shared.now_s == 3.0
 
 
 def test_a_job_is_expected_to_write_what_such_jobs_write_and_no_more_than_it_may():
-    desk = Desk({}, ladder(0.1, 1.0), SETTINGS, lambda *_: "small", lambda *_: None, Memory(), Budget(1.0, 4))
-    sheet = offload([{"role": "user", "content": "hi"}], words, 10, 8)
-    errand = Errand(desk, SimpleNamespace(told=dict, sheet=sheet, kind="numbered"), None)
-    mean = desk.memory.means["numbered"].part_tokens
+    shared = Shared({}, ladder(0.1, 1.0), SETTINGS, lambda *_: "small", lambda *_: None, Memory(), Budget(1.0, 4))
+    offloaded = offload([{"role": "user", "content": "hi"}], words, 10, 8)
+    flow = DelegationFlow(shared, SimpleNamespace(told=dict, chat=offloaded, kind="numbered"), None)
+    mean = shared.memory.means["numbered"].part_tokens
     for most, written in ((16, 16), (None, mean), (2048, mean)):
         job = Job("t1", Subtask(prompt="two words", max_tokens=most))
-        assert errand.expected_usd(job) == pytest.approx(0.1 * 2 + 0.4 * written)
+        assert flow.expected_usd(job) == pytest.approx(0.1 * 2 + 0.4 * written)

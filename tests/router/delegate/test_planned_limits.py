@@ -44,7 +44,7 @@ def test_the_budget_is_never_exceeded_over_500_random_runs():
             settings,
             subtask=worker,
             final="f " * limit,
-            more={"accept": lambda *_: rng.choice([None, "low confidence"])},
+            more={"judge": lambda *_: rng.choice([None, "low confidence"])},
         )
         plain = state(done) not in ("done", "partial")
         spent = done.cost(RUNGS, "plan repair subtask" if plain else "plan repair subtask final")

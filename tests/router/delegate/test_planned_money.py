@@ -9,8 +9,8 @@ from router.config import Delegation
 from router.delegate import plans
 from router.delegate.gates import consider
 from router.delegate.memory import Memory
-from router.delegate.planned import HELD, Planned
-from router.delegate.shared import Desk
+from router.delegate.planned import FINAL_CALL, PlanMode
+from router.delegate.shared import Shared
 from router.limits.delegation_budget import Budget
 
 RUNGS = ladder(0.1, 0.3, 1.0)
@@ -29,8 +29,8 @@ def cheapest(text, hint):
 def planned(memory, usd, route=cheapest):
     """A plan about to be asked for, with that much to spend."""
     seen = consider(BODY, RUNGS, SETTINGS, memory, cheapest, lambda text: True)
-    desk = Desk(BODY, RUNGS, SETTINGS, route, lambda *_: None, memory, Budget(usd, 16))
-    return Planned(desk, seen, None)
+    shared = Shared(BODY, RUNGS, SETTINGS, route, lambda *_: None, memory, Budget(usd, 16))
+    return PlanMode(shared, seen, None)
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_a_plan_gets_half_of_what_is_left_or_twice_what_plans_have_had(left, tok
 
 def weighed(written, more_usd, merge=0.0, route=cheapest, max_usd=None):
     """Whether a plan is begun with `more_usd` above the price of its parts and that share of the final call's; what is kept."""
-    errand = planned(Memory(), 1e9, route)
+    flow = planned(Memory(), 1e9, route)
     plan = plans.parse(json.dumps(written))
-    jobs = plans.check(plan, errand.considered.sheet, 8)
-    usd = sum(map(errand.expected_usd, jobs)) + merge * errand.merge_usd(len(jobs), 1.0) + more_usd
-    errand.desk.budget.limit_usd = usd
-    errand.max_usd = usd if max_usd else None
-    kept = errand.desk.budget.reserved
-    return errand.affordable(plan, jobs), bool(kept.get(HELD))
+    jobs = plans.checked_jobs(plan, flow.considered.chat, 8)
+    usd = sum(map(flow.expected_usd, jobs)) + merge * flow.merge_usd(len(jobs), 1.0) + more_usd
+    flow.shared.budget.limit_usd = usd
+    flow.max_usd = usd if max_usd else None
+    kept = flow.shared.budget.reserved
+    return flow.worth_running(plan, jobs), bool(kept.get(FINAL_CALL))
 
 
 MERGED = {"plan": [{"prompt": "a"}, {"prompt": "b " * 20}], "merge": True}

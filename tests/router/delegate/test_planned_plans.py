@@ -194,6 +194,20 @@ def test_a_refused_format_is_asked_for_in_the_next_way_and_remembered(known, cal
     assert (len(first.of("plan")), len(second.of("plan"))) == (calls, 1) and state(first) == state(second) == "done"
 
 
+def test_requests_side_by_side_that_are_refused_the_same_format_skip_no_other():
+    memory = Memory()
+
+    def plan(call):
+        memory.refuse("large", 0)  # another request was refused response_format while this one waited
+        return takes("structured_outputs")(call)
+
+    done = run(plan, more={"memory": memory})
+    assert [sorted({"response_format", "structured_outputs"} & set(call.body)) for call in done.of("plan")] == [
+        ["response_format"],
+        ["structured_outputs"],
+    ]
+
+
 def test_a_backend_that_refuses_everything_is_asked_directly():
     done = run(lambda call: Said(error=TierFailed("large", "no", 400)))
     assert len(done.of("plan")) == 3 and isinstance(done.end, Commit) and state(done) == "plan_invalid"

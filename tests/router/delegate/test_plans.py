@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.delegate.blocks import offload
-from router.delegate.plans import check, lone_map, parse, plan_schema, result_schema
+from router.delegate.plans import checked_jobs, lone_map, parse, plan_schema, result_schema
 from router.errors import BadPlan
 
-SHEET = offload([{"role": "user", "content": "Do:\n1. a\n2. b\n3. c"}], lambda text: 99, 5, 8)
+CHAT = offload([{"role": "user", "content": "Do:\n1. a\n2. b\n3. c"}], lambda text: 99, 5, 8)
 
 
 def ids(plan, most=8):
-    return [(job.id, job.part, sorted(job.depends_on)) for job in check(parse(json.dumps(plan)), SHEET, most)]
+    return [(job.id, job.part, sorted(job.depends_on)) for job in checked_jobs(parse(json.dumps(plan)), CHAT, most)]
 
 
 @pytest.mark.parametrize(
@@ -189,14 +189,16 @@ def test_whatever_the_grammar_allows_the_reader_reads(accepts, subtasks, answer,
     text = json.dumps(plan)
     try:
         parse(text)
-        read = all("prompt" in task or "each" in task for task in subtasks)  # left to `check`, which also wants it not empty
+        read = all(
+            "prompt" in task or "each" in task for task in subtasks
+        )  # left to `checked_jobs`, which also wants it not empty
     except BadPlan:
         read = False
     allowed = accepts(text)
     assert read or not allowed
     refs = [ref for task in subtasks for ref in (*task.get("context", []), *task.get("depends_on", []))]
     if read and not {"c1.", "no", "c1"} & set(refs):
-        assert allowed, "the reader is no laxer, but for references, which `check` resolves"
+        assert allowed, "the reader is no laxer, but for references, which `checked_jobs` resolves"
 
 
 def test_a_result_names_its_status_first_and_takes_no_other_field(accepts):

@@ -12,6 +12,7 @@ from scripted import given as words_given
 
 from router.client_options import ClientLimits
 from router.config import Delegation
+from router.delegate.gates import consider
 from router.delegate.memory import Memory
 from router.delegate.planned import delegate
 from router.delegate.tool_mode import tool_mode
@@ -73,10 +74,9 @@ def run(flow, script):
 
 
 def planned(limit, script, settings=SETTINGS, body=BODY):
-    flow = delegate(
-        body, RUNGS, settings, lambda text, hint: "small", splits=lambda text: True, max_usd=limit, accept=lambda *_: None
-    )
-    return run(flow, script)
+    memory, route = Memory(), lambda text, hint: "small"
+    considered = consider(body, RUNGS, settings, memory, route, lambda text: True)
+    return run(delegate(body, RUNGS, settings, route, lambda *_: None, memory, considered, max_usd=limit), script)
 
 
 def plain_usd(answer=480):

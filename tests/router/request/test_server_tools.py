@@ -14,7 +14,7 @@ from router.cascade.flow import WHOLE, AcceptAny, Cascade
 from router.choose_flow import one_call
 from router.client_options import ClientLimits
 from router.config import Delegation, Escalation
-from router.delegate.hidden_turns import Hidden, remembered
+from router.delegate.hidden_turns import HiddenTurns, with_recalled
 from router.delegate.memory import Memory
 from router.delegate.tool_mode import tool_mode
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed, ToolNameConflict
@@ -282,7 +282,7 @@ def returned(*states, last="tool"):
 
 
 def test_an_exchange_is_put_back_before_its_answer_once():
-    hidden = Hidden()
+    hidden = HiddenTurns()
     state = hidden.keep("key", EXCHANGE, {"t1": "cats"}, "large")
     asked, recalled = hidden.recall("key", returned(state, state, state))
     assert asked.body["messages"] == [ASK, *EXCHANGE, *returned(state, state, state).body["messages"][1:]]
@@ -294,7 +294,7 @@ def test_an_exchange_is_put_back_before_its_answer_once():
 )
 def test_it_is_there_for_half_an_hour_and_for_one_key(owner, wait_s, state):
     now = [0.0]
-    hidden = Hidden(clock=lambda: now[0])
+    hidden = HiddenTurns(clock=lambda: now[0])
     kept = hidden.keep("key", EXCHANGE, {}, "large")
     now[0] = wait_s
     asked, recalled = hidden.recall(owner, returned(kept))
@@ -303,14 +303,14 @@ def test_it_is_there_for_half_an_hour_and_for_one_key(owner, wait_s, state):
 
 def test_a_conversation_that_goes_on_keeps_it():
     now = [0.0]
-    hidden = Hidden(clock=lambda: now[0])
+    hidden = HiddenTurns(clock=lambda: now[0])
     kept = hidden.keep("key", EXCHANGE, {}, "large")
     for now[0] in (1_000, 2_000, 3_000):
         assert hidden.recall("key", returned(kept))[1].state == "hit"
 
 
 def test_it_is_bounded_in_number_and_in_bytes():
-    hidden = Hidden(most=10, most_bytes=2_000)
+    hidden = HiddenTurns(most=10, most_bytes=2_000)
     for i in range(50):
         last = hidden.keep("key", EXCHANGE, {"t1": "x" * i}, "large")
     assert len(hidden.known) <= 10 and hidden.bytes == sum(kept.bytes for kept, _ in hidden.known.values()) <= 2_000
@@ -322,11 +322,11 @@ def test_it_is_bounded_in_number_and_in_bytes():
 @pytest.mark.parametrize("calls", [None, 7, "x", [7, None, {}, {"id": None}, {"id": 3}, {"id": "call_1"}], {"id": "call_sd_x_0"}])
 def test_what_is_no_id_of_ours_is_left_alone(calls):
     asked = Request("chat/completions", {"messages": [ASK, {"role": "assistant", "content": "x", "tool_calls": calls}]})
-    assert Hidden().recall("key", asked) == (asked, None)
+    assert HiddenTurns().recall("key", asked) == (asked, None)
 
 
 def test_an_id_in_a_message_that_is_not_the_assistants_means_nothing():
-    hidden = Hidden()
+    hidden = HiddenTurns()
     state = hidden.keep("key", EXCHANGE, {}, "large")
     asked = Request("chat/completions", {"messages": [{**ASK, "tool_calls": [{"id": f"call_sd_{state}_0"}]}]})
     assert hidden.recall("key", asked) == (asked, None)
@@ -334,16 +334,16 @@ def test_an_id_in_a_message_that_is_not_the_assistants_means_nothing():
 
 @pytest.mark.parametrize("body, splices", [({}, {"t1": "cats"}), ({"response_format": SCHEMA}, {})])
 def test_later_answers_may_refer_to_what_was_kept_but_json_may_not(body, splices):
-    hidden = Hidden()
+    hidden = HiddenTurns()
     asked = returned(hidden.keep("key", EXCHANGE, {"t1": "cats"}, "large"))
     asked, recalled = hidden.recall("key", Request("chat/completions", {**asked.body, **body}))
-    run = drive(remembered(one_call("large", asked.body, {}), recalled), lambda call: "{{t1}}")
+    run = drive(with_recalled(one_call("large", asked.body, {}), recalled), lambda call: "{{t1}}")
     assert run.end.splice == splices and run.end.told["state"] == "hit"
 
 
 def test_a_failure_tells_the_state_too():
-    _, recalled = Hidden().recall("key", returned("gone"))
-    run = drive(remembered(one_call("large", {"messages": [ASK]}, {}), recalled), lambda call: Said(error=NoReplica("x", "y")))
+    _, recalled = HiddenTurns().recall("key", returned("gone"))
+    run = drive(with_recalled(one_call("large", {"messages": [ASK]}, {}), recalled), lambda call: Said(error=NoReplica("x", "y")))
     assert isinstance(run.end, Fail) and run.end.told["state"] == "miss"
 
 

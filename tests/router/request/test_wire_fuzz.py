@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from router.choose_flow import one_call
 from router.decide.sessions import key_of
-from router.delegate.hidden_turns import Hidden, remembered
+from router.delegate.hidden_turns import HiddenTurns, with_recalled
 from router.errors import RequestFailed
 from router.request import server_tools, wire
 from router.types import Reply, Step, Usage
@@ -23,11 +23,11 @@ def decided(path, raw):
     try:
         asked = wire.parse(path, raw)
         session = key_of(asked.body, None, "owner")
-        asked, recalled = Hidden().recall("owner", asked)
+        asked, recalled = HiddenTurns().recall("owner", asked)
         decision = router().decide(asked, "small")
         flow = router().flow(asked, decision).steps
         if recalled and path == CHAT:
-            flow = remembered(flow or one_call(decision.tier, server_tools.without(asked.body), {}), recalled)
+            flow = with_recalled(flow or one_call(decision.tier, server_tools.without(asked.body), {}), recalled)
     except RequestFailed as error:
         assert 400 <= error.status < 500
         json.dumps(error.body(), ensure_ascii=False).encode()
