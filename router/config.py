@@ -30,6 +30,7 @@ __all__ = [
     "placed",
 ]
 
+NamedTarget = Literal["cheap", "balanced", "quality"]
 SHIPPED = Path(__file__).parent.parent / "deployments" / "configs"
 RENAMED = {"escalation.hedge_after_s": "is now larger_after_s (hedge_after_s is a tier's, for its own replicas)"}
 
@@ -39,7 +40,7 @@ class Routing(Settings):
 
     artefact: str | None = None
     """the trained router's folder (from this file's place); none: `auto` is the largest tier"""
-    target: Annotated[float, Field(ge=0, le=1, strict=True)] | Literal["cheap", "balanced", "quality"] = "balanced"
+    target: Annotated[float, Field(ge=0, le=1, strict=True)] | NamedTarget = "balanced"
     """what `auto` means: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
 
     when_down: Literal["none", "larger", "any"] = "any"

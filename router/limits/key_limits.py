@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from router.decide.targets import as_chance
 from router.errors import NotAllowed, RateLimited
 from router.limits.reservation import Size, capped, most
 
@@ -95,8 +96,8 @@ class Key:
 
     def same_chance(self, target: str) -> bool:
         """`0.9` and `0.90` are one target."""
-        chances = {chance(t) for t in self.targets or ()} - {None}
-        return chance(target) in chances
+        chances = {as_chance(t) for t in self.targets or ()} - {None}
+        return as_chance(target) in chances
 
     def told(self) -> str:
         """The values of `model` that this key may send."""
@@ -107,13 +108,6 @@ class Key:
         """Periods with their budgets in USD, in the order in which they are locked."""
         both = ((month_of(now_s), self.usd_per_month), (day_of(now_s), self.usd_per_day))
         return [(period, usd) for period, usd in both if usd is not None]
-
-
-def chance(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 # -- requests and tokens a minute ------------------------------------------------------------------------------------------

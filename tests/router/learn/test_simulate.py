@@ -213,13 +213,13 @@ def test_calibrate_writes_a_certificate(artefact, tmp_path):
     said = stepdown("calibrate", artefact, fresh, "--alpha", "0.1", "--name", name)
     assert "certified" in said and "threshold" in said and "must be sent up" in said
     loaded = load(artefact)
-    found = ct.of(loaded.manifest, name)
+    found = ct.find_certificate(loaded.manifest, name)
     assert isinstance(found, ct.Certificate) and found.bound <= 0.1 and found.n == 300
     assert loaded.cascades[name].threshold == found.threshold
     assert "auto:cheap, certified  worse than the top tier in at most 10.0%" in stepdown("show", artefact)
     here = {"sampling": {"temperature": 0.0}, "score": ct.score_fingerprint(loaded.manifest, name)}
-    assert ct.state(found, here) == "valid"
-    assert ct.state(found, {**here, "score": "another"}) == "stale"
+    assert ct.state_of(found, here) == "valid"
+    assert ct.state_of(found, {**here, "score": "another"}) == "stale"
 
 
 def test_calibrate_makes_a_certificate_of_streams_beside_that_of_whole_answers(artefact, tmp_path):
@@ -228,12 +228,12 @@ def test_calibrate_makes_a_certificate_of_streams_beside_that_of_whole_answers(a
     said = stepdown("calibrate", artefact, fresh, "--alpha", "0.2", "--name", "cheap", "--holdback")
     assert "auto:cheap, streamed under holdback" in said and "certified" in said
     loaded = load(artefact)
-    found = ct.of(loaded.manifest, "cheap:holdback")
+    found = ct.find_certificate(loaded.manifest, "cheap:holdback")
     assert isinstance(found, ct.Certificate) and found.fingerprints["prefix"] == loaded.posterior.prefix == 16
     assert found.fingerprints["score"] == ct.score_fingerprint(loaded.manifest, "cheap", 16)
     assert found.fingerprints["score"] != ct.score_fingerprint(loaded.manifest, "cheap")
     assert loaded.cascades == before.cascades  # its threshold is for streams alone
-    assert ct.of(loaded.manifest, "cheap") == ct.of(before.manifest, "cheap")
+    assert ct.find_certificate(loaded.manifest, "cheap") == ct.find_certificate(before.manifest, "cheap")
     assert "give --alpha too" in stepdown("calibrate", artefact, fresh, "--quality", "0.9", "--holdback", code=2)
 
 
@@ -256,6 +256,6 @@ def test_calibrate_says_what_it_cannot_promise(artefact, tmp_path):
     said = stepdown("calibrate", artefact, few, "--alpha", "0.01", "--name", name, code=3)
     assert "infeasible" in said and "every request now goes to the top tier" in said
     loaded = load(artefact)
-    assert ct.state(ct.of(loaded.manifest, name), {}) == "infeasible" and loaded.cascades[name].threshold > 1
+    assert ct.state_of(ct.find_certificate(loaded.manifest, name), {}) == "infeasible" and loaded.cascades[name].threshold > 1
     assert "does not look at answers" in stepdown("calibrate", artefact, few, "--alpha", "0.1", "--name", "x", code=2)
     assert "give one of" in stepdown("calibrate", artefact, few, "--alpha", "0.1", "--quality", "0.9", code=2)
