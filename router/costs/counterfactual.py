@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from router.config import Tier
 from router.costs.prices import prices, token_cost_usd
+from router.tier_settings import Tier
 from router.trace import CallRow
 from router.types import Usage
 

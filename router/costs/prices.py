@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from router.config import Tier
+from router.tier_settings import Tier
 from router.types import Usage
 
 # Assumed speed of a replica, to price tokens of a tier that has only an hourly price. The absolute figure is a guess

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from classifiers import Rule, choose
 from classifiers.choose import Floats
-from router.config import Tier
 from router.errors import ContextTooLong, NoTierFits
+from router.tier_settings import Tier
 from router.types import Counter, Decision, Facts, byte_bound
 
 ABILITIES = {"tools": "takes no tools", "json": "has no JSON mode", "images": "takes no images"}
