@@ -19,7 +19,7 @@ from router.cascade.next_step import Ask, plan, step
 from router.decide import certificates as ct
 from router.learn.evidence import read_seen
 from router.learn.outcomes import join, read_outcomes
-from router.learn.simulate import Rows, States, cascade, cost_at, cross_play, everything, frontier_of, play, play_all
+from router.learn.simulate import Rows, States, all_tiers, cascade, cross_play, frontier_of, play, play_all
 
 pytestmark = pytest.mark.slow  # trains again and again: with each other two fifths of what the quick tests took
 
@@ -128,7 +128,7 @@ def rows_of(ladder, part=slice(None)):
 @pytest.mark.parametrize("price", [0.0, 0.02, 0.1, 0.5])
 @pytest.mark.parametrize("best_of", [True, False])
 def test_what_is_played_is_what_is_served(ladder, posterior, price, best_of):
-    ground, part = everything(3, best_of), slice(350, None)
+    ground, part = all_tiers(3, best_of), slice(350, None)
     played = play(States(posterior, rows_of(ladder, part)), plan(posterior, price, ground))
     for i in range(150):
         answered, row = {}, 350 + i
@@ -151,7 +151,7 @@ def test_a_cascade_pays_for_every_tier_on_the_way(ladder, posterior):
 def test_both_reach_the_quality_for_less(ladder, posterior):
     given = rows_of(ladder, slice(350, None))
     weights = np.ones((1, len(given)))
-    cost = {name: cost_at(frontier_of(p, given, weights), 0.97)[0] for name, p in play_all(posterior, given).items()}
+    cost = {name: frontier_of(p, given, weights).cost_at(0.97)[0] for name, p in play_all(posterior, given).items()}
     assert cost["both"] < cost["routing"] and cost["both"] < cost["cascading"]
 
 
@@ -162,7 +162,7 @@ def test_cross_play_judges_each_row_by_what_did_not_see_it(ladder):
     part = given.take(fold != 0)
     other = rows_of(ladder, slice(200)).take(fold == 0)
     learned = fit_posterior(part.prior, part.guessed, part.seen, part.scores, part.costs, fold[fold != 0])
-    alone = play(States(learned, other), plan(learned, 0.1, everything(3)))
+    alone = play(States(learned, other), plan(learned, 0.1, all_tiers(3)))
     np.testing.assert_array_equal(found.tier[fold == 0], alone.tier)
 
 
