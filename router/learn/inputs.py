@@ -109,7 +109,7 @@ def _no_price(missing: Sequence[str], config: Path | None) -> str:
     give = "--prices " + ",".join(f"{name}=USD" for name in missing) + " (USD per million tokens, or IN:OUT)"
     if config is None:
         return f"no price of tier {tiers}; give {give}, or --config"
-    return f"{config}: no price per token of tier {tiers}; a price by the accelerator hour does not price one request, so give {give}"
+    return f"{config}: no price per token of tier {tiers}; a price by the accelerator hour prices no request, so give {give}"
 
 
 @contextmanager
