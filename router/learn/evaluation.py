@@ -24,6 +24,9 @@ class Estimate:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
     def rounded(self, digits: int) -> list[float | None]:
         """[value, low, high] for JSON; None where not defined."""
         return [None if np.isnan(v) else round(float(v), digits) for v in (self.value, self.low, self.high)]
