@@ -27,9 +27,8 @@ from router.decide import certificates as ct
 from router.learn import evaluation as ev
 from router.learn.cascades import to_certify
 from router.learn.evidence import read_seen
-from router.learn.measures import is_complete
 from router.learn.outcomes import read_outcomes
-from router.learn.simulate import PRICES, Played, Rows, cost_at, frontier_of, play_all
+from router.learn.simulate import PRICES, Played, Rows, frontier_of, play_all
 
 Floats = NDArray[np.float64]
 L8, L70, L405 = "Llama-3.1-8B-Instruct", "Llama-3.1-70B-Instruct", "Llama-3.1-405B-Instruct"
@@ -72,7 +71,7 @@ def rows_of(setup: Setup, path: Path) -> tuple[Rows, list[str], list[str], Float
     table = read_outcomes(path, names)
     if setup.tasks:
         table = table.take(np.isin(table.tasks, setup.tasks))
-    table = table.take(is_complete(table))
+    table = table.take(table.is_complete)
     seen = read_seen([path], names, table)
     assert seen is not None, f"{path}: no answers"
     empty = np.full(table.scores.shape, np.nan)
@@ -119,7 +118,7 @@ def report(setup: Setup, parts: list[Fold], best_of: bool) -> dict[str, object]:
     played, rows = joined(parts, best_of)
     weights = ev.draws(len(rows), 200)
     frontiers = {name: frontier_of(p, rows, weights) for name, p in played.items()}
-    costs = {name: {s: cost_at(f, s) for s in SHARES} for name, f in frontiers.items()}
+    costs = {name: {s: f.cost_at(s) for s in SHARES} for name, f in frontiers.items()}
     print(
         f"\n{setup.name}: {len(rows)} rows, scores {np.round(rows.scores.mean(0), 3)}, costs "
         f"{np.round(rows.costs.mean(0) / rows.costs[:, -1].mean(), 3)} ({time.time() - start:.0f} s)",

@@ -31,7 +31,7 @@ from router.engine import Router
 from router.learn.outcomes import Outcomes, read_outcomes
 from router.learn.tables import read_table
 from router.learn.training import train
-from router.traffic.load import Asked, Balance, Full, Steering, adjust
+from router.traffic.load import Asked, BalanceSettings, BalanceState, Full, adjust
 from router.types import Request
 
 Floats = NDArray[np.float64]
@@ -133,7 +133,7 @@ def mixed(share: float, seed: int = 1) -> Choose:
 
 def balanced(w: World, pools: list[Pool]) -> Choose:
     """Stepdown with queue-aware choice: the real `adjust`, in as many ingresses that do not know of each other."""
-    news, states, settings = News(pools), [Steering() for _ in range(INGRESSES)], Balance()
+    news, states, settings = News(pools), [BalanceState() for _ in range(INGRESSES)], BalanceSettings()
     turn = 0
 
     def choose(prompt: int, now: float, second: int) -> int:

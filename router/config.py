@@ -1,4 +1,4 @@
-"""The one YAML file, as frozen and closed types. Whatever is wrong in it stops the start and says how to mend it."""
+"""The YAML file as frozen types that allow no unknown key. A mistake in it stops the start with a message that says the fix."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,168 +27,173 @@ __all__ = [
     "describe",
     "find_config",
     "load_config",
-    "placed",
+    "with_absolute_paths",
 ]
 
+NamedTarget = Literal["cheap", "balanced", "quality"]
 SHIPPED = Path(__file__).parent.parent / "deployments" / "configs"
-RENAMED = {"escalation.hedge_after_s": "is now larger_after_s (hedge_after_s is a tier's, for its own replicas)"}
+EXPLAINED = "router/config.py and router/tier_settings.py"
+RENAMED = {"escalation.hedge_after_s": "is now larger_after_s (hedge_after_s is a tier's setting, for its own replicas)"}
 
 
 class Routing(Settings):
     """How `auto` decides."""
 
     artefact: str | None = None
-    """the trained router's folder (from this file's place); none: `auto` is the largest tier"""
-    target: Annotated[float, Field(ge=0, le=1, strict=True)] | Literal["cheap", "balanced", "quality"] = "balanced"
-    """what `auto` means: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
+    """folder of the trained router, relative to this file; none: `auto` is the largest tier"""
+    target: Annotated[float, Field(ge=0, le=1, strict=True)] | NamedTarget = "balanced"
+    """what `auto` stands for: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
 
     when_down: Literal["none", "larger", "any"] = "any"
-    """a tier that `auto` chose cannot answer: give the error, ask the next larger tiers, or these and then smaller ones"""
+    """where the tier that `auto` chose cannot answer: none: return the error; larger: ask the next larger tiers; any: ask
+    these, then the smaller ones"""
 
 
 class Escalation(Settings):
-    """What happens after a smaller tier has answered: accept it, or go up."""
+    """Whether a smaller tier's answer is accepted or a larger tier is asked."""
 
     mode: Literal["buffer", "holdback", "pre", "hedge"] = "pre"
-    """buffer: look at the whole answer; holdback: at its first tokens when streaming; pre: decide before only; hedge: as pre,
-    and where the tier is late the next larger one is asked too"""
+    """buffer: judge the whole answer; holdback: judge the first tokens of a stream; pre: decide before the first call only;
+    hedge: as pre, and where the tier is slow to start, ask the next larger one too"""
     holdback_tokens: Annotated[int, Field(ge=1, le=256)] = 16
-    """tokens of a stream to look at before it is committed"""
+    """tokens of a stream that are judged before any is sent"""
     larger_after_s: Annotated[float, Field(gt=0)] = 2.0
-    """seconds after which a tier that has said nothing is late, and the next larger one is asked too (hedge)"""
+    """mode hedge: seconds without a first token after which the next larger tier is asked too"""
     max_steps: Annotated[int, Field(ge=1)] = 3
-    """tiers that may be tried for one request"""
+    """most tiers tried for one request"""
     without_certificate: Literal["escalate", "uncalibrated"] = "uncalibrated"
-    """no valid certificate covers the request: always go up, or go by expected worth and say that nothing is promised"""
+    """where no valid certificate covers the request: escalate: always go up; uncalibrated: go by expected worth and report
+    that nothing is promised"""
     audit_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """share of accepted answers that the largest tier is asked for too, in the background"""
+    """share of accepted answers for which the largest tier is asked too, in the background"""
     tests: str | None = None
-    """package.module:function of yours that runs an answer's code against the tests that came with its request, in your sandbox;
+    """package.module:function of yours that runs an answer's code, in your sandbox, against the tests sent with the request;
     none: such requests are refused"""
     tests_timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """seconds after which nobody waits for it any more: the answer is then judged as if it had no tests"""
+    """seconds after which that function is given up, and the answer is judged as if it had no tests"""
 
     @property
     def looks(self) -> bool:
-        """Whether answers are looked at before they are accepted."""
+        """Whether answers are judged before they are accepted."""
         return self.mode in ("buffer", "holdback")
 
 
 class Delegation(Settings):
-    """When the largest tier may hand parts of a request down, and within which limits."""
+    """When the largest tier may delegate parts of a request to smaller tiers, and within which limits."""
 
     mode: Literal["off", "plan", "tool", "auto"] = "off"
-    """plan: where its gates pass; tool: where the client offers `stepdown:delegate`; auto: both"""
+    """plan: where a request passes the gates below; tool: where the client offers `stepdown:delegate`; auto: both"""
     min_input_tokens: Annotated[int, Field(ge=1)] = 4_000
     """shorter requests are answered directly, unless a long answer is expected"""
     min_parts: Annotated[int, Field(ge=2)] = 3
-    """parts that a request must visibly have"""
+    """least number of visible parts of a request"""
     min_saving: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """share of the direct cost that delegation must be expected to save"""
+    """least expected saving, as a share of the direct cost"""
     offload_min_tokens: Annotated[int, Field(ge=1)] = 2_000
-    """text blocks of that many tokens are put behind a handle; the planner sees a preview"""
+    """a text block of so many tokens is replaced by a handle; the planner sees a preview of it"""
     preview_chars: Annotated[int, Field(ge=8)] = 400
-    """characters of a block that the planner sees"""
+    """characters of that preview"""
     plan_prompt: str | None = None
-    """what the planner is told, with {preview}, {manifest} and {task}; none: the shipped instruction"""
+    """the planner's prompt, with {preview}, {manifest} and {task}; none: the shipped prompt"""
     plan_max_tokens: Annotated[int, Field(ge=16)] = 2_048
-    """tokens that a plan may have"""
+    """most tokens of a plan"""
     worker_prompt: str | None = None
-    """what a worker is told, with {context} and {task}; none: the shipped instruction"""
+    """a worker's prompt, with {context} and {task}; none: the shipped prompt"""
     subtask_max_tokens: Annotated[int, Field(ge=16, le=2048)] = 512
-    """tokens of a subtask's answer where the plan sets none; doubled once if they were too few"""
+    """most tokens of a subtask's answer where the plan sets none; doubled once if they were too few"""
     call_timeout_s: Annotated[float, Field(gt=0)] = 20.0
     """seconds for the plan or for one subtask's answer; less where the deadline is near"""
     min_answer_tokens: Annotated[int, Field(ge=1)] = 1_500
-    """an answer of that many tokens asked for makes a short request long enough"""
+    """a short request qualifies too if it asks for an answer of so many tokens"""
     max_subtasks: Annotated[int, Field(ge=2, le=64)] = 8
-    """subtasks of one plan, parts of a mapped subtask counted singly"""
+    """most subtasks of one plan; each part of a mapped subtask counts"""
     max_plans: Annotated[int, Field(ge=1, le=2)] = 2
-    """plans for one request, repairs counted"""
+    """most plans for one request, repairs included"""
     max_calls: Annotated[int, Field(ge=3)] = 16
-    """calls for one request, retries counted"""
+    """most calls for one request, retries included"""
     max_in_flight: Annotated[int, Field(ge=1)] = 8
-    """calls of one request at the same time"""
+    """most calls of one request at the same time"""
     max_cost_ratio: Annotated[float, Field(gt=0)] = 1.0
-    """delegation may spend this many times the direct estimate; checked before every call. The plain answer that is given
-    when delegation came to nothing is not part of it"""
+    """most that delegation may spend, as a multiple of the direct estimate; checked before every call. The direct answer that
+    is given when delegation fails does not count"""
     deadline_s: Annotated[float, Field(gt=0)] = 60.0
     """seconds for the whole request"""
     final_reserve: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """share of the deadline kept for the final call"""
+    """share of the deadline reserved for the final call"""
     grounding: list[str] = ["extract", "answer"]
     """kinds of subtasks whose evidence must be a verbatim quote of their context"""
     digest_over_tokens: Annotated[int, Field(ge=16)] = 400
-    """longer results are shown to the merging tier by head and tail, and spliced by reference"""
+    """of longer results the merging tier sees head and tail, and includes them by reference"""
 
 
 class Server(Settings):
-    """The HTTP side."""
+    """The HTTP server."""
 
     host: str = "127.0.0.1"
     """address to listen on"""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    """port to listen on; STEPDOWN_PORT and --port go before it"""
+    """port to listen on; STEPDOWN_PORT and --port override it"""
     max_body_bytes: Annotated[int, Field(gt=0)] = 8_000_000
-    """larger bodies get 413"""
+    """a larger body gets 413"""
     first_token_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """seconds to wait for a tier's first token before answering 503"""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """seconds for a whole request, its stream included; then 504, or an error as the last event of the stream"""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    """seconds for the body of a request to arrive; then 408"""
+    """seconds for a request's body to arrive; then 408"""
     replicas: Annotated[int, Field(ge=1)] = 1
     """ingress replicas"""
     reload: Literal["watch", "asked"] = "watch"
-    """routing, escalation, delegation and the artefact are read again when their files change, or by POST /v1/admin/reload"""
+    """when routing, escalation, delegation and the artefact are read again. watch: when their files change, or by POST
+    /v1/admin/reload; asked: by the latter only"""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
-    """seconds that answers under way have to end when the server stops"""
+    """seconds that running answers have to end when the server stops"""
     front: Literal["fast", "plain"] = "fast"
-    """fast: HAProxy, whose side ports (statistics) listen on every interface, and which so stands only where keys are asked for;
-    plain: Ray's own proxy"""
+    """fast: HAProxy; its statistics ports listen on every interface, so it is used only where clients need keys. plain: Ray's
+    own proxy"""
 
 
 class Ledger(Settings):
-    """Where every call is written down, and what is kept of it."""
+    """Where every call is recorded, and what is kept."""
 
     url: str | None = None
-    """SQLAlchemy's address: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME (needed when ingress replicas run on
-    several machines; give the password by the environment, PGPASSWORD or PGPASSFILE). None: a file in the state folder,
+    """an SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME (needed when ingress replicas run on several
+    machines; set the password in the environment, PGPASSWORD or PGPASSFILE). None: a file in the state folder,
     STEPDOWN_STATE_DIR or ~/.local/state/stepdown"""
     down: Literal["spool", "refuse"] = "spool"
-    """the database does not answer: keep serving and write rows to a local file until it does, or answer 503 at once"""
+    """while the database does not answer: spool: keep serving and write rows to a local file; refuse: answer 503 at once"""
     journal_s: Annotated[float, Field(ge=0, le=60)] = 1.0
-    """SQLite: an answer ends when its row is in a synced file of the spool, and the row is in the tables within about so many
+    """SQLite: an answer ends when its row is synced to the spool, and the row reaches the tables within about so many
     seconds. 0: an answer ends when its row is in the tables, as always with PostgreSQL and for keys with limits"""
     spool_max_s: Annotated[float, Field(ge=0)] = 600.0
     """seconds that the spool may be in use before requests get 503"""
     spool_max_bytes: Annotated[int, Field(gt=0)] = 256_000_000
     """bytes that the spool may hold before requests get 503"""
     store: Literal["nothing", "prompts", "all"] = "nothing"
-    """texts that are kept: none, prompts, or prompts and answers; learning from the log needs them"""
+    """texts that are kept: nothing, prompts, or prompts and answers; learning from the log needs them"""
     redact: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
-    """module:function that a text goes through before it is kept: str -> str, or None to keep nothing of it"""
+    """module:function that changes each text before it is kept: str -> str, or None to keep nothing of it"""
     keep_days: Annotated[float, Field(gt=0)] | None = 90.0
-    """days that single rows are kept; sums by the hour stay. None: for ever"""
+    """days that single rows are kept; hourly sums stay. None: for ever"""
     keep_bytes: Annotated[int, Field(gt=0)] | None = None
-    """size that the rows may have; the oldest go first. None: no limit"""
+    """most bytes of the rows; the oldest are deleted first. None: no limit"""
 
 
 class Config(Settings):
-    """A ladder and how it is served. Tiers are listed cheapest first."""
+    """A ladder and how it is served."""
 
     tiers: Annotated[list[AnyTier], Field(min_length=1)]
     """the ladder, cheapest first"""
     routing: Routing = Routing()
     """how `auto` decides"""
     escalation: Escalation = Escalation()
-    """after a smaller tier has answered"""
+    """when a smaller tier's answer is not accepted"""
     delegation: Delegation = Delegation()
-    """handing parts of a request down"""
+    """delegating parts of a request to smaller tiers"""
     server: Server = Server()
-    """the HTTP side"""
+    """the HTTP server"""
     ledger: Ledger = Ledger()
-    """what every call cost, written down"""
+    """the record of every call and its cost"""
 
     @property
     def names(self) -> list[str]:
@@ -196,7 +201,7 @@ class Config(Settings):
 
     @property
     def sleepers(self) -> list[str]:
-        """Tiers that may have no replica, while nobody asks."""
+        """Tiers that may be scaled to zero."""
         return [tier.name for tier in self.tiers if tier.sleeps]
 
     @model_validator(mode="after")
@@ -220,7 +225,7 @@ class Config(Settings):
 
 
 def find_config(name: str) -> Path:
-    """A path as it is; a bare name (`pocket`) is one of the shipped files."""
+    """The path itself, or the shipped file for a bare name (`pocket`)."""
     path = Path(name)
     shipped = SHIPPED / f"{name.removesuffix('.yaml')}.yaml"
     if path.exists() or not shipped.exists():
@@ -229,15 +234,15 @@ def find_config(name: str) -> Path:
 
 
 def describe(path: Path, error: ValidationError) -> str:
-    """One line for each mistake: file, key, what is wrong, what was found."""
+    """One line for each mistake: file, key, message, found value."""
     lines = []
     for found in error.errors():
         key = ".".join(str(part) for part in found["loc"] if part not in ("vllm", "remote", "echo")) or "file"
         given = "" if isinstance(found["input"], dict | list | Config) else f"; found {found['input']!r}"
-        what = found["msg"].removeprefix("Value error, ")
+        message = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
-            what = RENAMED.get(key, "no such setting; remove it or correct its spelling (router/config.py, rungs.py explain all)")
-        lines.append(f"{path}: {key}: {what}{given}")
+            message = RENAMED.get(key, f"no such setting; remove it or correct its spelling ({EXPLAINED} explain all settings)")
+        lines.append(f"{path}: {key}: {message}{given}")
     return "\n".join(lines)
 
 
@@ -257,11 +262,11 @@ def load_config(name: str | Path) -> Config:
         config = Config.model_validate(data)
     except ValidationError as error:
         raise BadConfig(describe(path, error)) from None
-    return placed(config, path.parent)
+    return with_absolute_paths(config, path.parent)
 
 
-def placed(config: Config, folder: Path) -> Config:
-    """The same with paths made absolute: sources that are folders, and the artefact."""
+def with_absolute_paths(config: Config, folder: Path) -> Config:
+    """The same configuration with absolute paths: those of the artefact and of sources that are folders."""
     tiers = []
     for tier in config.tiers:
         if isinstance(tier, VllmTier) and (tier.source.startswith((".", "/")) or (folder / tier.source).is_dir()):

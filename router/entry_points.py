@@ -1,4 +1,4 @@
-"""Functions of an operator's own, named by entry point in a setting or an option: `package.module:function`."""
+"""Loads an operator's own function, named in a setting or an option as `package.module:function`."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -8,7 +8,7 @@ from router.errors import StepdownError
 
 
 def load_function(name: str, setting: str, refused: type[StepdownError]) -> Callable[..., Any]:
-    """The function. setting: where the name stands, for the message. Raises `refused`, whatever its module raises."""
+    """setting: the setting or option that holds the name, for the message. Raises `refused` for anything its module raises."""
     module, _, path = name.partition(":")
     try:
         found: Any = import_module(module)

@@ -1,9 +1,9 @@
-"""Decides a stored log again, by another artefact, target or prices, and estimates what would have come of it. Pure.
+"""Decides a stored log again by another artefact, target or prices, and estimates the cost and quality of that. Pure.
 
-Of a request that is decided otherwise nobody knows the answer, so both sides are estimated by the same rule: a call costs
-the tokens that the log has for the tier (else those of the call that answered) at the new prices; where answers are looked
-at, a request goes on to the top tier with the chance that the tier asked first is not good enough. The log's own sum is
-known, so the estimate is scaled by how far it is off there, and that is told.
+The answer to a request that is decided differently is unknown, so both sides are estimated by the same rule. A call costs
+the tokens that the log has for the tier (else those of the call that answered) at the new prices. Where answers are
+judged, a request goes up to the top tier with the chance that the first tier's answer is not good enough. The log's real
+sum is known, so the estimate is scaled by its error on the log, which is reported.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +14,13 @@ import numpy as np
 
 from classifiers import Artifact
 from classifiers.choose import Floats
-from router.config import Config, Price
+from router.config import Config
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import per_token, prices, token_cost_usd
+from router.decide.targets import as_chance
 from router.engine import Router
 from router.errors import BadInput, BadRequest, UnknownModel
+from router.tier_settings import Price
 from router.types import Decision, Facts, Usage
 
 NO_PROMPT = "no prompt stored"
@@ -27,18 +29,18 @@ IN_PARTS = "answered in parts (delegation, tools)"
 OTHER_LADDER = "a tier that the ladder lacks"
 REFUSED = "refused by the ladder"
 MEANS = {
-    "paid_usd": "what the replayed requests cost when they came, audits left out",
-    "log_usd": "the same calls at the prices asked for",
-    "new_usd": "expected: log_usd scaled by the estimate of the new decisions over the estimate of the log's own",
-    "estimate": "how far the estimate is off on the log itself, where the truth is known; trust a change that is larger",
-    "quality": "mean chance that the answer is good enough; where answers are looked at, of the better of tier asked and top",
-    "left out": "conversations are decided turn by turn, without the tier they were on; temperature and tools are not in the log",
+    "paid_usd": "what the replayed requests cost when they were served, without audits",
+    "log_usd": "the same calls at the new prices",
+    "new_usd": "expected: log_usd x the estimate for the new decisions / the estimate for the log's own decisions",
+    "estimate": "how far the estimate is off on the log itself, where the cost is known; trust only a larger change",
+    "quality": "mean chance that the answer is good enough; where answers are judged, the better of first tier and top tier",
+    "left out": "each turn is decided without the conversation's earlier tier; temperature and tools are not in the log",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One request of the log, audits left out."""
+    """One request of the log without its audits."""
 
     wanted: str
     prompt: str | None
@@ -46,10 +48,10 @@ class Logged:
     cost_usd: float
     p: Mapping[str, float]
     calls: Sequence[tuple[str, Usage, int]]
-    """(tier, tokens, cached of them), in the order they began"""
+    """(tier, tokens, cached input tokens), in the order they began"""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Logged":
+    def from_row(cls, row: Mapping[str, Any]) -> "Logged":
         """From a line of `stepdown costs --export`. Raises BadInput."""
         try:
             calls = tuple(
@@ -59,7 +61,7 @@ class Logged:
             )
             return cls(row["wanted"], row["prompt"], row["flow"], float(row["cost_usd"]), row["p"], calls)
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"no line of a log ({error}); make one with `stepdown costs --export FILE`") from None
+            raise BadInput(f"not a line of a log ({error}); make one with `stepdown costs --export FILE`") from None
 
     @property
     def first(self) -> str:
@@ -70,17 +72,17 @@ class Logged:
         return self.flow == "cascade"
 
     def usage(self, tier: str) -> Usage:
-        """Tokens there: those it had, else those of the call that answered."""
+        """The tokens of the tier's last call, else those of the call that answered."""
         return next((usage for name, usage, _ in reversed(self.calls) if name == tier), self.calls[-1][1])
 
 
 class Repriced(Artifact):
-    """An artefact whose guessed costs follow other prices than those it was trained with."""
+    """An artefact whose guessed costs are adjusted to other prices than those it was trained with."""
 
     factors: Floats  # (n_tiers,) new price over old, the top tier's = 1
 
     @classmethod
-    def of(cls, artefact: Artifact, old: Config, new: Config) -> "Repriced":
+    def at_prices(cls, artefact: Artifact, old: Config, new: Config) -> "Repriced":
         made = cls(**{name: getattr(artefact, name) for name in artefact.__dataclass_fields__})
         was, now = (np.array([sum(per_token(tier)) for tier in config.tiers]) for config in (old, new))
         changed = np.divide(now, was, out=np.ones_like(now), where=was > 0)
@@ -93,7 +95,7 @@ class Repriced(Artifact):
 
 
 def repriced(config: Config, given: Mapping[str, Price]) -> Config:
-    """The ladder at other prices, checked again. Raises BadInput."""
+    """The configuration with other prices, checked again. Raises BadInput."""
     unknown = sorted(given.keys() - set(config.names))
     if unknown:
         raise BadInput(f"--price {unknown[0]}: no such tier; the ladder has {', '.join(config.names)}")
@@ -106,9 +108,10 @@ def repriced(config: Config, given: Mapping[str, Price]) -> Config:
 
 @dataclass(slots=True)
 class Side:
-    """One way to decide the log."""
+    """Sums over the replayed requests, as decided in the log or anew."""
 
     first: dict[str, int] = field(default_factory=dict)
+    """tier -> requests that it was asked first"""
     usd: float = 0.0
     quality: float = 0.0
 
@@ -119,7 +122,7 @@ class Side:
 
 
 class Replay:
-    """router: decides anew, on a ladder with the new prices; made with `len` as every tier's counter, see `facts`."""
+    """Replays logged requests. router: has the new prices, and counts characters as tokens on every tier; see `facts`."""
 
     def __init__(self, router: Router) -> None:
         self.router = router
@@ -127,15 +130,15 @@ class Replay:
         self.prices = {tier.name: prices(tier) for tier in router.tiers}
         self.log, self.new = Side(), Side()
         self.rows = self.judged = self.up = self.down = 0
-        self.paid_usd = self.log_usd = self.then = 0.0
+        self.paid_usd = self.log_usd = 0.0
+        self.then = 0.0  # sum of the quality by the chances in the log
         self.skipped: dict[str, int] = {}
 
     def run(self, rows: Iterable[Logged]) -> "Replay":
         for row in rows:
             self.rows += 1
-            why = self.unusable(row) or self.decide(row)
-            if why:
-                self.skipped[why] = self.skipped.get(why, 0) + 1
+            if reason := self.unusable(row) or self.decide(row):
+                self.skipped[reason] = self.skipped.get(reason, 0) + 1
         return self
 
     def unusable(self, row: Logged) -> str:
@@ -148,19 +151,18 @@ class Replay:
         return "" if all(tier in self.prices for tier, _, _ in row.calls) else OTHER_LADDER
 
     def decide(self, row: Logged) -> str:
-        """Why it cannot be decided; empty: it was."""
+        """Decide and count the row. Returns why it cannot be decided, or an empty text."""
         try:
             decided = self.router.decide_facts(facts(row))
         except (BadRequest, UnknownModel) as error:
             return f"{REFUSED} ({error.code})"
-        first = decided.first or (decided.tier,)
-        self.count(row, decided, first)
+        self.count(row, decided, decided.first or (decided.tier,))
         return ""
 
     def count(self, row: Logged, decided: Decision, first: Sequence[str]) -> None:
         self.paid_usd += row.cost_usd
         self.log_usd += sum(token_cost_usd(usage, self.prices[tier], cached) for tier, usage, cached in row.calls)
-        # The log's way is priced with the new chances: two artefacts' chances would not compare.
+        # Both sides use the new chances: the chances of two artefacts cannot be compared.
         self.log.add(row.first, *self.expected(row, decided.p, (row.first,), row.looked_at))
         self.new.add(decided.tier, *self.expected(row, decided.p, first, decided.judge is not None))
         self.judged += bool(decided.p)
@@ -170,7 +172,7 @@ class Replay:
         self.down += order(decided.tier) < order(row.first)
 
     def expected(self, row: Logged, p: Mapping[str, float], first: Sequence[str], looked_at: bool) -> tuple[float, float]:
-        """USD and the chance that the answer is good enough; 0 where nobody asked the classifier."""
+        """USD, and the chance that the answer is good enough: 0 where the classifier was not asked."""
         usd = sum(token_cost_usd(row.usage(tier), self.prices[tier]) for tier in first)
         best = max(first, key=lambda tier: p.get(tier, 0.0))
         if looked_at and self.top not in first and p:
@@ -181,8 +183,8 @@ class Replay:
         mine = p.get(tier, 0.0)
         return max(mine, p.get(self.top, 0.0)) if looked_at else mine
 
-    def told(self) -> dict[str, Any]:
-        """As JSON; null where nothing was replayed."""
+    def report(self) -> dict[str, Any]:
+        """Plain JSON; None where nothing was replayed."""
         new = self.log_usd * self.new.usd / self.log.usd if self.log.usd else None
         was, now = self.log.first, self.new.first
         return {
@@ -202,42 +204,33 @@ class Replay:
         }
 
     def qualities(self) -> dict[str, Any]:
-        """then: as the log has it; log: the log's way, judged by the artefact asked now; new: by the same."""
+        """then: by the chances in the log; log: the log's decisions by the new chances; new: the new decisions by the same."""
         n = self.judged
         values = {"then": self.then, "log": self.log.quality, "new": self.new.quality}
         return {"rows": n, **{name: value / n if n else None for name, value in values.items()}}
 
 
 def facts(row: Logged) -> Facts:
-    """What was kept of the request. Its length is known from the calls, so the text that is counted is a stand-in as long."""
+    """The facts for deciding. The counted text is a placeholder with as many characters as the calls had input tokens."""
     usage = row.calls[-1][1]
     counted = "x" * max(call[1].input_tokens for call in row.calls)
     return Facts(row.prompt or "", counted, row.wanted, max(1, usage.output_tokens))
 
 
 def router_for(config: Config, artefact: Artifact | None, old: Config, fingerprints: Mapping[str, Any]) -> Router:
-    """Decides on `config`; costs guessed at the prices of `old` follow its prices."""
+    """A router for `config` whose guessed costs are adjusted from the prices of `old`."""
     if artefact is not None and [t.price for t in config.tiers] != [t.price for t in old.tiers]:
-        artefact = Repriced.of(artefact, old, config)
+        artefact = Repriced.at_prices(artefact, old, config)
     return Router(config, artefact, dict.fromkeys(config.names, len), fingerprints=fingerprints)
 
 
 def retargeted(config: Config, artefact: str | None, target: str | None) -> Config:
-    """With another artefact and another meaning of `auto`. Raises BadInput."""
+    """The configuration with another artefact and another target behind `auto`. Raises BadInput."""
     routing = config.routing.model_dump() | ({"artefact": artefact} if artefact else {})
     if target is not None:
-        try:
-            routing["target"] = float(target)
-        except ValueError:
-            routing["target"] = target
+        chance = as_chance(target)
+        routing["target"] = target if chance is None else chance
     try:
-        return replace_routing(config, routing)
+        return config.model_copy(update={"routing": type(config.routing).model_validate(routing)})
     except ValueError as error:
         raise BadInput(f"--target {target!r}: give cheap, balanced, quality, or a chance from 0 to 1") from error
-
-
-def replace_routing(config: Config, routing: Mapping[str, Any]) -> Config:
-    return config.model_copy(update={"routing": type(config.routing).model_validate(routing)})
-
-
-__all__ = ["Logged", "Replay", "repriced", "retargeted", "router_for"]

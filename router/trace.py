@@ -1,4 +1,8 @@
-"""What a request came to, as it is kept: one `Trace` a request, one `CallRow` for each of its calls to a tier."""
+"""The rows that are recorded: one `Trace` for a request, one `CallRow` for each of its calls, one `Window` of held time.
+
+A call has two prices. `cost_usd` is by token prices: list prices, or an hourly price at an assumed speed
+(router/costs/prices.py). `gpu_usd` is what the machine really cost: busy seconds times the hourly price.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,47 +13,43 @@ FlowKind = Literal["direct", "cascade", "race", "delegation", "tools"]
 they are accepted. race: a late tier is raced by a larger one. delegation: the largest tier plans. tools: it hands work down by a
 tool call."""
 
-# Two prices of the same call stand side by side. `cost_usd` is the token price: what lists say, or what an hourly price
-# comes to at a stated speed (router/costs/prices.py). `gpu_usd` is the truth of the machine: busy seconds times the hourly price.
-
-
-HEDGE = "-hedge"  # at the end of a call's id: the same call once more
+HEDGE = "-hedge"  # suffix of a call's id: the same call, sent to a second replica
 
 
 @dataclass(slots=True)
 class Reading:
-    """What a replica measured of one call; empty where the engine does not measure."""
+    """What a replica measured for one call; empty where the engine does not measure."""
 
     replica: str = ""
     busy_s: float | None = None
-    """the call's share of the replica's busy time, in seconds; None: nobody measured"""
+    """the call's share of the replica's busy time, in seconds; None: not measured"""
     cached_tokens: int = 0
     """prompt tokens that were in the prefix cache"""
     twin: "Twin | None" = None
-    """the same call, sent to another replica too since this one said nothing for long"""
+    """the same call, also sent to another replica because this one was slow to start"""
 
 
 @dataclass(slots=True)
 class Twin:
-    """The second of two calls for one answer (deployments/traffic/hedged_call.py)."""
+    """The second of two calls for the same answer (deployments/traffic/hedged_call.py)."""
 
     began_s: float
     """seconds after the first began"""
     reading: Reading
     won: bool = False
-    """the answer is the second's"""
+    """the answer is the second call's"""
     ended_s: float = 0.0
-    """seconds after the first began: when the loser was stopped"""
+    """seconds after the first began: when the losing call was stopped"""
     lost: str = "cancelled"
-    """what became of the loser: `CallRow.outcome`"""
+    """the losing call's `CallRow.outcome`"""
 
 
 @dataclass(frozen=True, slots=True)
 class CallRow:
-    """One call to one tier, whatever became of it: accepted, rejected, cancelled, failed, audit."""
+    """One call to one tier, whatever its outcome: accepted, rejected, cancelled, failed, or an audit."""
 
     id: str
-    """`{trace id}/{call id}`: the same call is never kept twice"""
+    """`{trace id}/{call id}`, unique: a call that is recorded twice is kept once"""
     trace_id: str
     key_id: str
     role: str
@@ -65,9 +65,9 @@ class CallRow:
     cached_tokens: int = 0
     """part of `input_tokens`"""
     estimated: bool = False
-    """tokens were counted here since the tier did not say (a call that was cancelled)"""
+    """tokens were counted by the ingress because the tier did not report them (a cancelled call)"""
     first_token_s: float | None = None
-    """seconds after `began_s`; None: not streamed, or nothing came"""
+    """seconds after `began_s`; None: not streamed, or no token came"""
     cost_usd: float = 0.0
     """by token prices"""
     replica: str = ""
@@ -79,10 +79,10 @@ class CallRow:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One request: who asked, what was decided and why, what it came to."""
+    """One request: its key, the decision and its reason, the result."""
 
     id: str
-    """what the client sees as x-stepdown-trace-id"""
+    """the client sees it as x-stepdown-trace-id"""
     key_id: str
     began_s: float
     """Unix time"""
@@ -93,7 +93,7 @@ class Trace:
     status: int
     """HTTP status; 499: the client left"""
     tier: str = ""
-    """whose answer the client got; empty: none"""
+    """the tier whose answer the client got; empty: none"""
     target: str = ""
     reason: str = ""
     flow: FlowKind = "direct"
@@ -109,33 +109,32 @@ class Trace:
     first_byte_s: float | None = None
     """seconds from the request to the first content byte the client was sent"""
     counterfactual_usd: float | None = None
-    """what the top tier alone would have cost, by token prices: its predicted output length, or its own real cost
-    where the top tier answered alone; None: cannot be told"""
+    """what the top tier alone would have cost by token prices: estimated, or its real cost where it answered; None: unknown"""
     counterfactual_estimated: bool = True
-    """False: the top tier itself answered directly, so the figure is what was paid"""
+    """False: the top tier answered the client's prompt itself, so the figure is its real cost"""
     prompt: str | None = None
-    """kept only where the settings say so, after the redaction hook"""
+    """kept only if `ledger.store` says so, after the redaction hook; so is `answer`"""
     answer: str | None = None
     calls: tuple[CallRow, ...] = ()
 
     @property
     def cost_usd(self) -> float:
-        """All calls, rejected and cancelled ones too."""
+        """The cost of all calls, rejected and cancelled ones included."""
         return sum(call.cost_usd for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Accelerator time that a tier held, used or not, between two instants."""
+    """Accelerator time that a tier held, used or not, in one interval."""
 
     tier: str
     began_s: float
-    """Unix time, a multiple of the window's length: replicas of the ingress that see the same window keep it once"""
+    """Unix time, a multiple of the window's length, so that a window seen by several ingress replicas is kept once"""
     seconds: float
     replicas: float
-    """running on average over the window"""
+    """mean number of running replicas"""
     accelerators: int
-    """of one replica, at least 1 (a tier on CPUs counts its machine share as one)"""
+    """accelerators of one replica, at least 1 (a replica on CPUs counts as one)"""
     usd_per_accelerator_hour: float | None = None
 
     @property

@@ -46,11 +46,11 @@ def label(
 
     from router.learn.grading import find_grader
     from router.learn.inputs import ladder_of, progress_bar
-    from router.learn.labelling import Ladder, label, read_prompts
+    from router.learn.labelling import ServedLadder, label, read_prompts
 
     rows = read_prompts(prompts)
     names, price = ladder_of(tiers, config, prices)
-    ladder = Ladder(url, api_key, names, price, max_tokens, concurrency, rate)
+    ladder = ServedLadder(url, api_key, names, price, max_tokens, concurrency, rate)
     with progress_bar("answers", len(rows) * len(names)) as progress:
         reused = asyncio.run(label(rows, ladder, find_grader(grader), output, progress))
     summary = {"rows": len(rows), "tiers": names, "reused": reused, "output": str(output)}

@@ -45,7 +45,7 @@ def replay(
     old = load_config(config)
     new = again.repriced(again.retargeted(old, artefact and str(Path(artefact).resolve()), target), prices_of(given, old))
     router = again.router_for(new, load_artefact(new), old, fingerprints.of(new))
-    found = again.Replay(router).run(map(again.Logged.of, rows(log, old, since, until, key))).told()
+    found = again.Replay(router).run(map(again.Logged.from_row, rows(log, old, since, until, key))).report()
     click.echo(json.dumps(found) if as_json else text(found, new))
 
 

@@ -132,7 +132,7 @@ class Ingress:
         shown = {
             "tiers": list(self.router.names),
             "target": self.router.default,
-            "certificates": self.router.flows.promises.told(),
+            "certificates": self.router.flows.promises.status(),
             "escalation": self.router.config.escalation.model_dump(),
             "delegation": self.router.config.delegation.mode,
         }
@@ -162,7 +162,7 @@ class Ingress:
             for tier, replicas in zip(self.tiers.values(), running, strict=True)
         ]
         ledger = self.accounts.ledger
-        shown = {"tiers": tiers, "certificates": self.router.flows.promises.told()}
+        shown = {"tiers": tiers, "certificates": self.router.flows.promises.status()}
         return shown | ({"ledger": ledger.state, "spooled": ledger.spooled} if ledger else {})
 
     async def may_see_costs(self, request: Request) -> Key:

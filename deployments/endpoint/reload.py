@@ -162,4 +162,4 @@ def with_sections(running: Config, sections: Mapping[str, Any]) -> Config:
 def keep_audits(old: Router, new: Router) -> None:
     """Keep the audits of an unchanged artefact: reading it again must not revive a certificate that they retired."""
     if old.artefact and new.artefact and old.artefact.manifest == new.artefact.manifest:
-        new.flows.promises.go_on_from(old.flows.promises)
+        new.flows.promises.inherit(old.flows.promises)

@@ -14,7 +14,7 @@ from deployments.traffic.queue_exchange import Counts, News
 from deployments.traffic.watched_tier import Watched
 from router.config import Tier, VllmTier
 from router.errors import Overloaded
-from router.traffic.load import Asked, Full, Load, Steering, adjust
+from router.traffic.load import Asked, BalanceState, Full, Load, adjust
 from router.types import Decision
 
 EVERY_S = 0.5  # between two looks; the controller stands news of up to two seconds
@@ -43,7 +43,7 @@ class Balancer:
     clock: Callable[[], float] = time.monotonic
     news: News = field(default_factory=News)
     """what the other ingresses said last"""
-    state: Steering = field(default_factory=Steering)
+    state: BalanceState = field(default_factory=BalanceState)
     seen: dict[str, Seen] = field(default_factory=dict)
     at_s: float = float("-inf")
 

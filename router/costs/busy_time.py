@@ -1,164 +1,148 @@
-"""Who used a replica's time: busy seconds, split among the calls that ran together by the work each of them did.
+"""Splits a replica's busy seconds among the calls that ran together, in proportion to the work each of them did.
 
 A replica is busy while at least one call is in flight. The time between two changes of the set of calls is divided among
-them in proportion to their work in it, so the shares of all calls add up to the busy time whatever the work is taken for.
+those calls, so the shares of all calls add up to the busy time, however their work is estimated.
 
-Work is counted in output tokens; an input token that had to be computed counts 1/ratio of one. Of a call that streams,
-each token is seen when it comes. Of one that does not, tokens are known only at its end. Until then it is taken to go at
-the pace of its neighbours: a batch makes one token for every running call at each step. The end sets right what can still
-be: its last interval gets what the whole call did less what it was charged before.
+Work is counted in output tokens; an input token that had to be computed counts 1/ratio of one. A streaming call shows each
+token as it comes. The tokens of any other call are known only at its end; until then the call is assumed to run at its
+neighbours' pace, since a batch makes one token for every running call at each step. Its end corrects what can still be
+corrected: its last interval is charged the whole call's work less what was charged before.
 """
 
 from dataclasses import dataclass, field
 
 PRIOR_RATIO = 10.0  # input tokens that take as long as one output token, before anything is measured
-LOWEST, HIGHEST = 1.0, 1000.0
+LOWEST_RATIO = 1.0
+HIGHEST_RATIO = 1000.0
 PRIOR_PACE = 50.0  # output tokens a second of one call
-FORGET = 0.98  # weight of what is known when a new call is measured: the last fifty count
-PRIOR_CALLS = 4.0  # of ordinary length, that the prior of the ratio is worth
+FORGET = 0.98  # weight of the past at each new measurement: about the last fifty calls count
+PRIOR_CALLS = 4.0  # the prior of the ratio counts as many calls of ordinary length
 
 
 @dataclass(slots=True)
-class Rates:
-    """Seconds per input and per output token, by least squares over calls that ran alone. O(1) each."""
+class TokenRates:
+    """Seconds per input and per output token, by least squares over calls that ran alone; O(1) for each call."""
 
-    pp: float = 0.0
-    pn: float = 0.0
-    nn: float = 0.0
-    pt: float = 0.0
-    nt: float = 0.0
-    p: float = 0.0
-    n: float = 0.0
-    t: float = 0.0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 8)
+    """over calls of p input tokens, n output tokens and t seconds: pp, pn, nn, pt, nt, p, n, t; old calls fade"""
     ratio: float = PRIOR_RATIO
     """seconds of an output token over seconds of an input token"""
 
-    def saw(self, prompt_tokens: float, output_tokens: float, seconds: float) -> None:
-        """A stretch in which one call alone had so many input tokens computed and made so many output tokens."""
-        if seconds <= 0 or prompt_tokens + output_tokens <= 0:
+    def add(self, p: float, n: float, t: float) -> None:
+        """Learn from t seconds in which one call ran alone, had p input tokens computed and made n output tokens."""
+        if t <= 0 or p + n <= 0:
             return
-        new = (
-            ("pp", prompt_tokens**2),
-            ("pn", prompt_tokens * output_tokens),
-            ("nn", output_tokens**2),
-            ("pt", prompt_tokens * seconds),
-            ("nt", output_tokens * seconds),
-            ("p", prompt_tokens),
-            ("n", output_tokens),
-            ("t", seconds),
-        )
-        for name, value in new:
-            setattr(self, name, FORGET * getattr(self, name) + value)
+        new = (p**2, p * n, n**2, p * t, n * t, p, n, t)
+        self.sums = [FORGET * old + value for old, value in zip(self.sums, new, strict=True)]
         self.ratio = self.fitted()
 
     def fitted(self) -> float:
-        """The prior enters as calls of prompt only and of answer only, as long as this replica's speed makes them."""
-        per_output = self.t / (self.p / PRIOR_RATIO + self.n)
+        """The prior enters as calls with a prompt only and with an answer only, timed by this replica's mean speed."""
+        pp, pn, nn, pt, nt, p, n, t = self.sums
+        per_output = t / (p / PRIOR_RATIO + n)
         long = 10.0 * PRIOR_RATIO
-        pp, pt = self.pp + PRIOR_CALLS * long**2, self.pt + PRIOR_CALLS * long * 10 * per_output
-        nn, nt = self.nn + PRIOR_CALLS * 100, self.nt + PRIOR_CALLS * 10 * 10 * per_output
-        det = pp * nn - self.pn**2
-        given_s, made_s = (pt * nn - nt * self.pn) / det, (nt * pp - pt * self.pn) / det
-        return min(HIGHEST, max(LOWEST, made_s / given_s if given_s > 0 else HIGHEST))
+        pp, pt = pp + PRIOR_CALLS * long**2, pt + PRIOR_CALLS * long * 10 * per_output
+        nn, nt = nn + PRIOR_CALLS * 100, nt + PRIOR_CALLS * 10 * 10 * per_output
+        det = pp * nn - pn**2
+        input_s, output_s = (pt * nn - nt * pn) / det, (nt * pp - pt * pn) / det
+        return min(HIGHEST_RATIO, max(LOWEST_RATIO, output_s / input_s if input_s > 0 else HIGHEST_RATIO))
 
 
 @dataclass(slots=True)
-class Live:
-    """A call in flight."""
+class LiveCall:
+    """A call in flight. Work is counted in output tokens."""
 
     began: float
     prompt: float
     """input tokens not charged yet"""
     alone: bool
-    """no other call was in flight since it began"""
-    asked: float
-    """input tokens as they were guessed at its begin"""
+    """no other call has been in flight since it began"""
+    guessed: float
+    """input tokens as guessed when it began"""
     first: float | None = None
-    """when its first token was seen; None: it has not spoken, or does not stream"""
-    tokens: int = 0
-    """output tokens seen"""
+    """when its first token was seen; None: none yet, or it does not stream"""
     fresh: int = 0
-    """those of them not charged yet"""
+    """output tokens seen and not charged yet"""
     charged: float = 0.0
-    """work, in output tokens"""
+    """work charged so far"""
     busy_s: float = 0.0
 
 
 @dataclass(slots=True)
 class Meter:
-    """Of one replica. Times are seconds on a clock of one's own; one that goes back counts as standing still.
+    """Measures one replica. Times are seconds on any clock; a clock that goes back counts as standing still.
 
-    `busy_s` is always the sum of what `end` returned and of `running()`, up to float. O(1) for each token, O(calls in flight)
-    when a call comes or goes.
+    `busy_s` is always the sum of what `end` returned and of `running()`, up to rounding. Takes O(1) for each token and
+    O(calls in flight) when a call starts or ends.
     """
 
-    rates: Rates = field(default_factory=Rates)
+    rates: TokenRates = field(default_factory=TokenRates)
     busy_s: float = 0.0
-    live: dict[str, Live] = field(default_factory=dict)
+    live: dict[str, LiveCall] = field(default_factory=dict)
     since: float = 0.0
-    """until when time is divided"""
+    """time is divided among calls up to here"""
     made: float = PRIOR_PACE
-    """output tokens, and in `took` the seconds, of calls that ended; older ones fade"""
+    """output tokens of ended calls; older ones fade"""
     took: float = 1.0
+    """seconds that the same calls took to make them"""
 
     def start(self, call: str, t: float, prompt_tokens: float = 0.0) -> None:
-        """prompt_tokens: as far as they are known or guessed. Raises ValueError for a call that is in flight."""
+        """prompt_tokens: known or guessed. Raises ValueError for a call that is in flight."""
         if call in self.live:
             raise ValueError(f"call {call} is in flight already")
-        t = self.until(t)
-        if len(self.live) == 1:  # of several none is alone any more
+        t = self.advance(t)
+        if len(self.live) == 1:  # with more calls than one in flight, none is marked alone
             next(iter(self.live.values())).alone = False
-        self.live[call] = Live(t, prompt_tokens, not self.live, prompt_tokens)
+        self.live[call] = LiveCall(t, prompt_tokens, not self.live, prompt_tokens)
 
     def progress(self, call: str, t: float, tokens: int = 1) -> None:
-        """Output tokens came. Raises KeyError for a call that is not in flight."""
+        """Count output tokens. Raises KeyError for a call that is not in flight."""
         live = self.live[call]
         if live.first is None:
             live.first = max(t, self.since)
-        live.tokens += tokens
         live.fresh += tokens
 
     def end(
         self, call: str, t: float, prompt_tokens: int | None = None, cached_tokens: int = 0, output_tokens: int | None = None
     ) -> float:
-        """The call's busy seconds. Without counts (it was cancelled) what was seen stands. Raises KeyError."""
+        """Returns the call's busy seconds. A cancelled call has no counts and is charged what was seen. Raises KeyError."""
         live = self.live[call]
-        computed = live.asked if prompt_tokens is None else max(0, prompt_tokens - cached_tokens)
+        computed = live.guessed if prompt_tokens is None else max(0, prompt_tokens - cached_tokens)
         whole = None if output_tokens is None else computed / self.rates.ratio + output_tokens
-        t = self.until(t, call, whole)
+        t = self.advance(t, call, whole)
         del self.live[call]
         if output_tokens is not None:
             self.learn(live, t, computed, output_tokens)
         return live.busy_s
 
     def running(self, t: float) -> dict[str, float]:
-        """Busy seconds until now of calls in flight."""
-        self.until(t)
+        """Busy seconds so far of each call in flight."""
+        self.advance(t)
         return {call: live.busy_s for call, live in self.live.items()}
 
     # -- dividing ------------------------------------------------------------------------------------------------------
 
     @property
     def pace(self) -> float:
-        """Output tokens a second of one call, among others as they come."""
+        """Output tokens a second of one call in a batch of the usual size."""
         return self.made / self.took
 
-    def until(self, t: float, ending: str = "", whole: float | None = None) -> float:
-        """Divide the time up to t, or to where it is divided already; return that. whole: all work of the ending call."""
+    def advance(self, t: float, ending: str = "", whole: float | None = None) -> float:
+        """Divide the time up to t, and return up to where it is divided now. whole: all work of the call that ends."""
         seconds = t - self.since
         if seconds <= 0:
             return self.since
         self.since = t
         if self.live:
             self.busy_s += seconds
-            work = self.work(seconds)
+            work = self.work_done(seconds)
             if whole is not None:
                 work[list(self.live).index(ending)] = max(0.0, whole - self.live[ending].charged)
             self.divide(seconds, work)
         return t
 
     def divide(self, seconds: float, work: list[float]) -> None:
-        """Equally where no work was seen."""
+        """Charge the seconds in proportion to work, equally where no work was seen."""
         total = sum(work)
         equal = 1 / len(work)
         for live, done in zip(self.live.values(), work, strict=True):
@@ -166,11 +150,9 @@ class Meter:
             live.charged += done
             live.fresh = 0
 
-    def work(self, seconds: float) -> list[float]:
-        """Of each call in the last `seconds`, in output tokens.
-
-        The prompt first, as fast as it can be computed; the rest of the time goes to output at the batch's pace.
-        """
+    def work_done(self, seconds: float) -> list[float]:
+        """Work of each call in the last `seconds`: first its prompt, as fast as it can be computed, then output at the
+        batch's pace."""
         seen = [live.fresh for live in self.live.values() if live.fresh]
         pace, ratio = self.pace, self.rates.ratio
         steps = sum(seen) / len(seen) if seen else seconds * pace
@@ -187,7 +169,7 @@ class Meter:
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
-    def learn(self, live: Live, t: float, computed: float, output_tokens: int) -> None:
+    def learn(self, live: LiveCall, t: float, computed: float, output_tokens: int) -> None:
         took = t - live.began
         prefill = min(took, computed / (self.rates.ratio * self.pace))
         if output_tokens and took > prefill:
@@ -196,7 +178,7 @@ class Meter:
         if not live.alone:
             return
         if live.first is None or output_tokens < 2:
-            self.rates.saw(computed, output_tokens, took)
+            self.rates.add(computed, output_tokens, took)
         else:
-            self.rates.saw(computed, 1, live.first - live.began)
-            self.rates.saw(0, output_tokens - 1, t - live.first)
+            self.rates.add(computed, 1, live.first - live.began)
+            self.rates.add(0, output_tokens - 1, t - live.first)

@@ -1,12 +1,12 @@
-"""A promise, not a threshold: how often a smaller tier's answer is returned though the top tier's was better.
+"""Certificates: an upper bound on how often a smaller tier's answer is returned though the top tier's was better.
 
 Learn-then-Test (arXiv 2110.01052) on the risk over all traffic, R(t) = P(a smaller tier's answer had chance >= t, was
 returned, and was worse than the top tier's). R only grows as t falls, so thresholds are tried from strict to lax in a
-fixed order, each by an exact binomial test, and the walk ends at the first that fails: then R(threshold) <= alpha with
-confidence 1 - delta, whatever the chances are worth. The risk given acceptance has no such order and is not promised.
+fixed order, each by an exact binomial test, up to the first that fails. Then R(threshold) <= alpha with confidence
+1 - delta, however well the chances are calibrated. The risk given acceptance has no such order and is not promised.
 
-A certificate holds while traffic is as it was. Audits (accepted answers that the top tier is asked for as well) feed an
-e-process that may be looked at after each of them: under the promise it alarms in at most one of ten eternities.
+A certificate holds while traffic stays the same. Audits (accepted answers that the top tier is asked for as well) feed an
+e-process, which may be checked after each audit: while the promise holds, the chance that it ever alarms is at most 0.1.
 """
 
 import hashlib
@@ -16,19 +16,17 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import beta
 
-from classifiers.choose import Rule
+from classifiers.choose import Floats, Rule
 
-Floats = NDArray[np.float64]
-State = Literal["valid", "stale", "retired", "infeasible", "none"]
+CertificateState = Literal["valid", "stale", "retired", "infeasible", "none"]
 ALWAYS_UP = 2.0  # a threshold that no chance reaches
-# Fixed before any row is seen: finest where chances crowd, near 1.
+# Fixed before any row is seen; finest near 1, where most chances are.
 THRESHOLDS = np.concatenate([1 - np.geomspace(1e-4, 0.1, 40), np.linspace(0.895, 0.0, 180)])
-FALSE_ALARM = 0.10
-HOLDBACK = ":holdback"  # behind a target's name: its certificate for streams, which are accepted by their first tokens
-REACH = 0.99  # of the prompts that a certificate was made on: beyond that there are too few to say anything
+FALSE_ALARM = 0.10  # chance of an alarm, ever, while the promise holds
+HOLDBACK = ":holdback"  # suffix of a target's name: its certificate for streams, which are accepted by their first tokens
+REACH = 0.99  # quantile of the certificate's own prompts that bounds the requests it covers; beyond it they are too few
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +44,15 @@ class Certificate:
     bound: float
     """upper bound of the risk, at most alpha"""
     rule: str = ""
-    """what it is for: a target, `balanced`, or its streams under holdback, `balanced:holdback`"""
+    """its target, `balanced`, or that target's streams under holdback, `balanced:holdback`"""
     fingerprints: Mapping[str, Any] = field(default_factory=dict)
-    """what it was made for: `models`, `templates`, `sampling`, `score`; of streams also `prefix`, the tokens looked at"""
+    """what it depends on: `models`, `templates`, `sampling`, `score`; for streams also `prefix`, the tokens looked at"""
     created: str = ""
     """UTC, ISO 8601"""
     retired: str = ""
-    """when and why its promise was found broken; empty: it was not"""
+    """when and why its promise was found broken; empty: it is not retired"""
     reach: Mapping[str, float] = field(default_factory=dict)
-    """what its prompts went up to, of `unfamiliar` and `characters`: `reach_of`. What goes beyond is not covered"""
+    """upper bounds of `unfamiliar` and `characters`, by `reach_of`; a request beyond them is not covered"""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -63,7 +61,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
-    """Nothing can be certified, so every request goes to the top tier."""
+    """No certificate is possible, so every request goes to the top tier."""
 
     alpha: float
     delta: float
@@ -81,7 +79,7 @@ class Infeasible:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One threshold of the feasible region: what was seen at it, and the bound that decides."""
+    """One threshold of the feasible region: its coverage, its k losses and their share, and the bound that decides."""
 
     threshold: float
     coverage: float
@@ -98,20 +96,20 @@ def from_dict(data: Mapping[str, Any]) -> Certificate | Infeasible:
     return Certificate(**rest)
 
 
-def of(manifest: Mapping[str, Any], rule: str) -> Certificate | Infeasible | None:
+def find_certificate(manifest: Mapping[str, Any], rule: str) -> Certificate | Infeasible | None:
     """The certificate of that name (`balanced`, `balanced:holdback`) in an artefact's manifest."""
     found = manifest.get("certificates", {}).get(rule)
     return None if found is None else from_dict(found)
 
 
 def upper_bound(k: Any, n: int, delta: float) -> Floats:
-    """Clopper-Pearson: the risk at which k or fewer losses among n have probability delta. k: any shape."""
+    """Clopper-Pearson bound: the risk at which k or fewer losses among n have probability delta. k: any shape."""
     k = np.asarray(k)
     return np.where(k >= n, 1.0, beta.ppf(1 - delta, np.minimum(k, n - 1) + 1, n - np.minimum(k, n - 1)))
 
 
 def region(scores: Floats, loss: Floats, delta: float, thresholds: Floats = THRESHOLDS) -> list[Point]:
-    """Every threshold from strict to lax. scores, loss: (n,), see certify."""
+    """A point for every threshold, from strict to lax. scores, loss: (n,), see certify."""
     n = len(scores)
     order = np.argsort(-scores, kind="stable")
     falling, lost = -scores[order], np.concatenate([[0], np.cumsum(loss[order])])
@@ -126,7 +124,7 @@ def certify(scores: Floats, loss: Floats, alpha: float, delta: float, rule: str 
     """The laxest threshold that keeps the promise.
 
     scores: (n,) chance of the smaller tier's answer that the rule would return, -inf where it asked the top tier itself.
-    loss: (n,) 1 where that answer was worse than the top tier's, else 0. Neither row may have been trained on.
+    loss: (n,) 1 where that answer was worse than the top tier's, else 0. No row may have been trained on.
     """
     n, known = len(scores), np.isfinite(scores)
     mu = float((loss * known).mean()) if n else math.nan
@@ -144,13 +142,13 @@ def certify(scores: Floats, loss: Floats, alpha: float, delta: float, rule: str 
 
 
 def reach_of(unfamiliar: Floats, texts: Sequence[str]) -> dict[str, float]:
-    """How far the prompts go that a certificate is made on. unfamiliar: (n,) of each text, as the classifier says."""
+    """The bounds that a certificate made on these prompts covers. unfamiliar: (n,) by the classifier."""
     seen = {"unfamiliar": unfamiliar, "characters": np.array([len(text) for text in texts], dtype=float)}
     return {name: float(np.quantile(values, REACH)) for name, values in seen.items()}
 
 
 def reaches(certificate: Certificate, **request: float) -> bool:
-    """Whether a request is like the prompts that it was made on. A certificate that does not say how far goes all the way."""
+    """Whether a request is within the certificate's bounds. A certificate without bounds covers every request."""
     return all(request[name] <= most for name, most in certificate.reach.items() if name in request)
 
 
@@ -160,17 +158,17 @@ def fewest_rows(alpha: float, delta: float) -> int:
 
 
 def deferral(base_risk: float, alpha: float) -> float:
-    """Share of traffic that any rule must send up where returning all has that risk above alpha (arXiv 2606.29054)."""
+    """Least share of traffic that any rule must send up where returning every answer has that risk (arXiv 2606.29054)."""
     return max(0.0, (base_risk - alpha) / (1 - alpha))
 
 
 def binding(rule: Rule, found: Certificate | Infeasible) -> Rule:
-    """The rule with the threshold that was certified, or always up."""
+    """The rule with the certified threshold, or one that always goes up."""
     return replace(rule, threshold=found.threshold if isinstance(found, Certificate) else ALWAYS_UP)
 
 
-def state(certificate: Certificate | Infeasible | None, fingerprints: Mapping[str, Any]) -> State:
-    """What a certificate is worth here and now. Fingerprints that one side does not know are not compared."""
+def state_of(certificate: Certificate | Infeasible | None, fingerprints: Mapping[str, Any]) -> CertificateState:
+    """Whether a certificate is valid on a ladder with these fingerprints. Those that one side lacks are not compared."""
     if certificate is None:
         return "none"
     if isinstance(certificate, Infeasible):
@@ -182,14 +180,14 @@ def state(certificate: Certificate | Infeasible | None, fingerprints: Mapping[st
 
 
 def retire(certificate: Certificate, why: str) -> Certificate:
-    """The same certificate, its promise broken."""
+    """The same certificate, marked as broken."""
     return replace(certificate, retired=why)
 
 
 def score_fingerprint(manifest: Mapping[str, Any], rule: str, prefix: int | None = None) -> str:
-    """Names the score: the classifier, what it learned of answers, and the price that decides whom to ask.
+    """Identifies the score that is certified: the classifier, its answer heads, and the target's price of cost.
 
-    rule: the target. prefix: tokens that are looked at, where not the whole answer is.
+    rule: the target. prefix: tokens looked at; None: the whole answer.
     """
     price = manifest.get("cascades", {}).get(rule, {}).get("value")
     seen = () if prefix is None else ("prefix", prefix)
@@ -199,9 +197,9 @@ def score_fingerprint(manifest: Mapping[str, Any], rule: str, prefix: int | None
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """An alarm over audited answers that may be looked at after each: an e-process of p1 against p0.
+    """An alarm over audited answers, valid at every look: an e-process of p1 against p0.
 
-    p0: error rate among accepted answers that the promise allows, alpha / coverage. p1: the rate to notice.
+    p0: error rate among accepted answers that the promise allows, alpha / coverage. p1: the rate to detect.
     """
 
     p0: float
@@ -212,7 +210,7 @@ class Drift:
     alarmed: bool = False
 
     def update(self, error: bool) -> "Drift":
-        """After one more audit. An alarm stays."""
+        """The alarm after one more audit. Once alarmed it stays so."""
         gain = math.log(self.p1 / self.p0) if error else math.log1p(-self.p1) - math.log1p(-self.p0)
         wealth = self.log_wealth + gain
         alarmed = self.alarmed or wealth >= -math.log(FALSE_ALARM)
@@ -220,45 +218,18 @@ class Drift:
 
 
 def watch(certificate: Certificate) -> Drift:
-    """The alarm of a certificate: twice the promised rate is to be noticed."""
+    """The alarm of a certificate, which detects twice the promised rate."""
     p0 = min(max(certificate.alpha / max(certificate.coverage, 1e-9), 1e-6), 0.98)
     return Drift(p0, min(2 * p0, (1 + p0) / 2))
 
 
 def region_text(points: list[Point], alpha: float, shown: int = 12) -> str:
-    """The feasible region for people: a dozen thresholds, the last that passes among them."""
+    """The feasible region as a table of a dozen thresholds, the last that passes among them."""
     passing = next((i for i, point in enumerate(points) if point.bound > alpha), len(points))
     wanted = {*np.linspace(0, len(points) - 1, shown).astype(int).tolist(), passing - 1, min(passing, len(points) - 1)}
     lines = ["threshold  small answers  losses   risk  bound"]
     for i in sorted(wanted - {-1}):
         p = points[i]
-        mark = "" if i < passing else "  fails" if i == passing else "  not tried"
+        mark = "" if i < passing else ("  fails" if i == passing else "  not tried")
         lines.append(f"{p.threshold:9.4f}  {p.coverage:13.3f}  {p.k:6d}  {p.risk:5.3f}  {p.bound:5.3f}{mark}")
     return "\n".join(lines)
-
-
-__all__ = [
-    "ALWAYS_UP",
-    "HOLDBACK",
-    "THRESHOLDS",
-    "Certificate",
-    "Drift",
-    "Infeasible",
-    "Point",
-    "State",
-    "binding",
-    "certify",
-    "deferral",
-    "fewest_rows",
-    "from_dict",
-    "of",
-    "reach_of",
-    "reaches",
-    "region",
-    "region_text",
-    "retire",
-    "score_fingerprint",
-    "state",
-    "upper_bound",
-    "watch",
-]

@@ -4,27 +4,23 @@ from collections.abc import Mapping, Sequence
 
 from classifiers import Rule, choose
 from classifiers.choose import Floats
-from router.config import Tier
 from router.errors import ContextTooLong, NoTierFits
+from router.tier_settings import Tier
 from router.types import Counter, Decision, Facts, byte_bound
 
 ABILITIES = {"tools": "takes no tools", "json": "has no JSON mode", "images": "takes no images"}
+TEMPLATE_TOKENS = 64  # bound of the tokens that a chat template adds to a prompt
 
 
 def able(tier: Tier, need: str) -> bool:
     return bool({"tools": tier.tools, "json": tier.json_mode, "images": tier.images}[need])
 
 
-def tokens_at_most(text: str) -> int:
-    """Of a prompt with this text; 64 covers the chat template's own."""
-    return byte_bound(text) + 64
-
-
 def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, str]:
-    """Tiers that cannot take the request, each with the reason. Counts tokens only where they might not fit."""
+    """Tiers that cannot take the request, each with the reason. Counts tokens only where the request might not fit."""
     out: dict[str, str] = {}
-    counted: dict[Counter, int] = {}  # tiers of one family share a counter, and counting is the dearest step here
-    most = tokens_at_most(facts.counted) + facts.answer_tokens
+    counted: dict[Counter, int] = {}  # tiers of one family share a counter, and counting is the slowest step here
+    most = byte_bound(facts.counted) + TEMPLATE_TOKENS + facts.answer_tokens
     for tier in tiers:
         missing = [ABILITIES[need] for need in sorted(facts.needs) if not able(tier, need)]
         if missing:
@@ -40,7 +36,7 @@ def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -
 
 
 def refuse(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], excluded: Mapping[str, str]) -> None:
-    """Every tier is ruled out: say so with both numbers when it is for length alone."""
+    """Raise for a request that no tier can take: ContextTooLong where only its length is the reason, else NoTierFits."""
     capable = [t for t in tiers if all(able(t, need) for need in facts.needs)]
     if not capable:
         raise NoTierFits(excluded)
@@ -51,7 +47,7 @@ def refuse(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], ex
 def pick(names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str, excluded: Mapping[str, str]) -> Decision:
     """Choose among the permitted tiers.
 
-    p, cost: shape (n_tiers,), in the order of `names`, cheapest first; cost is this prompt's, the top tier's mean = 1.
+    p, cost: (n_tiers,) for this prompt, in the order of `names`, cheapest first; the top tier's mean cost = 1.
     """
     allowed = [i for i, name in enumerate(names) if name not in excluded]
     chances = {names[i]: round(float(p[i]), 6) for i in allowed}

@@ -1,4 +1,4 @@
-"""A conversation stays on its tier unless the gain outweighs the prefix cache that a change loses."""
+"""Keeps a conversation on its tier unless the gain of a change outweighs the loss of the prefix cache."""
 
 import hashlib
 import json
@@ -13,15 +13,15 @@ from classifiers.choose import Floats
 from classifiers.text.prompt import content_text
 from router.types import Decision
 
-# Share of a request's cost that reading its prompt is, and of reading that a cached prefix saves. Rough on purpose: they
-# only have to tell a long conversation, which should stay, from a short one, which may move.
-READING, CACHED = 0.5, 0.9
+# Rough on purpose: they only have to tell a long conversation, which should stay, from a short one, which may move.
+READING = 0.5  # share of a request's cost that goes into reading its prompt
+CACHED = 0.9  # share of reading that a cached prefix saves
 
 
 def key_of(body: Mapping[str, Any], given: str | None, owner: str) -> str | None:
-    """What names a conversation: `x-session-id`, else its first messages; apart for each `owner` (API key).
+    """Identifies a conversation of one `owner` (API key): by `x-session-id`, else by its messages up to the user's first.
 
-    None where nothing was said before: the first turn has no cache to lose.
+    None where there is neither.
     """
     if given:
         return digest(owner, given)
@@ -38,14 +38,14 @@ def digest(*parts: str) -> str:
 
 
 def history_share(messages: Sequence[Mapping[str, Any]]) -> float:
-    """Share of the prompt's characters that an earlier turn has sent already, 0 to 1."""
+    """Share of the prompt's characters that an earlier turn already sent, 0 to 1."""
     said = [len(content_text(m.get("content"))) for m in messages]
     answers = [i for i, m in enumerate(messages) if m.get("role") == "assistant"]
     return sum(said[: answers[-1]]) / max(1, sum(said)) if answers else 0.0
 
 
 def in_tool_loop(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """The last word is a tool's result, which the tier that called it is waiting for."""
+    """Whether the last message is a tool's result, for which the tier that called the tool waits."""
     return bool(messages) and messages[-1].get("role") in ("tool", "function")
 
 
@@ -58,7 +58,7 @@ def stay(
     rule: Rule,
     messages: Sequence[Mapping[str, Any]],
 ) -> Decision:
-    """The decision, with the tier `before` instead where leaving it is not worth its cache. p, cost: (n_tiers,)."""
+    """The decision, changed to the tier `before` where leaving it is not worth the lost cache. p, cost: (n_tiers,)."""
     if before == decided.tier or before in decided.excluded or before not in names or rule.kind == "tier":
         return decided
     old, new = names.index(before), names.index(decided.tier)
@@ -68,7 +68,7 @@ def stay(
     if rule.kind == "utility":
         stays = p[old] - rule.value * kept_cost >= p[new] - rule.value * cost[new]
     else:
-        stays = new < old and kept_cost <= cost[new]  # a rule on chances goes up whatever it costs
+        stays = new < old and kept_cost <= cost[new]  # a rule on chances goes up at any cost
     return replace(decided, tier=before, reason="kept for its cache") if stays else decided
 
 

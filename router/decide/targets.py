@@ -1,10 +1,14 @@
 """What may stand after `auto:`: a target of the trained router, or a chance."""
 
-TARGETS = ("cheap", "balanced", "quality")
+from typing import get_args
+
+from router.config import NamedTarget
+
+TARGETS: tuple[str, ...] = get_args(NamedTarget)
 
 
 def as_chance(text: str) -> float | None:
-    """A number in [0, 1], or None."""
+    """The number, if the text is one from 0 to 1."""
     try:
         value = float(text)
     except ValueError:

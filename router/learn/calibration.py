@@ -1,10 +1,10 @@
-"""From a wish (quality kept, money spent, share of large calls) to the price of cost that fulfils it.
+"""Finds the price of cost that fulfils a wish: a quality to keep, money to spend, or a share of large calls.
 
-The rule is `utility`: argmax p - price * cost. Quality is promised on a lower confidence bound, found by bootstrap:
-a price that only just kept the promise on the rows at hand misses it half of the time on others.
+The rule is `utility`: argmax p - price * cost. Quality is promised on a lower confidence bound, found by bootstrap: a
+price that just keeps the promise on these rows would miss it half of the time on others.
 
-On few rows a bootstrap alone is too bold: ten prompts sent down and all answered well show no spread at all. So the bound
-takes off the losses that may have gone unseen, and is never above what the chances themselves expect.
+On few rows a bootstrap alone is too optimistic: ten prompts sent down and all answered well show no spread at all. So the
+bound also subtracts the losses that may have gone unseen, and never exceeds what the chances themselves predict.
 """
 
 import math
@@ -14,27 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers import Rule
+from classifiers.choose import Floats
+from router.config import NamedTarget
 from router.learn import evaluation as ev
-from router.learn.measures import complete, frontier, is_complete, measure, single_tiers
+from router.learn.measures import frontier, measure, single_tiers
 from router.learn.outcomes import Outcomes
 
-Floats = NDArray[np.float64]
-NAMED = {"cheap": 0.95, "balanced": 0.98, "quality": 0.995}  # share of the top tier's quality behind auto:NAME
+# The share of the top tier's quality that auto:NAME keeps.
+QUALITY_OF: dict[NamedTarget, float] = {"cheap": 0.95, "balanced": 0.98, "quality": 0.995}
 DEFAULT_RULE = "balanced"
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Menu:
-    """Every price that can be asked, with what it gives relative to always taking the top tier.
+    """Every price with what it gives, relative to always taking the top tier. All arrays (m,)."""
 
-    prices: (m,) rising, so cost falls. cost, quality, bound, large: (m,), bound being the lower bound of quality.
-    """
-
-    prices: Floats
+    prices: Floats  # rising, so cost falls
     cost: Floats
     quality: Floats
-    bound: Floats
+    bound: Floats  # lower bound of quality
     large: Floats  # share of requests that go to the top tier
     n_tiers: int
 
@@ -42,8 +41,8 @@ class Menu:
 def menu(p: Floats, guessed: Floats, outcomes: Outcomes, confidence: float = CONFIDENCE, n_draws: int = 400) -> Menu:
     """Play every price on rows with known outcomes.
 
-    p, guessed: (n, n_tiers) chances from a classifier that did not see the rows, and guessed costs. Decided is by the
-    guesses, counted is what was spent.
+    p, guessed: (n, n_tiers) chances by a classifier that had not seen the rows, and guessed costs, by which tiers are
+    chosen; the result counts the real costs.
     """
     choice, prices = ev.sweep(p, guessed, n_points=200)
     weights = ev.draws(len(outcomes), n_draws)
@@ -55,15 +54,15 @@ def menu(p: Floats, guessed: Floats, outcomes: Outcomes, confidence: float = CON
 
 
 def top_quality(outcomes: Outcomes, weights: Floats) -> Floats:
-    """(n_draws,) mean score of the top tier, kept off 0 so that a quality can be divided by it."""
+    """(n_draws,) mean score of the top tier, at least 1e-9 so that it can be a divisor."""
     return np.asarray(np.maximum(weights @ outcomes.scores[:, -1] / weights.sum(axis=1), 1e-9))
 
 
 def lower_bound(quality: Floats, top: Floats, sends_down: NDArray[np.bool_], confidence: float, n_rows: int) -> Floats:
     """(n_points,) lower bound of a quality (n_draws, n_points) relative to the top tier's (n_draws,).
 
-    Where any prompt is sent down, as many lost answers are taken off as may have gone unseen: none of n seen leaves up
-    to -ln(1 - confidence) of them, about 3 at 95 % (the rule of three).
+    Where any prompt is sent down, it subtracts the losses that may have gone unseen: up to -ln(1 - confidence) in n rows,
+    about 3 at 95 % (the rule of three).
     """
     unseen = -math.log(1 - confidence) / n_rows
     ratio = (quality - unseen * sends_down) / top[:, None]
@@ -75,11 +74,11 @@ def _rule(found: Menu, i: int) -> Rule:
 
 
 def for_quality(found: Menu, share: float) -> Rule:
-    """The last rule that keeps `share` of the top tier's quality on its bound, walking down from the dearest.
+    """The cheapest rule whose bound keeps `share` of the top tier's quality, before the first rule that fails.
 
-    Prices are tried in that fixed order and the walk ends at the first that fails (Learn-then-Test, arXiv 2110.01052):
-    picking the best of all that pass would pick the luckiest. Where none that sends a prompt down passes, it is the top
-    tier itself.
+    Rules are tried from the most expensive down, in that fixed order, up to the first that fails (Learn-then-Test, arXiv
+    2110.01052); the best of all that pass would be the luckiest. Where none that sends a prompt down passes, the rule is
+    the top tier itself.
     """
     failed = np.flatnonzero(found.bound < share)
     passed = np.arange(failed[0] if len(failed) else len(found.bound))
@@ -90,7 +89,7 @@ def for_quality(found: Menu, share: float) -> Rule:
 
 
 def _best_within(found: Menu, spend: Floats, limit: float) -> Rule:
-    """The best rule that spends at most `limit`; none does: always the cheapest tier."""
+    """The best rule that spends at most `limit`, else always the cheapest tier."""
     good = np.flatnonzero(spend <= limit + 1e-9)
     if not len(good):
         return Rule("tier", 0, float(found.cost[-1]), float(found.quality[-1]), float(found.bound[-1]))
@@ -116,21 +115,16 @@ def solve(
     large_share: float | None = None,
     confidence: float = CONFIDENCE,
 ) -> Rule:
-    """The rule for the one wish that is given; see menu."""
-    whole = is_complete(outcomes)
-    found = menu(p[whole], guessed[whole], complete(outcomes), confidence)
+    """The rule for the one wish that is given; p, guessed: as in menu."""
+    whole = outcomes.is_complete
+    found = menu(p[whole], guessed[whole], outcomes.complete(), confidence)
     if quality is not None:
         return for_quality(found, quality)
     return for_cost(found, cost) if cost is not None else for_large_share(found, large_share or 0.0)
 
 
-def better_than_mix(p: Floats, guessed: Floats, outcomes: Outcomes) -> ev.Estimate:
-    """The share of the oracle's gap over a random mix of tiers that is recovered, with its interval."""
-    return ev.estimate(measure(p, guessed, outcomes)["recovered"])
-
-
 def single_rule(outcomes: Outcomes, share: float) -> Rule:
-    """The router switched off: always the cheapest tier that keeps `share` of the top tier's quality on its bound."""
+    """The router switched off: always the cheapest tier whose bound keeps `share` of the top tier's quality."""
     weights = ev.draws(len(outcomes), 400)
     f, top, last = single_tiers(outcomes, weights), top_quality(outcomes, weights), len(outcomes.tiers) - 1
     bound = lower_bound(f.quality, top, np.arange(last + 1) < last, CONFIDENCE, len(outcomes))
@@ -139,15 +133,12 @@ def single_rule(outcomes: Outcomes, share: float) -> Rule:
 
 
 def named_rules(p: Floats, guessed: Floats, outcomes: Outcomes) -> tuple[dict[str, Rule], ev.Estimate]:
-    """The rules behind auto:cheap, auto:balanced and auto:quality, and how much better than a mix the router is.
+    """The rules of the named targets, and the share of the oracle's gain over a random mix of tiers that is recovered.
 
-    p, guessed: as in menu. A router that is not better than mixing tiers at random by its interval is switched off.
+    p, guessed: as in menu. A router whose interval does not show it better than the mix is switched off.
     """
-    gain = better_than_mix(p, guessed, outcomes)
+    gain = ev.estimate(measure(p, guessed, outcomes)["recovered"])
     if not gain.low > 0:
-        return {name: single_rule(outcomes, share) for name, share in NAMED.items()}, gain
+        return {name: single_rule(outcomes, share) for name, share in QUALITY_OF.items()}, gain
     found = menu(p, guessed, outcomes)
-    return {name: for_quality(found, share) for name, share in NAMED.items()}, gain
-
-
-__all__ = ["NAMED", "Menu", "for_cost", "for_large_share", "for_quality", "menu", "named_rules", "solve"]
+    return {name: for_quality(found, share) for name, share in QUALITY_OF.items()}, gain

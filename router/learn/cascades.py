@@ -1,4 +1,4 @@
-"""What `train` learns of answers, and what `calibrate` promises of them."""
+"""Learns what answers tell, for `stepdown train`, and certifies their acceptance, for `stepdown calibrate --alpha`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from classifiers import Artifact, Rule
+from classifiers.choose import Floats
 from classifiers.replies.posterior import Posterior, fit_posterior
 from classifiers.replies.signals import Seen
 from classifiers.sufficiency import folds_of
@@ -16,29 +17,27 @@ from router.cascade.next_step import plan
 from router.decide import certificates as ct
 from router.errors import BadInput
 from router.learn import evaluation as ev
-from router.learn.calibration import CONFIDENCE, NAMED, Menu, for_quality, lower_bound, top_quality
-from router.learn.measures import is_complete
+from router.learn.calibration import CONFIDENCE, QUALITY_OF, Menu, for_quality, lower_bound, top_quality
 from router.learn.outcomes import Outcomes
-from router.learn.simulate import PRICES, Floats, Played, Rows, States, cross_play, everything, frontier_of, play
+from router.learn.simulate import PRICES, Played, Rows, States, all_tiers, cross_play, frontier_of, play
 from router.learn.training import Trained
 
 N_FOLDS = 5
-FEWEST_ROWS = 50  # with all scores and costs, to choose a target by
-# As it is served: once the top tier is asked its answer streams, and is final.
-TOP_IS_FINAL = False
+FEWEST_ROWS = 50  # complete rows needed to choose a target
+BEST_OF = False  # as served: the top tier's answer streams and is final, so it is not compared with earlier ones
 
 
 def rows_to_learn(trained: Trained, outcomes: Outcomes, seen: Seen) -> Rows:
-    """The training rows with chances by a classifier that had not seen them."""
+    """The training rows, with chances by classifiers that had not seen them."""
     _, guessed, _ = trained.model.assess(View(list(outcomes.texts)))
     return Rows(trained.unseen, guessed, seen, outcomes.scores, outcomes.costs / np.nanmean(outcomes.costs[:, -1]))
 
 
 def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, dict[str, Rule]]:
-    """What answers tell, and the rules of the targets for which looking at answers is worth it."""
+    """The posterior of answers, and the rules of the targets for which judging answers is worth its cost."""
     rows, fold = rows_to_learn(trained, outcomes, seen), folds_of(list(outcomes.groups), N_FOLDS)
     posterior = fit_posterior(rows.prior, rows.guessed, seen, rows.scores, rows.costs, fold, outcomes.weights)
-    whole = is_complete(outcomes)
+    whole = outcomes.is_complete
     if whole.sum() < FEWEST_ROWS:
         return posterior, {}
     found = menu(rows.take(whole), fold[whole], outcomes.take(whole))
@@ -47,8 +46,8 @@ def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, 
 
 
 def menu(rows: Rows, fold: Any, outcomes: Outcomes) -> Menu:
-    """Every price with what it gives on rows that neither posterior nor plan had seen; as calibration.menu."""
-    played = cross_play(rows, fold, PRICES, TOP_IS_FINAL)
+    """As calibration.menu, by posteriors and plans that had not seen the rows."""
+    played = cross_play(rows, fold, PRICES, BEST_OF)
     weights = ev.draws(len(rows), 400)
     f, top = frontier_of(played, rows, weights), top_quality(outcomes, weights)
     large = np.array([(p.tier == rows.prior.shape[1] - 1).mean() for p in played])
@@ -57,8 +56,8 @@ def menu(rows: Rows, fold: Any, outcomes: Outcomes) -> Menu:
 
 
 def cascades(found: Menu, routed: Mapping[str, Rule]) -> dict[str, Rule]:
-    """The rule of each target, where it promises the same quality for less than routing alone does."""
-    rules = {name: for_quality(found, share) for name, share in NAMED.items()}
+    """The rule of each target that promises the same quality for less than routing alone."""
+    rules = {name: for_quality(found, share) for name, share in QUALITY_OF.items()}
     return {
         name: replace(rule, kind="cascade")
         for name, rule in rules.items()
@@ -76,9 +75,9 @@ def promise(
     reach: Mapping[str, float] | None = None,
     holdback: bool = False,
 ) -> tuple[ct.Certificate | ct.Infeasible, list[ct.Point]]:
-    """The certificate of a target by rows it was not trained on, and the region it was chosen from.
+    """The certificate of a target, made on rows that it was not trained on, and the region that it was chosen from.
 
-    holdback: of its streams, which are accepted by as many first tokens as the artefact was trained on.
+    holdback: certify the target's streams, which are accepted by as many first tokens as the artefact was trained on.
     """
     played = played_by(artefact, rows, name, holdback)
     scores, loss = to_certify(played, rows)
@@ -94,13 +93,13 @@ def promise(
 
 
 def reach_of(artefact: Artifact, outcomes: Outcomes) -> dict[str, float]:
-    """How far the prompts go, of rows that a certificate is made on."""
-    kept = outcomes.take(is_complete(outcomes))
+    """The bounds of the requests that a certificate made on these rows covers."""
+    kept = outcomes.take(outcomes.is_complete)
     return ct.reach_of(artefact.guess_honestly(list(kept.texts))[0].unfamiliar, list(kept.texts))
 
 
 def played_by(artefact: Artifact, rows: Rows, name: str, holdback: bool = False) -> Played:
-    """Every row decided by the target's rule without a threshold; with holdback as a stream."""
+    """Every row played by the target's rule without a threshold; with holdback, as a stream."""
     posterior, rule = artefact.posterior, artefact.cascades.get(name)
     if posterior is None:
         raise BadInput("the artefact knows no answers; train it on outcomes that hold them (`stepdown label` writes them)")
@@ -109,12 +108,12 @@ def played_by(artefact: Artifact, rows: Rows, name: str, holdback: bool = False)
         raise BadInput(f"target {name!r} does not look at answers, routing alone is as cheap; targets that do: {known}")
     if holdback:
         check_first_tokens(posterior, rows.seen)
-    ground = everything(posterior.n_tiers, TOP_IS_FINAL, comparable=not holdback)
+    ground = all_tiers(posterior.n_tiers, BEST_OF, comparable=not holdback)
     return play(States(posterior, rows, early=holdback), plan(posterior, rule.value, ground))
 
 
 def check_first_tokens(posterior: Posterior, seen: Seen) -> None:
-    """Raises BadInput where streams cannot be judged as they are served."""
+    """Raise BadInput where streams cannot be judged as they are served."""
     untrained = [k for k in range(posterior.n_tiers - 1) if f"prefix:{k}" not in posterior.heads]
     if untrained:
         raise BadInput(
@@ -129,7 +128,7 @@ def check_first_tokens(posterior: Posterior, seen: Seen) -> None:
 
 
 def to_certify(played: Played, rows: Rows) -> tuple[Floats, Floats]:
-    """scores and loss as certificates.certify wants them: (n,) each."""
+    """scores and loss for certificates.certify: (n,) each."""
     top = rows.prior.shape[1] - 1
     small = played.tier < top
     return np.where(small, played.chance, -np.inf), (small & (played.scores(rows) < rows.scores[:, top])).astype(np.float64)
@@ -137,7 +136,7 @@ def to_certify(played: Played, rows: Rows) -> tuple[Floats, Floats]:
 
 def rows_to_judge(artefact: Artifact, outcomes: Outcomes, seen: Seen) -> tuple[Rows, int]:
     """Complete rows with chances as if unseen, and how many of them the artefact was trained on."""
-    whole = is_complete(outcomes)
+    whole = outcomes.is_complete
     kept = outcomes.take(whole)
     if not len(kept):
         raise BadInput("no row has a score and a cost of every tier")
@@ -147,16 +146,16 @@ def rows_to_judge(artefact: Artifact, outcomes: Outcomes, seen: Seen) -> tuple[R
 
 
 def bind(manifest: dict[str, Any], name: str, found: ct.Certificate | ct.Infeasible) -> dict[str, Any]:
-    """A manifest with the certificate and with its threshold in the target's rule."""
+    """The manifest with the certificate in it and the threshold in the target's rule."""
     written = {**manifest, "certificates": {**manifest.get("certificates", {}), found.rule: found.to_dict()}}
-    if found.rule != name:  # of its streams alone, whose threshold is in the certificate
+    if found.rule != name:  # a certificate of streams, whose threshold stays in the certificate
         return written
     rule = ct.binding(Rule.from_dict(manifest["cascades"][name]), found)
     return {**written, "cascades": {**manifest["cascades"], name: rule.to_dict()}}
 
 
 def certificate_text(found: ct.Certificate | ct.Infeasible, region: list[ct.Point], recalled: int) -> str:
-    """A certificate, or why there is none, for people."""
+    """The certificate, or why there is none, as text."""
     base = region[-1].risk
     lines = [
         f"returning every answer that {auto(found.rule)} would: {base:.1%} of {found.n} prompts worse than by the top tier",
@@ -167,18 +166,18 @@ def certificate_text(found: ct.Certificate | ct.Infeasible, region: list[ct.Poin
     ]
     if isinstance(found, ct.Certificate):
         lines += [
-            f"certified: from a chance of {found.threshold:.4g} on an answer is accepted, so smaller tiers answer",
-            f"{found.coverage:.1%} of prompts: worse than the top tier's in at most {found.alpha:.1%} of all,",
-            f"with confidence {1 - found.delta:.0%}",
+            f"certified: answers with a chance of at least {found.threshold:.4g} are accepted, so smaller tiers answer",
+            f"{found.coverage:.1%} of prompts; their answer is worse than the top tier's in at most {found.alpha:.1%} of all",
+            f"prompts, with confidence {1 - found.delta:.0%}",
         ]
     else:
         lines += [f"infeasible: {found.reason}", f"under {auto(found.rule)} every request now goes to the top tier"]
     if recalled:
-        lines.append(f"{recalled} of these rows were trained on: the promise wants rows that were not")
+        lines.append(f"{recalled} of these rows were trained on: the promise needs rows that were not")
     return "\n".join(lines)
 
 
 def auto(rule: str) -> str:
-    """The target of a certificate as people call it."""
+    """A certificate's target, as shown to people."""
     target, held, _ = rule.partition(ct.HOLDBACK)
     return f"auto:{target}" + (", streamed under holdback," if held else "")

@@ -1,35 +1,28 @@
-"""An artefact beside the baselines and beside another artefact, as plain data and as a table."""
+"""Compares an artefact with the baselines and with another artefact, as plain data and as a table."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from classifiers import Artifact
+from classifiers.choose import Floats
 from router.learn import evaluation as ev
-from router.learn.measures import baselines, complete, measure, single_tiers
+from router.learn.measures import baselines, measure, single_tiers
 from router.learn.outcomes import Outcomes
 
-Floats = NDArray[np.float64]
 SHOWN = ("apgr", "cpt50", "cpt80", "cpt95", "aiq", "recovered", "arena", "cost_at_95", "cost_at_98", "cost_at_99", "cost_at_100")
 
 
 def _numbers(measures: Mapping[str, Floats]) -> dict[str, Any]:
-    """Each measure as [value, low, high], NaN as None."""
-    found = {}
-    for name, values in measures.items():
-        e = ev.estimate(values)
-        found[name] = [None if np.isnan(v) else round(float(v), 5) for v in (e.value, e.low, e.high)]
-    return found
+    """Each measure as [value, low, high], None where not defined."""
+    return {name: ev.estimate(values).rounded(5) for name, values in measures.items()}
 
 
 def compare(artifact: Artifact, table: Outcomes, train: Outcomes | None, other: Artifact | None, seed: int = 0) -> dict[str, Any]:
-    """Everything `stepdown evaluate` prints. train: rows for the learned baselines, see `baselines`.
+    """Everything that `stepdown evaluate` prints. train: rows for the learned baselines, see `baselines`.
 
-    Rows that an artefact was trained on are judged by what it would have said of them unseen.
+    Rows that an artefact was trained on are judged by the chances that it gave them in cross-fitting.
     """
-    table = complete(table)
+    table = table.complete()
     texts = list(table.texts)
     guess, recalled = artifact.guess_honestly(texts)
     found = compare_chances(guess.p, guess.cost, table, train, seed)
@@ -41,7 +34,7 @@ def compare(artifact: Artifact, table: Outcomes, train: Outcomes | None, other: 
 
 
 def compare_chances(p: Floats, cost: Floats, table: Outcomes, train: Outcomes | None, seed: int = 0) -> dict[str, Any]:
-    """Chances p (n, n_tiers) beside the baselines, which are given the same guessed costs; rows must be complete."""
+    """The measures of p (n, n_tiers) and of the baselines, with the same guessed costs; rows must be complete."""
     others = {name: measure(q, cost, table, seed) for name, q in baselines(table, train, seed).items()}
     others["oracle"] = measure(table.scores, table.costs / table.costs[:, -1].mean(), table, seed)
     return {
@@ -54,7 +47,7 @@ def compare_chances(p: Floats, cost: Floats, table: Outcomes, train: Outcomes | 
 
 
 def _singles(table: Outcomes, seed: int) -> dict[str, Any]:
-    """Quality and relative cost of always taking one tier."""
+    """Quality and relative cost of always taking the same tier."""
     f = single_tiers(table, ev.draws(len(table), 200, seed))
     return {tier: _numbers({"quality": f.quality[:, k], "cost": f.cost[:, k]}) for k, tier in enumerate(table.tiers)}
 
@@ -67,7 +60,7 @@ def _cell(value: list[float | None] | None) -> str:
 
 
 def compare_text(found: Mapping[str, Any]) -> str:
-    """The same for people: measures down, routers across."""
+    """The comparison as text: a row for each measure, a column for each router."""
     columns = {"router": found["router"], **found["baselines"]}
     if "difference" in found:
         columns["minus other"] = found["difference"]

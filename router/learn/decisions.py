@@ -1,7 +1,6 @@
-"""Decisions for tables of prompts, their explanation, and the card of an artefact."""
+"""Decides for tables of prompts, explains one decision, and prints an artefact's card."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from classifiers import Artifact, Rule, choose, choose_many
+from classifiers.files import atomic_write
 from classifiers.sufficiency import TRUSTED
 from router.learn.tables import Table, text_of
 
@@ -16,7 +16,7 @@ UNFAMILIAR = "; unfamiliar, so by the tiers' means"
 
 
 def decide_table(artifact: Artifact, table: Table, rule: Rule, path: Path) -> list[dict[str, Any]]:
-    """One line a row: id, p, tier, reason, unfamiliar, cost (guessed, the top tier's mean = 1)."""
+    """For each row: id, p, tier, reason, unfamiliar, cost (guessed; the top tier's mean = 1)."""
     texts = text_of(table, path)
     guess = artifact.guess(texts)
     chosen = choose_many(guess.p, guess.cost, rule)
@@ -35,28 +35,25 @@ def decide_table(artifact: Artifact, table: Table, rule: Rule, path: Path) -> li
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """JSONL, complete or not at all.
+    """Write JSONL, whole or not at all.
 
-    In ASCII: an id from JSON may hold half of a pair of surrogates, which UTF-8 cannot write. An id of Parquet may be a date:
-    what JSON does not know is written as text.
+    In ASCII, because an id from JSON may hold half of a surrogate pair, which UTF-8 cannot encode. An id from Parquet may be
+    a date; what JSON cannot express is written as text.
     """
-    text = "".join(json.dumps(line, default=str) + "\n" for line in lines)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, "ascii")
-    os.replace(fresh, path)
+    atomic_write(path, "".join(json.dumps(line, default=str) + "\n" for line in lines))
 
 
 def explain_one(artifact: Artifact, prompt: str, rule: Rule) -> dict[str, Any]:
-    """The decision on one prompt with what moved it: contributions are log-odds by tier."""
-    p, cost, strange = artifact.guess_one(prompt)
+    """The decision on one prompt and what moved it: contributions in log-odds by tier."""
+    p, cost, unfamiliar = artifact.guess_one(prompt)
     tier, reason = choose(p, cost, rule)
     by_name = artifact.model.explain(prompt)
     moved = sorted(by_name.items(), key=lambda item: -float(np.abs(item[1]).max()))[:12]
     return {
         "p": [round(float(v), 6) for v in p],
         "tier": artifact.tiers[tier],
-        "reason": reason + (UNFAMILIAR if strange > TRUSTED else ""),
-        "unfamiliar": round(strange, 4),
+        "reason": reason + (UNFAMILIAR if unfamiliar > TRUSTED else ""),
+        "unfamiliar": round(unfamiliar, 4),
         "cost": [round(float(v), 6) for v in cost],
         "rule": rule.to_dict(),
         "moved": [{"what": name, "log_odds": [round(float(v), 4) for v in np.atleast_1d(by)]} for name, by in moved],
@@ -64,7 +61,7 @@ def explain_one(artifact: Artifact, prompt: str, rule: Rule) -> dict[str, Any]:
 
 
 def explain_text(found: Mapping[str, Any], tiers: list[str]) -> str:
-    """The same for people."""
+    """The explanation as text."""
     chances = "  ".join(f"{tier} {p:.3f}" for tier, p in zip(tiers, found["p"], strict=True))
     lines = [f"{found['tier']}: {found['reason']}", f"chance of a good answer: {chances}", "moved most (log-odds):"]
     for item in found["moved"]:
@@ -75,7 +72,7 @@ def explain_text(found: Mapping[str, Any], tiers: list[str]) -> str:
 
 
 def card(manifest: Mapping[str, Any]) -> str:
-    """A manifest for people."""
+    """The manifest as text."""
     lines = [
         f"classifier {manifest.get('classifier')} for tiers {', '.join(manifest['tiers'])}",
         f"trained on {manifest.get('rows')} rows, data sha256 {str(manifest.get('data_sha256'))[:16]}",

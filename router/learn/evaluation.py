@@ -1,7 +1,7 @@
-"""How good a router is, in the measures of the field, each with a bootstrap interval over prompts.
+"""The field's measures of a router, each with a bootstrap interval over prompts.
 
-Every measure takes weights of shape (n_draws, n): row 0 all ones is the estimate, the others are bootstrap draws,
-so one piece of code gives both. Sources: PGR, APGR, CPT from RouteLLM (arXiv 2406.18665); AIQ from RouterBench
+Every measure takes weights of shape (n_draws, n). Row 0 is all ones and gives the estimate; the other rows are bootstrap
+draws, so the same code gives both. Sources: PGR, APGR, CPT from RouteLLM (arXiv 2406.18665); AIQ from RouterBench
 (2403.12031); arena score from RouterArena (2510.00202).
 """
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from classifiers.choose import Floats
+
 SHARES = (0.50, 0.80, 0.95)
 QUALITIES = (0.95, 0.98, 0.99, 1.00)
 
@@ -26,6 +27,28 @@ class Estimate:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def rounded(self, digits: int) -> list[float | None]:
+        """[value, low, high] for JSON; None where not defined."""
+        return [None if np.isnan(v) else round(float(v), digits) for v in (self.value, self.low, self.high)]
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Mean cost (as a share of always taking the top tier) and quality of a policy, by bootstrap draw."""
+
+    cost: Floats  # (n_draws, n_points)
+    quality: Floats
+
+    def cost_at(self, share: Floats | float) -> Floats:
+        """(n_draws,) least cost at a quality, one or one a draw; NaN where it is never reached."""
+        shares = np.broadcast_to(share, len(self.cost))
+        return np.array([cost_at(c, q, s) for c, q, s in zip(self.cost, self.quality, shares, strict=True)])
+
+    def band(self, grid: Floats) -> Floats:
+        """(2, len(grid)) lower and upper bound of the hull's 95 % interval at these costs."""
+        drawn = [np.interp(grid, *hull(c, q)) for c, q in zip(self.cost[1:], self.quality[1:], strict=True)]
+        return np.asarray(np.quantile(drawn, [0.025, 0.975], axis=0))
+
 
 def draws(n: int, n_draws: int = 300, seed: int = 0) -> Floats:
     """(n_draws + 1, n) weights: ones, then multinomial counts of prompts drawn with replacement."""
@@ -34,16 +57,16 @@ def draws(n: int, n_draws: int = 300, seed: int = 0) -> Floats:
 
 
 def estimate(values: Floats) -> Estimate:
-    """From (n_draws + 1,) values of a measure; draws where it is not defined are left out."""
+    """The estimate from (n_draws + 1,) values of a measure; draws where it is not defined are left out."""
     rest = values[1:][np.isfinite(values[1:])]
     low, high = np.quantile(rest, [0.025, 0.975]) if len(rest) else (np.nan, np.nan)
     return Estimate(float(values[0]), float(low), float(high))
 
 
 def pgr_curve(gain: Floats, small: Floats, large: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Share of calls to the large tier (n_draws, m) and the gap recovered there, prompts sent up by falling gain.
+    """Share of calls to the large tier, and share of the quality gap recovered: both (n_draws, m).
 
-    Prompts of equal gain are sent up in one step, which the curve crosses in a straight line.
+    Prompts are sent up by falling gain; those of equal gain in one step, which the curve crosses in a straight line.
     """
     order = np.argsort(-gain, kind="stable")
     ties = np.flatnonzero(np.diff(gain[order], prepend=np.inf))
@@ -56,7 +79,7 @@ def pgr_curve(gain: Floats, small: Floats, large: Floats, weights: Floats) -> tu
 
 
 def apgr(gain: Floats, small: Floats, large: Floats, weights: Floats) -> Floats:
-    """(n_draws,) mean share of the quality gap recovered over all shares of calls; 0.5 is a coin."""
+    """(n_draws,) mean share of the quality gap recovered over all shares of calls; a coin gets 0.5."""
     share, pgr = pgr_curve(gain, small, large, weights)
     with np.errstate(invalid="ignore"):  # a draw without any gap between the tiers has no PGR
         return np.asarray(np.trapezoid(pgr, share, axis=1))
@@ -72,7 +95,7 @@ def cpt(gain: Floats, small: Floats, large: Floats, weights: Floats, target: flo
 def sweep(p: Floats, cost: Floats, n_points: int = 120) -> tuple[NDArray[np.int64], Floats]:
     """Choices (n_points, n) by argmax p - price * cost, and the prices, from 0 (quality only) upwards.
 
-    cost: (n_tiers,) or (n, n_tiers). The prices are quantiles of those at which some prompt changes its tier.
+    cost: (n_tiers,) or (n, n_tiers). The prices are quantiles of the prices at which some prompt changes its tier.
     """
     cost = np.broadcast_to(cost, p.shape)
     slopes = []
@@ -83,7 +106,7 @@ def sweep(p: Floats, cost: Floats, n_points: int = 120) -> tuple[NDArray[np.int6
     slope = np.concatenate(slopes)
     slope = slope[np.isfinite(slope)]
     grid = np.quantile(slope, np.linspace(0, 1, n_points - 2)) if len(slope) else np.zeros(0)
-    # Negative prices walk on from the best by p to the top tier: needed when p says a smaller tier is better.
+    # Negative prices go on from the best tier by p to the top tier: needed where p ranks a smaller tier higher.
     prices = np.unique(np.concatenate([[-1e6, 0.0], grid, [1e6]]))
     return np.stack([(p - price * cost).argmax(axis=1) for price in prices]), prices
 
@@ -114,14 +137,14 @@ def _above(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float
 
 
 def aiq(cost: Floats, quality: Floats, low: float, high: float) -> float:
-    """Area under the hull between two costs, divided by the width: a mean quality."""
+    """Mean quality between two costs: the area under the hull, divided by the width."""
     x, y = hull(cost, quality)
     grid = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
     return float(np.trapezoid(np.interp(grid, x, y), grid) / (high - low)) if high > low else float(y[-1])
 
 
 def cost_at(cost: Floats, quality: Floats, target: float) -> float:
-    """Least cost on the hull with that quality; NaN where it is never reached."""
+    """Least cost on the hull at that quality; NaN where it is never reached."""
     x, y = hull(cost, quality)
     if target > y[-1] + 1e-12:
         return float("nan")
@@ -137,7 +160,7 @@ def arena(quality: Floats, usd_per_request: Floats) -> Floats:
 
 
 def auc(p: Floats, y: Floats, weights: Floats) -> Floats:
-    """(n_draws,) chance that a good answer was given more than a bad one; graded scores count in parts."""
+    """(n_draws,) chance that a good answer got a higher p than a bad one; graded scores count in parts."""
     order = np.argsort(p, kind="stable")
     ties = np.flatnonzero(np.diff(p[order], prepend=-np.inf))
     good = np.add.reduceat((weights * y)[:, order], ties, axis=1)
@@ -148,12 +171,12 @@ def auc(p: Floats, y: Floats, weights: Floats) -> Floats:
 
 
 def ece(p: Floats, y: Floats, weights: Floats, bins: int = 10) -> Floats:
-    """(n_draws,) expected calibration error in bins of equal width."""
+    """(n_draws,) expected calibration error, in bins of equal width."""
     member = np.eye(bins)[np.minimum((p * bins).astype(int), bins - 1)]
     gaps = np.abs((weights * (p - y)) @ member)
     return np.asarray(gaps.sum(axis=1) / weights.sum(axis=1))
 
 
 def brier(p: Floats, y: Floats, weights: Floats) -> Floats:
-    """(n_draws,) mean squared error of the chance."""
+    """(n_draws,) mean squared error of p."""
     return np.asarray(weights @ (p - y) ** 2 / weights.sum(axis=1))

@@ -1,7 +1,7 @@
-"""What outcome tables know of the answers themselves, beside their scores: read into what a posterior learns from.
+"""Reads the signals of the answers in outcome tables, from which a posterior learns.
 
-JSONL of `stepdown label` has for each tier answer, finish_reason, output_tokens and statistics of log-probabilities;
-Parquet has `pred|NAME` (the extracted final answer; missing: none was found) and `out_tok|NAME`. Everything is optional.
+JSONL of `stepdown label` has for each tier answer, finish_reason, output_tokens and statistics of log-probabilities.
+Parquet has `pred|NAME` (the extracted final answer; null: none was found) and `out_tok|NAME`. Every column is optional.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from classifiers.choose import Floats
 from classifiers.replies.answers import final_answer, normal, same
 from classifiers.replies.signals import (
     LOGPROB_SIGNALS,
@@ -22,19 +22,17 @@ from classifiers.replies.signals import (
     plain_signals,
     statistics,
 )
-from router.errors import BadInput
 from router.learn.outcomes import Outcomes
-from router.learn.tables import Table, read_table, text_of
+from router.learn.tables import Table, number, numbers, read_table, text_of
 
-Floats = NDArray[np.float64]
 STATISTIC_COLUMNS = ("mean_logprob", "min_logprob", "p10_logprob", "p25_logprob", "p50_logprob")
-ANY = ("answer", "pred", "output_tokens", "out_tok", "mean_logprob")
+ANY = ("answer", "pred", "output_tokens", "out_tok", "mean_logprob")  # a tier needs one of these columns
 
 
 def read_seen(paths: Sequence[Path], tiers: Mapping[str, str], outcomes: Outcomes, prefix: int = PREFIX) -> Seen | None:
-    """The answers behind `outcomes`, row for row; None where some tier has nothing but scores.
+    """The signals of the answers, one row for each row of `outcomes`; None where some tier has only scores.
 
-    tiers: tier -> column name, as the outcomes were read with. prefix: tokens that holdback looks at.
+    tiers: tier -> column name, as given to `read_outcomes`. prefix: first tokens that holdback judges.
     """
     parts = [_seen_of(read_table(path), path, list(tiers.values()), prefix) for path in paths]
     if any(part is None for part in parts):
@@ -54,7 +52,7 @@ def _concatenate(parts: Sequence[Seen]) -> Seen:
 
 
 def _seen_of(table: Table, path: Path, names: Sequence[str], prefix: int) -> tuple[list[tuple[str, str]], Seen] | None:
-    """Name (id, text) of each row and what its answers tell."""
+    """(id, text) of each row, and the signals of its answers."""
     if not all(any(f"{column}|{name}" in table for column in ANY) for name in names):
         return None
     n = len(table["_line"])
@@ -67,7 +65,7 @@ def _seen_of(table: Table, path: Path, names: Sequence[str], prefix: int) -> tup
 
 
 def _answers(table: Table, name: str, n: int) -> tuple[list[str | None], Floats]:
-    """Normalised final answers, and whether there was one: also true of a text that has none to find."""
+    """Normalised final answers, and whether there was an answer: 1 also for a text without a final answer in it."""
     if f"pred|{name}" in table:
         found = [None if v is None else normal(str(v)) for v in table[f"pred|{name}"]]
         return found, np.array([v is not None for v in found], dtype=np.float64)
@@ -78,54 +76,43 @@ def _answers(table: Table, name: str, n: int) -> tuple[list[str | None], Floats]
 
 
 def agreements(answers: Sequence[Sequence[str | None]]) -> Floats:
-    """(n, n_tiers, n_tiers) 1 same, 0 different, NaN not comparable, above the diagonal. answers: by tier."""
+    """(n, n_tiers, n_tiers), above the diagonal: 1 same, 0 different, NaN not comparable. answers: by tier."""
     n_tiers, n = len(answers), len(answers[0])
     found = np.full((n, n_tiers, n_tiers), np.nan)
     for i in range(n_tiers):
         for j in range(i + 1, n_tiers):
-            told = [same(a, b) for a, b in zip(answers[i], answers[j], strict=True)]
-            found[:, i, j] = [np.nan if t is None else t for t in told]
+            equal = [same(a, b) for a, b in zip(answers[i], answers[j], strict=True)]
+            found[:, i, j] = [np.nan if e is None else e for e in equal]
     return found
-
-
-def _float(value: Any, column: str, line: int, path: Path) -> float:
-    """A number, NaN where missing."""
-    try:
-        return np.nan if value is None else float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"{path}: line {line}: {column} is {value!r:.60}, expected a number") from None
-
-
-def _column(table: Table, column: str, path: Path) -> Floats:
-    """(n,) floats, NaN where missing."""
-    values = table.get(column, [None] * len(table["_line"]))
-    return np.array([_float(v, column, line, path) for v, line in zip(values, table["_line"], strict=True)])
 
 
 def _signals(table: Table, path: Path, name: str, answers: Sequence[str | None], has: Floats) -> Floats:
     """(n, n_signals) of one tier; all NaN where it was not run."""
-    stats = np.stack([_column(table, f"{c}|{name}", path) for c in STATISTIC_COLUMNS], axis=1)
-    column = f"output_tokens|{name}" if f"output_tokens|{name}" in table else f"out_tok|{name}"
-    tokens, margin = _column(table, column, path), _column(table, f"first_margin|{name}", path)
+
+    def column(kind: str) -> Floats:
+        return numbers(table, f"{kind}|{name}", path, allow_nan=True)
+
+    stats = np.stack([column(kind) for kind in STATISTIC_COLUMNS], axis=1)
+    tokens = column("output_tokens" if f"output_tokens|{name}" in table else "out_tok")
+    margin = column("first_margin")
     ends = table.get(f"finish_reason|{name}", [None] * len(tokens))
     cut = np.array([float(end == "length") for end in ends])
     size = np.array([float(len(a or "")) for a in answers])
     found = np.concatenate([logprob_signals(stats, margin), plain_signals(tokens, has, size, cut)], axis=1)
-    found[np.isnan(_column(table, f"score|{name}", path))] = np.nan
+    found[np.isnan(column("score"))] = np.nan
     return found
 
 
 def _prefix_signals(table: Table, path: Path, name: str, prefix: int) -> Floats | None:
-    """(n, n_signals) of the first `prefix` tokens of one tier; None where the table has no tokens."""
+    """(n, n_signals) of the first `prefix` tokens of one tier; None where the table does not have them."""
     column = f"first_logprobs|{name}"
     given: list[Any] | None = table.get(column)
     if given is None:
         return None
     rows = zip(given, table["_line"], strict=True)
-    firsts = [[_float(v, column, at, path) for v in row[:prefix]] if isinstance(row, list) else [] for row, at in rows]
+    firsts = [[number(v, column, at, path, True) for v in row[:prefix]] if isinstance(row, list) else [] for row, at in rows]
     stats = np.array([statistics(values) if values else (np.nan,) * len(STATISTIC_COLUMNS) for values in firsts])
-    margins = table.get(f"first_margin|{name}", [None] * len(given))
-    margin = np.array([np.nan if v is None else float(v) for v in margins])
+    margin = numbers(table, f"first_margin|{name}", path, allow_nan=True)
     rest = np.full((len(given), len(PLAIN_SIGNALS)), np.nan)
     found: Floats = np.concatenate([logprob_signals(stats, margin), rest], axis=1)
     assert found.shape[1] == len(SIGNALS) == len(LOGPROB_SIGNALS) + len(PLAIN_SIGNALS)

@@ -1,8 +1,6 @@
-"""What the learning commands share: reading several files, parsing --costs, naming what was mistyped."""
+"""Shared by the learning commands: reads tables and artefacts, parses prices, and checks options before any work."""
 
-import difflib
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,26 +8,28 @@ from typing import Any, TypeVar
 
 from classifiers import CLASSIFIERS, DEFAULT, Artifact, BadArtifact, Rule, load
 from classifiers.artifact import MANIFEST, manifest_text, read_manifest
+from classifiers.files import atomic_write
 from classifiers.replies.signals import PREFIX, Seen
 from router.errors import BadInput
 from router.learn.evidence import read_seen
 from router.learn.outcomes import Outcomes, join, parse_tiers, read_outcomes
+from router.learn.tables import did_you_mean
 
 T = TypeVar("T")
 
 
 def known_classifier(name: str | None) -> str:
-    """The name itself, or the default; anything else is refused with the nearest name."""
+    """The name itself, or the default for None. Raises BadInput."""
     if name is None:
         return DEFAULT
     if name not in CLASSIFIERS:
-        close = difflib.get_close_matches(name, CLASSIFIERS, n=1)
-        raise BadInput(f"--classifier {name!r}: {f'did you mean {close[0]!r}? ' if close else ''}known: {', '.join(CLASSIFIERS)}")
+        hint = did_you_mean(name, CLASSIFIERS) or "no such classifier;"
+        raise BadInput(f"--classifier {name!r}: {hint} known: {', '.join(CLASSIFIERS)}")
     return name
 
 
 def _by_tier(option: str, text: str, read: Callable[[str], T], form: str) -> dict[str, T]:
-    """`small=…,large=…` -> what `read` makes of each value, by tier."""
+    """`small=…,large=…` -> tier: value, parsed by `read`."""
     try:
         return {k.strip(): read(v) for k, _, v in (part.partition("=") for part in text.split(","))}
     except ValueError:
@@ -37,7 +37,7 @@ def _by_tier(option: str, text: str, read: Callable[[str], T], form: str) -> dic
 
 
 def _usd(text: str) -> float:
-    """An amount of money; ValueError where it is none."""
+    """A finite amount of at least 0. Raises ValueError."""
     amount = float(text)
     if not (math.isfinite(amount) and amount >= 0):
         raise ValueError(text)
@@ -45,7 +45,7 @@ def _usd(text: str) -> float:
 
 
 def parse_costs(text: str | None) -> dict[str, float]:
-    """`small=0.001,large=0.02` -> USD a request by tier."""
+    """`small=0.001,large=0.02` -> tier: USD for a request."""
     form = "TIER=USD,TIER=USD, for example small=0.001,large=0.02"
     return _by_tier("--costs", text, _usd, form) if text else {}
 
@@ -58,16 +58,14 @@ def read_all(paths: Sequence[Path], tiers: str, costs: Mapping[str, float] | Non
 
 
 def check_costs(costs: Mapping[str, float], tiers: Sequence[str]) -> None:
-    """Refuse a cost of no tier: a name mistyped would leave the file's own costs standing."""
+    """Refuse a cost of an unknown tier: with a mistyped name the file's own costs would count, unnoticed."""
     for name in costs:
         if name not in tiers:
-            close = difflib.get_close_matches(name, tiers, n=1)
-            known = f"did you mean {close[0]!r}?" if close else f"tiers: {', '.join(tiers)}"
-            raise BadInput(f"--costs: no tier {name!r}; {known}")
+            raise BadInput(f"--costs: no tier {name!r}; {did_you_mean(name, tiers) or 'tiers: ' + ', '.join(tiers)}")
 
 
 def training_rows(table: Outcomes) -> Outcomes:
-    """Without the rows marked as test."""
+    """The rows that are not marked as test."""
     rows = table.take(table.splits != "test")
     if not len(rows):
         raise BadInput("every row is marked split=test; nothing is left to train on")
@@ -81,15 +79,22 @@ def _price(text: str) -> tuple[float, float]:
 
 
 def parse_prices(text: str) -> dict[str, tuple[float, float]]:
-    """`small=0.1,large=0.5:1.5` -> USD per million (input, output) tokens by tier."""
+    """`small=0.1,large=0.5:1.5` -> tier: USD per million (input, output) tokens."""
     return _by_tier("--prices", text, _price, "TIER=USD or TIER=USD:USD, for example small=0.1,large=3:9")
 
 
 def ladder_of(tiers: str | None, config: Path | None, prices: str | None) -> tuple[list[str], dict[str, tuple[float, float]]]:
-    """Tier names, cheapest first, and their prices: from the options, else from the configuration."""
-    found = _config_prices(config) if config else {}
+    """Tier names, cheapest first, and their USD per million (input, output) tokens: by the options, else the configuration."""
+    from router.config import load_config
+
+    found: dict[str, tuple[float, float]] = {}
+    ladder = load_config(config).tiers if config else []
+    for tier in ladder:
+        usd_input, usd_output = tier.price.usd_per_1m_input, tier.price.usd_per_1m_output
+        if usd_input is not None and usd_output is not None:
+            found[tier.name] = (usd_input, usd_output)
     found |= parse_prices(prices) if prices else {}
-    names = [name.strip() for name in tiers.split(",")] if tiers else _config_names(config) or list(found)
+    names = [name.strip() for name in tiers.split(",")] if tiers else [tier.name for tier in ladder] or list(found)
     if not names:
         raise BadInput("give --config, or --tiers and --prices")
     missing = [name for name in names if name not in found]
@@ -99,37 +104,17 @@ def ladder_of(tiers: str | None, config: Path | None, prices: str | None) -> tup
 
 
 def _no_price(missing: Sequence[str], config: Path | None) -> str:
-    """What to do where a tier's price per token is not known."""
-    who = ", ".join(repr(name) for name in missing)
+    """The message for tiers without a price per token."""
+    tiers = ", ".join(repr(name) for name in missing)
     give = "--prices " + ",".join(f"{name}=USD" for name in missing) + " (USD per million tokens, or IN:OUT)"
     if config is None:
-        return f"no price of tier {who}; give {give}, or --config"
-    return (
-        f"{config}: no price per token of tier {who}; a price by the accelerator hour says nothing of one request, so give {give}"
-    )
-
-
-def _config_names(config: Path | None) -> list[str]:
-    from router.config import load_config
-
-    return list(load_config(config).names) if config else []
-
-
-def _config_prices(config: Path) -> dict[str, tuple[float, float]]:
-    """USD per million input and output tokens of a configuration's tiers. Accelerator hours cannot be turned into these."""
-    from router.config import load_config
-
-    found = {}
-    for tier in load_config(config).tiers:
-        given, made = tier.price.usd_per_1m_input, tier.price.usd_per_1m_output
-        if given is not None and made is not None:
-            found[tier.name] = (given, made)
-    return found
+        return f"no price of tier {tiers}; give {give}, or --config"
+    return f"{config}: no price per token of tier {tiers}; a price by the accelerator hour prices no request, so give {give}"
 
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere; call it with (done, total)."""
+    """Shows a bar on a terminal and nothing elsewhere; call the yielded function with (done, total)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -141,7 +126,7 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def fresh_output(folder: Path) -> None:
-    """Refuse, before any work, to replace a folder that is not an artefact, and a place where none can be made."""
+    """Check, before any work, that an artefact can be written there. Only an artefact is ever replaced. Raises BadInput."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).exists()):
         raise BadInput(f"{folder}: exists and is not an artefact (it has no {MANIFEST}); choose another name")
@@ -150,7 +135,7 @@ def fresh_output(folder: Path) -> None:
 
 
 def fresh_file(path: Path) -> None:
-    """Refuse, before any work, to write a file where a folder is or none is."""
+    """Check, before any work, that a file can be written there. Raises BadInput."""
     if path.is_dir():
         raise BadInput(f"{path}: is a folder, expected the name of a file to write")
     if not path.absolute().parent.is_dir():
@@ -158,7 +143,7 @@ def fresh_file(path: Path) -> None:
 
 
 def open_artefact(path: Path) -> Artifact:
-    """Load it; what is wrong with it is the caller's bad input."""
+    """Load the artefact. Raises BadInput."""
     try:
         return load(path)
     except BadArtifact as error:
@@ -166,7 +151,7 @@ def open_artefact(path: Path) -> Artifact:
 
 
 def measured_rows(paths: Sequence[Path], tiers: str | None, of: Sequence[str], split: str | None, costs: str | None) -> Outcomes:
-    """Rows to measure an artefact with tiers `of` on."""
+    """The rows on which an artefact with the tiers `of` is measured."""
     names = parse_tiers(tiers) if tiers else {tier: tier for tier in of}
     if list(names) != list(of):
         raise BadInput(f"--tiers names {list(names)}, the artefact was trained for {list(of)}")
@@ -182,23 +167,21 @@ def measured_rows(paths: Sequence[Path], tiers: str | None, of: Sequence[str], s
 
 
 def answers_of(paths: Sequence[Path], tiers: str | None, table: Outcomes, prefix: int = PREFIX) -> Seen:
-    """What the answers behind `table` tell, row for row; a table without any is refused."""
+    """The signals of the answers, one row for each row of `table`. Raises BadInput where the table has none."""
     names = parse_tiers(tiers) if tiers else {tier: tier for tier in table.tiers}
     seen = read_seen(paths, names, table, prefix)
     if seen is None:
-        raise BadInput("the outcomes hold no answers: for each tier pred|NAME or out_tok|NAME, or what `stepdown label` writes")
+        raise BadInput("the outcomes hold no answers: give pred|NAME or out_tok|NAME by tier, or what `stepdown label` writes")
     return seen
 
 
 def rewrite_rule(folder: Path, name: str, rule: Rule) -> None:
-    """Replace one named rule in an artefact's manifest; the model stays as it is."""
+    """Replace one named rule in an artefact's manifest; the model stays the same."""
     manifest = read_manifest(folder)
     manifest["rules"][name] = rule.to_dict()
     rewrite_manifest(folder, manifest)
 
 
 def rewrite_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Another manifest for the same model, written whole or not at all."""
-    fresh = folder / (MANIFEST + ".new")
-    fresh.write_text(manifest_text(manifest), "utf-8")
-    os.replace(fresh, folder / MANIFEST)
+    """Replace an artefact's manifest, whole or not at all; the model stays the same."""
+    atomic_write(folder / MANIFEST, manifest_text(manifest))

@@ -1,15 +1,15 @@
-"""The top tier as judge of the tiers below, against its own answer: labels where nobody wrote a reference.
+"""The top tier as a judge: scores smaller tiers' answers against its own, where prompts have no reference.
 
 Each answer is judged twice with the two positions swapped, because judges favour one position (Zheng et al., arXiv
-2306.05685): as good both times counts 1, once 0.5, never 0. The top tier's own answer counts 1 by definition, so what
-is learned is how often a smaller tier is as good as the largest.
+2306.05685): as good both times scores 1, once 0.5, never 0. The top tier's own answer scores 1 by definition, so the
+scores say how often a smaller tier is as good as the largest.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 Row = dict[str, Any]
-LONGEST = 4000  # characters of the question and of each answer that the judge reads
+LONGEST = 4000  # most characters of the question, and of each answer, that the judge reads
 
 PROMPT = """Two assistants answered the same request. Say whether assistant {asked} answered at least as well as the \
 other. Correctness and completeness count; length and style do not.
@@ -26,8 +26,8 @@ Answer of assistant 2:
 Is assistant {asked} at least as good? Reply with one word: yes or no."""
 
 
-class Asks(Protocol):
-    """Sends one chat request to one tier."""
+class ChatClient(Protocol):
+    """Sends chat requests to tiers."""
 
     async def ask(self, tier: str, messages: list[Row], max_tokens: int) -> Row:
         """The reply as JSON."""
@@ -39,7 +39,7 @@ def question_of(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def judge_prompt(question: str, answer: str, reference: str, swapped: bool) -> str:
-    """The request to the judge; swapped puts the reference first."""
+    """The judge's prompt; swapped: the reference comes first."""
     first, second = (reference, answer) if swapped else (answer, reference)
     return PROMPT.format(asked=2 if swapped else 1, question=question, first=first[:LONGEST], second=second[:LONGEST])
 
@@ -49,13 +49,13 @@ def says_yes(text: str) -> bool:
     return text.strip().lower().lstrip("*\"'( ").startswith("yes")
 
 
-async def judge(asker: Asks, top: str, messages: Sequence[Mapping[str, Any]], answer: str, reference: str) -> float:
-    """1, 0.5 or 0. The same answer needs no judge."""
+async def judge(client: ChatClient, top: str, messages: Sequence[Mapping[str, Any]], answer: str, reference: str) -> float:
+    """The score: 1, 0.5 or 0. The same answer needs no judge."""
     if answer.strip() == reference.strip():
         return 1.0
     yes = 0
     for swapped in (False, True):
         prompt = judge_prompt(question_of(messages), answer, reference, swapped)
-        reply = await asker.ask(top, [{"role": "user", "content": prompt}], 8)
+        reply = await client.ask(top, [{"role": "user", "content": prompt}], 8)
         yes += says_yes(reply["choices"][0]["message"].get("content") or "")
     return yes / 2

@@ -1,18 +1,18 @@
-"""Run prompts through every tier of a running ladder and grade the answers: what `stepdown label` does.
+"""Sends prompts to every tier of a running ladder and grades the answers, for `stepdown label`.
 
-Each call's result is appended to a journal beside the output at once, so a killed run goes on where it stopped; the
-output itself appears only when all is done.
+Each result is appended to a journal beside the output at once, so a killed run continues where it stopped; the output
+itself appears only when everything is done.
 """
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from classifiers.files import atomic_write
 from classifiers.replies.signals import statistics
 from router.errors import BadInput
 from router.learn.grading import Grader
@@ -22,12 +22,12 @@ from router.request.wire import margin
 
 Row = dict[str, Any]
 Price = tuple[float, float]  # USD per million input and output tokens
-FIRST = 64  # log-probabilities kept in full: holdback decides on a prefix of them
+FIRST = 64  # log-probabilities kept one by one: holdback decides on a prefix of them
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """Where the tiers are and how to ask them. prices: tier -> USD per million input and output tokens."""
+class ServedLadder:
+    """A running ladder and how to ask it. prices: tier -> USD per million input and output tokens."""
 
     url: str
     api_key: str
@@ -61,8 +61,8 @@ def messages_of(row: Row) -> list[Row]:
 
 
 def logprob_stats(choice: Mapping[str, Any]) -> Row:
-    """What the answer's tokens tell: mean, least, and 10, 25 and 50 % quantiles of their log-probabilities, the first
-    token's lead over the next best, and the first FIRST values. Empty where the tier gave none.
+    """Statistics of the tokens' log-probabilities: mean, minimum, 10, 25 and 50 % quantiles, the first token's lead over
+    the next best, and the first FIRST values. Empty where the tier gave none.
     """
     content = (choice.get("logprobs") or {}).get("content") or []
     tokens = [token for token in content if token.get("logprob") is not None]
@@ -77,7 +77,7 @@ def logprob_stats(choice: Mapping[str, Any]) -> Row:
 
 
 def outcome_of(reply: Mapping[str, Any], price: Price, latency_s: float) -> Row:
-    """What is kept of one reply, before grading."""
+    """The kept fields of one reply, before grading."""
     choice = reply["choices"][0]
     usage = reply.get("usage") or {}
     given, made = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
@@ -92,10 +92,10 @@ def outcome_of(reply: Mapping[str, Any], price: Price, latency_s: float) -> Row:
     }
 
 
-class Asker:
-    """Sends chat requests, at most `concurrency` at once and `per_second` a second, retrying what is busy."""
+class LadderClient:
+    """Sends chat requests, at most `concurrency` at once and `per_second` a second, and retries while a tier is busy."""
 
-    def __init__(self, client: Any, ladder: Ladder) -> None:
+    def __init__(self, client: Any, ladder: ServedLadder) -> None:
         self.client = client
         self.ladder = ladder
         self.slots = asyncio.Semaphore(ladder.concurrency)
@@ -126,7 +126,7 @@ class Asker:
                 try:
                     reply = await self.client.post("/v1/chat/completions", json=body)
                 except httpx.TransportError as error:
-                    raise BadInput(f"{self.ladder.url}: no answer ({error or type(error).__name__}); is it served?") from None
+                    raise BadInput(f"{self.ladder.url}: no answer ({error or type(error).__name__}); is it running?") from None
                 if reply.status_code not in (429, 500, 502, 503, 504):
                     break
                 await asyncio.sleep(min(float(reply.headers.get("retry-after", 2**attempt / 4)), 10))
@@ -136,7 +136,7 @@ class Asker:
 
 
 class Journal:
-    """What is finished, by (id, tier), on disk after each step. A last line cut short by a kill is dropped."""
+    """Finished outcomes by (id, tier), on disk after each one. A last line cut short by a kill is dropped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -162,12 +162,12 @@ class Journal:
         self.file.flush()
 
 
-Step = tuple[str, str, Row]  # id, tier, outcome
+Labelled = tuple[str, str, Row]  # id, tier, outcome
 
 
-async def as_they_come(steps: Iterable[Coroutine[Any, Any, Step]]) -> AsyncIterator[Step]:
-    """Run all side by side and yield each when it is done; when one fails the others are cancelled."""
-    tasks = [asyncio.create_task(step) for step in steps]
+async def as_they_come(jobs: Iterable[Coroutine[Any, Any, Labelled]]) -> AsyncIterator[Labelled]:
+    """Run all concurrently and yield each result when it is there; when one fails, the others are cancelled."""
+    tasks = [asyncio.create_task(job) for job in jobs]
     try:
         for done in asyncio.as_completed(tasks):
             yield await done
@@ -176,35 +176,35 @@ async def as_they_come(steps: Iterable[Coroutine[Any, Any, Step]]) -> AsyncItera
             task.cancel()
 
 
-async def _answer(asker: Asker, row: Row, tier: str, grader: Grader | None) -> Step:
-    ladder = asker.ladder
+async def _answer(client: LadderClient, row: Row, tier: str, grader: Grader | None) -> Labelled:
+    ladder = client.ladder
     start = time.monotonic()
-    reply = await asker.ask(tier, messages_of(row), ladder.max_tokens)
+    reply = await client.ask(tier, messages_of(row), ladder.max_tokens)
     outcome = outcome_of(reply, ladder.prices[tier], time.monotonic() - start)
     if grader is not None:
         outcome["score"] = grader(outcome["answer"], row.get("answer"), row)
     return row["id"], tier, outcome
 
 
-async def _judge(asker: Asker, row: Row, tier: str, known: Mapping[tuple[str, str], Row]) -> Step:
-    """The outcome with the score that the top tier gives; its own answer is the measure."""
-    outcome, top = known[row["id"], tier], asker.ladder.tiers[-1]
+async def _judge(client: LadderClient, row: Row, tier: str, known: Mapping[tuple[str, str], Row]) -> Labelled:
+    """The outcome with the score that the top tier gives, judging against its own answer."""
+    outcome, top = known[row["id"], tier], client.ladder.tiers[-1]
     reference = known[row["id"], top]["answer"]
-    score = 1.0 if tier == top else await judge(asker, top, messages_of(row), outcome["answer"], reference)
+    score = 1.0 if tier == top else await judge(client, top, messages_of(row), outcome["answer"], reference)
     return row["id"], tier, {**outcome, "score": score}
 
 
 async def label(
     rows: Sequence[Row],
-    ladder: Ladder,
+    ladder: ServedLadder,
     grader: Grader | None,
     output: Path,
     progress: Callable[[int, int], None],
     transport: Any = None,
 ) -> int:
-    """Label every row by every tier and write `output`; without a grader the top tier judges.
+    """Label every row by every tier and write `output`. Without a grader the top tier judges.
 
-    Returns how many answers came from an earlier run's journal.
+    Returns how many answers came from the journal of an earlier run.
     """
     import httpx
 
@@ -213,26 +213,15 @@ async def label(
     with Journal(output.with_name(output.name + ".journal")) as journal:
         known = journal.known
         todo = [(row, tier) for row, tier in cells if (row["id"], tier) not in known]
-        async with httpx.AsyncClient(
-            base_url=ladder.url, headers=headers, timeout=ladder.timeout_s, transport=transport
-        ) as client:
-            asker = Asker(client, ladder)
-            async for step in as_they_come(_answer(asker, row, tier, grader) for row, tier in todo):
-                journal.add(*step)
+        async with httpx.AsyncClient(base_url=ladder.url, headers=headers, timeout=ladder.timeout_s, transport=transport) as http:
+            client = LadderClient(http, ladder)
+            async for labelled in as_they_come(_answer(client, row, tier, grader) for row, tier in todo):
+                journal.add(*labelled)
                 progress(len(known), len(cells))
             unjudged = [(row, tier) for row, tier in cells if "score" not in known[row["id"], tier]]
-            async for step in as_they_come(_judge(asker, row, tier, known) for row, tier in unjudged):
-                journal.add(*step)
-    write_outcomes(output, rows, ladder.tiers, known)
+            async for labelled in as_they_come(_judge(client, row, tier, known) for row, tier in unjudged):
+                journal.add(*labelled)
+    table = [{**row, "outcomes": {tier: known[row["id"], tier] for tier in ladder.tiers}} for row in rows]
+    atomic_write(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table))
     journal.path.unlink()
     return len(cells) - len(todo)
-
-
-def write_outcomes(output: Path, rows: Sequence[Row], tiers: Sequence[str], known: Mapping[tuple[str, str], Row]) -> None:
-    """The finished table, in the prompts' order, complete or not at all."""
-    fresh = output.with_name(output.name + ".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        for row in rows:
-            outcomes = {tier: known[row["id"], tier] for tier in tiers}
-            file.write(json.dumps({**row, "outcomes": outcomes}, ensure_ascii=False) + "\n")
-    os.replace(fresh, output)

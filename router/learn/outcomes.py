@@ -1,12 +1,10 @@
-"""Outcome tables: which tier answered which prompt how well, at what cost. Read, checked, joined, split.
+"""Outcome tables: how well and at what cost each tier answered each prompt.
 
-Two layouts. Parquet: one row a prompt, columns `prompt` (or `messages`), `score|NAME` and `cost|NAME`, further `id`,
-`task`, `subtask`, `split`, `weight`, `stem_sha256` where there are any. JSONL (what `stepdown label` writes): the same
-names, or `"outcomes": {NAME: {"score": .., "cost_usd": ..}}`. A missing (null) score means: that tier was not run.
+There are two layouts. Parquet has one row for each prompt with the columns `prompt` (or `messages`), `score|NAME` and
+`cost|NAME`, and optionally `id`, `task`, `split`, `weight`, `stem_sha256`. JSONL, as `stepdown label` writes it, has the same
+names, or `"outcomes": {NAME: {"score": .., "cost_usd": ..}}`. A null score means that the tier was not run.
 """
 
-import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.choose import Floats
 from router.errors import BadInput
-from router.learn.tables import read_table, text_of
+from router.learn.tables import did_you_mean, numbers, read_table, text_of
 
-Floats = NDArray[np.float64]
 ROWS = ("ids", "texts", "scores", "costs", "weights", "tasks", "splits", "groups")
+FEWEST_COMPLETE = 10  # complete rows needed to compare policies
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Prompts with what each tier made of them; every array has one row a prompt.
+    """Prompts with the score and cost of each tier's answer; every array has one row for each prompt.
 
     scores: (n, n_tiers) in [0, 1], NaN where not run. costs: (n, n_tiers) in USD, NaN where unknown.
-    weights: (n,). groups: near-duplicates share one, and are never parted between training and test. helpers: scores of
-    the table's other models, name -> (n,), which training may learn from besides.
+    weights: (n,). groups: near-duplicates share one, and are never split between training and test. helpers: scores of
+    the table's other models, name -> (n,), from which training may learn too.
     """
 
     tiers: list[str]
@@ -46,24 +45,38 @@ class Outcomes:
         return len(self.ids)
 
     def take(self, rows: NDArray[Any]) -> "Outcomes":
-        """The rows given by a mask or by positions."""
+        """The rows selected by a mask or by positions."""
         parts = {name: getattr(self, name)[rows] for name in ROWS}
         helpers = {name: scores[rows] for name, scores in self.helpers.items()}
         return Outcomes(tiers=self.tiers, helpers=helpers, **parts)
 
+    @property
+    def is_complete(self) -> NDArray[np.bool_]:
+        """(n,) whether every tier has a score and a cost."""
+        return np.asarray(~np.isnan(self.scores).any(axis=1) & ~np.isnan(self.costs).any(axis=1))
+
+    def complete(self) -> "Outcomes":
+        """The complete rows: only there can policies be compared. Raises BadInput where they are too few."""
+        whole = self.is_complete
+        if whole.sum() < FEWEST_COMPLETE:
+            raise BadInput(
+                f"only {whole.sum()} rows have a score and a cost of every tier; {FEWEST_COMPLETE} are needed to evaluate"
+            )
+        return self.take(whole)
+
     def helper_scores(self) -> Floats:
-        """(n, m): the helpers that scored at least half of the rows."""
+        """(n, m) scores of the helpers that scored at least half of the rows."""
         useful = [scores for scores in self.helpers.values() if np.isfinite(scores).mean() >= 0.5]
         return np.stack(useful, axis=1) if useful else np.zeros((len(self), 0))
 
     def relative_costs(self) -> Floats:
-        """(n_tiers,) mean cost of a request, the top tier's = 1."""
+        """(n_tiers,) mean cost of a request; the top tier's = 1."""
         mean = np.nanmean(self.costs, axis=0)
         return np.asarray(mean / mean[-1])
 
 
 def join(tables: Sequence[Outcomes]) -> Outcomes:
-    """One table of several that have the same tiers."""
+    """One table from several with the same tiers."""
     parts = {name: np.concatenate([getattr(t, name) for t in tables]) for name in ROWS}
     names = dict.fromkeys(name for t in tables for name in t.helpers)
     helpers = {name: np.concatenate([t.helpers.get(name, np.full(len(t), np.nan)) for t in tables]) for name in names}
@@ -71,13 +84,13 @@ def join(tables: Sequence[Outcomes]) -> Outcomes:
 
 
 def parse_tiers(text: str) -> dict[str, str]:
-    """`small=NAME,large=NAME` or `small,large`: tier -> name of its column, cheapest first."""
+    """`small=NAME,large=NAME` or `small,large` -> tier: column name, cheapest first."""
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     tiers = {tier.strip(): (name or tier).strip() for tier, _, name in pairs}
     if len(tiers) < 2 or len(tiers) != len(pairs):
         raise BadInput(f"--tiers {text!r}: expected two or more different tiers, cheapest first: small=NAME,large=NAME")
     if len(set(tiers.values())) < len(tiers):
-        raise BadInput(f"--tiers {text!r}: two tiers have one column; expected a column of its own for each")
+        raise BadInput(f"--tiers {text!r}: two tiers have one column; give each its own")
     return tiers
 
 
@@ -87,14 +100,15 @@ def read_outcomes(path: str | Path, tiers: Mapping[str, str], costs: Mapping[str
     names = score_names(table)
     for tier, name in tiers.items():
         if name not in names:
-            raise BadInput(f"{path}: no scores of {name!r} (tier {tier!r}); {_nearest(name, names)}")
+            known = f"the file has {', '.join(names) or 'no score|NAME column'}"
+            raise BadInput(f"{path}: no scores of {name!r} (tier {tier!r}); {did_you_mean(name, names) or known}")
     scores = np.stack([_scores(table, name, path) for name in tiers.values()], axis=1)
     money = np.stack([_costs(table, tier, name, costs, path) for tier, name in tiers.items()], axis=1)
     helpers = {name: _scores(table, name, path) for name in names if name not in tiers.values()}
     outcomes = _assemble(table, list(tiers), scores, money, helpers, path)
     outcomes = outcomes.take(np.asarray(~np.isnan(scores).all(axis=1)))
     for k, tier in enumerate(tiers):
-        if np.isnan(outcomes.scores[:, k]).all() if len(outcomes) else True:
+        if np.isnan(outcomes.scores[:, k]).all():
             raise BadInput(f"{path}: tier {tier!r} has no score in any row")
         if np.isnan(outcomes.costs[:, k]).all():
             raise BadInput(f"{path}: tier {tier!r} has no cost in any row; give --costs {tier}=USD,…")
@@ -104,37 +118,12 @@ def read_outcomes(path: str | Path, tiers: Mapping[str, str], costs: Mapping[str
 
 
 def score_names(table: Mapping[str, list[Any]]) -> list[str]:
-    """Names of all tiers or models that the table has scores of."""
+    """Names of all tiers or models that have a score column."""
     return [column.removeprefix("score|") for column in table if column.startswith("score|")]
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"the file has {', '.join(names) or 'no score|NAME column'}"
-
-
-def _numbers(table: Mapping[str, list[Any]], column: str, path: str | Path) -> Floats:
-    """(n,) the column as floats, NaN where empty (null).
-
-    A NaN in the file is an error, not a missing value: it is what a division by zero in somebody's grader leaves behind.
-    """
-    return np.array([_number(v, column, line, path) for v, line in zip(table[column], table["_line"], strict=True)])
-
-
-def _number(value: Any, column: str, line: int, path: str | Path) -> float:
-    if value is None:
-        return math.nan
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if math.isnan(number):
-        raise BadInput(f"{path}: line {line}: {column} is {value!r:.60}, expected a number; write null where it is missing")
-    return number
-
-
 def _scores(table: Mapping[str, list[Any]], name: str, path: str | Path) -> Floats:
-    scores = _numbers(table, f"score|{name}", path)
+    scores = numbers(table, f"score|{name}", path)
     wrong = np.flatnonzero((scores < 0) | (scores > 1))
     if len(wrong):
         raise BadInput(f"{path}: line {table['_line'][wrong[0]]}: score of {name} is {scores[wrong[0]]:g}, expected 0 to 1")
@@ -142,12 +131,12 @@ def _scores(table: Mapping[str, list[Any]], name: str, path: str | Path) -> Floa
 
 
 def _costs(table: Mapping[str, list[Any]], tier: str, name: str, given: Mapping[str, float] | None, path: str | Path) -> Floats:
-    """Costs from the file, or the one given for the tier; an unknown price is an error, not a default."""
+    """The cost given for the tier, else the file's. A missing cost is an error: there is no default."""
     if given and tier in given:
         return np.full(len(table["_line"]), given[tier])
     if f"cost|{name}" not in table:
         raise BadInput(f"{path}: no cost|{name} for tier {tier!r}; add the column or give --costs {tier}=USD,…")
-    costs = _numbers(table, f"cost|{name}", path)
+    costs = numbers(table, f"cost|{name}", path)
     wrong = np.flatnonzero((costs < 0) | np.isinf(costs))
     if len(wrong):
         raise BadInput(f"{path}: line {table['_line'][wrong[0]]}: cost of {name} is {costs[wrong[0]]:g}, expected USD, 0 or more")
@@ -174,7 +163,7 @@ def _assemble(
 ) -> Outcomes:
     n = len(scores)
     ids = _ids(table, path)
-    weights = _numbers(table, "weight", path) if "weight" in table else np.ones(n)
+    weights = numbers(table, "weight", path) if "weight" in table else np.ones(n)
     usable = (weights >= 0) & np.isfinite(weights)
     if not usable.all():
         row = int(np.argmin(usable))

@@ -1,30 +1,30 @@
-"""The report of a training: what the router is worth on rows it had not seen, in Markdown, JSON and one picture.
+"""The report of a training: how good the router is on rows it had not seen, as Markdown, JSON and a picture.
 
 All figures come from cross-fitted chances, so no row is judged by a classifier that learned from it.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from classifiers import Rule
+from classifiers.choose import Floats
+from classifiers.files import atomic_write, replaced
 from router.learn import evaluation as ev
 from router.learn.compare import compare_chances, compare_text
-from router.learn.measures import Frontier, oracle_frontier, router_frontier, single_tiers
+from router.learn.evaluation import Frontier
+from router.learn.measures import oracle_frontier, router_frontier, single_tiers
 from router.learn.outcomes import Outcomes
 
-Floats = NDArray[np.float64]
-FEWEST_OF_A_TASK = 20
-BINS = 10
+FEWEST_OF_A_TASK = 20  # rows that a task needs to be listed
+BINS = 10  # of the reliability curve
 
 
 def by_task(p: Floats, table: Outcomes) -> list[dict[str, Any]]:
-    """Where it fails: each task's rows, quality by tier, and measures, the weakest APGR first."""
+    """Each task's rows, quality by tier, APGR and largest bias, the weakest APGR first."""
     found = []
     for task in np.unique(table.tasks):
         rows = table.tasks == task
@@ -40,7 +40,7 @@ def by_task(p: Floats, table: Outcomes) -> list[dict[str, Any]]:
 
 
 def reliability(p: Floats, y: Floats) -> list[tuple[float, float, int]]:
-    """(mean chance, mean score, rows) of each tenth of the chance that has rows."""
+    """(mean chance, mean score, rows) for each bin of the chance that has rows."""
     bins = np.minimum((p * BINS).astype(int), BINS - 1)
     return [
         (float(p[bins == b].mean()), float(y[bins == b].mean()), int((bins == b).sum())) for b in range(BINS) if (bins == b).any()
@@ -48,7 +48,7 @@ def reliability(p: Floats, y: Floats) -> list[tuple[float, float, int]]:
 
 
 def build(p: Floats, cost: Floats, table: Outcomes, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole report as data. p, cost: (n, n_tiers) chances and guessed costs of unseen rows; all must be complete."""
+    """The report as data. p, cost: (n, n_tiers) chances and guessed costs of unseen rows, which must be complete."""
     return {
         **compare_chances(p, cost, table, None),
         "classifier": manifest["classifier"],
@@ -61,7 +61,7 @@ def build(p: Floats, cost: Floats, table: Outcomes, manifest: Mapping[str, Any])
 
 
 def curve(p: Floats, cost: Floats, table: Outcomes) -> list[list[float]]:
-    """[cost, quality] by rising cost, both as shares of always taking the top tier: what the cost page draws."""
+    """[cost, quality] by rising cost, both as shares of always taking the top tier; the cost page draws it."""
     once = np.ones((1, len(table)))
     ours, top = router_frontier(p, cost, table, once), single_tiers(table, once).quality[0, -1]
     x, y = ev.hull(ours.cost[0], ours.quality[0])
@@ -69,7 +69,7 @@ def curve(p: Floats, cost: Floats, table: Outcomes) -> list[list[float]]:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The report for people."""
+    """The report as Markdown."""
     tiers = report["tiers"]
     value, low, high = report["recovered"]
     lines = [
@@ -99,27 +99,25 @@ def _task_line(row: Mapping[str, Any]) -> str:
     return f"| {row['task']} | {row['rows']} | {apgr} | {row['bias']:.3f} | {quality} |"
 
 
-def _band(axes: Any, f: Frontier, label: str, colour: str) -> None:
-    """A hull with its 95 % interval, over the cost range of the estimate."""
+def draw_band(axes: Any, f: Frontier, label: str, colour: str) -> None:
+    """Draw a hull with its 95 % interval, over the cost range of the estimate."""
     x, y = ev.hull(f.cost[0], f.quality[0])
     grid = np.linspace(x[0], x[-1], 60)
-    drawn = np.stack([np.interp(grid, *ev.hull(c, q)) for c, q in zip(f.cost[1:], f.quality[1:], strict=True)])
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     axes.plot(x, y, color=colour, label=label)
-    axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(grid, *f.band(grid), color=colour, alpha=0.15, linewidth=0)
 
 
 def picture(path: Path, p: Floats, cost: Floats, table: Outcomes, report: Mapping[str, Any]) -> None:
-    """Left: quality over cost. Right: reliability of each tier's chance."""
+    """Draw quality over cost (left) and the reliability of each tier's chance (right)."""
     from matplotlib.figure import Figure
 
     weights = ev.draws(len(table), 100)
     singles = single_tiers(table, weights)
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _band(left, oracle_frontier(table, weights), "oracle", "0.6")
-    _band(left, router_frontier(p, cost, table, weights), "router", "tab:blue")
-    _band(left, singles, "random mix", "tab:orange")
+    draw_band(left, oracle_frontier(table, weights), "oracle", "0.6")
+    draw_band(left, router_frontier(p, cost, table, weights), "router", "tab:blue")
+    draw_band(left, singles, "random mix", "tab:orange")
     for k, tier in enumerate(table.tiers):
         left.plot(singles.cost[0, k], singles.quality[0, k], "k.")
         left.annotate(tier, (singles.cost[0, k], singles.quality[0, k]), textcoords="offset points", xytext=(4, -10))
@@ -130,16 +128,15 @@ def picture(path: Path, p: Floats, cost: Floats, table: Outcomes, report: Mappin
     right.set(xlabel="chance given", ylabel="share that was good")
     left.legend()
     right.legend()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")
 
 
 def write(folder: Path, p: Floats, cost: Floats, table: Outcomes, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """report.md, report.json and report.png in `folder`; returns the report."""
+    """Write report.md, report.json and report.png into `folder`; returns the report."""
     report = build(p, cost, table, manifest)
     folder.mkdir(parents=True, exist_ok=True)
-    picture(folder / "report.new.png", p, cost, table, report)
-    (folder / "report.new.md").write_text(markdown(report), "utf-8")
-    (folder / "report.new.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    for kind in ("png", "md", "json"):
-        os.replace(folder / f"report.new.{kind}", folder / f"report.{kind}")
+    with replaced(folder / "report.png") as fresh:
+        picture(fresh, p, cost, table, report)
+    atomic_write(folder / "report.md", markdown(report))
+    atomic_write(folder / "report.json", json.dumps(report, indent=1) + "\n")
     return report

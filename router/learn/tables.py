@@ -1,16 +1,21 @@
-"""Files of rows into columns, and a one-line error with the line's number for whatever is wrong with them."""
+"""Reads files of rows, Parquet or JSONL, into columns. Every fault is a one-line error with the line's number."""
 
+import difflib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from classifiers import prompt_text
+from classifiers.choose import Floats
 from router.errors import BadInput
 
 LONGEST_LINE = 32 * 1024 * 1024  # bytes; a longer line is a damaged file, not a prompt
 Table = dict[str, list[Any]]
-# What is kept of each tier's answer beside its score and cost, as `label` writes it; see evidence.py.
+# Fields of a tier's answer that are kept beside its score and cost, as `label` writes them; see evidence.py.
 OF_ANSWERS = (
     "answer",
     "finish_reason",
@@ -26,7 +31,7 @@ OF_ANSWERS = (
 
 
 def read_table(path: str | Path) -> Table:
-    """Columns by name, all of one length, with `_line` the number of each row in the file (from 1)."""
+    """Columns by name, all of one length; `_line` holds each row's line number in the file, from 1."""
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
@@ -56,7 +61,7 @@ def _parquet(path: Path) -> Table:
 
 
 def _values(column: Any, name: str, path: Path) -> list[Any]:
-    """A Parquet column as a list; texts that are not UTF-8 are refused with their line."""
+    """A Parquet column as a list. A text that is not UTF-8 is an error."""
     try:
         found: list[Any] = column.to_pylist()
         return found
@@ -89,7 +94,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def read_jsonl(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
-    """(line number, object) of each line that is not blank."""
+    """(line number, object) for each line that is not blank."""
     rows = []
     for number, line in _lines(Path(path)):
         try:
@@ -126,7 +131,7 @@ def _columns(rows: list[tuple[int, dict[str, Any]]]) -> Table:
 
 
 def text_of(table: Table | Mapping[str, list[Any]], path: str | Path) -> list[str]:
-    """The text a classifier sees, of each row: from `messages` or `prompt`."""
+    """The text that a classifier sees for each row, from `messages` or `prompt`."""
     if "messages" not in table and "prompt" not in table:
         raise BadInput(f"{path}: no column `prompt` or `messages`; found {', '.join(k for k in table if k != '_line')}")
     empty: list[Any] = [None] * len(table["_line"])
@@ -141,3 +146,31 @@ def _text(messages: Any, prompt: Any, line: int, path: str | Path) -> str:
         return prompt_text([{"role": "user", "content": prompt}])
     found = prompt if messages is None else messages
     raise BadInput(f"{path}: line {line}: prompt is {found!r:.60}, expected a text or a list of messages")
+
+
+def numbers(table: Mapping[str, list[Any]], column: str, path: str | Path, allow_nan: bool = False) -> Floats:
+    """(n,) a column as floats, NaN where it is null or the table lacks it.
+
+    A NaN in the file is an error unless allow_nan: in scores and costs it comes from a division by zero in a grader.
+    """
+    values = table.get(column, [None] * len(table["_line"]))
+    return np.array([number(v, column, line, path, allow_nan) for v, line in zip(values, table["_line"], strict=True)])
+
+
+def number(value: Any, column: str, line: int, path: str | Path, allow_nan: bool = False) -> float:
+    """One cell of `numbers`."""
+    if value is None:
+        return math.nan
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = None
+    if found is None or (math.isnan(found) and not allow_nan):
+        raise BadInput(f"{path}: line {line}: {column} is {value!r:.60}, expected a number; write null where it is missing")
+    return found
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`did you mean 'NAME'?` with the most similar name, or an empty text."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""Fit, calibrate, choose targets, write the artefact: what `stepdown train` does."""
+"""Fits a classifier on an outcome table and sets its targets, for `stepdown train`."""
 
 import hashlib
 from collections.abc import Callable
@@ -6,33 +6,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from classifiers import DEFAULT, Rule, Sufficiency
+from classifiers.choose import Floats
 from classifiers.models.base import sigmoid
 from classifiers.sufficiency import folds_of
 from classifiers.text.view import View
 from router.errors import BadInput
 from router.learn.calibration import named_rules
 from router.learn.evaluation import Estimate
-from router.learn.measures import complete, is_complete
 from router.learn.outcomes import Outcomes
 
-Floats = NDArray[np.float64]
 FEWEST_ROWS = 20
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted classifier, its manifest, and its chances for the training rows as if it had not seen them."""
+    """A fitted classifier and its manifest."""
 
     model: Sufficiency
     manifest: dict[str, Any]
-    unseen: Floats  # (n, n_tiers)
+    unseen: Floats  # (n, n_tiers) chances for the training rows, each by a classifier that had not seen the row
 
 
 def check_teaches(outcomes: Outcomes) -> None:
-    """Refuse tables nothing can be learned from, in one line."""
+    """Raise BadInput for a table from which nothing can be learned."""
     n = len(outcomes)
     if n < FEWEST_ROWS:
         raise BadInput(f"{n} rows with a score; at least {FEWEST_ROWS} are needed to train, 200 to 500 to be useful")
@@ -40,8 +38,8 @@ def check_teaches(outcomes: Outcomes) -> None:
         raise BadInput("every row has weight 0, so there is nothing to learn")
     if len(np.unique(folds_of(list(outcomes.groups), Sufficiency().n_folds))) < 2:
         raise BadInput(
-            f"the {n} rows are near-duplicates of {len(set(outcomes.groups))} prompts (stem_sha256): too few to judge "
-            "some by what was learned from others"
+            f"the {n} rows are near-duplicates of {len(set(outcomes.groups))} prompts (stem_sha256): too few to train on some "
+            "and judge by others"
         )
     spread = np.nanmax(outcomes.scores, axis=0) - np.nanmin(outcomes.scores, axis=0)
     if not (spread > 0).any():
@@ -49,7 +47,7 @@ def check_teaches(outcomes: Outcomes) -> None:
 
 
 def data_hash(outcomes: Outcomes) -> str:
-    """SHA-256 over texts, scores and costs, in order."""
+    """SHA-256 over tiers, texts, scores, costs and weights, in order."""
     digest = hashlib.sha256(repr(outcomes.tiers).encode())
     for text in outcomes.texts:
         digest.update(text.encode("utf-8", "replace") + b"\0")
@@ -64,9 +62,9 @@ def train(
     progress: Callable[[int, int], None] = lambda done, total: None,
     kept: Outcomes | None = None,
 ) -> Trained:
-    """Fit a classifier of CLASSIFIERS on all rows; targets come from `kept` rows, else from cross-fitted chances."""
+    """Fit a classifier of CLASSIFIERS on all rows. The targets come from `kept` rows, else from cross-fitted chances."""
     check_teaches(outcomes)
-    complete(outcomes if kept is None else kept)  # before the work, not after it
+    (outcomes if kept is None else kept).complete()  # raises before the work instead of after it
     model = Sufficiency(name)
     texts, groups = list(outcomes.texts), list(outcomes.groups)
     model.fit(texts, outcomes.scores, outcomes.weights, outcomes.helper_scores(), groups, progress, outcomes.costs)
@@ -76,15 +74,14 @@ def train(
 
 
 def measured_on(trained: Trained, outcomes: Outcomes, kept: Outcomes | None) -> tuple[Floats, Floats, Outcomes]:
-    """Chances and guessed costs of unseen rows, and those rows: the kept ones, else the training rows by cross-fitting.
+    """Chances, guessed costs and outcomes of unseen rows: the kept ones, else the training rows by cross-fitting.
 
-    Only rows where every tier has a score and a cost.
+    Only complete rows: every tier has a score and a cost.
     """
     rows = outcomes if kept is None else kept
     logits, cost, _ = trained.model.assess(View(list(rows.texts)))
     p = trained.unseen if kept is None else sigmoid(logits)
-    whole = is_complete(rows)
-    return p[whole], cost[whole], complete(rows)
+    return p[rows.is_complete], cost[rows.is_complete], rows.complete()
 
 
 def _manifest(outcomes: Outcomes, name: str, rules: dict[str, Rule], gain: Estimate) -> dict[str, Any]:

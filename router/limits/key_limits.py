@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from router.decide.targets import as_chance
 from router.errors import NotAllowed, RateLimited
 from router.limits.reservation import Size
 
@@ -93,8 +94,8 @@ class Key:
 
     def same_chance(self, target: str) -> bool:
         """Whether a target of the key is the same chance, as `0.90` is for `0.9`."""
-        chances = {chance(t) for t in self.targets or ()} - {None}
-        return chance(target) in chances
+        chances = {as_chance(t) for t in self.targets or ()} - {None}
+        return as_chance(target) in chances
 
     def models(self) -> str:
         """The values of `model` that this key may send, for messages."""
@@ -105,13 +106,6 @@ class Key:
         """Periods with their budgets in USD, in the order in which their rows must be locked."""
         both = ((month_of(now_s), self.usd_per_month), (day_of(now_s), self.usd_per_day))
         return [(period, usd) for period, usd in both if usd is not None]
-
-
-def chance(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 # -- requests and tokens a minute ------------------------------------------------------------------------------------------

@@ -1,35 +1,36 @@
-"""A tier that fails is left alone for a while: a circuit breaker by tier, and who answers instead. Pure but for its state.
+"""A circuit breaker for each tier, and the tiers that answer in place of one that cannot.
 
-Closed: requests go. After `failures` in a row it opens: nobody is sent there for `rest_s`, twice as long each time it opens
-again, up to `most_rest_s`. Then one request may try; what comes of it closes or opens the circuit.
+A closed circuit lets requests pass. After `failures` in a row it opens: no request is sent for `rest_s`, twice as long each
+time it opens again, up to `most_rest_s`. Then one trial request is sent, whose result closes or reopens the circuit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-FAILURES = 3  # in a row; single ones are what retries are for
-REST_S, MOST_REST_S = 2.0, 60.0
+FAILURES = 3  # failures in a row that open a circuit; retries handle single ones
+REST_S = 2.0
+MOST_REST_S = 60.0
 JITTER = 0.2  # share by which a rest is lengthened at random: processes that saw the same fault must not all try at once
-TRIAL_S = 30.0  # a trial that nobody heard of again counts as failed
+TRIAL_S = 30.0  # a trial without a result for so long counts as failed
 
 
 @dataclass(slots=True)
 class Circuit:
-    """Of one tier. Times on one clock, in seconds."""
+    """The state of one tier's circuit. Times are seconds of the breaker's clock."""
 
     failed: int = 0
-    """in a row"""
+    """failures in a row"""
     opened: int = 0
-    """times in a row, without a success between"""
+    """times that it opened without a success between"""
     until_s: float = 0.0
     """open until then"""
     trial_s: float | None = None
-    """when one was let through to try; None: none is on its way"""
+    """when the trial request was sent; None: no trial is under way"""
 
 
 @dataclass(slots=True)
 class Breaker:
-    """clock: seconds that never jump. chance: in [0, 1), for the jitter."""
+    """clock: monotonic seconds. chance: returns a random number in [0, 1), for the jitter."""
 
     clock: Callable[[], float]
     chance: Callable[[], float]
@@ -39,11 +40,11 @@ class Breaker:
     circuits: dict[str, Circuit] = field(default_factory=dict)
 
     def worked(self, tier: str) -> None:
-        """An answer began: the tier is well."""
+        """The tier began an answer: close its circuit."""
         self.circuits.pop(tier, None)
 
     def failed(self, tier: str) -> None:
-        """It had no replica, or failed before it said anything."""
+        """The tier had no replica, or failed before the first token."""
         circuit = self.circuits.setdefault(tier, Circuit())
         circuit.failed += 1
         tried, circuit.trial_s = circuit.trial_s is not None, None
@@ -53,7 +54,7 @@ class Breaker:
             circuit.opened += 1
 
     def left_s(self, tier: str) -> float:
-        """Seconds for which nobody should be sent there; 0: send."""
+        """Seconds for which no request should be sent there; 0: send."""
         circuit = self.circuits.get(tier)
         if circuit is None or not circuit.opened:
             return 0.0
@@ -62,13 +63,13 @@ class Breaker:
         return max(0.0, circuit.until_s - now, waits)
 
     def sent(self, tier: str) -> None:
-        """A request goes there: on an open circuit whose rest is over it is the trial."""
+        """A request is sent there; on an open circuit whose rest is over, it is the trial."""
         circuit = self.circuits.get(tier)
         if circuit and circuit.opened:
             circuit.trial_s = self.clock()
 
     def down(self, tiers: Sequence[str]) -> dict[str, str]:
-        """Of these tiers those to leave alone, each with the reason; none if that would leave nobody."""
+        """Those of the tiers that should get no request, each with the reason; none if that would be all of them."""
         resting = {tier: left for tier in tiers if (left := self.left_s(tier))}
         if len(resting) == len(tiers):
             return {}
@@ -76,9 +77,9 @@ class Breaker:
 
 
 def instead(names: Sequence[str], tier: str, closed: Mapping[str, str], how: str) -> list[str]:
-    """Who takes a request that `tier` could not: the next larger tiers, then the next smaller ones.
+    """The tiers to try for a request that `tier` could not answer: the next larger ones, then the next smaller ones.
 
-    names: cheapest first. closed: tiers that may not be asked. how: `none`, `larger`, `any`.
+    names: cheapest first. closed: tiers that may not be asked. how: `routing.when_down`.
     """
     at = names.index(tier)
     larger, smaller = names[at + 1 :], names[:at][::-1]

@@ -312,7 +312,7 @@ def test_prompts_without_words_are_a_table_like_any_other(artefact, tmp_path, cl
         (["train", "good", "--tiers", TIERS, "-o", "good"], "not an artefact"),
         (["decide", "artefact", "good", "-o", "nowhere/out.jsonl"], "there is no folder"),
         (["decide", "artefact", "good", "-o", "folder"], "is a folder"),
-        (["decide", "artefact", "good", "-o", "/proc/out.jsonl"], "/proc/out.jsonl.new: "),
+        (["decide", "artefact", "good", "-o", "/proc/out.jsonl"], "/proc/.out.jsonl."),
         (["decide", "good", "good", "-o", "out.jsonl"], "make an artefact with `stepdown train`"),
         (["evaluate", "artefact", "good", "--tiers", TIERS, "--against", "good"], "make an artefact with `stepdown train`"),
         (["evaluate", "artefact", "good", "--tiers", TIERS, "--costs", "smal=1"], "did you mean 'small'?"),

@@ -39,14 +39,14 @@ def replayed(rows, mode="pre", prices=None, target=None):
     old = old.model_copy(update={"escalation": old.escalation.model_copy(update={"mode": mode})})
     new = repriced(retargeted(old, None, target), prices or {})
     router = router_for(new, load_artefact(new), old, fingerprints.of(new))
-    return router, Replay(router).run(map(Logged.of, rows)).told()
+    return router, Replay(router).run(map(Logged.from_row, rows)).report()
 
 
 @pytest.mark.parametrize("mode", ["pre", "buffer"])
 @pytest.mark.parametrize("target", ["cheap", "quality", "0.9"])
 def test_decides_as_the_router_does(mode, target):
     router, found = replayed([row(p) for p in PROMPTS], mode, target=target)
-    decided = [router.decide_facts(facts(Logged.of(row(p)))) for p in PROMPTS]
+    decided = [router.decide_facts(facts(Logged.from_row(row(p)))) for p in PROMPTS]
     for name in router.names:
         assert found["tiers"][name] == {"log": 4 if name == "large" else 0, "new": sum(d.tier == name for d in decided)}
     assert found["quality"]["rows"] == 4

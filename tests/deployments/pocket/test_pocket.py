@@ -103,4 +103,4 @@ def test_the_certificates_say_how_far_their_prompts_go_as_it_is_measured_now():
     texts = [task.prompt for task in tasks.fresh("single", 1500, 201)]  # as docs/cascade.md has it
     measured = certificates.reach_of(artefact.guess_honestly(texts)[0].unfamiliar, texts)
     for name in artefact.manifest["certificates"]:
-        assert certificates.of(artefact.manifest, name).reach == pytest.approx(measured, rel=0.02)
+        assert certificates.find_certificate(artefact.manifest, name).reach == pytest.approx(measured, rel=0.02)

@@ -49,7 +49,7 @@ def test_tokens_are_counted_once_each_though_the_first_comes_in_two_pieces():
     metered = of.start("t/1", "{}")
     for item in (chunk(None), chunk("a"), chunk("b"), chunk("c"), LAST, DONE):
         metered.item(item)
-    assert of.meter.live[metered.name].tokens == 3
+    assert of.meter.live[metered.name].fresh == 3
 
 
 def test_a_document_tells_its_usage():

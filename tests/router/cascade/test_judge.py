@@ -13,7 +13,7 @@ from router.cascade.next_step import AskTiers, plan
 from router.config import Config, Escalation, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
-from router.learn.simulate import Rows, States, everything, play
+from router.learn.simulate import Rows, States, all_tiers, play
 from router.request.wire import parse
 from router.types import Call, Reply, Usage
 
@@ -94,7 +94,7 @@ def test_what_is_played_of_streams_is_what_is_served(posterior, price):
     """Which a certificate of streams rests on: short answers are judged whole, long ones by their first tokens."""
     ladder = make_ladder(200, seed=5)
     rows = Rows(ladder.prior, ladder.guessed, ladder.seen, ladder.y, ladder.costs)
-    played = play(States(posterior, rows, early=True), plan(posterior, price, everything(3, False, comparable=False)))
+    played = play(States(posterior, rows, early=True), plan(posterior, price, all_tiers(3, False, comparable=False)))
     long = 0
     for i in range(200):
         served = TrainedJudge(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.costs.busy_time import PRIOR_RATIO, Meter, Rates
+from router.costs.busy_time import PRIOR_RATIO, Meter, TokenRates
 
 NAMES = ["a", "b", "c", "d", "e"]
 tokens = st.integers(0, 500)
@@ -215,7 +215,7 @@ def test_calls_that_ran_together_teach_no_rates():
         meter.start(f"b{i}", i, 1000)
         meter.end(f"a{i}", i + 0.5, 1000, 0, 1)
         meter.end(f"b{i}", i + 0.5, 1000, 0, 1)
-    assert meter.rates == Rates()
+    assert meter.rates == TokenRates()
     assert meter.rates.ratio == PRIOR_RATIO
 
 

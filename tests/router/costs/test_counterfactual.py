@@ -4,7 +4,7 @@ import pytest
 
 from router import config
 from router.costs import prices
-from router.costs.counterfactual import PRIOR_REQUESTS, Lengths, counterfactual, error, predicted
+from router.costs.counterfactual import PRIOR_REQUESTS, Lengths, counterfactual, error
 from router.trace import CallRow
 from router.types import Usage
 
@@ -105,14 +105,3 @@ def test_the_error_tells_bias_and_distance():
     assert (found.requests, found.bias, found.mean_absolute) == (2, 0, 50)
     assert error([(2.0, 1.0)]).bias == 100
     assert error([]).bias is None
-
-
-def test_a_prediction_for_the_error_uses_the_smaller_tiers_answer_alone():
-    assert predicted(LARGE, row("small", "attempt", (100, 30)), 2.0) == pytest.approx(100 * 2e-6 + 60 * 1e-5)
-    assert predicted(LARGE, row("small", "attempt", (100, 30)), 2.0, most=40) == pytest.approx(100 * 2e-6 + 40 * 1e-5)
-
-
-def test_the_top_tiers_busy_time_goes_by_its_measured_rates():
-    assert prices.busy_alone(Usage(100, 10), 0, 40.0, Usage(1000, 100), 0, 10.0) == pytest.approx(4.0)
-    assert prices.busy_alone(Usage(100, 10), 100, 40.0, Usage(1000, 100), 0, 10.0) == pytest.approx(2.0)
-    assert prices.busy_alone(Usage(100, 10), 0, 0.0, Usage(), 0, 10.0) is None

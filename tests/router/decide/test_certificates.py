@@ -87,16 +87,16 @@ def certificate():
 
 @pytest.mark.parametrize("changed", FINGERPRINTS)
 def test_a_changed_fingerprint_makes_it_stale(certificate, changed):
-    assert ct.state(certificate, FINGERPRINTS) == "valid"
-    assert ct.state(certificate, {**FINGERPRINTS, changed: "another"}) == "stale"
+    assert ct.state_of(certificate, FINGERPRINTS) == "valid"
+    assert ct.state_of(certificate, {**FINGERPRINTS, changed: "another"}) == "stale"
     rest = {key: value for key, value in FINGERPRINTS.items() if key != changed}
-    assert ct.state(certificate, rest) == "valid"  # what is not known is not compared
+    assert ct.state_of(certificate, rest) == "valid"  # what is not known is not compared
 
 
 def test_the_other_states(certificate):
-    assert ct.state(None, FINGERPRINTS) == "none"
-    assert ct.state(ct.Infeasible(0.05, 0.1, 10, "few"), FINGERPRINTS) == "infeasible"
-    assert ct.state(ct.retire(certificate, "2026-12-01: 40 of 200 audits failed"), FINGERPRINTS) == "retired"
+    assert ct.state_of(None, FINGERPRINTS) == "none"
+    assert ct.state_of(ct.Infeasible(0.05, 0.1, 10, "few"), FINGERPRINTS) == "infeasible"
+    assert ct.state_of(ct.retire(certificate, "2026-12-01: 40 of 200 audits failed"), FINGERPRINTS) == "retired"
 
 
 def test_certificates_are_plain_json_and_come_back(certificate):
@@ -104,7 +104,11 @@ def test_certificates_are_plain_json_and_come_back(certificate):
         again = ct.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
         assert again.to_dict() == found.to_dict()
     manifest = {"certificates": {"balanced": certificate.to_dict()}}
-    assert ct.of(manifest, "balanced") == certificate and ct.of(manifest, "cheap") is None and ct.of({}, "x") is None
+    assert (
+        ct.find_certificate(manifest, "balanced") == certificate
+        and ct.find_certificate(manifest, "cheap") is None
+        and ct.find_certificate({}, "x") is None
+    )
 
 
 def test_the_score_has_a_fingerprint_of_its_own():

@@ -96,7 +96,7 @@ def test_whole_answers_and_first_tokens_are_promised_of_apart(mode, stream, whol
 def test_a_target_is_valid_where_all_its_requests_are(whole, streams, mode, worst):
     made = promises(whole, streams=streams, mode=mode, holdback_tokens=16)
     assert made.worst("balanced") == worst
-    assert set(made.told()) == {"balanced", "balanced:holdback"} if mode == "holdback" else {"balanced"}
+    assert set(made.status()) == {"balanced", "balanced:holdback"} if mode == "holdback" else {"balanced"}
 
 
 def test_audits_of_streams_retire_the_certificate_of_streams():
@@ -104,7 +104,7 @@ def test_audits_of_streams_retire_the_certificate_of_streams():
     for _ in range(40):
         made.audited("balanced", True, stream=True)
     assert (made.state("balanced", stream=True), made.state("balanced")) == ("retired", "valid")
-    assert made.covering("balanced", 0.0, True) == "retired" and made.told()["balanced:holdback"]["state"] == "retired"
+    assert made.covering("balanced", 0.0, True) == "retired" and made.status()["balanced:holdback"]["state"] == "retired"
 
 
 def test_what_audits_found_outlives_a_reload_and_nothing_else_does():
@@ -113,11 +113,11 @@ def test_what_audits_found_outlives_a_reload_and_nothing_else_does():
         before.audited("balanced", True, stream=True)
     before.audited("balanced", False)
     after = promises(certificate(), streams=of_streams(), **HELD)
-    after.go_on_from(before)
-    assert after.state("balanced", stream=True) == "retired" and after.told()["balanced"]["audits"] == 1
+    after.inherit(before)
+    assert after.state("balanced", stream=True) == "retired" and after.status()["balanced"]["audits"] == 1
     buffered = promises(certificate(), streams=of_streams(), mode="buffer")
-    buffered.go_on_from(before)
-    assert set(buffered.told()) == {"balanced"} and buffered.state("balanced", stream=True) == "valid"
+    buffered.inherit(before)
+    assert set(buffered.status()) == {"balanced"} and buffered.state("balanced", stream=True) == "valid"
 
 
 @pytest.mark.parametrize(
@@ -145,14 +145,14 @@ def test_audits_that_find_the_promise_broken_retire_it():
     made = promises(certificate())
     for _ in range(3):
         made.audited("balanced", False)
-    assert made.state("balanced") == "valid" and made.told()["balanced"]["audits"] == 3
+    assert made.state("balanced") == "valid" and made.status()["balanced"]["audits"] == 3
     for _ in range(40):
         made.audited("balanced", True)
-    told = made.told()["balanced"]
+    told = made.status()["balanced"]
     assert told["state"] == "retired" and "audited answers differed" in told["retired"]
     before = told["audits"]
     made.audited("balanced", True)
-    assert made.told()["balanced"]["audits"] == before  # it is over
+    assert made.status()["balanced"]["audits"] == before  # it is over
 
 
 def test_without_an_artefact_nothing_is_promised():

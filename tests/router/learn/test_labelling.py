@@ -9,7 +9,7 @@ from outcome_rows import write_jsonl
 from router.errors import BadInput
 from router.learn.grading import GRADERS, find_grader
 from router.learn.inputs import ladder_of
-from router.learn.labelling import Ladder, label, logprob_stats, read_prompts
+from router.learn.labelling import ServedLadder, label, logprob_stats, read_prompts
 
 ROWS = [{"id": f"p{i}", "messages": [{"role": "user", "content": f"{i}+1"}], "answer": str(i + 1)} for i in range(4)]
 
@@ -93,7 +93,7 @@ class Script:
 
 
 async def run(script, output, grader=GRADERS["exact"], **limits):
-    ladder = Ladder("http://ladder", "key", ["small", "large"], {"small": (1, 2), "large": (10, 20)}, **limits)
+    ladder = ServedLadder("http://ladder", "key", ["small", "large"], {"small": (1, 2), "large": (10, 20)}, **limits)
     return await label(ROWS, ladder, grader, output, lambda done, total: None, httpx.MockTransport(script))
 
 

@@ -19,7 +19,7 @@ from router.cascade.next_step import AskTiers, plan, step
 from router.decide import certificates as ct
 from router.learn.evidence import read_seen
 from router.learn.outcomes import join, read_outcomes
-from router.learn.simulate import Rows, States, cascade, cost_at, cross_play, everything, frontier_of, play, play_all
+from router.learn.simulate import Rows, States, all_tiers, cascade, cross_play, frontier_of, play, play_all
 
 pytestmark = pytest.mark.slow  # trains again and again: with each other two fifths of what the quick tests took
 
@@ -128,7 +128,7 @@ def rows_of(ladder, part=slice(None)):
 @pytest.mark.parametrize("price", [0.0, 0.02, 0.1, 0.5])
 @pytest.mark.parametrize("best_of", [True, False])
 def test_what_is_played_is_what_is_served(ladder, posterior, price, best_of):
-    ground, part = everything(3, best_of), slice(350, None)
+    ground, part = all_tiers(3, best_of), slice(350, None)
     played = play(States(posterior, rows_of(ladder, part)), plan(posterior, price, ground))
     for i in range(150):
         answered, row = {}, 350 + i
@@ -151,7 +151,7 @@ def test_a_cascade_pays_for_every_tier_on_the_way(ladder, posterior):
 def test_both_reach_the_quality_for_less(ladder, posterior):
     given = rows_of(ladder, slice(350, None))
     weights = np.ones((1, len(given)))
-    cost = {name: cost_at(frontier_of(p, given, weights), 0.97)[0] for name, p in play_all(posterior, given).items()}
+    cost = {name: frontier_of(p, given, weights).cost_at(0.97)[0] for name, p in play_all(posterior, given).items()}
     assert cost["both"] < cost["routing"] and cost["both"] < cost["cascading"]
 
 
@@ -162,7 +162,7 @@ def test_cross_play_judges_each_row_by_what_did_not_see_it(ladder):
     part = given.take(fold != 0)
     other = rows_of(ladder, slice(200)).take(fold == 0)
     learned = fit_posterior(part.prior, part.guessed, part.seen, part.scores, part.costs, fold[fold != 0])
-    alone = play(States(learned, other), plan(learned, 0.1, everything(3)))
+    alone = play(States(learned, other), plan(learned, 0.1, all_tiers(3)))
     np.testing.assert_array_equal(found.tier[fold == 0], alone.tier)
 
 
@@ -213,13 +213,13 @@ def test_calibrate_writes_a_certificate(artefact, tmp_path):
     said = stepdown("calibrate", artefact, fresh, "--alpha", "0.1", "--name", name)
     assert "certified" in said and "threshold" in said and "must be sent up" in said
     loaded = load(artefact)
-    found = ct.of(loaded.manifest, name)
+    found = ct.find_certificate(loaded.manifest, name)
     assert isinstance(found, ct.Certificate) and found.bound <= 0.1 and found.n == 300
     assert loaded.cascades[name].threshold == found.threshold
     assert "auto:cheap, certified  worse than the top tier in at most 10.0%" in stepdown("show", artefact)
     here = {"sampling": {"temperature": 0.0}, "score": ct.score_fingerprint(loaded.manifest, name)}
-    assert ct.state(found, here) == "valid"
-    assert ct.state(found, {**here, "score": "another"}) == "stale"
+    assert ct.state_of(found, here) == "valid"
+    assert ct.state_of(found, {**here, "score": "another"}) == "stale"
 
 
 def test_calibrate_makes_a_certificate_of_streams_beside_that_of_whole_answers(artefact, tmp_path):
@@ -228,12 +228,12 @@ def test_calibrate_makes_a_certificate_of_streams_beside_that_of_whole_answers(a
     said = stepdown("calibrate", artefact, fresh, "--alpha", "0.2", "--name", "cheap", "--holdback")
     assert "auto:cheap, streamed under holdback" in said and "certified" in said
     loaded = load(artefact)
-    found = ct.of(loaded.manifest, "cheap:holdback")
+    found = ct.find_certificate(loaded.manifest, "cheap:holdback")
     assert isinstance(found, ct.Certificate) and found.fingerprints["prefix"] == loaded.posterior.prefix == 16
     assert found.fingerprints["score"] == ct.score_fingerprint(loaded.manifest, "cheap", 16)
     assert found.fingerprints["score"] != ct.score_fingerprint(loaded.manifest, "cheap")
     assert loaded.cascades == before.cascades  # its threshold is for streams alone
-    assert ct.of(loaded.manifest, "cheap") == ct.of(before.manifest, "cheap")
+    assert ct.find_certificate(loaded.manifest, "cheap") == ct.find_certificate(before.manifest, "cheap")
     assert "give --alpha too" in stepdown("calibrate", artefact, fresh, "--quality", "0.9", "--holdback", code=2)
 
 
@@ -256,6 +256,6 @@ def test_calibrate_says_what_it_cannot_promise(artefact, tmp_path):
     said = stepdown("calibrate", artefact, few, "--alpha", "0.01", "--name", name, code=3)
     assert "infeasible" in said and "every request now goes to the top tier" in said
     loaded = load(artefact)
-    assert ct.state(ct.of(loaded.manifest, name), {}) == "infeasible" and loaded.cascades[name].threshold > 1
+    assert ct.state_of(ct.find_certificate(loaded.manifest, name), {}) == "infeasible" and loaded.cascades[name].threshold > 1
     assert "does not look at answers" in stepdown("calibrate", artefact, few, "--alpha", "0.1", "--name", "x", code=2)
     assert "give one of" in stepdown("calibrate", artefact, few, "--alpha", "0.1", "--quality", "0.9", code=2)

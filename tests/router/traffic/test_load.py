@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifiers import Rule
-from router.traffic.load import Asked, Balance, Full, Load, Placed, Steering, adjust
+from router.traffic.load import Asked, BalanceSettings, BalanceState, Full, Load, Placed, adjust
 
 COST = np.array([0.1, 0.3, 1.0])
 EASY = np.array([0.92, 0.95, 0.98])
@@ -30,7 +30,7 @@ def asked(p=EASY, rule=CHANCE, allowed=(0, 1, 2), chosen=0):
 
 def steered(*loads, request=None, n=400, settings=None, every_s=0.1, state=None):
     """Where n requests go, one each tenth of a second, with news that stays as it is and is always fresh."""
-    state, request = state or Steering(), request or asked()
+    state, request = state or BalanceState(), request or asked()
     news = lambda now: [Load(x.waiting, x.running, x.capacity, x.rate, now) for x in loads]  # noqa: E731
     return [adjust(request, news(i * every_s), state, i * every_s, settings) for i in range(n)]
 
@@ -40,7 +40,7 @@ def share(placed, tier):
     return sum(isinstance(x, Placed) and x.tier == tier for x in late) / len(late)
 
 
-FREE = Balance(most_extra=100.0)
+FREE = BalanceSettings(most_extra=100.0)
 
 
 @pytest.mark.parametrize(
@@ -79,21 +79,21 @@ def test_a_tier_that_fills_closes_before_it_is_full():
 
 def test_old_news_moves_nothing():
     stale = [Load(90.0, 10.0, 10.0, 10.0, -6.0)] * 3
-    assert adjust(asked(), stale, Steering(), 0.0) == Placed(0)
+    assert adjust(asked(), stale, BalanceState(), 0.0) == Placed(0)
 
 
 def test_what_moves_cost_more_stays_under_the_bound():
-    state = Steering()
-    placed = steered(load(8.0), load(3.0), IDLE, state=state, n=2_000, settings=Balance(most_extra=0.5))
+    state = BalanceState()
+    placed = steered(load(8.0), load(3.0), IDLE, state=state, n=2_000, settings=BalanceSettings(most_extra=0.5))
     assert state.extra <= 0.5 * state.base + 1e-9
     assert share(placed, 2) == pytest.approx(0.5 * 0.1 / 0.9, abs=0.02)
 
 
 def test_worth_is_a_mean_that_moves_up_pay_for_and_moves_down_spend():
-    state = Steering()
+    state = BalanceState()
     down = asked([0.8, 0.85, 0.9], WORTH, chosen=2)
     assert share(steered(IDLE, IDLE, load(8.0), request=down, state=state, settings=FREE), 2) == 1.0
-    state = Steering(gained=1.0)
+    state = BalanceState(gained=1.0)
     placed = steered(IDLE, IDLE, load(8.0), request=down, state=state, settings=FREE)
     spent = sum(0.9 - down.p[x.tier] for x in placed)
     assert 0.3 < spent <= 1.0 and state.gained >= 0
@@ -117,13 +117,13 @@ def test_all_full_is_refused_with_a_time_to_come_back(loads, request_, expected)
 
 
 def test_a_full_tier_overflows_at_once_whatever_it_costs():
-    (placed,) = steered(TOO_LONG, TOO_LONG, IDLE, n=1, settings=Balance(most_extra=0.0))
+    (placed,) = steered(TOO_LONG, TOO_LONG, IDLE, n=1, settings=BalanceSettings(most_extra=0.0))
     assert (placed.tier, placed.why) == (2, "overflow")
 
 
 def test_a_rate_that_is_not_known_yet_is_no_wait():
     assert Load(50, 10, 10, None, 0.0).wait_s == 0
-    assert isinstance(adjust(asked(), [Load(39, 10, 10, None, 0.0)] * 3, Steering(), 0.0), Placed)
+    assert isinstance(adjust(asked(), [Load(39, 10, 10, None, 0.0)] * 3, BalanceState(), 0.0), Placed)
 
 
 CHANCES = st.lists(st.floats(0, 1), min_size=3, max_size=3)
@@ -143,7 +143,7 @@ def test_no_move_breaks_a_promise(p, kind, value, loads, allowed):
 
     rule, allowed, p = Rule(kind, value), sorted(allowed), np.array(p)
     chosen = allowed[choose(p[allowed], COST[allowed], rule)[0]]
-    state, total = Steering(), 0.0
+    state, total = BalanceState(), 0.0
     for placed in steered(*loads, request=Asked(p, COST, rule, allowed, chosen), n=60, every_s=0.9, state=state):
         if isinstance(placed, Full):
             continue
@@ -163,7 +163,7 @@ def cluster(settings, per_s, seed=0, seconds=200, delay_s=2.0, peers=2):
     """
     random, places, took_s, dt = np.random.default_rng(seed), np.array([20.0, 20.0, 40.0]), 2.0, 0.05
     here, news, sent = np.zeros(3), [(-delay_s, np.zeros(3))], np.zeros((seconds, 3))
-    states, request = [Steering() for _ in range(peers)], asked(p=[0.9, 0.95, 0.97])
+    states, request = [BalanceState() for _ in range(peers)], asked(p=[0.9, 0.95, 0.97])
     for step in range(int(seconds / dt)):
         now = step * dt
         here -= np.minimum(here, np.minimum(here, places) / took_s * dt)
@@ -179,7 +179,7 @@ def cluster(settings, per_s, seed=0, seconds=200, delay_s=2.0, peers=2):
     return sent
 
 
-EAGER = Balance(start_s=0.01, stop_s=0.0, all_s=0.02, slew_per_s=1e9, idle=0.99, most_extra=100.0, most_wait_s=1e9)
+EAGER = BalanceSettings(start_s=0.01, stop_s=0.0, all_s=0.02, slew_per_s=1e9, idle=0.99, most_extra=100.0, most_wait_s=1e9)
 
 
 def swing(sent, per_s):
@@ -200,7 +200,7 @@ def test_two_ingresses_with_late_news_do_not_swing(per_s, delay_s):
 
 
 def test_when_the_crowd_goes_the_work_comes_back():
-    state, now = Steering(), itertools.count()
+    state, now = BalanceState(), itertools.count()
     for wait_s, last in ((8.0, 1), (0.0, 0)):
         for _ in range(60):
             at = float(next(now))
