@@ -10,7 +10,7 @@ from deployments.keys.admission import Grant, Key, Keys
 from deployments.ledger.held_time import Provision, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
-from deployments.monitoring.sampler import Pulse
+from deployments.monitoring.sampler import Sampler
 from router.config import Tier, VllmTier
 from router.costs import counterfactual, prices
 from router.decide.promises import Promises
@@ -33,7 +33,7 @@ class Accounts:
 
     replicas_of: Running | None = None
     """how many replicas of a tier run; None: nobody's time is provisioned here"""
-    pulse: Pulse | None = None
+    pulse: Sampler | None = None
     provision: Provision | None = None
 
     async def open(self, promises: Callable[[], Promises]) -> None:
@@ -45,7 +45,7 @@ class Accounts:
             self.provision = Provision(ours, self.replicas_of, self.held, last=last)
             self.provision.start()
         if self.metrics:
-            self.pulse = Pulse(self.metrics, promises, self.ledger)
+            self.pulse = Sampler(self.metrics, promises, self.ledger)
             self.pulse.start()
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ from deployments.ledger.ledger import writing
 from deployments.ledger.rows import Rows, from_call, from_trace, from_window, together
 from deployments.ledger.writes import write
 from deployments.monitoring.metrics import Metrics
-from deployments.monitoring.panels import COST
+from deployments.monitoring.panels import ROWS
 from deployments.monitoring.sampler import totals
 from router.config import Escalation
 from router.errors import BadRequest
@@ -172,7 +172,7 @@ def test_saved_is_one_figure_on_the_page_and_in_the_metrics(engine, settings):
     saved = {tier: value for (name, tier), value in told.items() if name == "stepdown_ledger_saving_usd"}
     assert sum(saved.values()) == pytest.approx(page["totals"]["saving_usd"])
     assert saved == pytest.approx({row["tier"] or "none": row["saving_usd"] for row in page["by"]["tier"]}, abs=1e-9)
-    queries = {panel.title: [expr for expr, _ in panel.queries] for panel in COST.panels}
+    queries = {panel.title: [expr for expr, _ in panel.queries] for panel in ROWS[0].panels}
     assert "ledger_saving_usd" in queries["Saved"][0] and queries["Saved"][0] in queries["Saved, as a share"][0]
 
 
