@@ -26,7 +26,7 @@ from sqlalchemy import func, select
 
 from benchmarks.ledger import NotInstalled, fill, keep_books, postgres
 from deployments.costs.interval import DAY, shown
-from deployments.ledger.ledger import connect, migrate
+from deployments.ledger.database import connect, migrate
 from deployments.ledger.schema import traces
 from router import config
 

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, Float, Select, cast, func, select
 from deployments.costs.interval import DAY, Interval
 from deployments.ledger import sum_tables
 from deployments.ledger.schema import budgets, keys
-from deployments.ledger.sum_tables import Tally
+from deployments.ledger.sum_tables import SumTable
 
 Range = tuple[int, int]
 """since, until: Unix times, whole hours, `until` exclusive"""
@@ -58,7 +58,7 @@ def latest(connection: Connection) -> int:
 
 
 def read(
-    connection: Connection, hours: Tally, days: Tally, at: Spans, chosen: Chosen, groups: Sequence[str]
+    connection: Connection, hours: SumTable, days: SumTable, at: Spans, chosen: Chosen, groups: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Sums of what is chosen, as rows of `groups` and the tally's values, in an order that is always the same.
 
@@ -74,7 +74,7 @@ def read(
     return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
 
 
-def part(tally: Tally, range: Range, chosen: Chosen, groups: Sequence[str], step_s: int) -> Select[Any]:
+def part(tally: SumTable, range: Range, chosen: Chosen, groups: Sequence[str], step_s: int) -> Select[Any]:
     of = tally.table.c
     time = of[tally.at]
     begin = (time if tally.span_s == step_s else time - time % step_s).label("at")

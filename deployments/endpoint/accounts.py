@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.keys.admission import Grant, Key, Keys
-from deployments.ledger.held_time import Provision, Running, last_windows
+from deployments.ledger.held_time import HeldTime, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.monitoring.sampler import Sampler
@@ -34,7 +34,7 @@ class Accounts:
     replicas_of: Running | None = None
     """how many replicas of a tier run; None: nobody's time is provisioned here"""
     pulse: Sampler | None = None
-    provision: Provision | None = None
+    provision: HeldTime | None = None
 
     async def open(self, promises: Callable[[], Promises]) -> None:
         if self.ledger:
@@ -42,7 +42,7 @@ class Accounts:
         if self.ledger and self.replicas_of:
             ours = [tier for tier in self.tiers.values() if isinstance(tier, VllmTier)]
             last = await asyncio.to_thread(last_windows, self.ledger.engine)
-            self.provision = Provision(ours, self.replicas_of, self.held, last=last)
+            self.provision = HeldTime(ours, self.replicas_of, self.held, last=last)
             self.provision.start()
         if self.metrics:
             self.pulse = Sampler(self.metrics, promises, self.ledger)

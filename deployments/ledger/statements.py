@@ -1,8 +1,8 @@
-"""The two statements by which the ledger grows, each with one text however many rows it is given.
+"""The two statements by which the ledger grows; each keeps the same text however many rows it gets.
 
-SQLAlchemy makes the text of an INSERT with ON CONFLICT anew each time, which takes longer than the database does. Here
-PostgreSQL gets one array for each column, SQLite one row after the other, or a few fixed numbers of rows where what was new
-is to be told. Either database keeps such statements prepared.
+SQLAlchemy would make the text of an INSERT with ON CONFLICT anew each time, which takes longer than the database does. Here
+PostgreSQL gets one array for each column. SQLite gets one row after the other, or a few fixed numbers of rows where the
+statement must return what was new. Both databases keep such statements prepared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,25 +14,29 @@ from sqlalchemy.dialects import postgresql
 
 from deployments.ledger.rows import Row
 
-CHUNKS = (64, 16, 4, 1)  # rows of one INSERT; SQLite takes 32,766 values
+CHUNKS = (64, 16, 4, 1)  # rows in one INSERT; SQLite takes 32,766 values
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> list[Row]:
-    """Those that were not there. Sorted: processes that write the same rows wait for each other, never in a circle."""
+    """Insert rows and return those that were not there.
+
+    They are inserted in order, so that processes that write the same rows wait for each other but never deadlock.
+    """
     if not rows:
         return []
     names = [column.name for column in table.primary_key]
     found = {tuple(row[name] for name in names): row for row in reversed(rows)}
     ordered = [found[key] for key in sorted(found)]
     if connection.dialect.name == "postgresql":
-        told = connection.exec_driver_sql(insert_arrays(table), columns_of(table, ordered)).all()
+        values = columns_of(table, ordered)
+        inserted: Sequence[Sequence[object]] = connection.exec_driver_sql(insert_arrays(table), values).all()
     else:
-        told = [key for part in chunks(ordered) for key in insert_chunk(connection, table, part)]
-    return [found[tuple(key)] for key in told]
+        inserted = [key for part in chunks(ordered) for key in insert_chunk(connection, table, part)]
+    return [found[tuple(key)] for key in inserted]
 
 
 def add_up(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Add to the sums that are there, or make them. rows: at least one, each key once, sorted."""
+    """Add figures to existing sums, or insert them. rows: at least one, each key once, sorted."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(add_arrays(table), columns_of(table, rows))
     else:
@@ -61,7 +65,7 @@ def values_of(table: Table, row: Row) -> tuple[object, ...]:
 
 @cache
 def columns(table: Table) -> tuple[str, ...]:
-    """Their names: to walk through a table's columns for each row is dear."""
+    """The columns' names, cached because walking through a table's columns for each row is slow."""
     return tuple(column.name for column in table.columns)
 
 
@@ -80,7 +84,7 @@ def add_row(table: Table) -> str:
 
 
 def columns_of(table: Table, rows: Sequence[Row]) -> tuple[list[object], ...]:
-    """An array is of one type, so whole numbers among broken ones are made broken too."""
+    """An array for each column. It has one type, so integers in a column of floats become floats."""
     return tuple(
         [as_float(row[name]) if kind is float else row[name] for row in rows]
         for name, kind in ((column.name, column.type.python_type) for column in table.columns)

@@ -16,7 +16,7 @@ from sample_traffic import HELD, HOUR_USD, NOW, database, one
 from deployments.costs.interval import DAY, HOUR, asked_for, interval
 from deployments.costs.report import report
 from deployments.ledger import machine_time_sums
-from deployments.ledger.ledger import writing
+from deployments.ledger.database import writing
 from deployments.ledger.rows import Rows, from_call, from_trace, from_window, together
 from deployments.ledger.writes import write
 from deployments.monitoring.metrics import Metrics
@@ -137,7 +137,7 @@ def keep_books(engine):
     with writing(engine) as connection:
         days = machine_time_sums.closable(connection, NOW + 5 * DAY)
         for day in days:
-            machine_time_sums.close(connection, day)
+            machine_time_sums.close_day(connection, day)
         for hour in machine_time_sums.mergeable(connection, 0, NOW + 5 * DAY)[0]:
             machine_time_sums.merge(connection, hour)
     assert len(days) > 4

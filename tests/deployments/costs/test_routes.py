@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from deployments.cli.main import main
 from deployments.costs.decisions import recent, trace, whole
 from deployments.costs.interval import interval
-from deployments.ledger.database import FIRST, alembic_setup, connect, writing
+from deployments.ledger.database import FIRST_REVISION, alembic_setup, connect, writing
 from router import config
 
 SIGNED = {"authorization": f"Bearer {KEY}"}
@@ -106,7 +106,7 @@ def test_no_ledger_is_one_line(tmp_path):
 def test_a_ledger_of_an_older_version_is_told_how_to_be_mended(tmp_path):
     engine = connect(config.Ledger(url=f"sqlite:///{tmp_path / 'old.db'}"))
     with writing(engine) as connection:
-        command.upgrade(alembic_setup(connection), FIRST)
+        command.upgrade(alembic_setup(connection), FIRST_REVISION)
     engine.dispose()
     found = CliRunner().invoke(main, ["costs", "--ledger", f"sqlite:///{tmp_path / 'old.db'}"])
     assert found.exit_code == 2 and "older version" in found.output
