@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.keys.admission import Grant, Key, Keys
+from deployments.keys.admission import Grant, Keys
 from deployments.ledger.held_time import HeldTime, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
@@ -14,6 +14,7 @@ from deployments.monitoring.sampler import Sampler
 from router.config import Tier, VllmTier
 from router.costs import counterfactual, prices
 from router.decide.promises import Promises
+from router.limits.key_limits import Key
 from router.trace import CallRow, Trace, Window
 
 log = logging.getLogger("stepdown")

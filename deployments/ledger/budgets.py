@@ -38,7 +38,7 @@ Place = tuple[str, str]
 """(key id, period's name)"""
 
 
-class Full(Exception):
+class BudgetFull(Exception):
     """The period does not hold what is asked for."""
 
     def __init__(self, period: Period, limit_usd: float) -> None:
@@ -69,20 +69,20 @@ def reserve(engine: Engine, trace_id: str, key: Key, usd: float, now_s: float) -
     """
     try:
         reserve_once(engine, trace_id, key, usd, now_s)
-    except Full as full:
+    except BudgetFull as full:
         if not expire(engine, now_s):
             raise refusal(engine, key, full, usd, now_s) from None
         reserve(engine, trace_id, key, usd, now_s)
 
 
 def reserve_once(engine: Engine, trace_id: str, key: Key, usd: float, now_s: float) -> None:
-    """Raises Full."""
+    """Raises BudgetFull."""
     periods = key.budgets(now_s)
     row = {"id": trace_id, "key_id": key.id, "usd": usd, "expires_s": now_s + LEASE_S}
     with writing_unsynced(engine) as connection:
         for period, limit_usd in periods:
             if not reserve_in(connection, key.id, period, usd, limit_usd):
-                raise Full(period, limit_usd)
+                raise BudgetFull(period, limit_usd)
         connection.execute(insert(reservations).values(**row, periods=json.dumps([period.name for period, _ in periods])))
 
 
@@ -114,7 +114,7 @@ def in_ledger(key_id: str, period: Period) -> ScalarSelect[Any]:
     return select(func.coalesce(func.sum(hourly.c.cost_usd), 0.0)).where(within).scalar_subquery()
 
 
-def refusal(engine: Engine, key: Key, full: Full, usd: float, now_s: float) -> BudgetSpent:
+def refusal(engine: Engine, key: Key, full: BudgetFull, usd: float, now_s: float) -> BudgetSpent:
     with engine.connect() as connection:
         row = connection.execute(select(budgets).where(at(key.id, full.period.name))).one_or_none()
         if row:
