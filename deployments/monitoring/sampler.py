@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, func, select
@@ -14,6 +14,7 @@ from deployments.ledger.ledger import Ledger
 from deployments.ledger.schema import budgets, daily, daily_keys, keys
 from deployments.monitoring.metrics import Metrics, Total
 from router.decide.promises import Promises
+from router.limits.key_limits import day_of, month_of
 
 EVERY_S = 5.0
 CALLS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "cost_usd")  # sums of calls that have a metric
@@ -83,8 +84,8 @@ def totals(engine: Engine) -> list[Total]:
 
 def used_of_budgets(engine: Engine) -> dict[str, float]:
     """key id -> share spent of its day's or its month's budget, whichever is larger."""
-    now = datetime.now(UTC)
-    limits = {f"{now:%Y-%m-%d}": keys.c.usd_per_day, f"{now:%Y-%m}": keys.c.usd_per_month}
+    now_s = time.time()
+    limits = {day_of(now_s).name: keys.c.usd_per_day, month_of(now_s).name: keys.c.usd_per_month}
     used: dict[str, float] = {}
     with engine.connect() as connection:
         for period, limit in limits.items():

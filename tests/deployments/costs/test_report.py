@@ -13,7 +13,7 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 from sample_traffic import HELD, HOUR_USD, NOW, database, one
 
-from deployments.costs.interval import DAY, HOUR, asked_for, interval
+from deployments.costs.interval import asked_for, interval
 from deployments.costs.report import report
 from deployments.ledger import machine_time_sums
 from deployments.ledger.database import writing
@@ -23,6 +23,8 @@ from deployments.monitoring.metrics import Metrics
 from deployments.monitoring.panels import ROWS
 from deployments.monitoring.sampler import totals
 from router.config import Escalation
+from router.costs.machine_time import DAY_S as DAY
+from router.costs.machine_time import HOUR_S as HOUR
 from router.errors import BadRequest
 from router.learn.outcomes import Outcomes
 from router.learn.report import curve

@@ -9,7 +9,7 @@ from sample_traffic import KEY, NOW, app
 from starlette.testclient import TestClient
 
 from deployments.cli.main import main
-from deployments.costs.decisions import recent, trace, whole
+from deployments.costs.decisions import every_request, recent, trace
 from deployments.costs.interval import interval
 from deployments.ledger.database import FIRST_REVISION, alembic_setup, connect, writing
 from router import config
@@ -137,6 +137,6 @@ def test_a_trace_has_its_calls(engine, rows):
 
 
 def test_the_export_is_every_row_once(engine, rows):
-    found = list(whole(engine, interval(NOW - 5 * 86400, NOW)))
+    found = list(every_request(engine, interval(NOW - 5 * 86400, NOW)))
     assert sorted(row["id"] for row in found) == sorted(t["id"] for t in rows.traces)
     assert sum(len(row["calls"]) for row in found) == len(rows.calls)
