@@ -11,6 +11,7 @@ from router.errors import BadRequest
 FINE_S = 2 * DAY_S  # longest interval that is reported by the hour; longer ones are by the day
 DEFAULT_S = 7 * DAY_S
 SPAN = re.compile(r"^(\d{1,6})\s*([hdw])$")
+DATE = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 LENGTHS = {"h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
 LATEST_S = 4_102_444_800.0  # the year 2100; later times are in milliseconds, or a mistake
 
@@ -46,15 +47,11 @@ def asked_for(since: str | None, until: str | None, now: float | None = None) ->
     """
     end = time.time() if now is None else now
     if until:
-        end = moment(until, "until") + (DAY_S if is_date(until) else 0)
+        end = moment(until, "until") + (DAY_S if DATE.match(until.strip()) else 0)
     span = SPAN.match(since.strip()) if since else None
     if span:
         return interval(max(0.0, end - int(span[1]) * LENGTHS[span[2]]), end)
     return interval(moment(since, "since") if since else max(0.0, end - DEFAULT_S), end)
-
-
-def is_date(text: str) -> bool:
-    return re.fullmatch(r"\d{4}-\d{2}-\d{2}", text.strip()) is not None
 
 
 def moment(text: str, name: str) -> float:

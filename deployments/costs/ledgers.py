@@ -20,23 +20,15 @@ def open_for_reading(settings: Ledger, url: str | None = None) -> Iterator[Engin
     place = address(chosen)
     if place.startswith("sqlite") and not Path(make_url(place).database or "").exists():
         raise BadInput(f"no ledger at {place}; `stepdown serve` makes it, or name another with --ledger")
-    engine = connect(chosen)
+    engine, shown = connect(chosen), make_url(place).render_as_string(hide_password=True)
     try:
         tables = inspect(engine).get_table_names()
         if "hourly_traces" not in tables:
-            raise BadInput(f"{without_password(place)} holds no ledger of Stepdown; name another with --ledger")
+            raise BadInput(f"{shown} holds no ledger of Stepdown; name another with --ledger")
         if "daily_machines" not in tables:
-            raise BadInput(
-                f"{without_password(place)} was made by an older version; start `stepdown serve` on it to bring it up to date"
-            )
+            raise BadInput(f"{shown} was made by an older version; start `stepdown serve` on it to bring it up to date")
         yield engine
     except DBAPIError as error:
-        raise BadInput(
-            f"the ledger at {without_password(place)} cannot be read ({error.orig}); name another with --ledger"
-        ) from None
+        raise BadInput(f"the ledger at {shown} cannot be read ({error.orig}); name another with --ledger") from None
     finally:
         engine.dispose()
-
-
-def without_password(place: str) -> str:
-    return make_url(place).render_as_string(hide_password=True)

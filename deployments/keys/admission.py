@@ -156,7 +156,7 @@ class Keys:
         """Replace the grant of a request that may now cost more. Raises BudgetSpent, LedgerDown."""
         if most_usd <= grant.usd or grant.usd <= 0 or self.budget_engine is None:
             return grant
-        reserving = self.threads.submit(self.reserve_anew, grant.trace_id, key, most_usd)
+        reserving = self.threads.submit(self.reserve, grant.trace_id, key, most_usd, anew=True)
         await self.wait_for_reservation(grant.trace_id, reserving)
         return replace(grant, usd=most_usd)
 
@@ -170,17 +170,14 @@ class Keys:
         except SQLAlchemyError as error:
             raise LedgerDown("budgets cannot be kept") from error
 
-    def reserve_anew(self, trace_id: str, key: Key, usd: float) -> None:
-        """Runs in a thread."""
-        assert self.budget_engine is not None
-        budgets.settle(self.budget_engine, trace_id, 0.0)
-        self.reserve(trace_id, key, usd)
-
-    def reserve(self, trace_id: str, key: Key, usd: float) -> None:
+    def reserve(self, trace_id: str, key: Key, usd: float, anew: bool = False) -> None:
+        """Runs in a thread. anew: give back first what the request holds."""
         assert self.budget_engine is not None
         if not self.reconciled:
             budgets.reconcile(self.budget_engine, self.clock())
             self.reconciled = True
+        if anew:
+            budgets.settle(self.budget_engine, trace_id, 0.0)
         budgets.reserve(self.budget_engine, trace_id, key, usd, self.clock())
 
     async def settle(self, grant: Grant, spent_usd: float, tokens: int) -> None:

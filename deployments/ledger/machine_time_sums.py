@@ -173,14 +173,11 @@ def not_merged(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     if not old:
         return list(rows)
     take_turn(connection)
-    at = windows.c.began_s
-    query = select(windows.c.tier, at, windows.c.seconds).where(at > min(old) - 2 * HOUR_S, at <= max(old))
-    there: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    for tier, began_s, seconds in connection.execute(query.where(windows.c.seconds > 0)):
-        for hour in {began_s // HOUR_S, int(began_s + seconds - 1) // HOUR_S}:
-            there.setdefault((tier, hour), []).append((began_s, began_s + seconds))
-    return [row for row in rows if not covered(row, there.get((row["tier"], row["began_s"] // HOUR_S), ()))]
-
-
-def covered(row: Row, spans: Iterable[tuple[float, float]]) -> bool:
-    return any(began <= row["began_s"] < ended for began, ended in spans)
+    at, seconds = windows.c.began_s, windows.c.seconds
+    query = select(windows.c.tier, at, at + seconds).where(at > min(old) - 2 * HOUR_S, at <= max(old), seconds > 0)
+    stored: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for tier, began_s, ended_s in connection.execute(query):
+        for hour in {began_s // HOUR_S, int(ended_s - 1) // HOUR_S}:
+            stored.setdefault((tier, hour), []).append((began_s, ended_s))
+    spans = [stored.get((row["tier"], row["began_s"] // HOUR_S), []) for row in rows]
+    return [row for row, there in zip(rows, spans, strict=True) if not any(a <= row["began_s"] < b for a, b in there)]

@@ -93,19 +93,11 @@ def text_of(length: int | None) -> Callable[[Any], Any]:
     def clean(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        if "\0" in value or not (value.isascii() or encodable(value)):
-            value = value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return value[:length]
+        if not value.isascii():
+            value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value.replace("\0", "\ufffd")[:length]
 
     return clean
-
-
-def encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def number(nullable: bool) -> Callable[[Any], Any]:

@@ -193,9 +193,6 @@ def reject(folder: Path, line: bytes, why: str) -> None:
     """Keep a line that no database can take for a person to look at. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "rejected.jsonl"
-    file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-    try:
-        write_synced(file, line)
-    finally:
-        os.close(file)
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        write_synced(file.fileno(), line)
     log.error("a row that the ledger cannot write (%s) was moved to %s", why, path)

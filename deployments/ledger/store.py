@@ -119,21 +119,21 @@ class Store:
         """Write to the database; rows that it can never take go to the file of rejected rows. Raises the database's errors."""
         rows.readings.update(self.late.for_calls(row["id"] for row in rows.calls))
         try:
-            missing = self.transact(write, rows)
+            missing = self.transact(lambda connection: write(connection, rows))
         except Exception as error:
             if not rows_fault(error):
                 raise
             missing = self.save_each(rows)
         self.late.settle(rows.readings, missing)
 
-    def transact(self, action: Callable[[Connection, Rows], T], rows: Rows) -> T:
+    def transact(self, action: Callable[[Connection], T]) -> T:
         if not self.migrated:
             migrate(self.engine)
             self.migrated = True
         for attempt in range(ATTEMPTS):
             try:
                 with self.write_turn, writing(self.engine) as connection:
-                    return action(connection, rows)
+                    return action(connection)
             except DBAPIError as error:
                 if attempt == ATTEMPTS - 1 or not (error.connection_invalidated or sqlstate(error) in RETRIED):
                     raise
@@ -145,7 +145,7 @@ class Store:
             self.save(Rows(readings=found))
 
     def save_each(self, rows: Rows) -> set[str]:
-        missing, bad = self.transact(write_each, rows)
+        missing, bad = self.transact(lambda connection: write_each(connection, rows))
         for single, why in bad:
             reject(self.spool.folder, single.line(), why)
             self.rejected += len(single)
@@ -154,7 +154,7 @@ class Store:
     def start(self) -> None:
         """Make the tables. A database that does not answer counts as down. Raises BadConfig on a mistake."""
         try:
-            self.transact(touch, Rows())
+            self.transact(touch)
         except BadConfig:
             raise
         except Exception as error:
@@ -183,7 +183,7 @@ class Store:
             found, was_down = self.drain(), self.down_since is not None
             self.spool.turn_over()
             if not self.drain() and not found and was_down:
-                self.transact(touch, Rows())
+                self.transact(touch)
             self.mark_up()
             if was_down:  # rows that came meanwhile are in the spool, and nothing would announce them
                 self.spool.close_file()
@@ -229,7 +229,7 @@ def write_each(connection: Connection, rows: Rows) -> tuple[set[str], list[tuple
     return missing, bad
 
 
-def touch(connection: Connection, _: Rows) -> None:
+def touch(connection: Connection) -> None:
     """A write that changes nothing, but fails where a row would, as on a full disk."""
     connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
 

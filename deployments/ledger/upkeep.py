@@ -4,10 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Connection
-
 from deployments.ledger import machine_time_sums
-from deployments.ledger.rows import Rows
 from deployments.ledger.store import Store
 from router.costs.machine_time import HOUR_S
 
@@ -38,7 +35,7 @@ class Upkeep:
         with self.store.engine.connect() as connection:
             days = machine_time_sums.closable(connection, self.clock())
         if days:
-            self.write(lambda connection: machine_time_sums.close_day(connection, days[0]))
+            self.store.transact(lambda connection: machine_time_sums.close_day(connection, days[0]))
         return bool(days)
 
     def merge_one(self) -> bool:
@@ -47,7 +44,7 @@ class Upkeep:
         if not self.hours:
             return self.looked is not None
         hour = self.hours.pop(0)
-        self.write(lambda connection: machine_time_sums.merge(connection, hour))
+        self.store.transact(lambda connection: machine_time_sums.merge(connection, hour))
         return True
 
     def look(self) -> None:
@@ -60,6 +57,3 @@ class Upkeep:
         with self.store.engine.connect() as connection:
             self.hours, self.looked = machine_time_sums.mergeable(connection, self.looked, now)
         self.looked_at = now
-
-    def write(self, action: Callable[[Connection], object]) -> None:
-        self.store.transact(lambda connection, _: action(connection), Rows())

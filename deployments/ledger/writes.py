@@ -82,12 +82,12 @@ def write_readings(connection: Connection, readings: Mapping[str, Busy]) -> set[
     found = [row._asdict() for row in connection.execute(asked)]
     unmeasured = [(row, readings[row["id"]]) for row in found if row["busy_s"] is None]
     if unmeasured:
-        connection.execute(SET_READING, [reading_values(row, busy) for row, busy in unmeasured])
+        connection.execute(SET_READING, [reading(row, busy) for row, busy in unmeasured])
         add_calls(connection, summed(((row, figures_of_reading(row, busy)) for row, busy in unmeasured), sum_tables.CALLS))
     return readings.keys() - {row["id"] for row in found}
 
 
-def reading_values(row: Row, busy: Busy) -> Row:
+def reading(row: Row, busy: Busy) -> Row:
     return {"call": row["id"], "busy": busy[0], "usd": row["gpu_usd"] if busy[1] is None else busy[1]}
 
 

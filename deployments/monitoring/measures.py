@@ -20,15 +20,5 @@ class Measure:
     tags: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """What Ray adds to the name for Prometheus."""
-        return {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}[self.kind]
-
 
 METRICS = TypeAdapter(dict[str, Measure]).validate_python(yaml.safe_load(FILE.read_text("utf-8"))["metrics"])
-
-
-def exported() -> dict[str, Measure]:
-    """Every name as Prometheus has it -> its metric."""
-    return {f"ray_{name}{suffix}": measure for name, measure in METRICS.items() for suffix in measure.suffixes}

@@ -31,6 +31,8 @@ CERTIFICATES = ("valid", "stale", "retired", "infeasible", NONE)
 LEDGER_STATES = ("ok", "spooling", "down")
 Series = tuple[str, tuple[str, ...]]
 """(metric, values of its tags in their order)"""
+Pending = tuple[dict[Series, float], dict[Series, list[float]], dict[Series, float]]
+"""what was added to counters, observed by histograms, and set on gauges"""
 
 
 def ray_metric(name: str, measure: Measure) -> Any:
@@ -191,15 +193,10 @@ class Metrics:
     def totals(self, totals: Iterable[Total]) -> None:
         for total in totals:
             tier = self.few["tier"](total.tier)
-            for kind, tokens in (("input", total.input_tokens), ("output", total.output_tokens), ("cached", total.cached_tokens)):
-                self.set_level("stepdown_ledger_tokens", tokens, tier, kind)
-            self.set_level("stepdown_ledger_calls", total.calls, tier)
-            self.set_level("stepdown_ledger_requests", total.requests, tier)
-            self.set_level("stepdown_ledger_cost_usd", total.cost_usd, tier)
-            self.set_level("stepdown_ledger_audit_usd", total.audit_usd, tier)
-            self.set_level("stepdown_ledger_counterfactual_usd", total.counterfactual_usd, tier)
-            self.set_level("stepdown_ledger_compared_usd", total.compared_usd, tier)
-            self.set_level("stepdown_ledger_saving_usd", total.saving_usd, tier)
+            for kind in ("input", "output", "cached"):
+                self.set_level("stepdown_ledger_tokens", getattr(total, f"{kind}_tokens"), tier, kind)
+            for name in ("calls", "requests", "cost_usd", "audit_usd", "counterfactual_usd", "compared_usd", "saving_usd"):
+                self.set_level(f"stepdown_ledger_{name}", getattr(total, name), tier)
 
     # -- what waits to be handed to Ray ----------------------------------------------------------------------------
 
@@ -235,20 +232,15 @@ class Metrics:
         The thread pauses in between, because it holds Python's lock, which requests need.
         """
         self.timer = None
-        self.pushing = asyncio.get_running_loop().run_in_executor(None, self.push, *self.take(), PAUSE_S)
+        self.pushing = asyncio.get_running_loop().run_in_executor(None, self.push, self.take(), PAUSE_S)
 
-    def take(self) -> tuple[dict[Series, float], dict[Series, list[float]], dict[Series, float]]:
+    def take(self) -> Pending:
         taken = self.added, self.observed, self.levels
         self.added, self.observed, self.levels = {}, {}, {}
         return taken
 
-    def push(
-        self,
-        added: Mapping[Series, float],
-        observed: Mapping[Series, Sequence[float]],
-        levels: Mapping[Series, float],
-        pause_s: float = 0.0,
-    ) -> None:
+    def push(self, pending: Pending, pause_s: float = 0.0) -> None:
+        added, observed, levels = pending
         for (name, tags), value in added.items():
             self.made[name].inc(value, tag_values(name, tags))
         for (name, tags), value in levels.items():
@@ -263,7 +255,7 @@ class Metrics:
 
     def flush(self) -> None:
         """Hand everything over now."""
-        self.push(*self.take())
+        self.push(self.take())
 
     async def close(self) -> None:
         """Hand over what is left before the process ends."""

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
@@ -12,7 +12,6 @@ Unit = Literal[
     "currencyUSD", "suffix: USD/h", "percentunit", "s", "reqps", "suffix: tokens/s", "short", "suffix: accelerators", "none"
 ]
 """as Grafana names them"""
-UNITS = frozenset(get_args(Unit))
 FILE = Path(__file__).with_name("panels.yaml")
 STRICT = ConfigDict(extra="forbid")
 CLUSTER = 'ray_io_cluster=~"$Cluster"'
