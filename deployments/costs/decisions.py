@@ -39,9 +39,7 @@ def recent(
     if before is not None:
         began_s, id = cursor(before)
         query = query.where(or_(traces.c.began_s < began_s, traces.c.id < id))
-        end = min(
-            end, math.nextafter(began_s, math.inf)
-        )  # lets the database bound its index scan, as the condition above does not
+        end = min(end, math.nextafter(began_s, math.inf))  # bounds the index scan, which the condition above does not
     with engine.connect() as connection:
         if tier is None:
             return [trace_json(row) for row in connection.execute(between(query, since, end).limit(limit))]

@@ -75,7 +75,7 @@ class Keys:
         if self.budget_engine is not None and self.budget_engine is not self.engine:
             self.budget_engine.dispose()
 
-    # -- finding the key ------------------------------------------------------------------------------------------------------
+    # -- finding the key -----------------------------------------------------------------------------------------------
 
     async def look_up(self, header: str) -> Key:
         """The key in an Authorization header. A new key is found at once; a revoked one is refused after 5 s at the latest.
@@ -136,7 +136,7 @@ class Keys:
         except (SQLAlchemyError, ValueError) as error:
             log.warning("the keys cannot be read; those known before go on: %s", driver_message(error))
 
-    # -- limits and budgets ----------------------------------------------------------------------------------------------
+    # -- limits and budgets --------------------------------------------------------------------------------------------
 
     async def admit(self, key: Key, trace_id: str, size: Size, most_usd: float) -> Grant:
         """Count a request and set aside the most it may cost. Raises RateLimited, BudgetSpent, LedgerDown, changing nothing."""

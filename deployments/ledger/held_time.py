@@ -23,9 +23,8 @@ from router.errors import LedgerDown
 from router.trace import Window
 
 log = logging.getLogger("stepdown")
-GAP_S = 120.0
+GAP_S = 120.0  # longest pause that is filled in
 MOST_WAITING = 10_000  # windows that wait for a ledger that is down; beyond, the oldest are dropped
-
 Running = Callable[[str], Awaitable[int]]
 Hold = Callable[[Sequence[Window]], Awaitable[None]]
 
@@ -94,9 +93,7 @@ class HeldTime:
             self.unseen_s += at - before
             log.warning("nobody looked at %s for %.0f s; that time is not recorded", name, at - before)
             return []
-        steps = round((at - before) / self.every_s)
-        tier = self.tiers[name]
-        price = tier.price.usd_per_accelerator_hour
+        steps, tier = round((at - before) / self.every_s), self.tiers[name]
         return [
             Window(
                 tier=name,
@@ -104,7 +101,7 @@ class HeldTime:
                 seconds=self.every_s,
                 replicas=was + (count - was) * (i + 0.5) / steps,
                 accelerators=max(1, tier.accelerators),
-                usd_per_accelerator_hour=price,
+                usd_per_accelerator_hour=tier.price.usd_per_accelerator_hour,
             )
             for i in range(steps)
         ]

@@ -21,8 +21,8 @@ from deployments.ledger.statements import insert_new
 from deployments.ledger.sum_tables import Sums
 from router.costs.machine_time import DAY_S, HOUR_S, NOBODY, OVER, Held, Line, Used, split
 
-CLOSE_AFTER_S = 3600
-MERGE_AFTER_S = DAY_S
+CLOSE_AFTER_S = 3600  # after the end of a day
+MERGE_AFTER_S = DAY_S  # after the begin of a window
 CLOCKS_S = 3600  # most by which the clocks of machines that share a ledger may differ
 POSTGRES_LOCK = 0x57E9D1  # an arbitrary number for the advisory lock of closing a day and writing late rows
 MOST_WINDOWS = 5_000  # windows looked at in one step

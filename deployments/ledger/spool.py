@@ -69,7 +69,7 @@ class Spool:
         os.close(file)
 
     def turn_over(self) -> None:
-        """Release the file for draining. The next one is made before, because rows must not wait for that."""
+        """Release the file for draining. The next one is made first, so that no row has to wait for it."""
         if not self.file or self.file[0] not in self.held:
             return
         try:

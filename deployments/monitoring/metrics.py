@@ -177,7 +177,7 @@ class Metrics:
         self.add("stepdown_audited_chance", chance, target)
 
     def certificates(self, states: Mapping[str, str]) -> None:
-        """target -> the state of its certificate."""
+        """states: target -> the state of its certificate."""
         for target, state in states.items():
             self.set_state("stepdown_certificate", CERTIFICATES, state, target_class(target))
 
