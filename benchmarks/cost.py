@@ -137,10 +137,11 @@ def prometheus_agrees(prometheus: str, ledger: dict[str, float]) -> dict[str, An
 @contextmanager
 def watching() -> Iterator[str]:
     """A real Prometheus on Ray's discovery file."""
-    from deployments.monitoring.prometheus import DISCOVERY, default_temp, prometheus
+    from deployments.monitoring.grafana import ray_temp
+    from deployments.monitoring.prometheus import DISCOVERY, prometheus
     from deployments.serve.background import free_port
 
-    with TemporaryDirectory() as data, prometheus(free_port(), Path(data), default_temp() / DISCOVERY, every_s=2) as address:
+    with TemporaryDirectory() as data, prometheus(free_port(), Path(data), ray_temp() / DISCOVERY, every_s=2) as address:
         yield address
 
 

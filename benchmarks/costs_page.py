@@ -26,10 +26,11 @@ from sample_traffic import KEY, ladder, serving
 from sqlalchemy import func, select
 
 from benchmarks.ledger import NotInstalled, fill, keep_books, postgres
-from deployments.costs.interval import DAY, shown
-from deployments.ledger.ledger import connect, migrate
+from deployments.costs.interval import utc_text
+from deployments.ledger.database import connect, migrate
 from deployments.ledger.schema import traces
 from router import config
+from router.costs.machine_time import DAY_S
 
 INTERVALS = ("24h", "7d", "30d", "90d")
 PARTS = ("", "key=key03", "tier=large", "key=key03&tier=small")
@@ -39,7 +40,7 @@ WITHIN_MS = 300
 def filters() -> list[str]:
     """Every interval with every choice of key and tier, and days by their dates: two, by the hour, and a month."""
     now = time.time()
-    dates = [f"since={shown(now - days * DAY)[:10]}&until={shown(now - DAY)[:10]}" for days in (2, 32)]
+    dates = [f"since={utc_text(now - days * DAY_S)[:10]}&until={utc_text(now - DAY_S)[:10]}" for days in (2, 32)]
     return [f"{when}&{part}".rstrip("&") for when in (*(f"since={one}" for one in INTERVALS), *dates) for part in PARTS]
 
 

@@ -23,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "deployments" / 
 
 from postgres import NotInstalled, postgres
 
-from deployments.ledger.ledger import Ledger, connect, migrate, writing
+from deployments.ledger.database import connect, migrate, writing
+from deployments.ledger.ledger import Ledger
 from deployments.ledger.rows import Rows, from_trace, from_window, together
 from deployments.ledger.store import Store
-from deployments.ledger.upkeep import Bookkeeper
+from deployments.ledger.upkeep import Upkeep
 from deployments.ledger.writes import write
 from router import config
 from router.trace import CallRow, Trace, Window
@@ -121,7 +122,7 @@ def keep_books(url: str) -> None:
     """What the ledger's own thread does within minutes: close the books of days that are over, merge old windows."""
     store, began, steps = Store(config.Ledger(url=url)), time.perf_counter(), 0
     store.start()
-    keeper = Bookkeeper(store)
+    keeper = Upkeep(store)
     while keeper.step():
         steps += 1
     store.engine.dispose()

@@ -17,7 +17,7 @@ from deployments.daemon import Daemon
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.endpoint.reload import Reloader
-from deployments.keys.access import for_serve_run, placed
+from deployments.keys.access import serve_run_access, with_absolute_ledger
 from deployments.keys.admission import Keys
 from deployments.lane.client import Lane
 from deployments.ledger.ledger import Ledger
@@ -191,7 +191,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
     }
     deployment = serve.deployment(serve.ingress()(ServedIngress), **options)
     meeting = bind_meeting() if config.server.replicas > 1 else None
-    return deployment.bind(placed(config).model_dump(mode="json"), key_hash, insecure, handles, file, meeting)
+    return deployment.bind(with_absolute_ledger(config).model_dump(mode="json"), key_hash, insecure, handles, file, meeting)
 
 
 def bind_meeting() -> Any:
@@ -208,4 +208,4 @@ def build(args: Args) -> Any:
     """Typed builder for `serve run`. The key is STEPDOWN_API_KEY, or one that was made before: without any it does not start."""
     config = load_config(args.config)
     check(config)
-    return application(config, for_serve_run(config).key_hash, file=placed_file(args.config))
+    return application(config, serve_run_access(config).key_hash, file=placed_file(args.config))

@@ -31,15 +31,15 @@ def costs(
     import json
 
     from deployments.costs import ledgers
-    from deployments.costs.decisions import whole
+    from deployments.costs.decisions import every_request
     from deployments.costs.interval import asked_for
     from deployments.costs.report import BY, report
     from router.config import load_config
 
     settings, when = load_config(config), asked_for(since, until)
-    with ledgers.opened(settings.ledger, ledger) as engine:
+    with ledgers.open_for_reading(settings.ledger, ledger) as engine:
         if export:
-            click.echo(f"{written(export, whole(engine, when, key))} requests written to {export}")
+            click.echo(f"{written(export, every_request(engine, when, key))} requests written to {export}")
             return
         found = report(engine, settings, *when.asked, key, tier, (by,) if by else BY)
     click.echo(json.dumps(found) if as_json else text(found, by))
@@ -96,9 +96,9 @@ def summary(found: dict[str, Any]) -> list[str]:
 
 
 def cells(row: dict[str, Any], name: str) -> list[str]:
-    from deployments.costs.interval import shown
+    from deployments.costs.interval import utc_text
 
-    first = shown(row[name])[:16].replace("T", " ") if name == "day" else row.get("name") or row[name] or "-"
+    first = utc_text(row[name])[:16].replace("T", " ") if name == "day" else row.get("name") or row[name] or "-"
     counts = [f"{row['requests']:,}", f"{row['tokens']:,}"]
     money = [usd(row["cost_usd"]), percent(row["shares"]["cost"]), usd(row["saving_usd"])]
     return [first, *counts, *money, f"{row['busy_s']:,.1f}", f"{row['idle_s']:,.1f}"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from deployments.keys import key_store
-from deployments.keys.key_store import Spent, Stored, opened
+from deployments.keys.key_store import Spent, Stored, open_key_store
 from router.config import Config, load_config
 from router.decide.targets import TARGETS, as_chance
 from router.errors import BadInput
@@ -55,7 +55,7 @@ def create(
     loaded = load_config(config)
     check_names(loaded, tiers, targets)
     wanted = Key("", name, tiers, targets, rpm, tpm, usd_day, usd_month, rights)
-    made, secret = key_store.create(opened(loaded.ledger), wanted, time.time())
+    made, secret = key_store.create(open_key_store(loaded.ledger), wanted, time.time())
     click.echo(f"key {made.id} for {made.name}; kept is its hash only, so note it now:", err=True)
     click.echo(secret)
 
@@ -64,8 +64,8 @@ def create(
 @CONFIG
 def list_(config: str) -> None:
     """All keys with their limits and what they spent."""
-    engine = opened(load_config(config).ledger)
-    found, spent = key_store.read(engine), key_store.spent(engine, time.time())
+    engine = open_key_store(load_config(config).ledger)
+    found, spent = key_store.read_keys(engine), key_store.spent(engine, time.time())
     if not found:
         click.echo("no keys yet; make one: stepdown keys create NAME")
         return
@@ -79,7 +79,7 @@ def list_(config: str) -> None:
 @CONFIG
 def show(key: str, config: str) -> None:
     """One KEY, by id or name."""
-    engine = opened(load_config(config).ledger)
+    engine = open_key_store(load_config(config).ledger)
     found = key_store.find(engine, key)
     spent = key_store.spent(engine, time.time()).get(found.key.id, Spent())
     for what, value in described(found, spent).items():
@@ -91,7 +91,7 @@ def show(key: str, config: str) -> None:
 @CONFIG
 def revoke(key: str, config: str) -> None:
     """Refuse a KEY (id or name) from now on; running servers see it within 5 seconds."""
-    found = key_store.revoke(opened(load_config(config).ledger), key, time.time())
+    found = key_store.revoke(open_key_store(load_config(config).ledger), key, time.time())
     click.echo(f"revoked {found.key.id} ({found.key.name}); running servers refuse it within 5 s")
 
 

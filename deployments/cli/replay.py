@@ -75,7 +75,7 @@ def price_of(amount: str, old: Price) -> Price:
 def rows(log: str | None, config: Config, since: str | None, until: str | None, key: str | None) -> Iterator[Mapping[str, Any]]:
     """The log's requests, whatever it is kept in. Raises BadInput."""
     from deployments.costs import ledgers
-    from deployments.costs.decisions import whole
+    from deployments.costs.decisions import every_request
     from deployments.costs.interval import asked_for
 
     when = asked_for(since or "1970-01-02", until)
@@ -83,8 +83,8 @@ def rows(log: str | None, config: Config, since: str | None, until: str | None, 
     if path and not is_sqlite(path):
         yield from (row for row in lines(path) if when.since <= row["began_s"] < when.until and key in (None, row["key_id"]))
         return
-    with ledgers.opened(config.ledger, f"sqlite:///{path}" if path else log) as engine:
-        yield from whole(engine, when, key)
+    with ledgers.open_for_reading(config.ledger, f"sqlite:///{path}" if path else log) as engine:
+        yield from every_request(engine, when, key)
 
 
 def is_sqlite(path: Path) -> bool:

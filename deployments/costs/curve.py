@@ -1,7 +1,7 @@
-"""Cost against quality: what the artefact promised, and where the traffic is now. Both are relative to always the top tier."""
+"""Cost against quality, relative to always using the top tier: what the artefact promised, and where the traffic is now."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,33 @@ from deployments.costs.figures import share
 from router.config import Config
 
 NO_ROUTER = "no router is configured (routing.artefact), so there is no curve"
-NO_FIGURES = "the artefact's targets say nothing of cost and quality; make it again with `stepdown train`"
+NO_FIGURES = "the artefact's targets have no cost and quality; make it again with `stepdown train`"
+Row = Mapping[str, Any]
 
 
 def promised(config: Config) -> dict[str, Any]:
-    """The curve as far as the artefact holds one; else `why` there is none.
+    """The artefact's curve as far as it has one, or `why` there is none.
 
-    points: [cost, quality] by rising cost, as shares of the top tier's. whole: from the training report, all prices of
-    cost; else straight lines between the targets, and always the top tier at [1, 1].
+    points: [cost, quality] as shares of the top tier's, by rising cost. whole: the curve is the training report's; otherwise it
+    is straight lines between the targets, and always using the top tier is at [1, 1].
     """
     if not config.routing.artefact:
-        return nothing(NO_ROUTER)
+        return no_curve(NO_ROUTER)
     try:
         manifest = read_manifest(config.routing.artefact)
     except ClassifierError as error:
-        return nothing(str(error))
-    looked_at = config.escalation.looks
-    rules = {**manifest["rules"], **(manifest.get("cascades") or {} if looked_at else {})}
+        return no_curve(str(error))
+    looks = config.escalation.looks
+    rules = {**manifest["rules"], **(manifest.get("cascades") or {} if looks else {})}
     targets = [found for name, rule in rules.items() if (found := point(name, rule))]
-    whole = None if looked_at else stored(Path(config.routing.artefact))
+    whole = None if looks else stored(Path(config.routing.artefact))
     if not targets and not whole:
-        return nothing(NO_FIGURES)
+        return no_curve(NO_FIGURES)
     points = whole or sorted([[t["cost"], t["quality"]] for t in targets] + [[1.0, 1.0]])
     return {"points": points, "whole": whole is not None, "targets": targets, "why": ""}
 
 
-def nothing(why: str) -> dict[str, Any]:
+def no_curve(why: str) -> dict[str, Any]:
     return {"points": [], "whole": False, "targets": [], "why": why}
 
 
@@ -56,35 +57,28 @@ def stored(artefact: Path) -> list[list[float]] | None:
     return [[float(cost), float(quality)] for cost, quality in found] if found else None
 
 
-def live(rows: Iterable[Mapping[str, Any]], top: str) -> list[dict[str, Any]]:
-    """Where each target is, and `all` of them, from the requests that were routed and answered.
+def live(rows: Iterable[Row], top: str) -> list[dict[str, Any]]:
+    """Where each target and `all` of them together are now, by the requests that were routed and answered.
 
-    rows: sums of requests that share target, answering tier and reason; where one was routed all were.
-
-    quality: the top tier's own answers count 1, the others the chance they were given before they were seen. Where
-    answers are looked at and some are rejected, the truth is at least that.
+    rows: sums of requests that share target, answering tier and reason; where one was routed, all were.
+    quality: the top tier's own answers count 1, others the chance they were given before they were seen. Where answers are
+    looked at and some are rejected, the true quality is at least that.
     """
-    sums: dict[str, dict[str, float]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
         if row["confident"] and row["tier"]:
-            for name in ("all", row["target"]):
-                add(sums.setdefault(name, dict.fromkeys(("requests", "confidence", "good", "paid", "alone"), 0.0)), row, top)
-    return [told(name, of) for name, of in sorted(sums.items(), key=lambda item: (item[0] != "all", item[0]))]
+            groups.setdefault("all", []).append(row)
+            groups.setdefault(row["target"], []).append(row)
+    return [live_point(name, groups[name], top) for name in sorted(groups, key=lambda name: (name != "all", name))]
 
 
-def add(total: dict[str, float], row: Mapping[str, Any], top: str) -> None:
-    total["requests"] += int(row["confident"])
-    total["confidence"] += row["confidence"]
-    total["good"] += int(row["confident"]) if row["tier"] == top else row["confidence"]
-    total["paid"] += row["cost_usd"]
-    total["alone"] += row["counterfactual_usd"]
-
-
-def told(name: str, of: Mapping[str, float]) -> dict[str, Any]:
+def live_point(name: str, rows: Sequence[Row], top: str) -> dict[str, Any]:
+    requests = sum(int(row["confident"]) for row in rows)
+    good = sum(int(row["confident"]) if row["tier"] == top else row["confidence"] for row in rows)
     return {
         "target": name,
-        "requests": int(of["requests"]),
-        "cost": share(of["paid"], of["alone"]),
-        "quality": round(of["good"] / of["requests"], 9),
-        "confidence": round(of["confidence"] / of["requests"], 9),
+        "requests": requests,
+        "cost": share(sum(row["cost_usd"] for row in rows), sum(row["counterfactual_usd"] for row in rows)),
+        "quality": round(good / requests, 9),
+        "confidence": round(sum(row["confidence"] for row in rows) / requests, 9),
     }

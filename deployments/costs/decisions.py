@@ -1,4 +1,4 @@
-"""Single requests: the latest for the table, one with its calls for its page, all of an interval for an export."""
+"""Reads single requests: the latest for the table, one with its calls for its page, all of an interval for an export."""
 
 import json
 import math
@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, func, or_, select
 
-from deployments.costs.interval import DAY, HOUR, Interval, shown
+from deployments.costs.interval import Interval, utc_text
 from deployments.ledger.schema import calls, hourly_traces, traces
+from router.costs.machine_time import DAY_S, HOUR_S
 from router.errors import BadRequest
 
-MOST = 200
-ENDLESS = 1e12
+MOST = 200  # requests read at a time
+ENDLESS = 1e12  # a time after every request
 SHOWN = [column for column in traces.c if column.name not in ("prompt", "answer")]
 
 
@@ -27,25 +28,26 @@ def recent(
 ) -> list[dict[str, Any]]:
     """The latest requests, newest first, without texts. Raises BadRequest.
 
-    tier: who answered. before: a row's `cursor`, to go on from there. since, until: Unix times, until exclusive.
+    tier: the one that answered. before: a row's `cursor`, to go on from there. since, until: Unix times, `until` exclusive.
     """
     if not 1 <= limit <= MOST:
         raise BadRequest(f"`limit` is {limit}; use 1 to {MOST}", "limit")
-    query, end = select(*SHOWN).order_by(traces.c.began_s.desc(), traces.c.id.desc()), ENDLESS if until is None else until
+    query = select(*SHOWN).order_by(traces.c.began_s.desc(), traces.c.id.desc())
+    end = ENDLESS if until is None else until
     if key is not None:
         query = query.where(traces.c.key_id == key)
     if before is not None:
         began_s, id = cursor(before)
         query = query.where(or_(traces.c.began_s < began_s, traces.c.id < id))
-        end = min(end, math.nextafter(began_s, math.inf))  # bounds the index, which the condition above does not
+        end = min(end, math.nextafter(began_s, math.inf))  # bounds the index scan, which the condition above does not
     with engine.connect() as connection:
         if tier is None:
-            return [told(row) for row in connection.execute(between(query, since, end).limit(limit))]
-        return [told(row) for row in of_tier(connection, query, tier, key, limit, since, end)]
+            return [trace_json(row) for row in connection.execute(between(query, since, end).limit(limit))]
+        return [trace_json(row) for row in of_tier(connection, query, tier, key, limit, since, end)]
 
 
 def between(query: Select[Any], since: float, until: float) -> Select[Any]:
-    """One bound at each end: of two SQLite takes whichever comes first."""
+    """Bounds the time once at each end: of two bounds SQLite would use whichever comes first."""
     return query.where(traces.c.began_s >= since, traces.c.began_s < until)
 
 
@@ -60,10 +62,10 @@ def cursor(text: str) -> tuple[float, str]:
 def of_tier(
     connection: Connection, query: Select[Any], tier: str, key: str | None, limit: int, since: float, until: float
 ) -> Iterator[Any]:
-    """Hour by hour where the tier answered at all: no index leads to a tier that answers rarely."""
+    """Looks only into hours in which the tier answered: no index leads to a tier that answers rarely."""
     found = 0
     for hour in hours_of(connection, tier, key, since, until):
-        here = between(query.where(traces.c.tier == tier), max(since, hour), min(until, hour + HOUR))
+        here = between(query.where(traces.c.tier == tier), max(since, hour), min(until, hour + HOUR_S))
         for row in connection.execute(here.limit(limit - found)):
             found += 1
             yield row
@@ -72,37 +74,31 @@ def of_tier(
 
 
 def hours_of(connection: Connection, tier: str, key: str | None, since: float, until: float) -> Iterator[int]:
-    """Hours in which the tier answered, latest first; looked up a day at a time, then ten, since the first is mostly enough."""
-    of = hourly_traces.c
-    query = select(of.hour).where(of.tier == tier).distinct().order_by(of.hour.desc())
-    query = query if key is None else query.where(of.key_id == key)
-    # One at a time: asked for both, SQLite reads the whole index.
+    """Hours in which the tier answered, the latest first. Looks up one day, which is mostly enough, then ten at a time."""
+    columns = hourly_traces.c
+    query = select(columns.hour).where(columns.tier == tier).distinct().order_by(columns.hour.desc())
+    query = query if key is None else query.where(columns.key_id == key)
+    # In two statements: for both in one, SQLite reads the whole index.
     first, last = (connection.execute(select(end(traces.c.began_s))).scalar() for end in (func.min, func.max))
     if first is None or last is None:
         return
-    first = int(max(first, since) // HOUR) * HOUR  # rows go, sums stay
-    until, span = min(last + 1, until), DAY
+    first = int(max(first, since) // HOUR_S) * HOUR_S  # older rows have been deleted, their sums stay
+    until, span = min(last + 1, until), DAY_S
     while until > first:
-        yield from connection.execute(query.where(of.hour >= max(first, until - span), of.hour < until)).scalars().all()
-        until, span = until - span, 10 * DAY
+        yield from connection.execute(query.where(columns.hour >= max(first, until - span), columns.hour < until)).scalars().all()
+        until, span = until - span, 10 * DAY_S
 
 
-def told(row: Any) -> dict[str, Any]:
-    """A trace as JSON."""
-    fields = dict(row._mapping)
-    return {
-        **fields,
-        "p": json.loads(fields["p"] or "{}"),
-        "began_utc": shown(fields["began_s"]),
-        "cursor": f"{fields['began_s']!r}:{fields['id']}",
-    }
+def trace_json(row: Any) -> dict[str, Any]:
+    p, began_s = json.loads(row.p or "{}"), row.began_s
+    return {**row._mapping, "p": p, "began_utc": utc_text(began_s), "cursor": f"{began_s!r}:{row.id}"}
 
 
 def trace(engine: Engine, id: str) -> dict[str, Any] | None:
-    """One request with its calls in the order they began, and its texts where they are kept; None: not there (any more)."""
+    """One request with its calls in the order they began, and its texts where they are kept; None: there is no such request."""
     with engine.connect() as connection:
         row = connection.execute(select(traces).where(traces.c.id == id)).one_or_none()
-        return {**told(row), "calls": calls_of(connection, [id]).get(id, [])} if row else None
+        return {**trace_json(row), "calls": calls_of(connection, [id]).get(id, [])} if row else None
 
 
 def calls_of(connection: Connection, ids: list[str]) -> Mapping[str, list[dict[str, Any]]]:
@@ -113,15 +109,15 @@ def calls_of(connection: Connection, ids: list[str]) -> Mapping[str, list[dict[s
     return found
 
 
-def whole(engine: Engine, when: Interval, key: str | None = None) -> Iterator[dict[str, Any]]:
-    """All requests of an interval with calls and texts, oldest first; memory stays small however many there are."""
+def every_request(engine: Engine, when: Interval, key: str | None = None) -> Iterator[dict[str, Any]]:
+    """All requests of an interval with calls and texts, the oldest first, read a few at a time."""
     at, last = float(when.since), ""
     while True:
         with engine.connect() as connection:
             rows = connection.execute(following(at, last, when, key).limit(MOST)).all()
             found = calls_of(connection, [row.id for row in rows])
         for row in rows:
-            yield {**told(row), "calls": found.get(row.id, [])}
+            yield {**trace_json(row), "calls": found.get(row.id, [])}
         if len(rows) < MOST:
             return
         at, last = rows[-1].began_s, rows[-1].id

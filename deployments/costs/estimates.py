@@ -1,4 +1,4 @@
-"""How far off the counterfactual is: where an audit had the top tier answer the same request, both figures are known."""
+"""How far off the counterfactual is, measured where an audit had the top tier answer the same request."""
 
 from typing import Any
 
@@ -8,34 +8,36 @@ from deployments.costs.sums import Chosen
 from deployments.ledger.schema import AUDITS, calls, traces
 from router.costs import counterfactual
 
-LATEST = 2_000  # audits looked at; earlier ones of a large interval are not read
-
+LATEST = 2_000  # audits that are read; earlier ones of a large interval are not
 UNMEASURED = (
     "not measured yet: none of the interval's requests was audited, that is answered by the top tier after a smaller one had "
     "answered it (escalation.audit_rate)"
 )
-NONE: dict[str, Any] = {"requests": 0, "bias": None, "mean_off": None, "mean_signed": None, "mean_absolute": None}
 
 
-def error(connection: Connection, chosen: Chosen, top: str) -> dict[str, Any]:
-    """Of the latest audits of what is chosen. tier: whose answer the client got.
+def counterfactual_error(connection: Connection, chosen: Chosen, top: str) -> dict[str, Any]:
+    """The error over the latest audits. A tier is chosen by whose answer the client got.
 
-    requests: how many tell. Each figure is null where nothing tells, and +0.1 means 10 % too high:
-    mean_signed, mean_absolute: of one request, relative to what the top tier really cost for it, averaged over requests.
-    bias, mean_off: the same, of the sums: a tiny request that is off tenfold costs nobody anything.
+    requests: the number measured. +0.1 means 10 % too high; null: not measured. mean_signed, mean_absolute: of one request,
+    relative to the top tier's real cost for it, averaged over requests. bias, mean_off: the same, of the sums, in which a tiny
+    request that is off tenfold hardly counts.
     """
     found = counterfactual.error((row[0], row[1]) for row in connection.execute(pairs(chosen, top)))
+    percents = {
+        "bias": found.bias,
+        "mean_off": found.mean_absolute,
+        "mean_signed": found.each_signed,
+        "mean_absolute": found.each_absolute,
+    }
+    shares = {name: None if value is None else round(value / 100, 6) for name, value in percents.items()}
     if found.bias is None:
-        return {**NONE, "means": UNMEASURED}
-    names = {"bias": found.bias, "mean_off": found.mean_absolute}
-    each = {"mean_signed": found.each_signed, "mean_absolute": found.each_absolute}
-    off = {name: round(value / 100, 6) for name, value in (names | each).items() if value is not None}
+        return {"requests": 0, **shares, "means": UNMEASURED}
     means = f"measured on {found.requests} audited requests, the latest of the interval, at most {LATEST:,}"
-    return {**NONE, "requests": found.requests, **off, "means": means}
+    return {"requests": found.requests, **shares, "means": means}
 
 
 def pairs(chosen: Chosen, top: str) -> Select[Any]:
-    """(estimate, what the top tier cost), of audits that were answered."""
+    """(estimate, the top tier's real cost) for audits that were answered."""
     when = chosen.interval
     latest = (
         select(calls.c.trace_id, calls.c.cost_usd)

@@ -1,16 +1,20 @@
-"""What one group of requests and calls comes to; groups add up to the whole."""
+"""The figures of one group of requests and calls. Groups add up to the whole."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.ledger.machine_time_sums import MACHINE
 from router.costs import counterfactual
-from router.types import Role
 
-LOOKED_AT: tuple[Role, ...] = ("attempt",)  # calls whose answer is looked at before it is accepted
 MICRO = 6
-MACHINE = ("busy_s", "idle_s", "nobody_s", "over_s", "busy_usd", "idle_usd", "nobody_usd", "over_usd")
-NANO = 9  # decimals of USD that are told: sums in another order differ beyond
+NANO = 9  # decimals of USD; sums in another order differ beyond
+# As the report has them.
+COUNTS = (
+    *("requests", "failed", "calls", "attempts", "escalations", "delegations", "audits"),
+    *("input_tokens", "output_tokens", "cached_tokens", "tokens"),
+)
+USD = ("cost_usd", "audit_usd", "covered_usd", "counterfactual_usd", "saving_usd")
 
 
 @dataclass(slots=True)
@@ -19,22 +23,23 @@ class Figures:
 
     requests: int = 0
     failed: int = 0
-    delegated: int = 0
+    delegations: int = 0
     accepted: int = 0
     """requests that a cascade ended below the top tier"""
     calls: int = 0
     attempts: int = 0
+    """calls whose answer was looked at before it was accepted or rejected"""
     audits: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0
-    """of all calls, by token price, audits included"""
+    """of all calls by token price, audits included"""
     audit_usd: float = 0.0
     requests_usd: float = 0.0
-    """of all requests, audits left out"""
+    """of all requests, without audits"""
     covered_usd: float = 0.0
-    """of requests whose counterfactual is known, audits left out"""
+    """of requests whose counterfactual is known, without audits"""
     counterfactual_usd: float = 0.0
     busy_s: float = 0.0
     idle_s: float = 0.0
@@ -45,35 +50,31 @@ class Figures:
     nobody_usd: float = 0.0
     over_usd: float = 0.0
 
-    def called(self, row: Mapping[str, Any]) -> None:
+    def grow(self, row: Mapping[str, Any], names: Iterable[str]) -> None:
+        for name in names:
+            setattr(self, name, getattr(self, name) + row[name])
+
+    def add_calls(self, row: Mapping[str, Any]) -> None:
         """Add sums of calls that share a role."""
-        self.calls += row["calls"]
-        self.input_tokens += row["input_tokens"]
-        self.output_tokens += row["output_tokens"]
-        self.cached_tokens += row["cached_tokens"]
-        self.cost_usd += row["cost_usd"]
+        self.grow(row, ("calls", "input_tokens", "output_tokens", "cached_tokens", "cost_usd"))
         if row["role"] == "audit":
             self.audits += row["calls"]
             self.audit_usd += row["cost_usd"]
-        if row["role"] in LOOKED_AT:
+        if row["role"] == "attempt":
             self.attempts += row["calls"]
 
-    def asked(self, row: Mapping[str, Any], top: str) -> None:
+    def add_requests(self, row: Mapping[str, Any], top: str) -> None:
         """Add sums of requests that share flow and answering tier. top: the largest tier."""
-        self.requests += row["requests"]
-        self.failed += row["failed"]
+        self.grow(row, ("requests", "failed", "counterfactual_usd"))
         self.requests_usd += row["cost_all_usd"]
         self.covered_usd += row["cost_usd"]
-        self.counterfactual_usd += row["counterfactual_usd"]
         if row["flow"] in ("delegation", "tools"):
-            self.delegated += row["requests"]
+            self.delegations += row["requests"]
         if row["flow"] in ("cascade", "race") and row["tier"] not in ("", top):
             self.accepted += row["requests"]
 
-    def used(self, row: Mapping[str, Any]) -> None:
-        """Add accelerator time."""
-        for name in MACHINE:
-            setattr(self, name, getattr(self, name) + row[name])
+    def add_machine_time(self, row: Mapping[str, Any]) -> None:
+        self.grow(row, MACHINE)
 
     def add(self, other: "Figures") -> None:
         for name in self.__dataclass_fields__:
@@ -84,47 +85,37 @@ class Figures:
         return self.input_tokens + self.output_tokens
 
     @property
+    def escalations(self) -> int:
+        return max(0, self.attempts - self.accepted)
+
+    @property
     def saving_usd(self) -> float:
         return counterfactual.saving(self.counterfactual_usd, self.covered_usd, self.audit_usd)
 
-    def told(self) -> dict[str, Any]:
-        """As JSON. The share is null where there is nothing to divide by."""
-        return {
-            "requests": self.requests,
-            "failed": self.failed,
-            "calls": self.calls,
-            "attempts": self.attempts,
-            "escalations": max(0, self.attempts - self.accepted),
-            "delegations": self.delegated,
-            "audits": self.audits,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cached_tokens": self.cached_tokens,
-            "tokens": self.tokens,
-            "cost_usd": round(self.cost_usd, NANO),
-            "audit_usd": round(self.audit_usd, NANO),
-            "covered_usd": round(self.covered_usd, NANO),
-            "counterfactual_usd": round(self.counterfactual_usd, NANO),
-            "saving_usd": round(self.saving_usd, NANO),
-            "saving_share": share(self.saving_usd, self.counterfactual_usd),
-            **self.machine(),
-        }
-
     @property
     def held_s(self) -> float:
-        """Of a key: what it used and bears. Of tiers and days: all that was held, used or not."""
+        """For a key: what it used and bears. For tiers and days: all that was held, used or not."""
         return self.busy_s + self.idle_s + self.nobody_s + self.over_s
 
     @property
     def held_usd(self) -> float:
         return self.busy_usd + self.idle_usd + self.nobody_usd + self.over_usd
 
+    def as_json(self) -> dict[str, Any]:
+        """The share is null where there is nothing to divide by."""
+        return {
+            **{name: getattr(self, name) for name in COUNTS},
+            **{name: round(getattr(self, name), NANO) for name in USD},
+            "saving_share": share(self.saving_usd, self.counterfactual_usd),
+            **self.machine(),
+        }
+
     def machine(self) -> dict[str, float]:
-        found = {name: round(getattr(self, name), MICRO if name.endswith("_s") else NANO) for name in MACHINE}
-        return {**found, "held_s": round(self.held_s, MICRO), "held_usd": round(self.held_usd, NANO)}
+        names = (*MACHINE, "held_s", "held_usd")
+        return {name: round(getattr(self, name), MICRO if name.endswith("_s") else NANO) for name in names}
 
     def brief(self) -> dict[str, Any]:
-        """What charts draw."""
+        """The figures that charts draw."""
         return {
             "cost_usd": round(self.cost_usd, NANO),
             "tokens": self.tokens,

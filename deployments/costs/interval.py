@@ -1,4 +1,4 @@
-"""From which hour to which: sums are kept by the hour, so every interval is rounded outward to whole hours, UTC."""
+"""Intervals of a report. Sums are kept by the hour, so every interval is rounded outward to whole hours, UTC."""
 
 import re
 import time
@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from router.costs.machine_time import DAY_S, HOUR_S
 from router.errors import BadRequest
 
-HOUR, DAY = HOUR_S, DAY_S
-FINE_S = 2 * DAY  # up to here a report is by the hour, beyond by the day
-DEFAULT_S = 7 * DAY
+FINE_S = 2 * DAY_S  # longest interval that is reported by the hour; longer ones are by the day
+DEFAULT_S = 7 * DAY_S
 SPAN = re.compile(r"^(\d{1,6})\s*([hdw])$")
-LENGTHS = {"h": HOUR, "d": DAY, "w": 7 * DAY}
-LATEST_S = 4_102_444_800.0  # the year 2100: later figures are milliseconds, or a mistake
+DATE = re.compile(r"^\d{4}-\d{2}-\d{2}$")
+LENGTHS = {"h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
+LATEST_S = 4_102_444_800.0  # the year 2100; later times are in milliseconds, or a mistake
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Unix times, whole hours, `until` exclusive. asked: what was asked for before rounding."""
+    """Unix times of whole hours, `until` exclusive. asked: the interval before it was rounded."""
 
     since: int
     until: int
@@ -30,32 +30,28 @@ class Interval:
 
     @property
     def step_s(self) -> int:
-        return HOUR if self.until - self.since <= FINE_S else DAY
+        return HOUR_S if self.until - self.since <= FINE_S else DAY_S
 
 
 def interval(since: float, until: float) -> Interval:
-    """Rounded outward. Raises BadRequest where it ends before it begins."""
+    """The interval rounded outward. Raises BadRequest where it ends before it begins."""
     if not 0 <= since < until <= LATEST_S:
-        raise BadRequest(f"the interval begins at {shown(since)} and ends at {shown(until)}; it must end after its begin")
-    return Interval(int(since // HOUR) * HOUR, -int(-until // HOUR) * HOUR, (since, until))
+        raise BadRequest(f"the interval begins at {utc_text(since)} and ends at {utc_text(until)}; it must end after it begins")
+    return Interval(int(since // HOUR_S) * HOUR_S, -int(-until // HOUR_S) * HOUR_S, (since, until))
 
 
 def asked_for(since: str | None, until: str | None, now: float | None = None) -> Interval:
-    """From what people write: `7d`, `24h`, `2w` (before the end), `2026-11-24`, `2026-11-24T13:00`, Unix seconds.
+    """Read what people write: `7d`, `24h`, `2w` (before the end), `2026-11-24`, `2026-11-24T13:00`, Unix seconds.
 
-    A bare date as `until` includes that day. By default the last seven days up to now. Raises BadRequest.
+    A bare date as `until` includes that day. The default is the last seven days. Raises BadRequest.
     """
-    end = moment(until, "until") if until else now if now is not None else time.time()
-    if until and is_date(until):
-        end += DAY
+    end = time.time() if now is None else now
+    if until:
+        end = moment(until, "until") + (DAY_S if DATE.match(until.strip()) else 0)
     span = SPAN.match(since.strip()) if since else None
     if span:
         return interval(max(0.0, end - int(span[1]) * LENGTHS[span[2]]), end)
     return interval(moment(since, "since") if since else max(0.0, end - DEFAULT_S), end)
-
-
-def is_date(text: str) -> bool:
-    return re.fullmatch(r"\d{4}-\d{2}-\d{2}", text.strip()) is not None
 
 
 def moment(text: str, name: str) -> float:
@@ -70,8 +66,8 @@ def moment(text: str, name: str) -> float:
         raise BadRequest(f"`{name}` is {text[:40]!r}; write {forms}, 2026-11-24, or 2026-11-24T13:00", name) from None
 
 
-def shown(at_s: float) -> str:
-    """`2026-11-24T13:00:00Z`; a number where it is no time."""
+def utc_text(at_s: float) -> str:
+    """`2026-11-24T13:00:00Z`, or the number where it is not a time."""
     try:
         return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
     except (ValueError, OverflowError, OSError):

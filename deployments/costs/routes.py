@@ -1,4 +1,4 @@
-"""The cost page over HTTP. The page itself holds nothing secret; what it asks for needs a key with the right `costs`."""
+"""The cost page over HTTP. The page itself holds nothing secret; its figures need a key with the right `costs`."""
 
 import inspect
 import json
@@ -38,13 +38,13 @@ Allowed = Callable[[Request], Any]
 Live = Callable[[], Any]
 """The ladder as it is now; may be a coroutine function"""
 Settled = Callable[[], Awaitable[None]]
-"""Returns when what was answered here before is in the tables"""
+"""Returns when earlier requests are in the tables"""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def routes(engine: Engine, config: Config, live: Live, allowed: Allowed, settled: Settled) -> list[Route]:
     """To be mounted at the root of the endpoint."""
-    page = Costs(engine, config, live, allowed, settled)
+    page = CostRoutes(engine, config, live, allowed, settled)
     return [
         Route("/costs", shell("index.html")),
         Route("/costs.json", page.guarded(page.figures)),
@@ -52,13 +52,13 @@ def routes(engine: Engine, config: Config, live: Live, allowed: Allowed, settled
         Route("/costs/live.json", page.guarded(page.ladder)),
         Route("/costs/decisions.json", page.guarded(page.decisions)),
         Route("/costs/static/{name:path}", static),
-        Route("/costs/traces/{id}.json", page.guarded(page.one)),
+        Route("/costs/traces/{id}.json", page.guarded(page.one_trace)),
         Route("/costs/traces/{id}", shell("trace.html")),
     ]
 
 
-class Costs:
-    """What needs a key. The database is asked in threads."""
+class CostRoutes:
+    """The routes that need a key. They read the database in threads."""
 
     def __init__(self, engine: Engine, config: Config, live: Live, allowed: Allowed, settled: Settled) -> None:
         self.engine, self.config, self.live, self.allowed, self.settled = engine, config, live, allowed, settled
@@ -76,7 +76,7 @@ class Costs:
         return checked
 
     async def access(self, request: Request) -> Response:
-        """Whether the key that was sent, or none, may see the rest: an answer and no error, so that the page can ask first."""
+        """Whether the key that was sent, if any, may see the figures. Not an error, so that the page can ask first."""
         try:
             await awaited(self.allowed(request))
         except RequestFailed as error:
@@ -84,10 +84,10 @@ class Costs:
         return answer({"allowed": True, "why": ""})
 
     async def figures(self, request: Request) -> Response:
-        asked = request.query_params
-        when = asked_for(asked.get("since"), asked.get("until"))
-        by = asked["by"].split(",") if asked.get("by") else BY
-        arguments = (self.engine, self.config, *when.asked, asked.get("key") or None, asked.get("tier") or None, by)
+        query = request.query_params
+        when = asked_for(query.get("since"), query.get("until"))
+        by = query["by"].split(",") if query.get("by") else BY
+        arguments = (self.engine, self.config, *when.asked, query.get("key") or None, query.get("tier") or None, by)
         await self.settled()
         return answer(await run_in_threadpool(report, *arguments))
 
@@ -95,19 +95,19 @@ class Costs:
         return answer(await awaited(self.live()))
 
     async def decisions(self, request: Request) -> Response:
-        asked = request.query_params
-        when = asked_for(asked.get("since"), asked.get("until"))
-        limit, key, tier = number(asked.get("limit", "50"), "limit"), asked.get("key") or None, asked.get("tier") or None
-        since, until = when.since if asked.get("since") else 0, when.until if asked.get("until") else None
+        query = request.query_params
+        when = asked_for(query.get("since"), query.get("until"))
+        limit, key, tier = number(query.get("limit", "50"), "limit"), query.get("key") or None, query.get("tier") or None
+        since, until = when.since if query.get("since") else 0, when.until if query.get("until") else None
         await self.settled()
-        rows = await run_in_threadpool(recent, self.engine, limit, key, tier, asked.get("before") or None, since, until)
+        rows = await run_in_threadpool(recent, self.engine, limit, key, tier, query.get("before") or None, since, until)
         return answer({"decisions": rows, "next": rows[-1]["cursor"] if len(rows) == limit else None})
 
-    async def one(self, request: Request) -> Response:
+    async def one_trace(self, request: Request) -> Response:
         await self.settled()
         found = await run_in_threadpool(trace, self.engine, request.path_params["id"])
         if found is None:
-            raise NotFound("no such trace in the ledger; single rows are kept for ledger.keep_days")
+            raise NotFound("there is no such trace in the ledger; single rows are kept for ledger.keep_days")
         return answer(found)
 
 
@@ -123,14 +123,14 @@ async def awaited(value: Any) -> Any:
 
 
 def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON that no cache keeps: it is for one key."""
+    """JSON that no cache may keep, since it is for one key."""
     body = json.dumps(data, allow_nan=False).encode()
     kept = {"cache-control": "no-store", **SAFE, **dict(headers or {})}
     return Response(body, status, kept, "application/json")
 
 
 def refused(error: RequestFailed) -> Response:
-    """OpenAI's error body, as the rest of the endpoint."""
+    """OpenAI's error body, as in the rest of the endpoint."""
     return answer(error.body(), error.status, error.headers())
 
 
@@ -138,7 +138,7 @@ def refused(error: RequestFailed) -> Response:
 
 
 def files() -> dict[str, bytes]:
-    """All that may be asked for, by name: nothing else can be reached, whatever the path says."""
+    """Name -> content of every file that can be requested; no path reaches any other."""
     return {str(path.relative_to(PAGE)): path.read_bytes() for path in sorted(PAGE.rglob("*")) if path.is_file()}
 
 
@@ -148,7 +148,7 @@ FILES = files()
 async def static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in FILES or name.endswith(".html"):
-        return refused(NotFound(f"no file {name[:80]!r} on the cost page"))
+        return refused(NotFound(f"the cost page has no file {name[:80]!r}"))
     return file(request, name)
 
 
@@ -160,7 +160,7 @@ def shell(name: str) -> Endpoint:
 
 
 def file(request: Request, name: str) -> Response:
-    """Asked again each time, sent only when it has changed: a new version is seen at once."""
+    """The browser asks for the file each time and gets it only when it has changed, so a new version is seen at once."""
     body = FILES[name]
     tag = f'"{sha256(body).hexdigest()[:16]}"'
     headers = {**SAFE, "etag": tag, "cache-control": "no-cache"}

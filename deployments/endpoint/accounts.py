@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.keys.admission import Grant, Keys
-from deployments.ledger.held_time import Provision, Running, last_windows
+from deployments.ledger.held_time import HeldTime, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
-from deployments.monitoring.sampler import Pulse
+from deployments.monitoring.sampler import Sampler
 from router.config import Tier, VllmTier
 from router.costs import counterfactual, prices
 from router.decide.promises import Promises
@@ -33,8 +33,8 @@ class Accounts:
 
     replicas_of: Running | None = None
     """how many replicas of a tier run; None: no tier has accelerator time of its own"""
-    pulse: Pulse | None = None
-    provision: Provision | None = None
+    sampler: Sampler | None = None
+    held_time: HeldTime | None = None
 
     async def open(self, promises: Callable[[], Promises]) -> None:
         if self.ledger:
@@ -42,20 +42,20 @@ class Accounts:
         if self.ledger and self.replicas_of:
             ours = [tier for tier in self.tiers.values() if isinstance(tier, VllmTier)]
             last = await asyncio.to_thread(last_windows, self.ledger.engine)
-            self.provision = Provision(ours, self.replicas_of, self.held, last=last)
-            self.provision.start()
+            self.held_time = HeldTime(ours, self.replicas_of, self.held, last=last)
+            self.held_time.start()
         if self.metrics:
-            self.pulse = Pulse(self.metrics, promises, self.ledger)
-            self.pulse.start()
+            self.sampler = Sampler(self.metrics, promises, self.ledger)
+            self.sampler.start()
 
     async def close(self) -> None:
         """Finish what was begun, then close ledger, metrics and keys."""
         if self.running:
             await asyncio.wait(self.running, timeout=10)
-        if self.provision:
-            await self.provision.close()
-        if self.metrics and self.pulse:
-            await self.pulse.stop()
+        if self.held_time:
+            await self.held_time.close()
+        if self.metrics and self.sampler:
+            await self.sampler.stop()
             await self.metrics.close()
         if self.ledger:
             await self.ledger.close()

@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: known by its key, within its limits a minute and its budgets."""
+"""Finds the key of a request, and admits the request within the key's limits a minute and its budgets."""
 
 import asyncio
 import hmac
@@ -11,42 +11,41 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from deployments.keys.key_store import Stored, hashed, read, usable
+from deployments.keys.key_store import Stored, hashed, read_keys, usable
 from deployments.ledger import budgets
-from deployments.ledger.budgets import settle_in
+from deployments.ledger.database import driver_message
 from router.errors import BadKey, LedgerDown
 from router.limits.key_limits import RIGHTS, Key, RateLimits, TakenRate
 from router.limits.reservation import Size
 
-__all__ = ["Grant", "Key", "Keys", "hashed", "settle_in"]
 log = logging.getLogger("stepdown")
-FRESH_S = 2.0  # older than this, the keys are read again while requests go on
-STALE_S = 4.0  # older than this, a request waits for that, so that a revoked key is refused after 5 s at the latest
-WAIT_S = 1.0  # at most: a database that does not answer stops no key that is known
-AGAIN_S = 0.25  # between two readings for keys that nobody knows: junk must not become work for the database
+FRESH_S = 2.0  # once the keys were read longer ago than this, they are read again while requests go on
+STALE_S = 4.0  # longer ago than this, a request waits for the reading, so that a revoked key is refused after 5 s at the latest
+WAIT_S = 1.0  # longest wait for a reading: known keys must work while the database does not answer
+AGAIN_S = 0.25  # between two readings for unknown keys: junk must not become work for the database
 RENEW_S = budgets.LEASE_S / 5
-THREADS = 4  # that speak with the database about budgets; requests of one key wait for each other there anyway
+THREADS = 4  # for the database; requests of the same key wait for each other there anyway
 GIVEN = Key("given", "given at the start", rights=frozenset(RIGHTS))
 NOBODY = Key("nobody", "nobody", rights=frozenset(RIGHTS))
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to answer one request. To be settled once, whatever becomes of it."""
+    """Permission to answer one request. To be settled once, whatever becomes of the request."""
 
     trace_id: str
     key_id: str
     usd: float
-    """set aside; 0: nothing was"""
+    """what was set aside; 0: nothing"""
     taken: TakenRate
 
 
 class Keys:
-    """Made once for a process. Without an engine only the given key is known.
+    """Knows the stored keys, their use in the last minute, and the reservations of requests in flight. One for each process.
 
-    given_hash: SHA-256 of a key that needs no database and may do everything. insecure: who is not known is let in as nobody.
-    replicas: processes that share the requests, each of which gives its share of what a key may in a minute.
-    clock: Unix time, for days and months. ticks: seconds that never jump, for ages and minutes.
+    engine: the key store; without one only the given key is known. given_hash: SHA-256 of a key that needs no database and has
+    every right. insecure: clients without a known key are let in as NOBODY. replicas: processes that share the requests; each
+    grants its share of a key's limits a minute. clock: Unix time, for days and months. ticks: seconds that never jump.
     """
 
     def __init__(
@@ -61,28 +60,28 @@ class Keys:
         self.engine, self.given_hash, self.insecure, self.clock, self.ticks = engine, given_hash, insecure, clock, ticks
         self.rates = RateLimits(replicas)
         self.found: Mapping[str, Stored] = {}
-        """hash -> key, those that are not revoked"""
+        """hash -> key that is not revoked"""
         self.read_s = self.tried_s = float("-inf")
-        """when the last reading that came back began, and the last that was tried"""
+        """when the last reading that succeeded began, and the last that was tried"""
         self.reading: Future[None] | None = None
         self.live: dict[str, float | None] = {}
-        """reservations of requests that are answered here; USD once they are, until it is settled"""
+        """trace id -> None while the request is being answered, then what it spent until that is settled"""
         self.renewing: asyncio.Task[None] | None = None
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
-        self.books = budgets.unsynced(engine) if engine else None
+        self.budget_engine = budgets.unsynced(engine) if engine else None
         self.reconciled = False
 
     def close(self) -> None:
         self.threads.shutdown()
-        if self.books is not None and self.books is not self.engine:
-            self.books.dispose()
+        if self.budget_engine is not None and self.budget_engine is not self.engine:
+            self.budget_engine.dispose()
 
-    # -- who asks ------------------------------------------------------------------------------------------------------
+    # -- finding the key -----------------------------------------------------------------------------------------------
 
     async def look_up(self, header: str) -> Key:
-        """The key of an Authorization header. A key that is new is found, one that was revoked is not after 5 s.
+        """The key in an Authorization header. A new key is found at once; a revoked one is refused after 5 s at the latest.
 
-        Raises BadKey, LedgerDown where a key is not known and the database cannot be asked.
+        Raises BadKey, and LedgerDown where the key is unknown and the database does not answer.
         """
         hash_, now = key_hash(header), self.ticks()
         if self.engine and hash_ and not self.is_given(hash_):
@@ -95,13 +94,13 @@ class Keys:
         return self.known(header)
 
     def known(self, header: str) -> Key:
-        """The same from what is known by now, without waiting: a new key may not be known yet. Raises BadKey."""
+        """`look_up` without waiting: a new key may not be known yet. Raises BadKey."""
         hash_, now = key_hash(header), self.ticks()
         if self.is_given(hash_):
             return GIVEN
         if self.engine and max(self.read_s, self.tried_s) < now - FRESH_S:
             self.start_reading()
-        found = self.found.get(hash_)  # a look-up by digest tells an attacker nothing: it cannot choose digests of keys
+        found = self.found.get(hash_)  # no timing leak: an attacker cannot choose digests
         if found and hmac.compare_digest(found.hash, hash_):
             return found.key
         if self.insecure:
@@ -112,7 +111,7 @@ class Keys:
         return bool(self.given_hash) and hmac.compare_digest(hash_, self.given_hash)
 
     async def wait_for_reading(self, since: float) -> None:
-        """Until the keys as they were at `since` or later are here. Gives up where a reading fails, or takes too long."""
+        """Wait for a reading of the keys that began at `since` or later, unless it fails or takes too long."""
         while self.read_s < since:
             if self.reading is None or self.reading.done():
                 if self.tried_s >= since:
@@ -124,7 +123,7 @@ class Keys:
             await asyncio.wait({asyncio.wrap_future(reading)}, timeout=left_s)
 
     def start_reading(self) -> "Future[None]":
-        """Read the keys again, beside the event loop; the reading that is under way, if one is."""
+        """Start to read the keys in a thread, unless a reading is under way; returns the reading."""
         if self.reading is None or self.reading.done():
             self.tried_s = self.ticks()
             self.reading = self.threads.submit(self.read, self.tried_s)
@@ -133,21 +132,21 @@ class Keys:
     def read(self, began_s: float) -> None:
         assert self.engine is not None
         try:
-            self.found = {k.hash: k for k in usable(read(self.engine))}
+            self.found = {k.hash: k for k in usable(read_keys(self.engine))}
             self.read_s = began_s
         except (SQLAlchemyError, ValueError) as error:
-            log.warning("the keys cannot be read, those that are known go on: %s", first_line(error))
+            log.warning("the keys cannot be read; those known before go on: %s", driver_message(error))
 
-    # -- whether they may ----------------------------------------------------------------------------------------------
+    # -- limits and budgets --------------------------------------------------------------------------------------------
 
     async def admit(self, key: Key, trace_id: str, size: Size, most_usd: float) -> Grant:
-        """Count a request and set aside what it may cost. Raises RateLimited, BudgetSpent, LedgerDown; then nothing is."""
+        """Count a request and set aside the most it may cost. Raises RateLimited, BudgetSpent, LedgerDown, changing nothing."""
         taken = self.rates.take(key, size, self.ticks())
         held = key.budgeted and most_usd > 0
-        if not held or self.books is None:
+        if not held or self.budget_engine is None:
             return Grant(trace_id, key.id, 0.0, taken)
         try:
-            await self.reserved(trace_id, self.threads.submit(self.reserve, trace_id, key, most_usd))
+            await self.wait_for_reservation(trace_id, self.threads.submit(self.reserve, trace_id, key, most_usd))
         except BaseException:
             self.rates.undo(taken)
             raise
@@ -155,55 +154,52 @@ class Keys:
         return Grant(trace_id, key.id, most_usd, taken)
 
     async def exchange(self, grant: Grant, key: Key, most_usd: float) -> Grant:
-        """The request goes on where it may cost more: that is set aside instead. Raises BudgetSpent, LedgerDown."""
-        if most_usd <= grant.usd or grant.usd <= 0 or self.books is None:
+        """Replace the grant of a request that may now cost more. Raises BudgetSpent, LedgerDown."""
+        if most_usd <= grant.usd or grant.usd <= 0 or self.budget_engine is None:
             return grant
-        await self.reserved(grant.trace_id, self.threads.submit(self.reserve_anew, grant.trace_id, key, most_usd))
+        reserving = self.threads.submit(self.reserve, grant.trace_id, key, most_usd, anew=True)
+        await self.wait_for_reservation(grant.trace_id, reserving)
         return replace(grant, usd=most_usd)
 
-    async def reserved(self, trace_id: str, reserving: "Future[None]") -> None:
-        """Raises BudgetSpent, LedgerDown; a client that leaves meanwhile leaves nothing set aside."""
+    async def wait_for_reservation(self, trace_id: str, reserving: "Future[None]") -> None:
+        """Raises BudgetSpent, LedgerDown. A client that leaves meanwhile leaves nothing set aside."""
         try:
             await asyncio.shield(asyncio.wrap_future(reserving))
-        except asyncio.CancelledError:  # the money may be set aside all the same
-            reserving.add_done_callback(lambda _: self.settled(trace_id, 0.0))
+        except asyncio.CancelledError:  # the thread may still set the money aside
+            reserving.add_done_callback(lambda _: self.settle_now(trace_id, 0.0))
             raise
         except SQLAlchemyError as error:
             raise LedgerDown("budgets cannot be kept") from error
 
-    def reserve_anew(self, trace_id: str, key: Key, usd: float) -> None:
-        """In a thread."""
-        assert self.books is not None
-        budgets.settle(self.books, trace_id, 0.0)
-        self.reserve(trace_id, key, usd)
-
-    def reserve(self, trace_id: str, key: Key, usd: float) -> None:
-        """In a thread."""
-        assert self.books is not None
+    def reserve(self, trace_id: str, key: Key, usd: float, anew: bool = False) -> None:
+        """Runs in a thread. anew: give back first what the request holds."""
+        assert self.budget_engine is not None
         if not self.reconciled:
-            budgets.reconcile(self.books, self.clock())
+            budgets.reconcile(self.budget_engine, self.clock())
             self.reconciled = True
-        budgets.reserve(self.books, trace_id, key, usd, self.clock())
+        if anew:
+            budgets.settle(self.budget_engine, trace_id, 0.0)
+        budgets.reserve(self.budget_engine, trace_id, key, usd, self.clock())
 
     async def settle(self, grant: Grant, spent_usd: float, tokens: int) -> None:
-        """The request is over: what was set aside beyond this is free again. Never raises; goes on if it is cancelled."""
+        """Free what was set aside beyond the spent USD. Never raises, and goes on in its thread if it is cancelled."""
         self.rates.settle(grant.taken, tokens)
         if grant.usd > 0:
             self.live[grant.trace_id] = spent_usd
-            settling = self.threads.submit(self.settled, grant.trace_id, spent_usd)
+            settling = self.threads.submit(self.settle_now, grant.trace_id, spent_usd)
             await asyncio.shield(asyncio.wrap_future(settling))
 
-    def settled(self, trace_id: str, spent_usd: float) -> None:
-        """In a thread. What cannot be settled now is tried again; of a process that dies before, the ledger's sums tell."""
-        assert self.books is not None
+    def settle_now(self, trace_id: str, spent_usd: float) -> None:
+        """Runs in a thread. A failure is tried again later; if the process dies before, the ledger's sums count the money."""
+        assert self.budget_engine is not None
         try:
-            budgets.settle(self.books, trace_id, spent_usd)
+            budgets.settle(self.budget_engine, trace_id, spent_usd)
             self.live.pop(trace_id, None)
         except SQLAlchemyError as error:
-            log.warning("the budget of %s cannot be settled yet: %s", trace_id, first_line(error))
+            log.warning("the budget of %s cannot be settled yet: %s", trace_id, driver_message(error))
 
     def keep_alive(self, trace_id: str) -> None:
-        """Renew the reservation for as long as the request is answered here."""
+        """Renew the reservation until the request is settled."""
         self.live[trace_id] = None
         if self.renewing is None or self.renewing.done():
             self.renewing = asyncio.get_running_loop().create_task(self.renew())
@@ -214,25 +210,21 @@ class Keys:
             await asyncio.to_thread(self.renew_now)
 
     def renew_now(self) -> None:
-        """In a thread."""
-        assert self.books is not None
+        """Runs in a thread. Also tries again to settle requests for which that failed."""
+        assert self.budget_engine is not None
         live = list(self.live.items())
         try:
             if live:
-                budgets.renew(self.books, [trace_id for trace_id, _ in live], self.clock())
+                budgets.renew(self.budget_engine, [trace_id for trace_id, _ in live], self.clock())
         except SQLAlchemyError as error:
-            log.warning("reservations cannot be renewed: %s", first_line(error))
+            log.warning("reservations cannot be renewed: %s", driver_message(error))
             return
         for trace_id, spent_usd in live:
             if spent_usd is not None:
-                self.settled(trace_id, spent_usd)
-
-
-def first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+                self.settle_now(trace_id, spent_usd)
 
 
 def key_hash(header: str) -> str:
-    """Of the key in an Authorization header; empty if there is none."""
+    """The hash of the key in an Authorization header; empty if there is none."""
     scheme, _, key = header.partition(" ")
     return hashed(key.strip()) if scheme.lower() == "bearer" and key.strip() else ""

@@ -1,8 +1,8 @@
-"""The ledger's database: where it is, how it is opened, how its tables come to be. SQLite by default, PostgreSQL by URL.
+"""Finds and opens the ledger's database, and makes or migrates its tables. SQLite by default, PostgreSQL by URL.
 
-SQLite runs in WAL mode: readers never wait for the writer. Each commit is synced to the disk (synchronous=FULL), which
-group commit makes cheap; `sqlite:///FILE?synchronous=NORMAL` syncs at checkpoints only: still safe when the process is
-killed, but the last commits before a power cut may be gone.
+SQLite runs in WAL mode, so readers never wait for the writer. Each commit is synced to the disk (synchronous=FULL), which group
+commit makes cheap. `sqlite:///FILE?synchronous=NORMAL` syncs only at checkpoints: a killed process still loses nothing, but a
+power cut may lose the last commits.
 """
 
 import logging
@@ -22,13 +22,13 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from router import config
 from router.errors import BadConfig
 
-BUSY_S = 5.0  # that a statement waits for another process's lock before the rows go to the spool
+BUSY_S = 5.0  # how long a statement waits for another process's lock
 SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
 MIGRATIONS = Path(__file__).parent / "migrations"
-FIRST = "0001"  # the revision of a database made before there were revisions
-MIGRATING = threading.Lock()  # alembic's context is one per process
-POSTGRES_LOCK = 0x57E9D0  # any number of our own: one process migrates at a time
-# A dead network shows after seconds, not after the kernel's quarter of an hour.
+FIRST_REVISION = "0001"  # of a database that was made before there were revisions
+MIGRATING = threading.Lock()  # alembic has one context for the whole process
+POSTGRES_LOCK = 0x57E9D0  # an arbitrary number for the advisory lock by which one process migrates at a time
+# With these a dead network is noticed after seconds; the kernel alone would take a quarter of an hour.
 POSTGRES: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -41,50 +41,51 @@ POSTGRES: dict[str, Any] = {
 
 
 def state_folder() -> Path:
-    """STEPDOWN_STATE_DIR or ~/.local/state/stepdown, for this user only. Raises BadConfig where it cannot be made."""
+    """STEPDOWN_STATE_DIR or ~/.local/state/stepdown, readable by this user only. Raises BadConfig where it cannot be made."""
     folder = Path(os.environ.get("STEPDOWN_STATE_DIR") or Path.home() / ".local/state/stepdown").expanduser()
-    make_folder(folder, "name another by STEPDOWN_STATE_DIR")
+    make_folder(folder, "choose another with STEPDOWN_STATE_DIR")
     return folder
 
 
-def make_folder(folder: Path, mend: str) -> None:
+def make_folder(folder: Path, advice: str) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise BadConfig(f"the folder {folder} cannot be made ({error}); {mend}") from error
+        raise BadConfig(f"the folder {folder} cannot be made ({error}); {advice}") from error
 
 
 def address(settings: config.Ledger) -> str:
-    """SQLAlchemy's URL of the ledger."""
+    """The ledger's address as a SQLAlchemy URL."""
     return settings.url or f"sqlite:///{state_folder() / 'ledger.db'}"
 
 
 def connect(settings: config.Ledger) -> Engine:
-    """An engine; nothing is asked of the database yet. Raises BadConfig on an address that cannot work."""
+    """An engine, which has not connected yet. Raises BadConfig on an address that cannot work."""
     url = read_url(address(settings))
     return sqlite_engine(url) if url.get_backend_name() == "sqlite" else postgres_engine(url)
 
 
-def read_url(shown: str) -> URL:
+def read_url(given: str) -> URL:
+    """Raises BadConfig."""
     try:
-        url = make_url(shown)
+        url = make_url(given)
     except ArgumentError as error:
-        raise BadConfig("ledger.url is no address; expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME") from error
+        raise BadConfig("ledger.url is not an address; expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME") from error
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
         raise BadConfig(f"ledger.url: found {url.drivername!r}; expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
     if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
-        raise BadConfig("ledger.url: a ledger in memory would lose everything; name a file, sqlite:///FILE")
+        raise BadConfig("ledger.url: a ledger in memory would lose everything; name a file: sqlite:///FILE")
     return url
 
 
 def sqlite_engine(url: URL) -> Engine:
-    """Transactions are begun by us: `BEGIN`, or `BEGIN IMMEDIATE` inside `writing`."""
+    """An engine that begins transactions itself: with `BEGIN`, or with `BEGIN IMMEDIATE` inside `writing`."""
     synchronous = str(url.query.get("synchronous", "FULL")).upper()
     if synchronous not in SYNCHRONOUS:
         raise BadConfig(f"ledger.url: synchronous={synchronous} is not one of {', '.join(SYNCHRONOUS)}")
-    make_folder(Path(url.database or "").parent, "name another by ledger.url")
+    make_folder(Path(url.database or "").parent, "choose another with ledger.url")
     engine = create_engine(url.difference_update_query(["synchronous"]), connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
@@ -92,7 +93,7 @@ def sqlite_engine(url: URL) -> Engine:
         connection.isolation_level = None
         to_wal(connection)
         connection.execute(f"PRAGMA synchronous={synchronous}")
-        connection.execute("PRAGMA secure_delete=ON")  # a text that is deleted is not to be found in the file
+        connection.execute("PRAGMA secure_delete=ON")  # deleted texts must not stay in the file
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -102,11 +103,11 @@ def sqlite_engine(url: URL) -> Engine:
 
 
 def to_wal(connection: sqlite3.Connection) -> None:
-    """The change of mode does not wait for a lock by itself, so processes that start at once try again."""
+    """Switch to WAL. SQLite does not wait for a lock here, so processes that start at the same time must retry."""
     until = time.monotonic() + BUSY_S
     while True:
         try:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # heeded in a new file only
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect only in a new file
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
@@ -125,15 +126,15 @@ def postgres_engine(url: URL) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that writes. SQLite takes its write lock at the start: one that reads first could lose it to another."""
+    """A transaction that writes. SQLite takes its write lock at the start, so that no other writer comes after its first read."""
     with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection, connection.begin():
         yield connection
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables up to date; of several processes that start at once, one does it and the others wait.
+    """Bring the tables up to date. Of several processes that start at the same time one does it and the others wait.
 
-    Raises BadConfig where the database was written by a newer version, SQLAlchemy's errors where it does not answer.
+    Raises BadConfig where a newer version made the tables, SQLAlchemy's errors where the database does not answer.
     """
     with MIGRATING, writing(engine) as connection:
         if connection.dialect.name == "postgresql":
@@ -146,12 +147,12 @@ def upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.util.exc import CommandError
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # where somebody logs all, each start would begin with its news
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its messages would fill the log at every start
     setup = alembic_setup(connection)
     tables = inspect(connection).get_table_names()
     try:
         if "traces" in tables and "alembic_version" not in tables:
-            command.stamp(setup, FIRST)
+            command.stamp(setup, FIRST_REVISION)
         command.upgrade(setup, "head")
     except CommandError as error:
         raise BadConfig(f"the ledger's tables were made by another version of Stepdown ({error}); use that version") from error
@@ -164,3 +165,8 @@ def alembic_setup(connection: Connection) -> Any:
     setup.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     setup.attributes["connection"] = connection
     return setup
+
+
+def driver_message(error: Exception) -> str:
+    """The first line of the database driver's message: SQLAlchemy adds the statement and its values, which no log may hold."""
+    return str(getattr(error, "orig", None) or error).strip().split("\n")[0][:200]

@@ -1,7 +1,7 @@
 """The child process that empties a busy ledger's spool: `python -m deployments.ledger.drain_process`, started by `drainer`.
 
-It reads the ledger's settings from its first line of standard input; then each further line asks it to drain once, and it
-answers with one of `drainer`'s words. It ends when its input does.
+The first line of its standard input holds the ledger's settings. Each further line asks it to drain once, and it answers with one
+of `drainer`'s words. It ends when its input does.
 """
 
 import logging
@@ -15,20 +15,20 @@ from deployments.ledger.store import Store
 from router import config
 
 log = logging.getLogger(__name__)
-NICENESS = 4
+NICENESS = 4  # requests come first
 
 
 def serve(lines: TextIO, say: Callable[[str], None]) -> None:
-    """Drain once for each line after the first, which holds the settings, until there are no more lines."""
+    """Drain once for each line after the first."""
     store = Store(config.Ledger.model_validate_json(lines.readline()))
-    store.start()  # else the first drain would wait for it
+    store.start()  # migrates now, so that the first drain need not
     say(READY)
     for _ in lines:
         try:
             store.drain()
             store.retry_late()
             say(DONE)
-        except Exception as error:  # noqa: BLE001 the ingress drains by itself then, meets the same fault and reports it
+        except Exception as error:  # noqa: BLE001 the ingress then drains, meets the same fault and reports it
             log.debug("not drained: %s", error)
             say(FAILED)
 

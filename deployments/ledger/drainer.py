@@ -1,8 +1,8 @@
-"""Empties a busy ledger's spool in a process of its own, `drain_process`, at the lowest priority.
+"""Starts and asks `drain_process`, which empties a busy ledger's spool at a low priority.
 
-In the ingress's process the same work, a sixtieth of its time, holds Python's lock for milliseconds at a time, and every request
-of those moments waits for it. The process is started when there is much to drain and ended when there has not been for a
-while; while there is none, or it fails, the ingress drains by itself. It ends with the process that started it.
+In the ingress's own process the same work takes a sixtieth of its time, but holds Python's lock for milliseconds at a time while
+requests wait. The child is started when there is much to drain and ended when there has been little for a while. While it is
+missing or failing, the ingress drains by itself. It ends with the process that started it.
 """
 
 import logging
@@ -15,28 +15,28 @@ from collections.abc import Callable
 from router import config
 
 log = logging.getLogger(__name__)
-# What the process answers: once it has started, and to each request to drain.
+# The child's answers: when it has started, and to each request to drain.
 READY = "ready"
 DONE = "done"
 FAILED = "failed"
-MUCH = 100  # rows that wait at once: fewer take the ingress itself a few milliseconds
-IDLE_S = 300.0  # it is kept without having had much to do
-ANSWER_S = 30.0  # for it to drain what there is
-END_S = 5.0
+MUCH = 100  # waiting rows that justify the child; fewer take the ingress a few milliseconds
+IDLE_S = 300.0  # how long the child is kept without having had much to do
+ANSWER_S = 30.0  # how long one drain may take
+END_S = 5.0  # how long it may take to end before it is killed
 
 
 class Drainer:
-    """The process, seen from the ingress; of one thread. clock: seconds that never jump."""
+    """The child process as the ingress sees it. To be used by one thread. clock: seconds that never jump."""
 
     def __init__(self, settings: config.Ledger, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings, self.clock = settings, clock
         self.process: subprocess.Popen[bytes] | None = None
         self.ready = False
         self.busy_s = 0.0
-        """when there was much to do last"""
+        """when there was last much to do"""
 
-    def there(self, rows: int) -> bool:
-        """Whether it can be asked to `drain`; started and ended here, by how much there is to do. rows: that wait now."""
+    def available(self, rows: int) -> bool:
+        """Whether the child can be asked to `drain`. Starts or stops it by the number of `rows` that wait now."""
         if rows >= MUCH:
             self.busy_s = self.clock()
         if self.process is None:
@@ -46,45 +46,45 @@ class Drainer:
         if self.clock() - self.busy_s > IDLE_S:
             self.stop()
             return False
-        self.ready = self.ready or self.told(lambda: self.heard(0.0) == READY)
+        self.ready = self.ready or self.attempt(lambda: self.receive(0.0) == READY)
         return self.ready
 
     def drain(self) -> bool:
-        """Whether it has drained the spool. False: who asks must do it."""
-        return self.told(self.asked)
+        """Whether the child has drained the spool. False: the caller must do it."""
+        return self.attempt(self.request_drain)
 
     def start(self) -> None:
-        """It takes a second or two to be ready."""
+        """The child takes a second or two to be ready."""
         command = [sys.executable, "-m", "deployments.ledger.drain_process"]
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-            self.tell(self.settings.model_dump_json())
+            self.send(self.settings.model_dump_json())
         except OSError as error:
-            log.warning("no process for the ledger's spool: %s", error)
+            log.warning("no process for the ledger's spool could be started: %s", error)
             self.stop()
 
-    def told(self, ask: Callable[[], bool]) -> bool:
-        """What `ask` returns; False where the process is gone."""
+    def attempt(self, action: Callable[[], bool]) -> bool:
+        """Returns what `action` returns, or False where the child is gone."""
         try:
-            return ask()
+            return action()
         except OSError as error:
-            log.warning("the process that drains the ledger's spool is gone (%s); it is started again when needed", error)
+            log.warning("the process that drains the ledger's spool is gone (%s); it will be restarted when needed", error)
             self.stop()
             return False
 
-    def asked(self) -> bool:
-        self.tell("drain")
-        answer = self.heard(ANSWER_S)
+    def request_drain(self) -> bool:
+        self.send("drain")
+        answer = self.receive(ANSWER_S)
         if not answer:
             raise TimeoutError(f"no answer within {ANSWER_S:.0f} s")
         return answer == DONE
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         assert self.process and self.process.stdin
         self.process.stdin.write(line.encode() + b"\n")
 
-    def heard(self, wait_s: float) -> str:
-        """A line; empty: none yet. Raises OSError where the process has ended."""
+    def receive(self, wait_s: float) -> str:
+        """The next line, empty where none came in time. Raises OSError where the child has ended."""
         assert self.process and self.process.stdout
         poll = select.poll()  # not select.select: it takes no file descriptor above 1,023, and an ingress may have thousands
         poll.register(self.process.stdout, select.POLLIN)
@@ -96,7 +96,7 @@ class Drainer:
         return line
 
     def stop(self) -> None:
-        """It ends when nothing more can be asked of it."""
+        """Close the child's input, which ends it, or kill it."""
         process, self.process, self.ready = self.process, None, False
         if process is None:
             return

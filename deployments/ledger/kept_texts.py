@@ -1,4 +1,4 @@
-"""Which prompts and answers are kept, and as what: `store`, and the redaction hook of whoever runs the server."""
+"""Decides which prompts and answers are kept, by `ledger.store`, and redacts them with the operator's hook."""
 
 import dataclasses
 import logging
@@ -11,17 +11,18 @@ from router.trace import Trace
 log = logging.getLogger(__name__)
 
 
-class Texts:
-    """Raises BadConfig where the hook cannot be loaded."""
+class KeptTexts:
+    """Applies the settings `store` and `redact`."""
 
     def __init__(self, settings: config.Ledger) -> None:
+        """Raises BadConfig where the hook cannot be loaded."""
         self.store = settings.store
         self.hook = load_function(settings.redact, "ledger.redact", BadConfig) if settings.redact else None
         self.failures = 0
-        """texts that were not kept since the hook raised or gave no text"""
+        """texts dropped because the hook failed"""
 
     def kept(self, trace: Trace) -> Trace:
-        """The trace with the texts that may be written down."""
+        """The trace with only the texts that may be stored."""
         prompt = self.redacted(trace.prompt) if self.store != "nothing" else None
         answer = self.redacted(trace.answer) if self.store == "all" else None
         return dataclasses.replace(trace, prompt=prompt, answer=answer)
@@ -32,9 +33,9 @@ class Texts:
         try:
             found = self.hook(text)
             if found is not None and not isinstance(found, str):
-                raise TypeError(f"it gave a {type(found).__name__}, expected a text or None")
+                raise TypeError(f"it returned a {type(found).__name__}, expected a text or None")
             return found
-        except Exception as error:  # noqa: BLE001 the hook is not ours; what it could not redact is not kept
+        except Exception as error:  # noqa: BLE001 the hook is not ours, and an unredacted text must not be kept
             self.failures += 1
             log.error("a text was not kept: ledger.redact raised %s", type(error).__name__)
             return None

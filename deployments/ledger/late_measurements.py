@@ -1,15 +1,16 @@
-"""Measurements that come before the call they belong to is written."""
+"""Keeps readings, measurements of a call, that arrive before the call is written."""
 
 import threading
 from collections.abc import Callable, Iterable
 
 from deployments.ledger.rows import Busy
 
-LATE_S, LATE_MAX = 600.0, 20_000  # a reading waits so long for its call; so many at most
+LATE_S = 600.0  # how long a reading waits for its call
+LATE_MAX = 20_000  # readings that wait at the same time
 
 
-class Late:
-    """Readings whose call is not written yet. They wait in memory: one that is lost leaves its call without a measurement."""
+class LateMeasurements:
+    """Readings whose call is not written yet. They wait in memory: a lost one leaves its call without a measurement."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -17,12 +18,12 @@ class Late:
         self.waiting: dict[str, tuple[Busy, float]] = {}
         self.dropped = 0
 
-    def of(self, ids: Iterable[str]) -> dict[str, Busy]:
+    def for_calls(self, ids: Iterable[str]) -> dict[str, Busy]:
         with self.lock:
             return {id: self.waiting[id][0] for id in ids if id in self.waiting} if self.waiting else {}
 
     def settle(self, tried: dict[str, Busy], missing: set[str]) -> None:
-        """Keep those of `tried` that are `missing`, each until its time is over; forget the others."""
+        """Of the readings `tried`, keep those whose call is `missing`, each for LATE_S, and forget the others."""
         now = self.clock()
         with self.lock:
             for id, busy in tried.items():
@@ -33,7 +34,7 @@ class Late:
             over = len(self.waiting) - LATE_MAX
             for n, (id, (_, until)) in enumerate(list(self.waiting.items())):
                 if until >= now and n >= over:
-                    break  # they lie in the order in which they came
+                    break  # the dict is in the order of their arrival
                 del self.waiting[id]
                 self.dropped += 1
 

@@ -1,7 +1,7 @@
-"""Every call, once, durably. Requests put their rows in a queue; one thread writes all that waits in one transaction.
+"""Records every call once, durably. Requests put rows in a queue; one thread writes all that waits in one transaction.
 
-There is no artificial delay: while one transaction is synced, the next one's rows gather (group commit). SQLite's rows are
-synced in the spool first, which is quicker, and go into the tables a little later, many at a time (`journal_s`).
+This group commit adds no delay: while one transaction is synced, the rows of the next gather. SQLite's rows are synced in the
+spool first, which is quicker, and go into the tables a little later, many at a time (`journal_s`). docs/ledger.md draws the road.
 """
 
 import asyncio
@@ -11,30 +11,31 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deployments.ledger.database import address, connect, migrate, state_folder, writing
-from deployments.ledger.kept_texts import Texts
+from deployments.ledger.kept_texts import KeptTexts
 from deployments.ledger.retention import Retention
 from deployments.ledger.rows import Busy, Rows, finite, from_call, from_trace, from_window
-from deployments.ledger.store import State, Store
-from deployments.ledger.upkeep import Bookkeeper
+from deployments.ledger.store import LedgerState, Store
+from deployments.ledger.upkeep import Upkeep
 from router import config
 from router.errors import LedgerDown
 from router.trace import CallRow, Trace, Window
 
-__all__ = ["Ledger", "address", "connect", "migrate", "state_folder", "writing"]
-
 log = logging.getLogger(__name__)
-GROUP = 500  # requests whose rows go into one transaction, at most
-SCAN_S = 30.0  # between looks for files that dead processes left in the spool
-RETRY_S, RETRY_MAX_S = 0.2, 5.0  # between attempts to reach a database that is down
-LOOK_S = 60.0  # between looks for rows that are too old or too many
-TIDY_S = 0.05  # between small deletions: others may write meanwhile
-LATE_RETRY_S = 5.0
-SETTLE_S = 2.0  # that a reader waits for the rows before it
+GROUP = 500  # most requests whose rows go into one transaction
+SCAN_S = 30.0  # between scans for files that dead processes left in the spool
+# Between attempts to reach a database that is down: at first, and at most.
+RETRY_S = 0.2
+RETRY_MAX_S = 5.0
+RETENTION_S = 60.0  # between looks for rows that are too old or too many
+TIDY_S = 0.05  # between small deletions, so that others can write meanwhile
+LATE_RETRY_S = 5.0  # between attempts to match readings with calls that another process wrote
+SETTLE_S = 2.0  # how long a reader waits for the rows recorded before it
 
 
 @dataclass(slots=True)
 class Waiting:
+    """Rows in the queue, and the future that ends when they are durable. now: they must go into the tables at once."""
+
     rows: Rows
     now: bool
     loop: asyncio.AbstractEventLoop
@@ -42,78 +43,79 @@ class Waiting:
 
 
 class Ledger:
-    """Open it, then record; safe to share between the tasks of a process. Raises BadConfig on a wrong address.
+    """Records traces, calls, readings and windows durably. To be opened first; tasks of a process may share it.
 
-    clock: Unix time, for the age of rows. ticks: seconds that never jump, for how long the database has been away.
+    clock: Unix time, for the age of rows. ticks: seconds that never jump, for how long the database has been down.
     """
 
     def __init__(
         self, settings: config.Ledger, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic
     ) -> None:
+        """Raises BadConfig on a wrong address."""
         self.settings = settings
         self.store = Store(settings, ticks)
         self.engine = self.store.engine
         self.retention = Retention(settings, clock)
-        self.bookkeeper = Bookkeeper(self.store, clock)
-        self.texts: Texts | None = None
+        self.upkeep = Upkeep(self.store, clock)
+        self.texts: KeptTexts | None = None
         self.queue: list[Waiting] = []
         self.changed = threading.Condition()
         self.hurry = threading.Event()
-        """somebody waits for what lies in the spool"""
+        """set when a reader waits for the rows in the spool"""
         self.closing = False
         self.next_tidy = self.next_late = 0.0
-        self.threads = [threading.Thread(target=run, name="ledger", daemon=True) for run in (self.work, self.mend)]
+        self.threads = [threading.Thread(target=run, name="ledger", daemon=True) for run in (self.write, self.recover)]
 
     async def open(self) -> None:
-        """Make or change the tables, start writing, drain what dead processes left in the spool.
+        """Make or migrate the tables, start the threads, drain what dead processes left in the spool.
 
-        A database that does not answer is no reason not to start. Raises BadConfig on a mistake: a wrong hook or password.
+        Starts even if the database does not answer. Raises BadConfig on a mistake: a wrong hook or password.
         """
-        self.texts = Texts(self.settings)
+        self.texts = KeptTexts(self.settings)
         await asyncio.to_thread(self.store.start)
         for thread in self.threads:
             thread.start()
 
     async def record(self, trace: Trace, now: bool = False) -> None:
-        """Returns when the trace and its calls are durable. Raises LedgerDown, and then the client must not see an answer.
+        """Return when the trace and its calls are durable. Raises LedgerDown; then the client must not see the answer.
 
-        now: they are in the tables then, and their budget is settled with them; else within `journal_s`.
+        now: put them into the tables, which settles their budget, before returning; otherwise that happens within `journal_s`.
         """
         if self.texts is None:
             raise LedgerDown("it is not open yet")
         await self.put(from_trace(self.texts.kept(trace)), now)
 
     async def add(self, calls: Sequence[CallRow]) -> None:
-        """Calls made after their trace was recorded: audits. As durable as `record`, and counted in `hourly` only."""
+        """Record calls made after their trace: audits. As durable as `record`."""
         await self.put(Rows(calls=[from_call(call) for call in calls]))
 
     async def readings(self, busy: Mapping[str, Busy]) -> None:
-        """Measurements that came late: call id -> (busy_s, gpu_usd). A call that has one keeps it.
+        """Record measurements that came late: call id -> (busy_s, gpu_usd). A call that has a measurement keeps it.
 
-        Where the call is not written yet, the reading waits for it in memory, up to ten minutes.
+        A reading whose call is not written yet waits for it in memory, up to ten minutes.
         """
-        await self.put(Rows(readings={call: read for call, read in busy.items() if finite(read)}))
+        await self.put(Rows(readings={call: reading for call, reading in busy.items() if finite(reading)}))
 
     async def held(self, windows: Sequence[Window]) -> None:
-        """Of a window that several processes report, the first report is kept."""
+        """Record windows. Where several processes report the same window, the first report is kept."""
         await self.put(Rows(windows=[from_window(window) for window in windows]))
 
     def check(self) -> None:
-        """Costs a microsecond; call it before each request. Raises LedgerDown where the request must not be begun."""
+        """To be called before each request; takes a microsecond. Raises LedgerDown where the request must not begin."""
         if self.store.down_since is not None and (why := self.store.refusal):
             raise LedgerDown(why)
 
     @property
-    def state(self) -> State:
+    def state(self) -> LedgerState:
         return self.store.state
 
     @property
     def spooled(self) -> int:
-        """Rows of this process that wait in the spool."""
+        """This process's rows in the spool."""
         return self.store.spool.rows
 
     async def settled(self) -> None:
-        """Returns when what this process recorded before is in the tables, or cannot be: for readers."""
+        """Return when the rows that this process recorded before are in the tables, or cannot be. For readers."""
         files, until = set(self.store.spool.held), time.monotonic() + SETTLE_S
         self.hurry.set()
         while files & self.store.spool.held.keys() and self.store.down_since is None and time.monotonic() < until:
@@ -131,12 +133,12 @@ class Ledger:
             self.changed.notify()
         await waiting.done
 
-    def work(self) -> None:
-        """The writer's thread."""
+    def write(self) -> None:
+        """The first thread: writes what waits, and tidies up between writes."""
         while True:
             batch = self.take()
             if batch:
-                tell(batch, self.keep(batch))
+                wake(batch, self.keep(batch))
             elif self.closing:
                 return
             self.tidy()
@@ -159,7 +161,7 @@ class Ledger:
         return None
 
     def tidy(self) -> None:
-        """What may wait: readings whose call was written by another process, old rows."""
+        """Do what is not urgent: match readings with calls that another process wrote, delete old rows."""
         now = time.monotonic()
         try:
             if self.store.down_since is None and now >= self.next_late:
@@ -168,37 +170,41 @@ class Ledger:
             if self.store.down_since is None and self.retention.before_s and now >= self.next_tidy:
                 self.next_tidy = now + TIDY_S
                 self.retention.step(self.engine)
-        except Exception as error:  # noqa: BLE001 the next request's rows find out whether the database is down
+        except Exception as error:  # noqa: BLE001 the next write finds out whether the database is down
             self.retention.before_s = None
             log.warning("tidying the ledger failed: %s", error)
 
-    def mend(self) -> None:
-        """The other thread: brings the database back and empties the spool, looks for old rows, and keeps the books."""
-        pause_s, next_look = 0.0, time.monotonic()
+    def recover(self) -> None:
+        """The second thread: recovers the database, drains the spool, looks for old rows, and does the upkeep of the sums."""
+        retry_s, next_look = RETRY_S, time.monotonic()
         while not self.closing:
-            self.store.fallen.clear()
+            self.store.rows_spooled.clear()
             well = self.store.recover()
             if well and time.monotonic() >= next_look:
-                next_look = time.monotonic() + LOOK_S
-                self.look()
-            pause_s = SCAN_S if well else min(RETRY_MAX_S, max(RETRY_S, 2 * pause_s)) if pause_s < SCAN_S else RETRY_S
-            more = well and self.bookkeeper.step()
-            if self.store.fallen.wait(TIDY_S if more else pause_s):
+                next_look = time.monotonic() + RETENTION_S
+                self.look_for_old_rows()
+            if well:
+                pause_s = TIDY_S if self.upkeep.step() else SCAN_S
+                retry_s = RETRY_S
+            else:
+                pause_s = min(RETRY_MAX_S, retry_s)
+                retry_s = 2 * pause_s
+            if self.store.rows_spooled.wait(pause_s):
                 self.hurry.wait(self.settings.journal_s)
             self.hurry.clear()
 
-    def look(self) -> None:
+    def look_for_old_rows(self) -> None:
         try:
             self.retention.look(self.engine)
         except Exception as error:  # noqa: BLE001 it is tried again in a minute
             log.warning("looking for old rows in the ledger failed: %s", error)
 
     async def close(self) -> None:
-        """Writes what waits. What lies in the spool while the database is down stays there for the next start."""
+        """Write what waits. Rows in the spool of a database that is down stay there for the next start."""
         with self.changed:
             self.closing = True
             self.changed.notify()
-        self.store.fallen.set()
+        self.store.rows_spooled.set()
         self.hurry.set()
         for thread in self.threads:
             if thread.is_alive():
@@ -210,19 +216,19 @@ class Ledger:
         self.engine.dispose()
 
 
-def tell(batch: Sequence[Waiting], error: LedgerDown | None) -> None:
-    """Wake the requests, each loop once."""
+def wake(batch: Sequence[Waiting], error: LedgerDown | None) -> None:
+    """End the requests' futures, with one wake-up for each event loop."""
     loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for waiting in batch:
         loops.setdefault(waiting.loop, []).append(waiting.done)
     for loop, futures in loops.items():
         try:
-            loop.call_soon_threadsafe(settle, futures, error)
-        except RuntimeError:  # its loop was closed: nobody waits any more
-            log.debug("rows were kept of requests that are gone")
+            loop.call_soon_threadsafe(end, futures, error)
+        except RuntimeError:  # the loop was closed, so nobody waits
+            log.debug("rows of requests that have left were kept")
 
 
-def settle(futures: Sequence["asyncio.Future[None]"], error: LedgerDown | None) -> None:
+def end(futures: Sequence["asyncio.Future[None]"], error: LedgerDown | None) -> None:
     for done in futures:
         if not done.done():
             done.set_exception(error) if error else done.set_result(None)

@@ -1,4 +1,4 @@
-"""Old rows go, by age and by size; sums by the hour and windows stay. In small batches, so that no writer waits long."""
+"""Deletes old rows by age and by size, in small batches so that no writer waits long. Sums and windows stay."""
 
 import time
 from collections.abc import Callable
@@ -11,17 +11,18 @@ from router import config
 from router.costs.machine_time import DAY_S
 
 BATCH = 500
-ROW_BYTES = 28  # PostgreSQL: of a row's header and its place in the page
-FREE_PAGES = 2_000  # SQLite: given back to the file system at once, of 4 KiB
+ROW_BYTES = 28  # PostgreSQL: a row's header and its pointer in the page
+FREE_PAGES = 2_000  # SQLite: pages of 4 KiB that are given back to the file system at a time
+PRAGMAS = ("page_count", "freelist_count", "page_size")
 
 
 class Retention:
-    """`look` reads and may take long; `step` deletes a little of what `look` found, and is quick."""
+    """`look` finds old rows and may take long; `step` deletes a few of them and is quick."""
 
     def __init__(self, settings: config.Ledger, clock: Callable[[], float] = time.time) -> None:
         self.settings, self.clock = settings, clock
         self.before_s: float | None = None
-        """rows that began before this go; None: nothing is left to do"""
+        """rows that began before this are deleted; None: nothing is left to do"""
 
     def look(self, engine: Engine) -> None:
         found = [self.too_old(), self.too_many(engine)]
@@ -31,7 +32,7 @@ class Retention:
         return self.clock() - self.settings.keep_days * DAY_S if self.settings.keep_days else None
 
     def too_many(self, engine: Engine) -> float | None:
-        """When the first trace began that may stay within `keep_bytes`."""
+        """When the oldest trace began that still fits into `keep_bytes`."""
         if self.settings.keep_bytes is None:
             return None
         with engine.connect() as connection:
@@ -46,7 +47,7 @@ class Retention:
             return self.clock() if first is None else float(first)
 
     def step(self, engine: Engine) -> bool:
-        """True: there is more to do."""
+        """Delete one batch. True: there is more to do."""
         if self.before_s is None:
             return False
         with writing(engine) as connection:
@@ -54,37 +55,36 @@ class Retention:
         if max(gone) < BATCH:
             self.before_s = None
         if engine.dialect.name == "sqlite" and any(gone):
-            give_back(engine)
+            shrink(engine)
         return self.before_s is not None
 
 
 def delete_some(connection: Connection, table: Table, before_s: float) -> int:
-    """Processes that do this side by side leave each other's rows alone."""
+    """Delete a batch; rows that another process is deleting are skipped."""
     old = select(table.c.id).where(table.c.began_s < before_s).order_by(table.c.began_s).limit(BATCH)
     return connection.execute(delete(table).where(table.c.id.in_(old.with_for_update(skip_locked=True)))).rowcount
 
 
 def size_bytes(connection: Connection) -> float:
-    """What the rows take. SQLite: the pages in use. PostgreSQL: rows times their mean size, half as much again for indexes:
-    its files do not shrink when rows go, so their size says nothing."""
+    """What the rows take. SQLite: the pages in use. PostgreSQL: rows times their mean size, and half of that for indexes.
+
+    PostgreSQL's files do not shrink when rows are deleted, so their size says nothing.
+    """
     if connection.dialect.name == "sqlite":
         pages, free, page = (connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in PRAGMAS)
         return float((pages - free) * page)
     return 1.5 * sum(rows_bytes(connection, table) for table in (calls, traces))
 
 
-PRAGMAS = ("page_count", "freelist_count", "page_size")
-
-
 def rows_bytes(connection: Connection, table: Table) -> float:
     count = connection.execute(select(func.count()).select_from(table)).scalar_one()
-    sizes = " + ".join(f"coalesce(pg_column_size({column.name}), 0)" for column in table.columns)  # as stored: compressed
+    sizes = " + ".join(f"coalesce(pg_column_size({column.name}), 0)" for column in table.columns)  # as stored, compressed
     recent = f"SELECT avg({ROW_BYTES} + {sizes}) FROM (SELECT * FROM {table.name} ORDER BY began_s DESC LIMIT 1000) recent"
     return float(count * (connection.execute(text(recent)).scalar() or 0))
 
 
-def give_back(engine: Engine) -> None:
-    """Free pages are used again; where there are many, the file may shrink."""
+def shrink(engine: Engine) -> None:
+    """Shrink the file where it has many free pages; few are kept for reuse."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if connection.exec_driver_sql("PRAGMA freelist_count").scalar_one() > 2 * FREE_PAGES:
             connection.exec_driver_sql(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()

@@ -1,4 +1,4 @@
-"""What waits to be written, as rows of the ledger's tables; as one line of JSON in the spool."""
+"""Makes traces, calls and windows into rows of the ledger's tables, and rows into one line of JSON for the spool and back."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import String, Table
 
 from deployments.ledger import schema
 from router.trace import CallRow, Trace, Window
@@ -16,24 +16,27 @@ from router.trace import CallRow, Trace, Window
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
 Busy = tuple[float, float | None]
-"""(seconds of the replica's time, USD or None)"""
+"""a reading: seconds of the replica's time, and USD or None"""
 
 
 @dataclass(slots=True)
 class Rows:
-    """Written together or not at all. No two parts depend on their order, save readings, which wait for their call."""
+    """Rows that are written together or not at all. Their order does not matter, except that readings wait for their call.
+
+    The field names are those of the spool's lines.
+    """
 
     traces: list[Row] = field(default_factory=list)
     calls: list[Row] = field(default_factory=list)
     windows: list[Row] = field(default_factory=list)
     readings: dict[str, Busy] = field(default_factory=dict)
-    """call id -> what was measured of it afterwards"""
+    """call id -> what was measured after it"""
 
     def __len__(self) -> int:
         return len(self.traces) + len(self.calls) + len(self.windows) + len(self.readings)
 
     def singles(self) -> "list[Rows]":
-        """Each row by itself: for when one of them cannot be written."""
+        """Each row by itself, for when one of them cannot be written."""
         return [
             *(Rows(traces=[row]) for row in self.traces),
             *(Rows(calls=[row]) for row in self.calls),
@@ -49,13 +52,13 @@ PARTS = tuple(part.name for part in dataclasses.fields(Rows))
 
 
 def from_line(line: bytes) -> Rows:
-    """Raises ValueError on what `line` did not write."""
+    """The opposite of `Rows.line`. Raises ValueError on any other text."""
     try:
         found = Rows(**json.loads(line))
         found.readings = {call: (busy[0], busy[1]) for call, busy in found.readings.items()}
         return found
     except (TypeError, AttributeError, LookupError) as error:
-        raise ValueError(f"no line of a spool: {error}") from error
+        raise ValueError(f"not a line of a spool: {error}") from error
 
 
 def together(parts: Iterable[Rows]) -> Rows:
@@ -69,8 +72,7 @@ def together(parts: Iterable[Rows]) -> Rows:
 
 
 def from_trace(trace: Trace) -> Rows:
-    found = as_row(trace, TRACE)
-    return Rows(traces=[found], calls=[from_call(call) for call in trace.calls])
+    return Rows(traces=[as_row(trace, TRACE)], calls=[from_call(call) for call in trace.calls])
 
 
 def from_call(call: CallRow) -> Row:
@@ -81,37 +83,29 @@ def from_window(window: Window) -> Row:
     return as_row(window, WINDOW)
 
 
-def as_row(thing: object, columns: Mapping[str, Callable[[Any], Any]]) -> Row:
-    return {name: clean(getattr(thing, name)) for name, clean in columns.items()}
+def as_row(record: Trace | CallRow | Window, columns: Mapping[str, Callable[[Any], Any]]) -> Row:
+    return {name: clean(getattr(record, name)) for name, clean in columns.items()}
 
 
 def text_of(length: int | None) -> Callable[[Any], Any]:
-    """Text as both databases take it: no NUL, no half of a surrogate pair, no longer than the column."""
+    """A function that makes text acceptable to both databases: no NUL, no lone surrogate, no longer than the column."""
 
     def clean(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        if "\0" in value or not (value.isascii() or encodable(value)):
-            value = value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return value[:length]
+        if not value.isascii():
+            value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value.replace("\0", "\ufffd")[:length]
 
     return clean
 
 
-def encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def number(nullable: bool) -> Callable[[Any], Any]:
-    """One infinite or undefined figure would spoil its hour's sum for ever."""
+    """A function that drops infinite and undefined figures: one of them would spoil its hour's sum for ever."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
-            log.warning("a figure of %s was not kept in the ledger", value)
+            log.warning("the figure %s was not kept in the ledger", value)
             return None if nullable else 0.0
         return value
 
@@ -131,11 +125,12 @@ def as_json(value: Mapping[str, float]) -> str:
 
 
 def cleaners(table: Table) -> dict[str, Callable[[Any], Any]]:
-    """Column -> what its values go through. An id is never cut: two could become one."""
+    """Column -> function that cleans its values. Ids are never cut, or two of them could become the same."""
     found: dict[str, Callable[[Any], Any]] = {}
     for column in table.columns:
         if column.type.python_type is str:
-            found[column.name] = text_of(None if column.primary_key else column.type.length)  # type: ignore[attr-defined]
+            length = column.type.length if isinstance(column.type, String) and not column.primary_key else None
+            found[column.name] = text_of(length)
         else:
             found[column.name] = number(bool(column.nullable)) if column.type.python_type is float else as_is
     return found

@@ -1,12 +1,12 @@
-"""The ledger's tables. A change here needs a migration in deployments/migrations/ and a test that an old file opens."""
+"""The ledger's tables. A change here needs a migration in migrations/ and a test that an old file opens."""
 
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 
 metadata = MetaData()
-PARTS = ("busy", "idle", "nobody", "over")  # of the time that was held: router/costs/machine_time.py
-AUDITS = text("role = 'audit'")  # to be used as it is: an index is found by its condition's words
+PARTS = ("busy", "idle", "nobody", "over")  # of held time, as router/costs/machine_time.py splits it
+AUDITS = text("role = 'audit'")  # to be used as it is: the database finds a partial index by the text of its condition
 
 traces = Table(
     "traces",
@@ -66,8 +66,8 @@ calls = Table(
 
 # -- sums ------------------------------------------------------------------------------------------------------------------
 #
-# Kept in the transaction that writes the rows, so that a page over a million rows reads a few thousand. Counted are only
-# rows that were new: a row that is written twice is summed once. They stay when old rows go.
+# Kept in the transaction that writes the rows, so that a page over a million rows reads a few thousand. Only new rows are
+# counted, so a row that is written twice is summed once. Sums stay when old rows are deleted.
 
 
 def of_calls() -> list[Column[Any]]:
@@ -90,8 +90,10 @@ def of_traces() -> list[Column[Any]]:
 
 
 def groups(*names: str) -> list[Column[Any]]:
-    """The primary key. hour, day: Unix time of its begin, UTC. tier: of calls the one called, of traces the one whose answer
-    the client got; empty: none."""
+    """The primary key.
+
+    hour, day: Unix time of its begin, UTC. tier: the one called; of traces the one whose answer the client got, "" for none.
+    """
     lengths = {"role": 16, "flow": 32}
     kinds = {name: BigInteger() if name in ("hour", "day") else String(lengths.get(name, 64)) for name in names}
     return [Column(name, kind, primary_key=True, autoincrement=False) for name, kind in kinds.items()]
@@ -102,11 +104,11 @@ daily = Table("daily", metadata, *groups("day", "key_id", "tier", "role"), *of_c
 
 DECIDED = ("tier", "target", "reason", "flow")
 hourly_traces = Table("hourly_traces", metadata, *groups("hour", "key_id", *DECIDED), *of_traces())
-daily_traces = Table("daily_traces", metadata, *groups("key_id", "day", *DECIDED), *of_traces())  # a key's rows lie together
-daily_totals = Table("daily_totals", metadata, *groups("day", *DECIDED), *of_traces())  # of all keys
+daily_traces = Table("daily_traces", metadata, *groups("key_id", "day", *DECIDED), *of_traces())  # a key's rows are adjacent
+daily_totals = Table("daily_totals", metadata, *groups("day", *DECIDED), *of_traces())  # over all keys
 daily_keys = Table("daily_keys", metadata, *groups("day", "key_id", "tier", "flow"), *of_traces())
 
-# Of windows.
+# Sums of windows.
 hourly_held = Table(
     "hourly_held",
     metadata,
@@ -116,17 +118,17 @@ hourly_held = Table(
     Column("usd", Float(53), nullable=False),  # 0 where the tier has no price by the hour
 )
 
-# Whose the machines' time was, of days that are over (deployments/ledger/machine_time_sums.py). What comes late opens
-# its day again.
+# Who used the machines' time and who bears its idle part, for days that are over (machine_time_sums.py). A late row reopens
+# its day.
 closed_days = Table("closed_days", metadata, *groups("day"))
 daily_machines = Table(
     "daily_machines",
     metadata,
-    *groups("day", "tier", "key_id"),  # key_id: or nobody's, or beyond what was held, as router/costs/machine_time.py names them
+    *groups("day", "tier", "key_id"),  # key_id: also NOBODY and OVER of router/costs/machine_time.py
     *(Column(f"{part}_{unit}", Float(53), nullable=False) for unit in ("s", "usd") for part in PARTS),
 )
 
-# Accelerator time that was held. What is older than a day is merged into rows of up to an hour that have no gap within.
+# Accelerator time that was held. Windows older than a day are merged into rows of up to an hour without a gap.
 windows = Table(
     "windows",
     metadata,
@@ -153,11 +155,11 @@ keys = Table(
     Column("tokens_per_minute", Integer),
     Column("usd_per_day", Float(53)),
     Column("usd_per_month", Float(53)),
-    Column("rights", Text, nullable=False),  # JSON list, of `costs` (may read /costs)
+    Column("rights", Text, nullable=False),  # JSON list of router.limits.key_limits.RIGHTS
 )
 
-# What a key has spent and has reserved in one day or month. One statement reserves, so that requests side by side,
-# in however many processes, never reserve more than there is.
+# What a key has spent and reserved in one day or month. One statement reserves, so that concurrent requests, in any number of
+# processes, never reserve more than the limit.
 budgets = Table(
     "budgets",
     metadata,
@@ -167,7 +169,7 @@ budgets = Table(
     Column("reserved_usd", Float(53), nullable=False),
 )
 
-# A reservation that its process did not live to settle is given back when it expires.
+# A reservation whose process died before settling it is given back when it expires.
 reservations = Table(
     "reservations",
     metadata,
@@ -175,6 +177,6 @@ reservations = Table(
     Column("key_id", String(64), nullable=False),
     Column("usd", Float(53), nullable=False),
     Column("expires_s", Float(53), nullable=False),
-    Column("periods", Text, nullable=False),  # JSON list: the periods that hold it
+    Column("periods", Text, nullable=False),  # JSON list of the periods that hold it
     Index("reservations_expires", "expires_s"),
 )

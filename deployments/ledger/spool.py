@@ -1,7 +1,7 @@
-"""Where rows wait while the database does not answer: lines of JSON in files, each synced before anybody is told.
+"""Keeps rows in files of JSON lines, each synced before anybody is told, until the database takes them.
 
-A process writes one file at a time and holds its lock meanwhile. A file that nobody holds, closed by its process or left
-behind by a dead one, may be drained by any process; rows have ids, so a file that is drained twice counts once.
+A process writes one file at a time and holds its lock meanwhile. Any process may drain a file that nobody holds, whether it was
+closed or left behind by a dead process. Rows have ids, so a file that is drained twice counts once.
 """
 
 import fcntl
@@ -17,39 +17,39 @@ from typing import BinaryIO
 from deployments.ledger.rows import Rows, from_line, together
 
 log = logging.getLogger(__name__)
-FILES = "rows-*.jsonl"
-BATCH = 200  # lines written to the database in one transaction
+PATTERN = "rows-*.jsonl"
+BATCH = 200  # lines that go into one transaction of the database
 
 
 class SpoolFull(OSError):
-    """It holds all that the settings allow."""
+    """The spool holds as much as the settings allow."""
 
 
 class Spool:
-    """This process's file, and the folder it lies in. `append` and `close_file` may be called from two threads."""
+    """This process's file and the folder of all files. `append` and `close_file` may be called from two threads."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
         self.lock = threading.Lock()
         self.file: tuple[Path, int] | None = None
-        """path and descriptor of what is written now"""
+        """path and descriptor of the file that is written now"""
         self.held: dict[Path, tuple[int, int]] = {}
-        """file that waits -> its rows and bytes"""
+        """file of this process -> its rows and bytes"""
 
     @property
     def rows(self) -> int:
         return sum(rows for rows, _ in self.held.copy().values())
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return sum(size for _, size in self.held.copy().values())
 
     def append(self, parts: Sequence[Rows]) -> None:
-        """Returns when they are on the disk. Raises SpoolFull or another OSError, and then none of them counts."""
+        """Return when the rows are on the disk. Raises SpoolFull or another OSError; then none of them counts."""
         lines = b"".join(part.line() for part in parts)
         with self.lock:
-            if self.bytes + len(lines) > self.max_bytes:
-                raise SpoolFull(f"the spool holds {self.bytes} bytes, spool_max_bytes allows {self.max_bytes}")
+            if self.size + len(lines) > self.max_bytes:
+                raise SpoolFull(f"the spool holds {self.size} bytes, spool_max_bytes allows {self.max_bytes}")
             path, file = self.file = self.file or new_file(self.folder)
             rows, size = self.held.get(path, (0, 0))
             try:
@@ -60,32 +60,32 @@ class Spool:
             self.held[path] = rows + sum(len(part) for part in parts), size + len(lines)
 
     def give_up(self, file: int, size: int) -> None:
-        """After a failed sync nobody knows what the disk has: cut back to what is sure, and go on in a new file."""
+        """After a failed sync the disk's state is unknown: cut the file back to what is sure, and go on in a new one."""
         self.file = None
         try:
             os.ftruncate(file, size)
         except OSError as error:
-            log.error("rows that were refused may still be in the spool: %s", error)
+            log.error("refused rows may still be in the spool: %s", error)
         os.close(file)
 
     def turn_over(self) -> None:
-        """So that what was written can be drained. The next file is there before: making one takes a row ten times as long."""
+        """Release the file for draining. The next one is made first, so that no row has to wait for it."""
         if not self.file or self.file[0] not in self.held:
             return
         try:
             following = new_file(self.folder)
-        except OSError:  # the next row finds out, and says so
+        except OSError:  # the next row meets the same error and reports it
             following = None
         with self.lock:
             self.put_away(following)
 
     def close_file(self) -> None:
-        """So that it can be drained; the next row opens another."""
+        """Release the file for draining. The next row opens another."""
         with self.lock:
             self.put_away(None)
 
     def put_away(self, following: tuple[Path, int] | None) -> None:
-        """Under the lock. A file into which nothing was written goes."""
+        """To be called under the lock. A file without rows is deleted."""
         before, self.file = self.file, following
         if before:
             if before[0] not in self.held:
@@ -93,19 +93,19 @@ class Spool:
             os.close(before[1])
 
     def waiting(self) -> list[Path]:
-        """Files that may be drained, those of other processes too, as far as nobody holds them; oldest first."""
-        with self.lock:  # a file that `append` has made and not yet called ours is no other's
+        """Files to be drained, other processes' files too, oldest first. `drain` skips those that somebody holds."""
+        with self.lock:  # `append` may just have made a file that `self.file` does not show yet
             mine = self.file and self.file[0]
-            found = [path for path in self.folder.glob(FILES) if path != mine]
+            found = [path for path in self.folder.glob(PATTERN) if path != mine]
         gone = self.held.keys() - {*found, mine}
         for path in gone:
             self.held.pop(path, None)
         return sorted(found, key=age)
 
     def drain(self, path: Path, save: Callable[[Rows], None], refuse: Callable[[bytes, str], None]) -> bool:
-        """Hand all its rows to `save`, and lines that are none to `refuse`, then remove it, unless somebody holds it.
+        """Hand the file's rows to `save` and its broken lines to `refuse`, then delete it, unless somebody holds it.
 
-        True: rows were saved. An empty file is no sign that the database answers.
+        True: rows were saved, so the database answers. An empty file does not show that.
         """
         saved = False
         with locked(path) as file:
@@ -127,13 +127,13 @@ def age(path: Path) -> float:
 
 
 def new_file(folder: Path) -> tuple[Path, int]:
-    """Its path and its locked descriptor. Raises OSError."""
+    """The path and the locked descriptor of a new file. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
-        path = folder / FILES.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
+        path = folder / PATTERN.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists():  # a process that drains may have removed it before it was locked
+        if path.exists():  # another process may have drained and deleted it before it was locked
             sync_folder(folder)
             return path, file
         os.close(file)
@@ -156,7 +156,7 @@ def write_synced(file: int, data: bytes) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[BinaryIO | None]:
-    """The file, ours alone for now; None: another holds it, or it is gone."""
+    """The file, locked by us; None: another process holds it, or it is gone."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -172,11 +172,11 @@ def locked(path: Path) -> Iterator[BinaryIO | None]:
 
 
 def batches(file: BinaryIO, refuse: Callable[[bytes, str], None]) -> Iterator[Rows]:
-    """A last line without its end was never acknowledged: its process died while writing it."""
+    """The file's rows, in batches. A last line without its end was never acknowledged: its process died while writing it."""
     parts: list[Rows] = []
     for line in file:
         if not line.endswith(b"\n"):
-            log.warning("a last line of %d bytes in the spool was torn, and nobody was told it was kept", len(line))
+            log.warning("the last line of a spool file is torn (%d bytes); nobody was told that it was kept", len(line))
             break
         try:
             parts.append(from_line(line))
@@ -190,12 +190,9 @@ def batches(file: BinaryIO, refuse: Callable[[bytes, str], None]) -> Iterator[Ro
 
 
 def reject(folder: Path, line: bytes, why: str) -> None:
-    """Keep for a person what no database takes. Raises OSError."""
+    """Keep a line that no database can take for a person to look at. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "rejected.jsonl"
-    file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-    try:
-        write_synced(file, line)
-    finally:
-        os.close(file)
-    log.error("a row that the ledger cannot write (%s) was put into %s", why, path)
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        write_synced(file.fileno(), line)
+    log.error("a row that the ledger cannot write (%s) was moved to %s", why, path)

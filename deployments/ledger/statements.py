@@ -1,45 +1,75 @@
-"""The two statements by which the ledger grows, each with one text however many rows it is given.
+"""The two statements by which the ledger grows; each keeps the same text however many rows it gets.
 
-SQLAlchemy makes the text of an INSERT with ON CONFLICT anew each time, which takes longer than the database does. Here
-PostgreSQL gets one array for each column, SQLite one row after the other, or a few fixed numbers of rows where what was new
-is to be told. Either database keeps such statements prepared.
+SQLAlchemy would make the text of an INSERT with ON CONFLICT anew each time, which takes longer than the database does. Here
+PostgreSQL gets one array for each column. SQLite gets one row after the other, or a few fixed numbers of rows where the
+statement must return what was new. Both databases keep such statements prepared.
 """
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
 from deployments.ledger.rows import Row
 
-CHUNKS = (64, 16, 4, 1)  # rows of one INSERT; SQLite takes 32,766 values
+CHUNKS = (64, 16, 4, 1)  # rows in one INSERT; SQLite takes 32,766 values
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> list[Row]:
-    """Those that were not there. Sorted: processes that write the same rows wait for each other, never in a circle."""
+    """Insert rows and return those that were not there.
+
+    They are inserted in order, so that processes that write the same rows wait for each other but never deadlock.
+    """
     if not rows:
         return []
     names = [column.name for column in table.primary_key]
     found = {tuple(row[name] for name in names): row for row in reversed(rows)}
     ordered = [found[key] for key in sorted(found)]
     if connection.dialect.name == "postgresql":
-        told = connection.exec_driver_sql(insert_arrays(table), columns_of(table, ordered)).all()
+        values = arrays_of(table, ordered)
+        inserted: Sequence[Sequence[object]] = connection.exec_driver_sql(insert(table, arrays(table)), values).all()
     else:
-        told = [key for part in chunks(ordered) for key in insert_chunk(connection, table, part)]
-    return [found[tuple(key)] for key in told]
+        inserted = [key for part in chunks(ordered) for key in insert_chunk(connection, table, part)]
+    return [found[tuple(key)] for key in inserted]
 
 
 def add_up(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Add to the sums that are there, or make them. rows: at least one, each key once, sorted."""
+    """Add figures to existing sums, or insert them. rows: at least one, each key once, sorted."""
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(add_arrays(table), columns_of(table, rows))
+        connection.exec_driver_sql(upsert(table, arrays(table)), arrays_of(table, rows))
     else:
-        connection.exec_driver_sql(add_row(table), [values_of(table, row) for row in rows])
+        connection.exec_driver_sql(upsert(table, marks(table)), [values_of(table, row) for row in rows])
 
 
-# -- SQLite ----------------------------------------------------------------------------------------------------------------
+@cache
+def insert(table: Table, source: str) -> str:
+    """Skips rows that are there and returns the keys of the others."""
+    return f"{into(table, source)} ON CONFLICT DO NOTHING RETURNING {key_of(table)}"
+
+
+@cache
+def upsert(table: Table, source: str) -> str:
+    """Adds to the sums of rows that are there."""
+    added = [f"{c.name} = {table.name}.{c.name} + excluded.{c.name}" for c in table.columns if not c.primary_key]
+    return f"{into(table, source)} ON CONFLICT ({key_of(table)}) DO UPDATE SET {', '.join(added)}"
+
+
+def into(table: Table, source: str) -> str:
+    return f"INSERT INTO {table.name} ({', '.join(columns(table))}) {source}"
+
+
+def key_of(table: Table) -> str:
+    return ", ".join(column.name for column in table.primary_key)
+
+
+@cache
+def columns(table: Table) -> tuple[str, ...]:
+    """The columns' names, cached because walking through a table's columns for each row is slow."""
+    return tuple(column.name for column in table.columns)
+
+
+# -- SQLite: rows of values ------------------------------------------------------------------------------------------------
 
 
 def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -52,7 +82,7 @@ def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 def insert_chunk(connection: Connection, table: Table, rows: Sequence[Row]) -> Sequence[Sequence[object]]:
     values = tuple(value for row in rows for value in values_of(table, row))
-    return connection.exec_driver_sql(insert_rows(table, len(rows)), values).all()
+    return connection.exec_driver_sql(insert(table, marks(table, len(rows))), values).all()
 
 
 def values_of(table: Table, row: Row) -> tuple[object, ...]:
@@ -60,67 +90,23 @@ def values_of(table: Table, row: Row) -> tuple[object, ...]:
 
 
 @cache
-def columns(table: Table) -> tuple[str, ...]:
-    """Their names: to walk through a table's columns for each row is dear."""
-    return tuple(column.name for column in table.columns)
-
-
-@cache
-def insert_rows(table: Table, n: int) -> str:
+def marks(table: Table, rows: int = 1) -> str:
     one = f"({', '.join('?' for _ in table.columns)})"
-    return f"INSERT INTO {table.name} ({names_of(table)}) VALUES {', '.join([one] * n)} {new_only(table)}"
+    return f"VALUES {', '.join([one] * rows)}"
 
 
-@cache
-def add_row(table: Table) -> str:
-    return f"INSERT INTO {table.name} ({names_of(table)}) VALUES ({', '.join('?' for _ in table.columns)}) {or_add(table)}"
+# -- PostgreSQL: an array for each column ----------------------------------------------------------------------------------
 
 
-# -- PostgreSQL ------------------------------------------------------------------------------------------------------------
-
-
-def columns_of(table: Table, rows: Sequence[Row]) -> tuple[list[object], ...]:
-    """An array is of one type, so whole numbers among broken ones are made broken too."""
+def arrays_of(table: Table, rows: Sequence[Row]) -> tuple[list[object], ...]:
+    """An array has one type, so integers in a column of floats become floats."""
     return tuple(
-        [as_float(row[name]) if kind is float else row[name] for row in rows]
+        [float(row[name]) if kind is float and row[name] is not None else row[name] for row in rows]
         for name, kind in ((column.name, column.type.python_type) for column in table.columns)
     )
 
 
-def as_float(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
 @cache
-def insert_arrays(table: Table) -> str:
-    return f"INSERT INTO {table.name} ({names_of(table)}) {arrays(table)} {new_only(table)}"
-
-
-@cache
-def add_arrays(table: Table) -> str:
-    return f"INSERT INTO {table.name} ({names_of(table)}) {arrays(table)} {or_add(table)}"
-
-
 def arrays(table: Table) -> str:
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
     return f"SELECT * FROM unnest({', '.join(f'%s::{column.type.compile(dialect)}[]' for column in table.columns)})"
-
-
-# -- both ------------------------------------------------------------------------------------------------------------------
-
-
-def names_of(table: Table) -> str:
-    return ", ".join(column.name for column in table.columns)
-
-
-def key_of(table: Table) -> str:
-    return ", ".join(column.name for column in table.primary_key)
-
-
-def new_only(table: Table) -> str:
-    return f"ON CONFLICT DO NOTHING RETURNING {key_of(table)}"
-
-
-def or_add(table: Table) -> str:
-    names = [column.name for column in table.columns if not column.primary_key]
-    return f"ON CONFLICT ({key_of(table)}) DO UPDATE SET " + ", ".join(f"{n} = {table.name}.{n} + excluded.{n}" for n in names)

@@ -1,4 +1,4 @@
-"""Makes rows durable: in the database while it answers, else in the spool, else not at all (LedgerDown)."""
+"""Makes rows durable: in the database while it answers, otherwise in the spool, otherwise not at all (LedgerDown)."""
 
 import logging
 import threading
@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import CompileError, DataError, DBAPIError, IntegrityError, StatementError
 
-from deployments.ledger.database import connect, migrate, state_folder, writing
+from deployments.ledger.database import connect, driver_message, migrate, state_folder, writing
 from deployments.ledger.drainer import Drainer
-from deployments.ledger.late_measurements import Late
+from deployments.ledger.late_measurements import LateMeasurements
 from deployments.ledger.rows import Rows, together
 from deployments.ledger.spool import Spool, reject
 from deployments.ledger.writes import write
@@ -22,40 +22,45 @@ from router import config
 from router.errors import BadConfig, LedgerDown
 
 log = logging.getLogger(__name__)
-State = Literal["ok", "spooling", "down"]
-ATTEMPTS = 3
-AGAIN = {"40P01", "40001"}  # PostgreSQL: a deadlock, which it ended by this error; a serialization failure
-ROWS_FAULT = {"22", "23", "54"}  # PostgreSQL's classes: bad data, a constraint, more than an index holds
+T = TypeVar("T")
+LedgerState = Literal["ok", "spooling", "down"]
+ATTEMPTS = 3  # for a transaction that fails by chance
+RETRIED = {"40P01", "40001"}  # PostgreSQL: deadlock detected, serialization failure
+ROWS_FAULT = {"22", "23", "54"}  # PostgreSQL's classes of errors: bad data, a violated constraint, a limit exceeded
+# Words in the errors of an address that can never work.
 MISTAKES = ("authentication failed", "does not exist", "unable to open database file", "file is not a database")
-DISK_PAUSE_S = 5.0  # after the spool's disk failed, before a request may try it again
+DISK_PAUSE_S = 5.0  # after the spool's disk failed, until a request may try it again
 
 
 class Store:
-    """`keep` belongs to one thread, `recover` to another; the rest may be asked from anywhere."""
+    """Keeps rows, and recovers after an outage. `keep` belongs to one thread, `recover` to another, the rest to any."""
 
     def __init__(self, settings: config.Ledger, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings, self.clock = settings, clock
         self.engine: Engine = connect(settings)
         self.spool = Spool(spool_folder(self.engine.url), settings.spool_max_bytes)
-        self.late = Late(clock)
-        one_writer = self.engine.dialect.name == "sqlite"  # our two threads queue here rather than poll for its lock
-        self.turn: AbstractContextManager[object] = threading.Lock() if one_writer else nullcontext()
+        self.late = LateMeasurements(clock)
+        one_writer = self.engine.dialect.name == "sqlite"
+        self.write_turn: AbstractContextManager[object] = threading.Lock() if one_writer else nullcontext()
+        """lets our two threads queue for SQLite's write lock, which they would poll for otherwise"""
         self.journals = one_writer and settings.journal_s > 0
-        """rows are made durable by the spool, and drained from there all the time"""
+        """rows always go to the spool first, and from there into the tables"""
         self.drainer = Drainer(settings, clock)
         self.migrated = False
         self.down_since: float | None = None
         """None: the database answers"""
         self.why = ""
+        """the error by which the database went down"""
         self.disk_failed: float | None = None
+        """when the spool's disk failed last; None: it works"""
         self.rejected = 0
-        """rows that no database takes, since the start"""
-        self.fallen = threading.Event()
-        """rows lie in the spool"""
+        """rows since the start that no database can take"""
+        self.rows_spooled = threading.Event()
+        """set when there are rows in the spool"""
 
     @property
     def refusal(self) -> str | None:
-        """Why requests must not be begun now; None: they may."""
+        """Why requests must not begin now; None: they may."""
         since = self.down_since
         if since is None:
             return None
@@ -66,26 +71,29 @@ class Store:
             return f"{self.why}; and the spool's disk failed"
         if for_s >= self.settings.spool_max_s:
             return f"{self.why}; for {for_s:.0f} s, spool_max_s allows {self.settings.spool_max_s:g}"
-        if self.spool.bytes >= self.settings.spool_max_bytes:
+        if self.spool.size >= self.settings.spool_max_bytes:
             return f"{self.why}; the spool is full"
         return None
 
     @property
-    def state(self) -> State:
-        return "ok" if self.down_since is None else "down" if self.refusal else "spooling"
+    def state(self) -> LedgerState:
+        if self.down_since is None:
+            return "ok"
+        return "down" if self.refusal else "spooling"
 
     def keep(self, parts: Sequence[Rows], now: bool = True) -> None:
-        """Returns when they are durable. Raises LedgerDown.
+        """Return when the rows are durable. Raises LedgerDown.
 
-        now: they are to be in the tables, if the database answers.
+        now: write them to the tables, if the database answers.
         """
         if self.down_since is None:
             if not now and self.journalled(parts):
-                return None
+                return
             try:
-                return self.save(together(parts))
-            except Exception as error:  # noqa: BLE001 what is not a row's fault is the database's, and rows go to the spool
-                self.fell(error)
+                self.save(together(parts))
+                return
+            except Exception as error:  # noqa: BLE001 an error that is no row's fault is the database's
+                self.mark_down(error)
         if self.settings.down == "refuse":
             raise LedgerDown(self.why)
         try:
@@ -96,7 +104,7 @@ class Store:
         self.disk_failed = None
 
     def journalled(self, parts: Sequence[Rows]) -> bool:
-        """Whether one append and one sync made them durable: a tenth of what a transaction with all its sums takes."""
+        """Make rows durable in the spool, in a tenth of the time of a transaction with all its sums. False: they are not."""
         if not self.journals:
             return False
         try:
@@ -104,99 +112,101 @@ class Store:
         except OSError as error:
             log.warning("rows go straight into the ledger's tables: %s", error)
             return False
-        self.fallen.set()
+        self.rows_spooled.set()
         return True
 
     def save(self, rows: Rows) -> None:
-        """Write to the database; rows that it cannot take go to the file of rejected ones. Raises the database's errors."""
-        rows.readings.update(self.late.of(row["id"] for row in rows.calls))
+        """Write to the database; rows that it can never take go to the file of rejected rows. Raises the database's errors."""
+        rows.readings.update(self.late.for_calls(row["id"] for row in rows.calls))
         try:
-            missing = self.transact(write, rows)
+            missing = self.transact(lambda connection: write(connection, rows))
         except Exception as error:
             if not rows_fault(error):
                 raise
             missing = self.save_each(rows)
         self.late.settle(rows.readings, missing)
 
-    def transact(self, action: Callable[[Connection, Rows], Any], rows: Rows) -> Any:
+    def transact(self, action: Callable[[Connection], T]) -> T:
         if not self.migrated:
             migrate(self.engine)
             self.migrated = True
         for attempt in range(ATTEMPTS):
             try:
-                with self.turn, writing(self.engine) as connection:
-                    return action(connection, rows)
+                with self.write_turn, writing(self.engine) as connection:
+                    return action(connection)
             except DBAPIError as error:
-                if attempt == ATTEMPTS - 1 or not (error.connection_invalidated or sqlstate(error) in AGAIN):
+                if attempt == ATTEMPTS - 1 or not (error.connection_invalidated or sqlstate(error) in RETRIED):
                     raise
         raise AssertionError("unreachable")
 
     def retry_late(self) -> None:
-        """For readings whose call another process wrote. Raises the database's errors."""
+        """Write readings whose call another process has written by now. Raises the database's errors."""
         if found := self.late.all():
             self.save(Rows(readings=found))
 
     def save_each(self, rows: Rows) -> set[str]:
-        missing, bad = self.transact(write_each, rows)
+        missing, bad = self.transact(lambda connection: write_each(connection, rows))
         for single, why in bad:
             reject(self.spool.folder, single.line(), why)
             self.rejected += len(single)
         return missing
 
     def start(self) -> None:
-        """Make the tables. A database that does not answer yet is one that is down. Raises BadConfig on a mistake."""
+        """Make the tables. A database that does not answer counts as down. Raises BadConfig on a mistake."""
         try:
-            self.transact(touch, Rows())
+            self.transact(touch)
         except BadConfig:
             raise
         except Exception as error:
             if any(words in str(error) for words in MISTAKES):
-                raise BadConfig(f"ledger.url: the database cannot be used: {shown(error)}; mend the address") from error
-            self.fell(error)
+                raise BadConfig(
+                    f"ledger.url: the database cannot be used: {driver_message(error)}; correct the address"
+                ) from error
+            self.mark_down(error)
 
-    def fell(self, error: Exception) -> None:
-        self.why = shown(error)
+    def mark_down(self, error: Exception) -> None:
+        self.why = driver_message(error)
         log.error("the ledger's database does not take rows, they go to %s: %s", self.spool.folder, self.why)
         self.down_since = self.clock()
-        self.fallen.set()
+        self.rows_spooled.set()
 
-    def rose(self) -> None:
+    def mark_up(self) -> None:
         if self.down_since is not None:
             log.warning("the ledger's database takes rows again, after %.0f s", self.clock() - self.down_since)
         self.down_since = self.disk_failed = None
 
     def recover(self) -> bool:
-        """Try the database if it was down, and drain what waits. False: it still is."""
+        """Try the database if it was down, and drain the spool. False: it is still down."""
         try:
-            if self.journals and self.down_since is None and self.drained_elsewhere():
+            if self.journals and self.down_since is None and self.drained_by_child():
                 return True
             found, was_down = self.drain(), self.down_since is not None
             self.spool.turn_over()
             if not self.drain() and not found and was_down:
-                self.transact(touch, Rows())
-            self.rose()
-            if was_down:  # what came meanwhile lies in the spool, and nobody was told to fetch it
+                self.transact(touch)
+            self.mark_up()
+            if was_down:  # rows that came meanwhile are in the spool, and nothing would announce them
                 self.spool.close_file()
                 self.drain()
             return True
-        except Exception as error:  # noqa: BLE001 whatever it is, the rows are safe where they lie
+        except Exception as error:  # noqa: BLE001 whatever it is, the rows are safe in the spool
             if self.down_since is None:
-                self.fell(error)
-            self.why = shown(error)
+                self.mark_down(error)
+            self.why = driver_message(error)
             return False
 
-    def drained_elsewhere(self) -> bool:
-        """Whether another process has done it, of this one's rows too."""
-        if not self.drainer.there(self.spool.rows):
+    def drained_by_child(self) -> bool:
+        """Whether the child process has drained the spool, this process's rows included."""
+        if not self.drainer.available(self.spool.rows):
             return False
         self.spool.turn_over()
         if not self.drainer.drain():
             return False
-        self.spool.waiting()  # finds out which files are gone
+        self.spool.waiting()  # notices which files are gone
         return True
 
     def drain(self) -> int:
-        """Of how many files rows were saved."""
+        """Save the rows of all files that may be drained. Returns of how many files."""
         return sum(self.spool.drain(path, self.save, self.refuse_line) for path in self.spool.waiting())
 
     def refuse_line(self, line: bytes, why: str) -> None:
@@ -205,7 +215,7 @@ class Store:
 
 
 def write_each(connection: Connection, rows: Rows) -> tuple[set[str], list[tuple[Rows, str]]]:
-    """Each row under a savepoint of its own; returns readings without a call, and rows that cannot be written, with why."""
+    """Write each row under its own savepoint. Returns readings without a call, and rows that cannot be written and why."""
     missing: set[str] = set()
     bad = []
     for single in rows.singles():
@@ -215,25 +225,20 @@ def write_each(connection: Connection, rows: Rows) -> tuple[set[str], list[tuple
         except Exception as error:
             if not rows_fault(error):
                 raise
-            bad.append((single, shown(error)))
+            bad.append((single, driver_message(error)))
     return missing, bad
 
 
-def touch(connection: Connection, _: Rows) -> None:
-    """A write that changes nothing and is committed: it fails on a full disk, as a row would."""
+def touch(connection: Connection) -> None:
+    """A write that changes nothing, but fails where a row would, as on a full disk."""
     connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
 
 
 def rows_fault(error: Exception) -> bool:
-    """The row can never be written; else the database is at fault, and the row is kept for later."""
+    """Whether the row can never be written. Otherwise the database is at fault, and the row is kept for later."""
     if isinstance(error, DBAPIError):
         return isinstance(error, DataError | IntegrityError) or (sqlstate(error) or "")[:2] in ROWS_FAULT
     return isinstance(error, StatementError | CompileError | ValueError | TypeError | OverflowError | KeyError)
-
-
-def shown(error: Exception) -> str:
-    """The driver's first line: SQLAlchemy adds the statement and its values, and those are not for logs."""
-    return str(getattr(error, "orig", None) or error).strip().split("\n")[0][:200]
 
 
 def sqlstate(error: DBAPIError) -> str | None:
@@ -241,7 +246,7 @@ def sqlstate(error: DBAPIError) -> str | None:
 
 
 def spool_folder(url: URL) -> Path:
-    """Beside SQLite's file; for a server, in the state folder, one for each database."""
+    """Beside SQLite's file; for a server, a folder for each database in the state folder."""
     if url.get_backend_name() == "sqlite":
         return Path(f"{Path(url.database or '').absolute()}.spool")
     name = "-".join(str(part) for part in (url.host or url.query.get("host") or "local", url.port, url.database) if part)

@@ -1,4 +1,4 @@
-"""The ledger's sums: which tables hold them, by what, and how what is new is added. Coarser ones are made of finer ones."""
+"""The tables of sums: what each is grouped by, and how new figures are added. Coarser sums are made of finer ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ Sums = Mapping[tuple[int | str, ...], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """One table of sums. span_s: of its hours or days."""
+class SumTable:
+    """One table of sums. span_s: length of its time buckets."""
 
     table: Table
     span_s: int
@@ -25,7 +25,7 @@ class Tally:
 
     @property
     def at(self) -> str:
-        """The column of the time."""
+        """The column that holds the time."""
         return "day" if self.span_s == DAY_S else "hour"
 
     @property
@@ -33,33 +33,33 @@ class Tally:
         return tuple(column.name for column in self.table.columns if not column.primary_key)
 
     def rows(self, sums: Sums) -> list[Row]:
-        """Sorted: processes that add to the same sums wait for each other, never in a circle."""
+        """Sorted, so that processes that add to the same sums wait for each other but never deadlock."""
         names = (self.at, *self.groups, *self.values)
         return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
 
 
-CALLS = Tally(schema.hourly, HOUR_S, ("key_id", "tier", "role"))
-CALLS_BY_DAY = Tally(schema.daily, DAY_S, CALLS.groups)
-TRACES = Tally(schema.hourly_traces, HOUR_S, ("key_id", *schema.DECIDED))
-TRACES_BY_DAY = Tally(schema.daily_traces, DAY_S, TRACES.groups)
-TOTALS_BY_DAY = Tally(schema.daily_totals, DAY_S, schema.DECIDED)
-KEYS_BY_DAY = Tally(schema.daily_keys, DAY_S, ("key_id", "tier", "flow"))
-HELD = Tally(schema.hourly_held, HOUR_S, ("tier",))
+CALLS = SumTable(schema.hourly, HOUR_S, ("key_id", "tier", "role"))
+CALLS_BY_DAY = SumTable(schema.daily, DAY_S, CALLS.groups)
+TRACES = SumTable(schema.hourly_traces, HOUR_S, ("key_id", *schema.DECIDED))
+TRACES_BY_DAY = SumTable(schema.daily_traces, DAY_S, TRACES.groups)
+TOTALS_BY_DAY = SumTable(schema.daily_totals, DAY_S, schema.DECIDED)
+KEYS_BY_DAY = SumTable(schema.daily_keys, DAY_S, ("key_id", "tier", "flow"))
+HELD = SumTable(schema.hourly_held, HOUR_S, ("tier",))
 
 
-def summed(rows: Iterable[tuple[Row, Sequence[float]]], tally: Tally) -> dict[tuple[int | str, ...], list[float]]:
-    """rows: each with its values. By the hour or day in which it began."""
+def summed(rows: Iterable[tuple[Row, Sequence[float]]], table: SumTable) -> Sums:
+    """Sums of rows, each given with its figures, by the hour or day in which they began."""
     found: dict[tuple[int | str, ...], list[float]] = {}
-    span_s, groups = tally.span_s, tally.groups
+    span_s, groups = table.span_s, table.groups
     for row, values in rows:
         key = (int(row["began_s"] // span_s) * span_s, *(row[name] for name in groups))
         found[key] = list(map(add, found[key], values)) if key in found else list(values)
     return found
 
 
-def coarser(sums: Sums, of: Tally, to: Tally) -> Sums:
+def coarser(sums: Sums, source: SumTable, to: SumTable) -> Sums:
     """The same sums by fewer groups, or by the day."""
-    places = [1 + of.groups.index(name) for name in to.groups]
+    places = [1 + source.groups.index(name) for name in to.groups]
     found: dict[tuple[int | str, ...], Sequence[float]] = {}
     for key, values in sums.items():
         at = int(key[0])
@@ -68,6 +68,6 @@ def coarser(sums: Sums, of: Tally, to: Tally) -> Sums:
     return found
 
 
-def count(connection: Connection, tally: Tally, sums: Sums) -> None:
+def add_sums(connection: Connection, table: SumTable, sums: Sums) -> None:
     if sums:
-        add_up(connection, tally.table, tally.rows(sums))
+        add_up(connection, table.table, table.rows(sums))

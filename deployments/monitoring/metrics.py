@@ -1,8 +1,7 @@
-"""What happened, as metrics. Requests only add to plain dicts here; once a second the sums go to Ray from a thread of its own.
+"""Counts what happened, as metrics. A request only adds to dicts here; once a second a thread of its own hands the sums to Ray.
 
-A request's figures come from its trace alone, and each trace is recorded once, after the ledger has it. What dies with a
-process is its last second, and what Ray had not yet collected: the `stepdown_ledger_*` gauges, read from the ledger's own
-sums, are the ones that stay exact.
+A request's figures come from its trace alone, and each trace is recorded once, after the ledger has it. A killed process loses
+its last second and whatever Ray had not yet collected; the `stepdown_ledger_*` gauges come from the ledger's sums and stay exact.
 """
 
 import asyncio
@@ -18,28 +17,37 @@ from router.decide.targets import TARGETS, as_chance
 from router.trace import CallRow, Trace, Window
 
 FLUSH_S = 1.0
-REST_S, AT_ONCE, RESTS = 0.002, 25, 200  # observations between two rests, and rests at most
-MANY, KEYS = 32, 50  # different values of a tag; what is beyond is `other`
-NONE, OTHER = "none", "other"
-FINE = ("accepted", "answered", "not needed", "cancelled", "")  # outcomes of an attempt that made nobody go up
+# Ray gets observations one by one, and the thread that hands them over pauses in between.
+PAUSE_S = 0.002
+FEWEST_AT_ONCE = 25
+MOST_PAUSES = 200
+# Values that a tag may have; later ones become `other`.
+MOST_VALUES = 32
+MOST_KEYS = 50
+NONE = "none"
+OTHER = "other"
+NO_ESCALATION = ("accepted", "answered", "not needed", "cancelled", "")  # outcomes of attempts that did not lead to a larger tier
 CERTIFICATES = ("valid", "stale", "retired", "infeasible", NONE)
 LEDGER_STATES = ("ok", "spooling", "down")
 Series = tuple[str, tuple[str, ...]]
 """(metric, values of its tags in their order)"""
+Pending = tuple[dict[Series, float], dict[Series, list[float]], dict[Series, float]]
+"""what was added to counters, observed by histograms, and set on gauges"""
 
 
-def served(name: str, measure: Measure) -> Any:
-    """The metric as Ray Serve exports it. Call it on a replica: its name becomes a tag."""
+def ray_metric(name: str, measure: Measure) -> Any:
+    """The metric as Ray Serve exports it. To be called on a replica, whose name Ray adds as a tag."""
     from ray.serve import metrics
 
+    tags: Any = measure.tags  # Ray takes any number; its annotation says one
     if measure.kind == "histogram":
-        return metrics.Histogram(name, measure.help, list(measure.buckets), measure.tags)
+        return metrics.Histogram(name, measure.help, list(measure.buckets), tags)
     kinds = {"counter": metrics.Counter, "gauge": metrics.Gauge}
-    return kinds[measure.kind](name, measure.help, measure.tags)
+    return kinds[measure.kind](name, measure.help, tags)
 
 
 class Few:
-    """Keeps a tag few-valued: the first `most` different values as they are, later ones `other`."""
+    """Limits a tag's values: keeps the first `most` different ones, turns later ones into `other`."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -55,43 +63,50 @@ class Few:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What the ledger holds of one tier. Requests and their USD are those it answered; the tier `` answered none."""
+    """The ledger's sums for one tier.
+
+    Calls are those to the tier, requests those it answered; requests that no tier answered belong to the tier named "".
+    """
 
     tier: str
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
+    calls: float = 0
+    input_tokens: float = 0
+    output_tokens: float = 0
+    cached_tokens: float = 0
     cost_usd: float = 0.0
     audit_usd: float = 0.0
-    requests: int = 0
+    requests: float = 0
     counterfactual_usd: float = 0.0
     compared_usd: float = 0.0
 
     @property
     def saving_usd(self) -> float:
-        """As on the cost page. Audits count for the tier that was called, so that of the largest is mostly below 0."""
+        """As on the cost page. Audits count for the tier that was called, so the largest tier's saving is mostly negative."""
         return counterfactual.saving(self.counterfactual_usd, self.compared_usd, self.audit_usd)
 
 
 class Metrics:
-    """tiers: cheapest first. make: builds one metric with inc, observe or set; tests give a fake."""
+    """Collects figures and hands them to Ray.
 
-    def __init__(self, tiers: Sequence[Tier], make: Callable[[str, Measure], Any] = served) -> None:
+    tiers: cheapest first. make: builds one metric, an object with inc, observe or set.
+    """
+
+    def __init__(self, tiers: Sequence[Tier], make: Callable[[str, Measure], Any] = ray_metric) -> None:
         self.tiers = {tier.name: tier for tier in tiers}
         self.made = {name: make(name, measure) for name, measure in METRICS.items()}
-        self.few = {tag: Few(KEYS if tag == "key" else MANY) for measure in METRICS.values() for tag in measure.tags}
+        self.few = {tag: Few(MOST_KEYS if tag == "key" else MOST_VALUES) for measure in METRICS.values() for tag in measure.tags}
         self.added: dict[Series, float] = {}
         self.observed: dict[Series, list[float]] = {}
         self.levels: dict[Series, float] = {}
         self.chances: dict[str, tuple[float, int]] = {}
+        """target -> sum and number of the chances of its requests"""
         self.timer: asyncio.TimerHandle | None = None
         self.pushing: asyncio.Future[None] | None = None
 
-    # -- what is told ----------------------------------------------------------------------------------------------
+    # -- what is reported ------------------------------------------------------------------------------------------
 
     def record(self, trace: Trace) -> None:
-        """A request that is over. Call it once for each."""
+        """Count a finished request. To be called once for each."""
         target, flow, tier = target_class(trace.target), self.few["flow"](trace.flow), self.few["tier"](trace.tier)
         self.add("stepdown_requests", 1, tier, self.few["reason"](trace.reason), status_class(trace.status))
         self.add("stepdown_routed", 1, target, flow, self.few["certificate"](trace.certificate))
@@ -115,7 +130,7 @@ class Metrics:
             self.called(call)
 
     def called(self, call: CallRow) -> None:
-        """One call: of a trace, by `record`; or one that comes after the answer, an audit."""
+        """Count one call: of a trace, from `record`, or an audit, which comes after the answer."""
         tier, role, outcome = self.few["tier"](call.tier), self.few["role"](call.role), self.few["outcome"](call.outcome)
         self.add("stepdown_calls", 1, tier, role, outcome)
         self.add("stepdown_input_tokens", call.input_tokens, tier, role)
@@ -125,13 +140,13 @@ class Metrics:
         self.observe("stepdown_call_seconds", call.took_s, tier)
         if call.first_token_s is not None:
             self.observe("stepdown_first_token_seconds", call.first_token_s, tier)
-        if call.role in ("attempt", "probe") and call.outcome not in FINE:
+        if call.role == "attempt" and call.outcome not in NO_ESCALATION:
             self.add("stepdown_escalations", 1, tier, outcome)
         if call.busy_s is not None:
             self.busy(call.tier, call.busy_s)
 
     def late(self, tier: str, busy: Mapping[str, float]) -> None:
-        """Measurements of calls that were told before without one. busy: call id -> seconds of the replica's time."""
+        """Add measurements of calls that were counted without one. busy: call id -> seconds of the replica's time."""
         for busy_s in busy.values():
             self.busy(tier, busy_s)
 
@@ -141,74 +156,70 @@ class Metrics:
         self.add("stepdown_accelerator_busy_usd", (prices.gpu_usd(busy_s, known) if known else None) or 0.0, tag)
 
     def held(self, windows: Iterable[Window]) -> None:
-        """Accelerator time held. Every replica of the ingress may tell all of it: queries take the largest."""
+        """Add accelerator time held. Every replica of the ingress may report all of it, so queries take the largest."""
         for window in windows:
             tier = self.few["tier"](window.tier)
             price = (window.usd_per_accelerator_hour or 0.0) / 3600
             self.add("stepdown_accelerator_held_seconds", window.accelerator_s, tier)
             self.add("stepdown_accelerator_held_usd", window.accelerator_s * price, tier)
-            self.level("stepdown_replicas", window.replicas, tier)
+            self.set_level("stepdown_replicas", window.replicas, tier)
 
     def audited(self, target: str, differs: bool, chance: float | None = None) -> None:
-        """An accepted answer was compared with the top tier's.
+        """Count an accepted answer that was compared with the top tier's.
 
-        chance: what was given to that very answer; None: the mean of its target's requests so far stands for it.
+        chance: the one given to that answer; None: the mean over its target's requests so far stands for it.
         """
         target = target_class(target)
-        total, n = self.chances.get(target, (0.0, 0))
+        if chance is None:
+            total, n = self.chances.get(target, (0.0, 0))
+            chance = total / n if n else 0.0
         self.add("stepdown_audits", 1, target, "differs" if differs else "agrees")
-        self.add("stepdown_audited_chance", chance if chance is not None else total / n if n else 0.0, target)
+        self.add("stepdown_audited_chance", chance, target)
 
     def certificates(self, states: Mapping[str, str]) -> None:
-        """target -> the state of its certificate."""
+        """states: target -> the state of its certificate."""
         for target, state in states.items():
-            self.one_of("stepdown_certificate", CERTIFICATES, state, target_class(target))
+            self.set_state("stepdown_certificate", CERTIFICATES, state, target_class(target))
 
     def budget(self, key_id: str, share: float) -> None:
-        """share: of the tightest budget of the key, 0 and up."""
-        self.level("stepdown_budget_used", share, self.few["key"](key_id))
+        """share: spent of the key's tightest budget, 0 and up."""
+        self.set_level("stepdown_budget_used", share, self.few["key"](key_id))
 
     def ledger(self, state: str, spooled: int) -> None:
-        """state: `ok`, `spooling`, `down`. spooled: rows that wait."""
-        self.one_of("stepdown_ledger", LEDGER_STATES, state)
-        self.level("stepdown_ledger_spooled", spooled)
+        """state: one of LEDGER_STATES. spooled: rows that wait in the spool."""
+        self.set_state("stepdown_ledger", LEDGER_STATES, state)
+        self.set_level("stepdown_ledger_spooled", spooled)
 
     def totals(self, totals: Iterable[Total]) -> None:
-        """What the ledger holds in all, by tier."""
         for total in totals:
             tier = self.few["tier"](total.tier)
-            for kind, tokens in (("input", total.input_tokens), ("output", total.output_tokens), ("cached", total.cached_tokens)):
-                self.level("stepdown_ledger_tokens", tokens, tier, kind)
-            self.level("stepdown_ledger_calls", total.calls, tier)
-            self.level("stepdown_ledger_requests", total.requests, tier)
-            self.level("stepdown_ledger_cost_usd", total.cost_usd, tier)
-            self.level("stepdown_ledger_audit_usd", total.audit_usd, tier)
-            self.level("stepdown_ledger_counterfactual_usd", total.counterfactual_usd, tier)
-            self.level("stepdown_ledger_compared_usd", total.compared_usd, tier)
-            self.level("stepdown_ledger_saving_usd", total.saving_usd, tier)
+            for kind in ("input", "output", "cached"):
+                self.set_level("stepdown_ledger_tokens", getattr(total, f"{kind}_tokens"), tier, kind)
+            for name in ("calls", "requests", "cost_usd", "audit_usd", "counterfactual_usd", "compared_usd", "saving_usd"):
+                self.set_level(f"stepdown_ledger_{name}", getattr(total, name), tier)
 
-    # -- what is kept until it goes to Ray ---------------------------------------------------------------------------
+    # -- what waits to be handed to Ray ----------------------------------------------------------------------------
 
     def add(self, name: str, value: float, *tags: str) -> None:
-        if value > 0:  # Ray takes no other
+        if value > 0:  # Ray refuses other values
             series = (name, tags)
             self.added[series] = self.added.get(series, 0) + value
-            self.soon()
+            self.schedule()
 
     def observe(self, name: str, value: float, *tags: str) -> None:
         self.observed.setdefault((name, tags), []).append(max(0.0, value))
-        self.soon()
+        self.schedule()
 
-    def level(self, name: str, value: float, *tags: str) -> None:
+    def set_level(self, name: str, value: float, *tags: str) -> None:
         self.levels[name, tags] = value
-        self.soon()
+        self.schedule()
 
-    def one_of(self, name: str, states: Sequence[str], state: str, *tags: str) -> None:
+    def set_state(self, name: str, states: Sequence[str], state: str, *tags: str) -> None:
         for known in states:
-            self.level(name, float(known == (state or NONE)), *tags, known)
+            self.set_level(name, float(known == (state or NONE)), *tags, known)
 
-    def soon(self) -> None:
-        """Where an event loop runs, what was told goes out within a second. Without one, by `flush`."""
+    def schedule(self) -> None:
+        """Hand the figures over within a second. Without an event loop, `flush` does."""
         if self.timer is None:
             try:
                 self.timer = asyncio.get_running_loop().call_later(FLUSH_S, self.send)
@@ -216,41 +227,38 @@ class Metrics:
                 return
 
     def send(self) -> None:
-        """Off the event loop: a busy second has thousands of observations, a few microseconds each. With rests: another thread's
-        work is in the way of requests all the same, for it holds Python's lock."""
-        self.timer = None
-        self.pushing = asyncio.get_running_loop().run_in_executor(None, self.push, *self.taken(), REST_S)
+        """Hand the figures over in a thread: a busy second has thousands of observations, a few microseconds each.
 
-    def taken(self) -> tuple[dict[Series, float], dict[Series, list[float]], dict[Series, float]]:
+        The thread pauses in between, because it holds Python's lock, which requests need.
+        """
+        self.timer = None
+        self.pushing = asyncio.get_running_loop().run_in_executor(None, self.push, self.take(), PAUSE_S)
+
+    def take(self) -> Pending:
         taken = self.added, self.observed, self.levels
         self.added, self.observed, self.levels = {}, {}, {}
         return taken
 
-    def push(
-        self,
-        added: Mapping[Series, float],
-        observed: Mapping[Series, Sequence[float]],
-        levels: Mapping[Series, float],
-        rest_s: float = 0.0,
-    ) -> None:
+    def push(self, pending: Pending, pause_s: float = 0.0) -> None:
+        added, observed, levels = pending
         for (name, tags), value in added.items():
-            self.made[name].inc(value, named(name, tags))
+            self.made[name].inc(value, tag_values(name, tags))
         for (name, tags), value in levels.items():
-            self.made[name].set(value, named(name, tags))
-        at_once = max(AT_ONCE, sum(map(len, observed.values())) // RESTS)
+            self.made[name].set(value, tag_values(name, tags))
+        at_once = max(FEWEST_AT_ONCE, sum(map(len, observed.values())) // MOST_PAUSES)
         for (name, tags), values in observed.items():
-            shown, metric = named(name, tags), self.made[name]
+            named, metric = tag_values(name, tags), self.made[name]
             for n, value in enumerate(values, 1):
-                metric.observe(value, shown)
-                if rest_s and n % at_once == 0:
-                    time.sleep(rest_s)
+                metric.observe(value, named)
+                if pause_s and n % at_once == 0:
+                    time.sleep(pause_s)
 
     def flush(self) -> None:
-        """All of it, now."""
-        self.push(*self.taken())
+        """Hand everything over now."""
+        self.push(self.take())
 
     async def close(self) -> None:
-        """What was told goes out before the process ends."""
+        """Hand over what is left before the process ends."""
         if self.timer:
             self.timer.cancel()
             self.timer = None
@@ -259,29 +267,31 @@ class Metrics:
         self.flush()
 
 
-# -- what a trace says -----------------------------------------------------------------------------------------------------
+# -- figures and tags of a trace ---------------------------------------------------------------------------------------------
 
 
-def named(name: str, tags: tuple[str, ...]) -> dict[str, str]:
+def tag_values(name: str, tags: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(METRICS[name].tags, tags, strict=True))
 
 
 def status_class(status: int) -> str:
-    """`2xx`; 499 is `left`: the client closed its connection."""
+    """`2xx`, ...; 499 is `left`: the client closed its connection."""
     return "left" if status == 499 else f"{status // 100}xx"
 
 
 def target_class(target: str) -> str:
-    """Clients may ask for any chance, so those are one; a tier asked for by name is `a tier`."""
+    """A target with a name of its own as it is; any number is `a chance`, any tier asked for by name `a tier`."""
     if target in TARGETS:
         return target
-    return "a chance" if as_chance(target) is not None else "a tier" if target else NONE
+    if as_chance(target) is not None:
+        return "a chance"
+    return "a tier" if target else NONE
 
 
 def overhead_s(trace: Trace) -> float:
-    """Deciding, and every moment after it at which no call of the request was under way.
+    """Time to decide, and every moment after it at which no call of the request was under way.
 
-    Calls side by side count once. Reading the body and the ledger's commit are not in a trace, so not in here either.
+    Parallel calls count once. Reading the body and the ledger's commit are not part of a trace, so they are not counted here.
     """
     end, covered = trace.began_s, 0.0
     for began, ended in sorted((call.began_s, call.began_s + call.took_s) for call in trace.calls):

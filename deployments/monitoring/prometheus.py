@@ -1,4 +1,4 @@
-"""A real Prometheus on what Ray offers, and whether it has data for every panel of the boards. `make monitoring` runs it."""
+"""Runs a Prometheus on the metrics that Ray exports, and checks that it has data for every panel. `make monitoring` runs it."""
 
 import math
 import shutil
@@ -18,7 +18,7 @@ from deployments.monitoring.grafana import expressions, ray_temp
 from deployments.ports import check_port
 from router.errors import BadInput
 
-DISCOVERY = "prom_metrics_service_discovery.json"  # Ray writes it and keeps it up to date
+DISCOVERY = "prom_metrics_service_discovery.json"  # written by Ray and kept up to date
 READY_S = 30.0
 SETTINGS = """global:
   scrape_interval: {every_s:g}s
@@ -30,22 +30,22 @@ scrape_configs:
         refresh_interval: 5s
 """
 MISSING = (
-    "no `prometheus` here; install it (Debian, Ubuntu: `apt install prometheus`, macOS: `brew install prometheus`), or take a "
-    "build from https://prometheus.io/download and put its folder on PATH"
+    "no program `prometheus` on PATH; install it (Debian, Ubuntu: `apt install prometheus`, macOS: `brew install prometheus`), "
+    "or download a build from https://prometheus.io/download and put its folder on PATH"
 )
 
 
 class Checked(NamedTuple):
-    """What a Prometheus says to one query of a panel."""
+    """A Prometheus's answer to one query of a panel."""
 
     panel: str
     expr: str
     n_series: int
-    """with a number in it: NaN is none"""
+    """series that have a number, not NaN"""
     error: str
-    """empty: it was understood"""
+    """empty where the query is valid"""
     empty: str
-    """when the panel rightly has no data; empty: it should always have some"""
+    """when the panel rightly has no data; "": it should always have some"""
 
     @property
     def wrong(self) -> bool:
@@ -53,29 +53,29 @@ class Checked(NamedTuple):
 
 
 def check_panels(url: str, timeout_s: float = 10.0) -> list[Checked]:
-    """Ask for every query of every panel of ours. url: of a Prometheus, `http://127.0.0.1:9090`. Raises BadInput."""
+    """Run every query of every panel. url: of a Prometheus, `http://127.0.0.1:9090`. Raises BadInput."""
     with httpx.Client(base_url=url, timeout=timeout_s) as client:
         return [Checked(panel.title, expr, *ask(client, expr), panel.empty) for panel, expr in expressions()]
 
 
 def ask(client: httpx.Client, expr: str) -> tuple[int, str]:
-    """(how many series have a number, what is wrong with the query)"""
+    """Returns how many series have a number, and what is wrong with the query."""
     try:
-        told = client.post("/api/v1/query", data={"query": expr}).json()
+        answer = client.post("/api/v1/query", data={"query": expr}).json()
     except (httpx.HTTPError, ValueError) as error:
         raise BadInput(f"no Prometheus answers at {client.base_url}: {error}; `make monitoring` starts one") from None
-    if told.get("status") != "success":
-        return 0, str(told.get("error", "no answer"))
-    return sum(not math.isnan(float(row["value"][1])) for row in told["data"]["result"]), ""
+    if answer.get("status") != "success":
+        return 0, str(answer.get("error", "no answer"))
+    return sum(not math.isnan(float(row["value"][1])) for row in answer["data"]["result"]), ""
 
 
 @contextmanager
 def prometheus(port: int, folder: Path, discovery: Path, every_s: float = 10.0) -> Iterator[str]:
-    """Run one, loopback only, its data in `folder`; yield its address; stop it. Raises BadInput."""
+    """Run a Prometheus on loopback with its data in `folder`, and yield its address. Raises BadInput."""
     program = shutil.which("prometheus")
     if program is None:
         raise BadInput(MISSING)
-    check_port("127.0.0.1", port)  # what holds it may be a Prometheus, which would answer for ours
+    check_port("127.0.0.1", port)  # a Prometheus that holds it already would answer instead of ours
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "prometheus.yml"
     settings.write_text(SETTINGS.format(discovery=quoted(discovery), every_s=every_s), "utf-8")
@@ -83,7 +83,7 @@ def prometheus(port: int, folder: Path, discovery: Path, every_s: float = 10.0) 
     log = folder / "prometheus.log"
     with log.open("wb") as out:
         command = [program, *(f"--{name}={value}" for name, value in options.items())]
-        # A session of its own: Ctrl-C reaches us alone, and we stop it.
+        # In a session of its own, so that Ctrl-C reaches only us, and we stop it.
         process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
@@ -99,12 +99,12 @@ def prometheus(port: int, folder: Path, discovery: Path, every_s: float = 10.0) 
 
 
 def quoted(path: Path) -> str:
-    """For YAML between single quotes."""
+    """The path escaped for single quotes in YAML."""
     return str(path).replace("'", "''")
 
 
 def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    """Raises BadInput with what it said, should it stop or take too long."""
+    """Raises BadInput with its last output where it stops or takes too long."""
     until = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < until:
         try:
@@ -113,17 +113,17 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) ->
         except httpx.HTTPError:
             pass
         time.sleep(0.2)
-    said = "\n".join(log.read_text("utf-8", "replace").splitlines()[-5:])
-    raise BadInput(f"Prometheus did not start on {url}; is the port taken? give --port. It said:\n{said}")
+    output = "\n".join(log.read_text("utf-8", "replace").splitlines()[-5:])
+    raise BadInput(f"Prometheus did not start on {url}; if the port is taken, give another with --port. Its output:\n{output}")
 
 
 @click.command()
 @click.option("--port", default=9090, show_default=True, help="Port of Prometheus, on loopback.")
-@click.option("--ray-temp", type=click.Path(path_type=Path), default=None, help="Ray's temp folder; by default /tmp/ray.")
+@click.option("--ray-temp", "temp", type=click.Path(path_type=Path), default=None, help="Ray's temp folder; by default /tmp/ray.")
 @click.option("--every", default=10.0, show_default=True, help="Seconds between two scrapes.")
-def main(port: int, ray_temp: Path | None, every: float) -> None:
-    """Run Prometheus on the Ray of this machine until Ctrl-C."""
-    discovery = (ray_temp or default_temp()) / DISCOVERY
+def main(port: int, temp: Path | None, every: float) -> None:
+    """Run Prometheus on this machine's Ray until Ctrl-C."""
+    discovery = (temp or ray_temp()) / DISCOVERY
     try:
         with prometheus(port, state_folder() / "prometheus", discovery, every) as url:
             click.echo(welcome(url, discovery))
@@ -133,12 +133,8 @@ def main(port: int, ray_temp: Path | None, every: float) -> None:
         raise click.ClickException(str(error)) from None
 
 
-def default_temp() -> Path:
-    return ray_temp()
-
-
 def wait_for_signal() -> None:
-    """Ctrl-C, or a SIGTERM."""
+    """Return on Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:

@@ -1,11 +1,12 @@
-"""What changes without a request, told to the metrics every few seconds: certificates, the ledger's state and sums, budgets."""
+"""Reports to the metrics, every few seconds, what changes without a request: certificates, budgets, the ledger."""
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.daemon import Daemon
@@ -13,13 +14,15 @@ from deployments.ledger.ledger import Ledger
 from deployments.ledger.schema import budgets, daily, daily_keys, keys
 from deployments.monitoring.metrics import Metrics, Total
 from router.decide.promises import Promises
+from router.limits.key_limits import day_of, month_of
 
 EVERY_S = 5.0
+CALLS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "cost_usd")  # sums of calls that have a metric
 log = logging.getLogger("stepdown")
 
 
-class Pulse:
-    """every_s: the sums are read by a query over the days there are, a few milliseconds for a year of them."""
+class Sampler:
+    """Samples every `every_s` seconds. Its query takes a few milliseconds for a year of days."""
 
     def __init__(
         self, metrics: Metrics, promises: Callable[[], Promises], ledger: Ledger | None, every_s: float = EVERY_S
@@ -31,24 +34,24 @@ class Pulse:
         self.daemon.start()
 
     async def stop(self) -> None:
-        """The last sums are told before the process ends."""
+        """Sample once more, so that the last sums are reported before the process ends."""
         if await self.daemon.stop():
-            await self.beat()
+            await self.sample()
 
     async def run(self) -> None:
         while True:
-            await self.beat()
+            await self.sample()
             await asyncio.sleep(self.every_s)
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         promises = self.promises()
         self.metrics.certificates({target: promises.worst(target) for target in promises.targets})
         if self.ledger is None:
             return
         self.metrics.ledger(self.ledger.state, self.ledger.spooled)
         try:
-            found, used = await asyncio.to_thread(read, self.ledger.engine)
-        except SQLAlchemyError as error:  # the gauge of its state says so already
+            found, used = await asyncio.to_thread(read_sums, self.ledger.engine)
+        except SQLAlchemyError as error:  # the gauge of the ledger's state shows it already
             log.debug("the ledger's sums cannot be read: %s", error)
             return
         self.metrics.totals(found)
@@ -56,53 +59,33 @@ class Pulse:
             self.metrics.budget(key, share)
 
 
-def read(engine: Engine) -> tuple[list[Total], dict[str, float]]:
-    """Sums of all there is by tier, and the share used of each key's tightest budget."""
+def read_sums(engine: Engine) -> tuple[list[Total], dict[str, float]]:
+    """The ledger's sums by tier, and the share spent of each key's tightest budget."""
     return totals(engine), used_of_budgets(engine)
 
 
 def totals(engine: Engine) -> list[Total]:
-    """Sums of the days, in the database's own numbers."""
-    of = daily.c
-    audits = func.sum(of.cost_usd).filter(of.role == "audit")
-    calls = select(
-        of.tier,
-        func.sum(of.calls),
-        func.sum(of.input_tokens),
-        func.sum(of.output_tokens),
-        func.sum(of.cached_tokens),
-        func.sum(of.cost_usd),
-        audits,
-    ).group_by(of.tier)
-    at = daily_keys.c
-    requests = select(at.tier, func.sum(at.requests), func.sum(at.counterfactual_usd), func.sum(at.cost_usd)).group_by(at.tier)
+    """The ledger's sums by tier, from its sums by the day."""
+    calls, requests = daily.c, daily_keys.c
+    of_calls: dict[str, ColumnElement[Any]] = {name: func.sum(calls[name]) for name in CALLS}
+    of_calls["audit_usd"] = func.sum(calls.cost_usd).filter(calls.role == "audit")
+    of_requests: dict[str, ColumnElement[Any]] = {
+        "requests": func.sum(requests.requests),
+        "counterfactual_usd": func.sum(requests.counterfactual_usd),
+        "compared_usd": func.sum(requests.cost_usd),
+    }
+    found: dict[str, dict[str, float]] = {}
     with engine.connect() as connection:
-        asked = {row[0]: row[1:] for row in connection.execute(requests)}
-        made = {row[0]: row[1:] for row in connection.execute(calls)}
-    return [total(tier, made.get(tier), asked.get(tier)) for tier in sorted({*made, *asked})]
-
-
-def total(tier: str, made: tuple | None, asked: tuple | None) -> Total:
-    calls, given, answered, cached, usd, audits = (value or 0 for value in made or [0] * 6)
-    requests, counterfactual, compared = (value or 0 for value in asked or [0] * 3)
-    return Total(
-        tier,
-        int(calls),
-        int(given),
-        int(answered),
-        int(cached),
-        float(usd),
-        float(audits),
-        int(requests),
-        float(counterfactual),
-        float(compared),
-    )
+        for tier, sums in ((calls.tier, of_calls), (requests.tier, of_requests)):
+            for name, *values in connection.execute(select(tier, *sums.values()).group_by(tier)):
+                found.setdefault(name, {}).update(zip(sums, (float(value or 0) for value in values), strict=True))
+    return [Total(tier, **found[tier]) for tier in sorted(found)]
 
 
 def used_of_budgets(engine: Engine) -> dict[str, float]:
-    """key id -> share, of its day or its month, whichever is used up further."""
-    now = datetime.now(UTC)
-    limits = {f"{now:%Y-%m-%d}": keys.c.usd_per_day, f"{now:%Y-%m}": keys.c.usd_per_month}
+    """key id -> share spent of its day's or its month's budget, whichever is larger."""
+    now_s = time.time()
+    limits = {day_of(now_s).name: keys.c.usd_per_day, month_of(now_s).name: keys.c.usd_per_month}
     used: dict[str, float] = {}
     with engine.connect() as connection:
         for period, limit in limits.items():

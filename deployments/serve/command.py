@@ -15,7 +15,7 @@ import click
 import httpx
 
 from deployments import APP
-from deployments.keys.access import Door, door, with_first_key
+from deployments.keys.access import Access, decide_access, with_first_key
 from deployments.ports import check_port
 from deployments.serve.haproxy import environment, files, is_fast
 from deployments.serve.haproxy_stand_in import StandIn
@@ -47,7 +47,7 @@ def serve(
     loaded = with_address(load_config(config), host, port)
     check(loaded)  # a configuration that is wrong stops here, before Ray starts
     check_port(loaded.server.host, loaded.server.port)
-    opened = door(loaded, api_key, no_keys, insecure)
+    opened = decide_access(loaded, api_key, no_keys, insecure)
     stop = threading.Event()
     listen(stop)
     variables = {**environment(loaded, opened), MARK: secrets.token_hex(8)}
@@ -208,7 +208,7 @@ def dashboard_address() -> str:
     return f"http://{address}" if "://" not in address and address != "not running" else address
 
 
-def welcome(config: Config, door: Door, dashboard: str, started: bool = True) -> str:
+def welcome(config: Config, door: Access, dashboard: str, started: bool = True) -> str:
     """What a newcomer needs: where, with which key, and one line that works."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
     asleep = "".join(f"\n  asleep     {name}: starts when it is asked for" for name in config.sleepers)
@@ -217,10 +217,10 @@ def welcome(config: Config, door: Door, dashboard: str, started: bool = True) ->
     return f"""
 Stepdown is ready: {" < ".join(config.names)}{asleep}
   URL        {url}{reach}
-  API key    {door.told()}
+  API key    {door.summary()}
   dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)
 
-  curl -s {url}/chat/completions {door.header()}-H "Content-Type: application/json" -d '{body}'
+  curl -s {url}/chat/completions {door.curl_header()}-H "Content-Type: application/json" -d '{body}'
 
 Ctrl-C stops it."""
 

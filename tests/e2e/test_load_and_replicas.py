@@ -70,7 +70,7 @@ def client(tmp_path_factory):
     from ray import cloudpickle, serve
 
     from deployments import app
-    from deployments.keys.admission import hashed
+    from deployments.keys.key_store import hashed
 
     patch = pytest.MonkeyPatch()
     patch.setenv("STEPDOWN_STATE_DIR", str(tmp_path_factory.mktemp("state")))

@@ -9,7 +9,7 @@ from ray.serve._private.common import ReplicaState
 from scripted_tier import Said
 
 from deployments.app import manner
-from deployments.keys.access import Door
+from deployments.keys.access import Access
 from deployments.ledger.ledger import Ledger
 from deployments.serve.command import doing, welcome
 from deployments.tiers.serve_tier import Manner, ServeTier
@@ -134,7 +134,7 @@ def test_a_tier_that_sleeps_is_not_said_to_load(replicas, sleeps, expected):
 @pytest.mark.parametrize("replicas", [0, 1])
 def test_the_welcome_says_which_tiers_sleep(replicas):
     config = Config.model_validate({"tiers": [{**LARGE, "replicas": replicas, "max_replicas": 1}]})
-    assert ("asleep" in welcome(config, Door(), "nowhere")) == (config.sleepers == ["large"]) == (replicas == 0)
+    assert ("asleep" in welcome(config, Access(), "nowhere")) == (config.sleepers == ["large"]) == (replicas == 0)
 
 
 # -- seen by a client -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Run by alembic; the connection, and the transaction around it, are deployments/ledger/database.py's."""
+"""Run by alembic, on the connection and in the transaction of deployments/ledger/database.py."""
 
 from alembic import context
 

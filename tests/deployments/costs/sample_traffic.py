@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from deployments.costs.routes import routes
-from deployments.ledger.ledger import connect, migrate, writing
+from deployments.ledger.database import connect, migrate, writing
 from deployments.ledger.rows import Rows, from_call, from_trace, from_window, together
 from deployments.ledger.schema import budgets, keys
 from deployments.ledger.writes import write

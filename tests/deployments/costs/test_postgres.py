@@ -12,7 +12,7 @@ from postgres import NotInstalled, postgres
 
 from deployments.costs.decisions import recent, trace
 from deployments.costs.report import report
-from deployments.ledger.ledger import connect, migrate, writing
+from deployments.ledger.database import connect, migrate, writing
 from deployments.ledger.writes import write
 from router import config
 

@@ -13,16 +13,18 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 from sample_traffic import HELD, HOUR_USD, NOW, database, one
 
-from deployments.costs.interval import DAY, HOUR, asked_for, interval
+from deployments.costs.interval import asked_for, interval
 from deployments.costs.report import report
 from deployments.ledger import machine_time_sums
-from deployments.ledger.ledger import writing
+from deployments.ledger.database import writing
 from deployments.ledger.rows import Rows, from_call, from_trace, from_window, together
 from deployments.ledger.writes import write
 from deployments.monitoring.metrics import Metrics
-from deployments.monitoring.panels import COST
+from deployments.monitoring.panels import ROWS
 from deployments.monitoring.sampler import totals
 from router.config import Escalation
+from router.costs.machine_time import DAY_S as DAY
+from router.costs.machine_time import HOUR_S as HOUR
 from router.errors import BadRequest
 from router.learn.outcomes import Outcomes
 from router.learn.report import curve
@@ -137,7 +139,7 @@ def keep_books(engine):
     with writing(engine) as connection:
         days = machine_time_sums.closable(connection, NOW + 5 * DAY)
         for day in days:
-            machine_time_sums.close(connection, day)
+            machine_time_sums.close_day(connection, day)
         for hour in machine_time_sums.mergeable(connection, 0, NOW + 5 * DAY)[0]:
             machine_time_sums.merge(connection, hour)
     assert len(days) > 4
@@ -172,7 +174,7 @@ def test_saved_is_one_figure_on_the_page_and_in_the_metrics(engine, settings):
     saved = {tier: value for (name, tier), value in told.items() if name == "stepdown_ledger_saving_usd"}
     assert sum(saved.values()) == pytest.approx(page["totals"]["saving_usd"])
     assert saved == pytest.approx({row["tier"] or "none": row["saving_usd"] for row in page["by"]["tier"]}, abs=1e-9)
-    queries = {panel.title: [expr for expr, _ in panel.queries] for panel in COST.panels}
+    queries = {panel.title: [expr for expr, _ in panel.queries] for panel in ROWS[0].panels}
     assert "ledger_saving_usd" in queries["Saved"][0] and queries["Saved"][0] in queries["Saved, as a share"][0]
 
 

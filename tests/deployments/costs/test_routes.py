@@ -9,9 +9,9 @@ from sample_traffic import KEY, NOW, app
 from starlette.testclient import TestClient
 
 from deployments.cli.main import main
-from deployments.costs.decisions import recent, trace, whole
+from deployments.costs.decisions import every_request, recent, trace
 from deployments.costs.interval import interval
-from deployments.ledger.database import FIRST, alembic_setup, connect, writing
+from deployments.ledger.database import FIRST_REVISION, alembic_setup, connect, writing
 from router import config
 
 SIGNED = {"authorization": f"Bearer {KEY}"}
@@ -106,7 +106,7 @@ def test_no_ledger_is_one_line(tmp_path):
 def test_a_ledger_of_an_older_version_is_told_how_to_be_mended(tmp_path):
     engine = connect(config.Ledger(url=f"sqlite:///{tmp_path / 'old.db'}"))
     with writing(engine) as connection:
-        command.upgrade(alembic_setup(connection), FIRST)
+        command.upgrade(alembic_setup(connection), FIRST_REVISION)
     engine.dispose()
     found = CliRunner().invoke(main, ["costs", "--ledger", f"sqlite:///{tmp_path / 'old.db'}"])
     assert found.exit_code == 2 and "older version" in found.output
@@ -137,6 +137,6 @@ def test_a_trace_has_its_calls(engine, rows):
 
 
 def test_the_export_is_every_row_once(engine, rows):
-    found = list(whole(engine, interval(NOW - 5 * 86400, NOW)))
+    found = list(every_request(engine, interval(NOW - 5 * 86400, NOW)))
     assert sorted(row["id"] for row in found) == sorted(t["id"] for t in rows.traces)
     assert sum(len(row["calls"]) for row in found) == len(rows.calls)

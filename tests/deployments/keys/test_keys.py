@@ -19,8 +19,17 @@ from deployments.cli.main import main
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.keys import admission, key_store
-from deployments.keys.access import Door, door, for_serve_run, loopback, placed, stored_keys, with_first_key
-from deployments.keys.admission import GIVEN, NOBODY, Keys, hashed
+from deployments.keys.access import (
+    Access,
+    decide_access,
+    loopback,
+    serve_run_access,
+    stored_keys,
+    with_absolute_ledger,
+    with_first_key,
+)
+from deployments.keys.admission import GIVEN, NOBODY, Keys
+from deployments.keys.key_store import hashed
 from deployments.ledger.database import connect, migrate
 from deployments.ledger.ledger import Ledger
 from deployments.serve import command
@@ -123,8 +132,8 @@ async def test_a_changed_limit_is_seen_within_five_seconds(engine):
 
 
 async def test_keys_are_read_beside_the_requests_not_for_each(engine, monkeypatch):
-    ticks, readings, read = Ticks(), [], admission.read
-    monkeypatch.setattr(admission, "read", lambda engine: readings.append(1) or read(engine))
+    ticks, readings, read = Ticks(), [], admission.read_keys
+    monkeypatch.setattr(admission, "read_keys", lambda engine: readings.append(1) or read(engine))
     door, (_, secret) = Keys(engine, ticks=ticks), make(engine)
     for _ in range(500):
         await door.look_up(bearer(secret))
@@ -137,8 +146,8 @@ async def test_keys_are_read_beside_the_requests_not_for_each(engine, monkeypatc
 
 
 async def test_junk_is_not_work_for_the_database(engine, monkeypatch):
-    readings, read = [], admission.read
-    monkeypatch.setattr(admission, "read", lambda engine: readings.append(1) or read(engine))
+    readings, read = [], admission.read_keys
+    monkeypatch.setattr(admission, "read_keys", lambda engine: readings.append(1) or read(engine))
     door = Keys(engine)
     asked = [door.look_up(bearer(f"sk-{n}")) for n in range(200)]
     assert {type(e) for e in await asyncio.gather(*asked, return_exceptions=True)} == {BadKey}
@@ -205,7 +214,7 @@ async def test_while_the_database_is_down_known_keys_go_on(engine, monkeypatch):
     def down(_):
         raise OperationalError("select", {}, Exception("no route"))
 
-    monkeypatch.setattr(admission, "read", down)
+    monkeypatch.setattr(admission, "read_keys", down)
     for _ in range(5):
         ticks.now_s += 60.0
         assert await door.look_up(bearer(secret)) == key
@@ -220,7 +229,7 @@ async def test_a_database_that_hangs_holds_a_known_key_for_a_second_at_most(engi
     monkeypatch.setattr(admission, "WAIT_S", 0.1)
     monkeypatch.setattr(admission, "STALE_S", 0.0)
     waits = asyncio.Event()
-    monkeypatch.setattr(admission, "read", lambda _: time.sleep(1.5))
+    monkeypatch.setattr(admission, "read_keys", lambda _: time.sleep(1.5))
     asyncio.get_running_loop().call_later(0.8, waits.set)
     await asyncio.sleep(0.3)
     for _ in range(20):
@@ -349,23 +358,23 @@ def at_host(config, host) -> Config:
 
 
 def test_the_first_start_makes_a_key_and_the_next_says_that_there_is_one(config):
-    first = with_first_key(config, door(config, None, False, False))
-    assert first.made.startswith("sk-stepdown-") and first.made in first.told() and first.made in first.header()
-    second = with_first_key(config, door(config, None, False, False))
-    assert second == Door(stored=1) and "stepdown keys create" in second.told() and "YOUR_KEY" in second.header()
+    first = with_first_key(config, decide_access(config, None, False, False))
+    assert first.made.startswith("sk-stepdown-") and first.made in first.summary() and first.made in first.curl_header()
+    second = with_first_key(config, decide_access(config, None, False, False))
+    assert second == Access(stored=1) and "stepdown keys create" in second.summary() and "YOUR_KEY" in second.curl_header()
     assert asyncio.run(Keys(connect(config.ledger)).look_up(bearer(first.made))).rights == {"costs", "admin"}
 
 
 def test_a_given_key_makes_none(config):
-    given = with_first_key(config, door(config, "secret", False, False))
-    assert given == Door(hashed("secret")) and stored_keys(config) == 0
-    assert "secret" not in given.told() + given.header()
+    given = with_first_key(config, decide_access(config, "secret", False, False))
+    assert given == Access(hashed("secret")) and stored_keys(config) == 0
+    assert "secret" not in given.summary() + given.curl_header()
 
 
 def test_when_all_are_revoked_a_start_makes_one(config, engine):
     make(engine)
     key_store.revoke(engine, "bob", time.time())
-    assert with_first_key(config, door(config, None, False, False)).made
+    assert with_first_key(config, decide_access(config, None, False, False)).made
 
 
 LOCAL, ELSEWHERE = ("127.0.0.1", "localhost", "::1", "127.8.8.8"), ("0.0.0.0", "::", "192.168.1.5", "example.org", "")
@@ -378,10 +387,10 @@ def test_without_keys_nobody_listens_beyond_loopback_unless_told_insecure(config
     assert loopback(host) == (host in LOCAL)
     if no_keys and not insecure and host in ELSEWHERE:
         with pytest.raises(BadInput, match="--insecure"):
-            door(asked, None, no_keys, insecure)
+            decide_access(asked, None, no_keys, insecure)
         return
-    opened = door(asked, None, no_keys, insecure)
-    assert opened.insecure == (no_keys or insecure) and bool(opened.header()) != opened.insecure
+    opened = decide_access(asked, None, no_keys, insecure)
+    assert opened.insecure == (no_keys or insecure) and bool(opened.curl_header()) != opened.insecure
 
 
 def test_serve_refuses_before_ray_starts(file, monkeypatch):
@@ -391,27 +400,30 @@ def test_serve_refuses_before_ray_starts(file, monkeypatch):
 
 
 def test_the_welcome_has_a_line_that_works(config):
-    for opened in (Door(made="sk-stepdown-x"), Door(stored=2), Door("hash"), Door(insecure=True)):
+    for opened in (Access(made="sk-stepdown-x"), Access(stored=2), Access("hash"), Access(insecure=True)):
         shown = command.welcome(config, opened, "http://127.0.0.1:8265")
-        assert opened.told() in shown and ("Authorization" in shown) != opened.insecure
+        assert opened.summary() in shown and ("Authorization" in shown) != opened.insecure
 
 
 def test_serve_run_wants_a_key_that_exists(config, file, engine, monkeypatch):
     with pytest.raises(BadConfig, match="set STEPDOWN_API_KEY, or make one"):
         build(Args(config=file))
     make(engine)
-    assert for_serve_run(config).stored == 1
+    assert serve_run_access(config).stored == 1
     monkeypatch.setenv("STEPDOWN_API_KEY", "given")
-    assert for_serve_run(config).key_hash == hashed("given")
+    assert serve_run_access(config).key_hash == hashed("given")
 
 
 def test_replicas_open_the_same_file_wherever_they_run(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for url, seen in (("sqlite:///x.db", f"sqlite:///{tmp_path}/x.db"), (None, f"sqlite:///{tmp_path}/state/ledger.db")):
-        found = placed(config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": url})}))
+        found = with_absolute_ledger(config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": url})}))
         assert found.ledger.url == seen
     url = "postgresql+psycopg://me:secret@host/name"
-    assert placed(config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": url})})).ledger.url == url
+    assert (
+        with_absolute_ledger(config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": url})})).ledger.url
+        == url
+    )
 
 
 # -- the endpoint ----------------------------------------------------------------------------------------------------------
@@ -470,6 +482,6 @@ def test_a_budget_is_spent_as_the_ledger_says_and_no_further(client, engine, str
 
 
 def test_the_state_folder_is_its_owners_only(config):
-    found = placed(config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": None})}))
+    found = with_absolute_ledger(config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": None})}))
     folder = found.ledger.url.removeprefix("sqlite:///").rsplit("/", 1)[0]
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700

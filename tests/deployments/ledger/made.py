@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Table, func, select
 from deployments.ledger import sum_tables
 from deployments.ledger.ledger import Ledger
 from deployments.ledger.schema import calls, traces, windows
-from deployments.ledger.sum_tables import Tally
+from deployments.ledger.sum_tables import SumTable
 from deployments.ledger.writes import figures_of_call, figures_of_trace, figures_of_window
 from router import config
 from router.trace import CallRow, Trace
@@ -91,7 +91,7 @@ def assert_sums(engine: Engine) -> None:
     assert_sum(engine, windows, sum_tables.HELD, figures_of_window)
 
 
-def assert_sum(engine: Engine, table: Table, tally: Tally, figures: Callable[[dict[str, Any]], Sequence[float]]) -> None:
+def assert_sum(engine: Engine, table: Table, tally: SumTable, figures: Callable[[dict[str, Any]], Sequence[float]]) -> None:
     expected: dict[tuple[Any, ...], list[Sequence[float]]] = defaultdict(list)
     for row in rows_of(engine, table):
         begin = int(row["began_s"] // tally.span_s) * tally.span_s

@@ -388,6 +388,6 @@ async def test_only_budgets_do_not_wait_for_the_disk(engine):
             with each.connect() as connection:
                 assert connection.exec_driver_sql(pragma).scalar() == mode
     else:
-        for opened, mode in ((writing, "on"), (budgets.lightly, "off")):
+        for opened, mode in ((writing, "on"), (budgets.writing_unsynced, "off")):
             with opened(engine) as connection:
                 assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == mode

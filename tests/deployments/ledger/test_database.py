@@ -12,7 +12,7 @@ from made import count, rows_of, trace
 from sqlalchemy import Engine, text
 
 from deployments.ledger import schema
-from deployments.ledger.database import FIRST, address, alembic_setup, connect, migrate, writing
+from deployments.ledger.database import FIRST_REVISION, address, alembic_setup, connect, migrate, writing
 from deployments.ledger.rows import from_trace, from_window
 from deployments.ledger.schema import calls, metadata, traces, windows
 from deployments.ledger.store import spool_folder
@@ -32,7 +32,7 @@ def test_the_default_is_a_file_in_the_state_folder_for_its_user_only(state: Path
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("ledger.db", "no address"),
+        ("ledger.db", "not an address"),
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
         ("mysql://host/name", "found 'mysql'"),
@@ -78,7 +78,7 @@ def test_migrations_make_the_tables_of_the_schema_in_many_processes_at_once(url:
 def made_by_the_first(engine: Engine) -> None:
     """Tables of the first revision with three days of sums, of which only the last day still has its row, and windows."""
     with writing(engine) as connection:
-        command.upgrade(alembic_setup(connection), FIRST)
+        command.upgrade(alembic_setup(connection), FIRST_REVISION)
         connection.execute(traces.insert(), from_trace(trace("t1", began_s=2 * DAY + 60.0)).traces)
         connection.execute(calls.insert(), from_trace(trace("t1")).calls)
         for hour in (0, 3600, DAY, 2 * DAY):

@@ -112,7 +112,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         from deployments.ledger.drainer import MUCH, Drainer
         from router import config
         one = Drainer(config.Ledger(url="sqlite:///{tmp_path}/ledger.db"))
-        one.there(MUCH)
+        one.available(MUCH)
         print(one.process.pid, flush=True)
         time.sleep(600)
     """
@@ -127,18 +127,18 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
 def test_it_ends_when_there_was_little_to_do_for_long(tmp_path: Path) -> None:
     now = [0.0]
     one = Drainer(config.Ledger(url=f"sqlite:///{tmp_path}/ledger.db"), lambda: now[0])
-    assert not one.there(MUCH) and one.process
+    assert not one.available(MUCH) and one.process
     child, now[0] = one.process, drainer.IDLE_S - 1
-    one.there(1)
+    one.available(1)
     assert one.process is child
     now[0] += 2
-    assert not one.there(1) and one.process is None and child.poll() is not None
+    assert not one.available(1) and one.process is None and child.poll() is not None
 
 
 def test_one_that_cannot_be_started_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     monkeypatch.setattr(drainer.sys, "executable", "/nowhere/python")
     one = Drainer(config.Ledger(url=f"sqlite:///{tmp_path}/ledger.db"))
-    assert not one.there(MUCH) and one.process is None and "no process for the ledger's spool" in caplog.text
+    assert not one.available(MUCH) and one.process is None and "no process for the ledger's spool" in caplog.text
 
 
 def test_what_it_says(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_it_is_heard_by_an_ingress_with_thousands_of_connections(url: str) -> No
 @pytest.mark.slow
 def test_it_does_without_what_only_classifiers_need() -> None:
     """scikit-learn and what it imports take seconds and hundreds of megabytes; so it is in replicas, which warm up."""
-    modules = "deployments.ledger.drain_process, deployments.ledger.store, deployments.replicas.warm_up"
-    text = f"import sys, {modules}; print({{'sklearn', 'ray'}} & set(sys.modules))"
+    text = "import sys, deployments.ledger.drain_process, deployments.replicas.warm_up; "
+    text += "print({'sklearn', 'ray'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from deployments.ledger.held_time import GAP_S, Provision, last_windows
+from deployments.ledger.held_time import GAP_S, HeldTime, last_windows
 from deployments.ledger.ledger import Ledger
 from router.config import Ledger as Settings
 from router.config import VllmTier
@@ -32,18 +32,18 @@ class World:
             raise LedgerDown("told to")
         self.rows += windows
 
-    def provision(self, **changes) -> Provision:
+    def provision(self, **changes) -> HeldTime:
         tiers = [
             VllmTier(name="small", engine="vllm", source="x", context=9, price=PRICE),
             VllmTier(name="large", engine="vllm", source="x", context=9, price=PRICE, accelerator="H100", tensor_parallel=4),
         ]
-        return Provision(tiers, self.running, self.held, clock=lambda: self.now, **changes)
+        return HeldTime(tiers, self.running, self.held, clock=lambda: self.now, **changes)
 
     def seconds(self, name: str) -> float:
         return sum(w.accelerator_s for w in self.rows if w.tier == name)
 
 
-def looks(world: World, made: Provision, *steps) -> None:
+def looks(world: World, made: HeldTime, *steps) -> None:
     """Each step: seconds that pass, and the replicas then."""
 
     async def go():
@@ -85,7 +85,7 @@ def test_a_long_pause_is_not_claimed_and_told(caplog):
     looks(world, made, (10, {}), (GAP_S + 10, {}), (10, {}))
     assert world.seconds("small") == 20
     assert made.unseen_s == 2 * (GAP_S + 10)
-    assert "not in the books" in caplog.text
+    assert "not recorded" in caplog.text
 
 
 def test_a_tier_that_cannot_be_looked_at_is_filled_in_by_the_next_look():
@@ -132,7 +132,7 @@ def test_the_task_goes_on_after_an_error_and_reports_until_its_end():
         world.rows += windows
 
     async def go():
-        made = Provision(world.provision().tiers.values(), world.running, held, every_s=1, clock=lambda: world.now)
+        made = HeldTime(world.provision().tiers.values(), world.running, held, every_s=1, clock=lambda: world.now)
         made.start()
         await asyncio.sleep(0.01)
         world.now += 30.7

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from made import opened, rows_of, trace
 
-from deployments.ledger.kept_texts import Texts
+from deployments.ledger.kept_texts import KeptTexts
 from deployments.ledger.ledger import Ledger
 from deployments.ledger.schema import traces
 from router import config
@@ -22,7 +22,7 @@ def shout(text: str) -> Any:
 
 
 def kept(prompt: str | None, **settings: Any) -> tuple[str | None, str | None, int]:
-    texts = Texts(config.Ledger(**settings))
+    texts = KeptTexts(config.Ledger(**settings))
     found = texts.kept(trace("t1", prompt=prompt, answer="an answer"))
     return found.prompt, found.answer, texts.failures
 

@@ -14,7 +14,7 @@ from deployments.ledger.database import connect, migrate, writing
 from deployments.ledger.rows import Rows, from_call, from_window
 from deployments.ledger.schema import closed_days, daily_machines, windows
 from deployments.ledger.store import Store
-from deployments.ledger.upkeep import Bookkeeper
+from deployments.ledger.upkeep import Upkeep
 from deployments.ledger.writes import write
 from router import config
 from router.trace import Window
@@ -72,7 +72,7 @@ def anew(engine: Engine, day: int = DAY) -> dict[tuple[str, str], list[float]]:
 
 def close(engine: Engine, day: int = DAY) -> None:
     with writing(engine) as connection:
-        machine_time_sums.close(connection, day)
+        machine_time_sums.close_day(connection, day)
 
 
 def test_closed_books_are_what_counting_anew_gives_and_add_up_to_what_was_held(engine: Engine) -> None:
@@ -177,7 +177,7 @@ def test_the_bookkeeper_closes_merges_and_then_rests(url: str) -> None:
     store = Store(config.Ledger(url=url))
     store.start()
     a_day(store.engine)
-    keeper = Bookkeeper(store)
+    keeper = Upkeep(store)
     steps = 0
     while keeper.step():
         steps += 1

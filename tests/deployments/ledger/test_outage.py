@@ -126,7 +126,7 @@ def test_the_spool_is_bounded_by_age_and_size(tmp_path: Path) -> None:
                 for n in range(2, 20):
                     await ledger.record(trace(f"t{n}"))
             assert ledger.state == "down"
-            assert ledger.store.spool.bytes <= 5000
+            assert ledger.store.spool.size <= 5000
         await until(lambda: ledger.state == "ok" and not ledger.spooled)
         ledger.check()
         assert count(ledger.engine, traces) == n_before_full(ledger)

@@ -60,7 +60,7 @@ def test_the_writer_deletes_while_it_writes(url: str) -> None:
     async def go() -> None:
         async with opened(url, keep_days=0.001) as ledger:
             await ledger.record(trace("t1"))
-            ledger.look()
+            ledger.look_for_old_rows()
             await until(lambda: count(ledger.engine, traces) == count(ledger.engine, calls) == 0)
             await ledger.record(trace("t2"))
             assert [row["requests"] for row in rows_of(ledger.engine, hourly_traces)] == [2]

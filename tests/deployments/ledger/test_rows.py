@@ -99,10 +99,10 @@ def test_a_reading_waits_for_its_call(url: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_reading_whose_call_never_comes_is_dropped_after_a_while(tmp_path: Any) -> None:
-    from deployments.ledger.late_measurements import LATE_MAX, LATE_S, Late
+    from deployments.ledger.late_measurements import LATE_MAX, LATE_S, LateMeasurements
 
     now = [0.0]
-    late = Late(lambda: now[0])
+    late = LateMeasurements(lambda: now[0])
     late.settle({"a": (1.0, None)}, {"a"})
     now[0] = LATE_S + 1
     late.settle({f"b{n}": (1.0, None) for n in range(LATE_MAX + 5)}, {f"b{n}" for n in range(LATE_MAX + 5)})

@@ -50,7 +50,7 @@ def test_a_file_is_drained_by_others_only_when_its_process_has_closed_it(tmp_pat
     assert drained(second) == []
     first.close_file()
     assert drained(second) == ["a"]
-    assert (first.waiting(), first.rows, first.bytes) == ([], 0, 0)
+    assert (first.waiting(), first.rows, first.size) == ([], 0, 0)
 
 
 def test_rows_go_on_in_a_new_file_while_the_old_one_is_drained(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_file_that_is_just_made_is_no_sign_that_the_database_is_back(tmp_path:
     (store.spool.folder / "rows-1-new.jsonl").touch()
     holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    store.fell(OSError("locked"))
+    store.mark_down(OSError("locked"))
     assert not store.recover() and store.state == "spooling"
     holder.execute("ROLLBACK")
     assert store.recover() and store.state == "ok"

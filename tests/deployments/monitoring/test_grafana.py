@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -10,13 +11,19 @@ from click.testing import CliRunner
 
 from deployments.cli.main import main
 from deployments.monitoring import grafana
-from deployments.monitoring.measures import METRICS, exported
-from deployments.monitoring.panels import ROWS, SERVE_ROWS, UNITS
+from deployments.monitoring.measures import METRICS
+from deployments.monitoring.panels import ROWS, SERVE_ROWS, Unit
 from deployments.monitoring.prometheus import SETTINGS, quoted
 
 PANELS = [panel for row in ROWS for panel in row.panels]
 NAME = re.compile(r"\bray_stepdown_\w+")
+SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}  # added by Ray
 KINDS = {"timeseries", "stat", "heatmap", "state-timeline", "row"}
+
+
+def exported():
+    """Every name as Prometheus has it -> its metric."""
+    return {f"ray_{name}{suffix}": measure for name, measure in METRICS.items() for suffix in SUFFIXES[measure.kind]}
 
 
 def names(expr):
@@ -25,7 +32,7 @@ def names(expr):
 
 def test_every_metric_has_a_panel():
     asked = {name for _, expr in grafana.expressions() for name in names(expr)}
-    shown = {name for name, measure in METRICS.items() if any(f"ray_{name}{s}" in asked for s in measure.suffixes)}
+    shown = {name for name, measure in METRICS.items() if any(f"ray_{name}{s}" in asked for s in SUFFIXES[measure.kind])}
     assert shown == METRICS.keys()
 
 
@@ -38,7 +45,7 @@ def test_a_panel_asks_for_what_exists_and_says_what_it_shows(panel):
         tags = {tag for name in names(expr) for tag in exported()[name].tags} | {"le"}
         assert {tag.strip() for tags in by_tags for tag in tags.split(",")} <= tags
         assert set(re.findall(r"{{(\w+)}}", legend)) <= {tag.strip() for tags in by_tags for tag in tags.split(",")}
-    assert panel.unit in UNITS and len(panel.description) > 10 and panel.description.rstrip().endswith((".", "`."))
+    assert panel.unit in get_args(Unit) and len(panel.description) > 10 and panel.description.rstrip().endswith((".", "`."))
     assert [value for value, _ in panel.thresholds] == sorted(value for value, _ in panel.thresholds)
 
 

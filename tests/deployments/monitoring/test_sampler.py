@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from deployments.ledger.ledger import Ledger
 from deployments.ledger.schema import budgets, keys
 from deployments.monitoring.metrics import Metrics
-from deployments.monitoring.sampler import Pulse, totals, used_of_budgets
+from deployments.monitoring.sampler import Sampler, totals, used_of_budgets
 from router.config import Escalation
 from router.config import Ledger as Settings
 from router.decide.promises import Promises
@@ -58,9 +58,9 @@ def test_the_sums_are_those_of_the_rows(ledger):
     assert (large.requests, large.counterfactual_usd, large.compared_usd) == (1, 2.0, 0.5)
 
 
-def test_a_beat_tells_certificates_ledger_and_sums(ledger):
+def test_a_sample_reports_certificates_ledger_and_sums(ledger):
     metrics, settings = Metrics([], Told), Escalation()
-    asyncio.run(Pulse(metrics, lambda: Promises(None, settings, {}), ledger).beat())
+    asyncio.run(Sampler(metrics, lambda: Promises(None, settings, {}), ledger).sample())
     metrics.flush()
     assert metrics.made["stepdown_ledger_calls"].values == {("small",): 2, ("large",): 1}
     assert metrics.made["stepdown_ledger_tokens"].values["small", "input"] == 20
@@ -77,10 +77,10 @@ def test_a_budget_is_used_as_far_as_its_tightest_period(ledger):
     assert used_of_budgets(ledger.engine) == {"k": pytest.approx(0.75)}
 
 
-def test_a_database_that_does_not_answer_stops_no_beat(ledger, tmp_path):
+def test_a_database_that_does_not_answer_stops_no_sample(ledger, tmp_path):
     for file in tmp_path.glob("ledger.db*"):
         file.unlink()
     metrics, settings = Metrics([], Told), Escalation()
-    asyncio.run(Pulse(metrics, lambda: Promises(None, settings, {}), ledger).beat())
+    asyncio.run(Sampler(metrics, lambda: Promises(None, settings, {}), ledger).sample())
     metrics.flush()
     assert metrics.made["stepdown_ledger_calls"].values == {}

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from deployments.keys.access import Door
+from deployments.keys.access import Access
 from deployments.ports import check_port, free_port, holder
 from deployments.serve.haproxy import environment, is_fast
 from router.config import load_config
@@ -20,10 +20,10 @@ def config(front: str):
 @pytest.mark.parametrize(
     "front, door, fast",
     [
-        ("fast", Door(key_hash="ab"), True),
-        ("fast", Door(stored=1), True),
-        ("fast", Door(insecure=True), False),
-        ("plain", Door(key_hash="ab"), False),
+        ("fast", Access(key_hash="ab"), True),
+        ("fast", Access(stored=1), True),
+        ("fast", Access(insecure=True), False),
+        ("plain", Access(key_hash="ab"), False),
     ],
 )
 def test_it_binds_every_interface_so_it_needs_keys(front, door, fast):
@@ -32,7 +32,7 @@ def test_it_binds_every_interface_so_it_needs_keys(front, door, fast):
 
 
 def test_two_servers_do_not_share_files_or_ports():
-    one, other = (environment(config("fast"), Door(stored=1)) for _ in range(2))
+    one, other = (environment(config("fast"), Access(stored=1)) for _ in range(2))
     assert {name.removeprefix("RAY_SERVE_") for name in one if one[name] == other[name]} == {
         "ENABLE_HA_PROXY",
         "THROUGHPUT_OPTIMIZED",
