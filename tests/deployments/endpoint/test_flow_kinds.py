@@ -12,7 +12,7 @@ from live import ladder
 from scripted_tier import Said, ScriptedTier
 from starlette.testclient import TestClient
 
-from deployments.costs.decisions import whole
+from deployments.costs.decisions import every_request
 from deployments.costs.interval import Interval
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
@@ -182,14 +182,14 @@ class Place:
         return answer.json()["choices"][0]["message"]
 
     def rows(self) -> list[dict[str, Any]]:
-        return list(whole(self.ledger.engine, Interval(0, until := int(time.time()) + 60, (0, until))))
+        return list(every_request(self.ledger.engine, Interval(0, until := int(time.time()) + 60, (0, until))))
 
     def added(self, metric: str) -> float:
         return sum(value for series, value in self.metrics.added.items() if metric in series)
 
     def replayed(self) -> dict[str, Any]:
         plain = ladder()
-        return Replay(router_for(plain, None, plain, {})).run(map(Logged.of, self.rows())).told()
+        return Replay(router_for(plain, None, plain, {})).run(map(Logged.from_row, self.rows())).report()
 
 
 def in_turn(said: list[Said]) -> Callable[[Any], Said]:
