@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import sklearn
-from numpy.typing import NDArray
 
+from classifiers.arrays import Floats
 from classifiers.choose import Rule
 from classifiers.costs import constant_costs
 from classifiers.errors import BadArtifact
@@ -41,7 +41,6 @@ from classifiers.text.view import View, check_extra
 with without("sklearn.externals.array_api_compat.torch"):
     import skops.io
 
-Floats = NDArray[np.float64]
 FORMAT = 5
 READABLE = (3, 4, 5)  # format 3 knew one mean cost a tier, 4 did not name its inputs
 MODEL, MANIFEST, ANSWERS = "model.skops", "manifest.json", "answers.skops"

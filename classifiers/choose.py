@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from classifiers.arrays import Floats as Floats
+from classifiers.arrays import Ints
 from classifiers.errors import ClassifierError
 
-Floats = NDArray[np.float64]
 Kind = Literal["chance", "relative", "utility", "tier", "cascade"]
 Reason = Literal["good enough", "best we have", "worth its cost", "fixed"]
 
@@ -62,13 +62,13 @@ def explicit(target: float) -> Rule:
     return Rule("chance", target)
 
 
-def _first_reaching(p: Floats, bar: Floats) -> NDArray[np.int64]:
+def _first_reaching(p: Floats, bar: Floats) -> Ints:
     """Index of the first tier at or above `bar` (n, 1); of the best tier where none is."""
     good = p >= bar
     return np.where(good.any(axis=1), good.argmax(axis=1), p.argmax(axis=1))
 
 
-def choose_many(p: Floats, cost: Floats, rule: Rule) -> NDArray[np.int64]:
+def choose_many(p: Floats, cost: Floats, rule: Rule) -> Ints:
     """(n,) the tier of each request. p: (n, n_tiers); cost: (n_tiers,) or (n, n_tiers), the top tier's mean = 1."""
     if rule.kind == "tier":
         return np.full(len(p), int(rule.value))

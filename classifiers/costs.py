@@ -7,13 +7,12 @@ twenty times a short one. Deciding by guessed instead of mean costs doubles what
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
+from classifiers.arrays import Floats
 from classifiers.text.features import FEATURES
 from classifiers.text.view import View
 
-Floats = NDArray[np.float64]
 STRENGTH = 10.0
 
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
+from classifiers.arrays import Floats, Ints, Singles
 from classifiers.costs import fit_costs, guess_costs
-from classifiers.models.base import Classifier, Floats, as_view, logit, sigmoid, training_inputs
+from classifiers.models.base import Classifier, as_view, logit, sigmoid, training_inputs
 from classifiers.text.familiar import fit_familiar, unfamiliar
 from classifiers.text.prompt import clip
 from classifiers.text.view import View
@@ -21,7 +22,7 @@ TRUSTED = 0.75  # up to this unfamiliarity a prompt is judged by its own chances
 STEEPER = 0.05  # by how much more than the cheapest tier's the top tier's log-odds spread; see steeper
 
 
-def folds_of(groups: Sequence[str], n_folds: int) -> NDArray[np.int64]:
+def folds_of(groups: Sequence[str], n_folds: int) -> Ints:
     """(n,) the fold of each row; rows of one group share it, and it does not depend on the other rows."""
     return np.array([zlib.crc32(str(group).encode("utf-8", "replace")) % n_folds for group in groups])
 
@@ -38,7 +39,7 @@ def cross_fit(
     y: Floats,
     weight: Floats,
     helpers: Floats,
-    fold: NDArray[np.int64],
+    fold: Ints,
     progress: Callable[[int, int], None],
 ) -> Floats:
     """(n, n_tiers) log-odds of each row by a classifier that did not see its fold."""
@@ -112,7 +113,7 @@ class Sufficiency(Classifier):
     cost_: dict[str, Any]  # see costs.py
     known_: NDArray[np.uint64]  # (n,) rising hashes of the training prompts
     unseen: Floats  # (n, n_tiers) the same in the order of training; not saved
-    unseen_: NDArray[np.float32]  # (n, n_tiers) chances of each, by a classifier that had not seen it
+    unseen_: Singles  # (n, n_tiers) chances of each, by a classifier that had not seen it
 
     compiled: OneText | None = None
     """answers `assess_one`, once `fast.precompile` has set it"""

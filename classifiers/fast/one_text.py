@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats
 from classifiers.fast.loops import NO_GROUP, assess
 from classifiers.models.base import logit
 from classifiers.models.ensemble import Ensemble
 from classifiers.sufficiency import TRUSTED, Sufficiency
 from classifiers.text import features, ngrams
 from classifiers.text.prompt import clip
-
-Floats = NDArray[np.float64]
 
 
 def groups_of_bytes() -> NDArray[np.uint8]:

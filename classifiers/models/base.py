@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from classifiers.arrays import Floats
 from classifiers.errors import BadTraining, NotTrained
 from classifiers.text.view import View
 
-Floats = NDArray[np.float64]
 BATCH = 256  # texts predicted together: bounds the memory of a large batch
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from classifiers.models.base import Classifier, Floats, logit
+from classifiers.arrays import Floats
+from classifiers.models.base import Classifier, logit
 from classifiers.models.linear import graded_rows
 from classifiers.models.trees import Forest, flatten, walk
 from classifiers.text.view import View

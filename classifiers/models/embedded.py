@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from classifiers.models.base import Classifier, Floats
+from classifiers.arrays import Floats, Singles
+from classifiers.models.base import Classifier
 from classifiers.models.ensemble import Ensemble
 from classifiers.models.forest import RandomForest
 from classifiers.models.linear import JointLinear
@@ -26,7 +26,7 @@ class EmbeddedForest(RandomForest):
     """The random forest with the 30 main directions of the embeddings as further features."""
 
     centre_: Floats
-    axes_: NDArray[np.float32]  # (384, 30)
+    axes_: Singles  # (384, 30)
 
     def _fit_more(self, view: View) -> None:
         size = min(30, len(view) - 1)

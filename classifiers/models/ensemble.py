@@ -4,7 +4,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from classifiers.models.base import Classifier, Floats
+from classifiers.arrays import Floats
+from classifiers.models.base import Classifier
 from classifiers.models.forest import RandomForest
 from classifiers.models.linear import JointLinear
 from classifiers.text.view import View

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
-from classifiers.models.base import Classifier, Floats, logit
+from classifiers.arrays import Floats
+from classifiers.models.base import Classifier, logit
 from classifiers.models.trees import average_forest, walk_average
 from classifiers.text.latent import fit_latent, latent
 from classifiers.text.view import View

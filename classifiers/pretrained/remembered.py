@@ -8,22 +8,22 @@ from hashlib import blake2b
 from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from classifiers.arrays import Singles
+
 MOST = 16_384  # texts that are remembered; 150 MB at the widest
 
 
 class Remembered:
     """`compute` takes n texts and gives (n, width); asking again is free."""
 
-    def __init__(self, compute: Callable[[Sequence[str]], Array], width: int) -> None:
+    def __init__(self, compute: Callable[[Sequence[str]], Singles], width: int) -> None:
         self.compute = compute
         self.width = width
-        self.known: dict[bytes, Array] = {}
+        self.known: dict[bytes, Singles] = {}
         self.lock = Lock()
 
-    def __call__(self, texts: Sequence[str]) -> Array:
+    def __call__(self, texts: Sequence[str]) -> Singles:
         """(n, width) of the texts."""
         keys = [blake2b(text.encode("utf-8", "replace"), digest_size=16).digest() for text in texts]
         old = {key: self.known.get(key) for key in keys}  # another thread may forget them meanwhile

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.linear_model import Ridge
 
+from classifiers.arrays import Floats, Ints
 from classifiers.models.base import sigmoid
 from classifiers.models.linear import fit_head
-from classifiers.replies.signals import LENGTH, Answered, Floats
+from classifiers.replies.signals import LENGTH, Answered
 
 STRENGTH = 0.3  # inverse of the ridge of each head
 COST_RIDGE = 1.0
@@ -52,7 +52,7 @@ def _bare_fit(x: Floats, y: Floats, weight: Floats) -> Head:
     return Head(mean, scale, np.stack([coef for coef, _ in heads], axis=1), np.array([bias for _, bias in heads]))
 
 
-def fit_calibrated(x: Floats, y: Floats, weight: Floats, fold: NDArray[np.int64]) -> tuple[Head, Floats]:
+def fit_calibrated(x: Floats, y: Floats, weight: Floats, fold: Ints) -> tuple[Head, Floats]:
     """A head calibrated on log-odds of rows it did not see, and those rows' chances (n, n_tiers)."""
     z = np.zeros(y.shape)
     for k in np.unique(fold):
@@ -114,7 +114,7 @@ def fit_costs(x: Floats, costs: Floats) -> CostHead:
     return CostHead(coef, bias, low, high)
 
 
-def cross_costs(x: Floats, costs: Floats, fold: NDArray[np.int64]) -> Floats:
+def cross_costs(x: Floats, costs: Floats, fold: Ints) -> Floats:
     """Costs guessed by heads that had not seen the row."""
     found = np.zeros(costs.shape)
     for k in np.unique(fold):

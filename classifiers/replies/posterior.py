@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from classifiers.arrays import Floats, Ints
 from classifiers.errors import BadTraining
 from classifiers.models.base import sigmoid
 from classifiers.replies.heads import CostHead, Head, cost_design, cross_costs, fit_calibrated, fit_costs
@@ -29,7 +30,6 @@ from classifiers.replies.signals import (
     SIGNALS,
     Answered,
     Evidence,
-    Floats,
     Seen,
     agreement,
     answered_sets,
@@ -204,7 +204,7 @@ def _has_logprobs(seen: Seen, tiers: Answered) -> NDArray[np.bool_]:
 
 
 def fit_posterior(
-    prior: Floats, guessed: Floats, seen: Seen, y: Floats, costs: Floats, fold: NDArray[np.int64], weight: Floats | None = None
+    prior: Floats, guessed: Floats, seen: Seen, y: Floats, costs: Floats, fold: Ints, weight: Floats | None = None
 ) -> Posterior:
     """Learn all heads.
 
@@ -228,9 +228,7 @@ def fit_posterior(
     return Posterior(n_tiers, heads, cost_heads, known, truth, seen.prefix_tokens)
 
 
-def _fit_set(
-    prior: Floats, seen: Seen, y: Floats, weight: Floats, fold: NDArray[np.int64], tiers: Answered
-) -> tuple[dict[str, Head], Floats]:
+def _fit_set(prior: Floats, seen: Seen, y: Floats, weight: Floats, fold: Ints, tiers: Answered) -> tuple[dict[str, Head], Floats]:
     """The heads of one set of answers, and the chances (n, n_tiers) of rows not fitted on by the best of them."""
     found = {}
     x = design(prior, tiers, seen.signals, seen.agree, N_LOGPROB)

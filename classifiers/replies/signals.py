@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats
 from classifiers.models.base import logit
 from classifiers.replies.answers import same
 
-Floats = NDArray[np.float64]
 Answered = tuple[int, ...]  # tiers that answered, rising
 STATISTICS = ("mean", "min", "q10", "q25", "q50")
 LOGPROB_SIGNALS = (*STATISTICS, *(f"log_{name}" for name in STATISTICS), "first_margin")

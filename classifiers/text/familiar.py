@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats, Ints
 from classifiers.text.ngrams import N_BUCKETS, Counts
 from classifiers.text.view import View
 
-Floats = NDArray[np.float64]
 USUAL = 0.95  # up to this quantile of held-out training prompts nothing is unfamiliar
 
 # Training prompts all of one pattern must not make every other wording strange: least spread of a feature (most are
@@ -54,7 +54,7 @@ def _unknown_share(packed: NDArray[np.uint8], counts: Counts) -> Floats:
     return np.asarray(np.where(total > 0, unknown, 1) / np.maximum(total, 1))
 
 
-def fit_familiar(view: View, fold: NDArray[np.int64]) -> dict[str, Any]:
+def fit_familiar(view: View, fold: Ints) -> dict[str, Any]:
     """The signals' state with the usual range (2,) x (middle, edge) of each, taken on folds held out."""
     held = np.zeros((len(view), 2))
     for k in np.unique(fold):

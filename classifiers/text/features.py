@@ -7,9 +7,8 @@ expression runs on a text.
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats, Ints
 from classifiers.text.ngrams import CLASS_OF_BYTE, DIGIT, LETTER, SIGN, Tokens, token_hashes, tokenize
-
-Floats = NDArray[np.float64]
 
 # Signs and groups of signs whose number says what kind of text this is.
 SIGN_GROUPS: dict[str, str] = {
@@ -73,7 +72,7 @@ _SHAPE = (
 FEATURES: tuple[str, ...] = (*_SHAPE, *SIGN_GROUPS, *WORD_GROUPS)
 
 
-def _sign_matrix() -> NDArray[np.float64]:
+def _sign_matrix() -> Floats:
     """(256, n_sign_groups) one where the byte belongs to the group."""
     table = np.zeros((256, len(SIGN_GROUPS)))
     for column, signs in enumerate(SIGN_GROUPS.values()):
@@ -81,7 +80,7 @@ def _sign_matrix() -> NDArray[np.float64]:
     return table
 
 
-def _word_table() -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+def _word_table() -> tuple[NDArray[np.uint64], Floats]:
     """Sorted hashes of all key words, and (n_words, n_word_groups) the groups of each."""
     words = sorted({word for group in WORD_GROUPS.values() for word in group.split()})
     hashes = token_hashes(tokenize([" ".join(words)]))
@@ -102,7 +101,7 @@ _SIGNS = _sign_matrix()
 WORDS, MEMBER = _word_table()
 
 
-def _sum_by(index: NDArray[np.int64], weights: Floats | None, n: int) -> Floats:
+def _sum_by(index: Ints, weights: Floats | None, n: int) -> Floats:
     return np.bincount(index, weights=weights, minlength=n)[:n].astype(np.float64)
 
 
@@ -114,7 +113,7 @@ def _word_themes(tokens: Tokens, hashes: NDArray[np.uint64], n: int) -> Floats:
     return np.asarray(per_word.reshape(n, len(WORDS)) @ MEMBER)
 
 
-def _top_two(doc: NDArray[np.int64], value: Floats, n: int) -> tuple[Floats, Floats]:
+def _top_two(doc: Ints, value: Floats, n: int) -> tuple[Floats, Floats]:
     """The largest and second largest value of each text, 0 where there is none."""
     order = np.lexsort((value, doc))
     doc, value = doc[order], value[order]
@@ -167,9 +166,7 @@ def _distinct_share(tokens: Tokens, hashes: NDArray[np.uint64], n: int, count: F
     return np.asarray(_sum_by(doc[new], None, n) / np.maximum(count, 1))
 
 
-def _shape_features(
-    tokens: Tokens, hashes: NDArray[np.uint64], histogram: Floats, text_of_byte: NDArray[np.int64]
-) -> list[Floats]:
+def _shape_features(tokens: Tokens, hashes: NDArray[np.uint64], histogram: Floats, text_of_byte: Ints) -> list[Floats]:
     """All of _SHAPE, in order. histogram: (n, 256) bytes of each text."""
     n = len(histogram)
     size = np.maximum(np.diff(tokens.bounds) - 1, 1).astype(np.float64)

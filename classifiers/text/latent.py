@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 
+from classifiers.arrays import Floats
 from classifiers.text.ngrams import Counts
 from classifiers.text.rarity import WordWeights, fit_words
 
-Floats = NDArray[np.float64]
 RAREST = 3  # texts that must share an n-gram for it to count
 
 

@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from classifiers.arrays import Floats, Ints, Singles
 from classifiers.text.ngrams import N_BUCKETS, Counts, count_grams, token_hashes, tokenize, word_grams
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -18,7 +16,7 @@ class WordWeights:
     """column: (N_BUCKETS,) int32, -1 for buckets too rare in training. rarity: (n_columns,) float32."""
 
     column: NDArray[np.int32]
-    rarity: NDArray[np.float32]
+    rarity: Singles
 
     def state(self) -> dict[str, Any]:
         """Plain arrays."""

@@ -6,12 +6,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats, Ints, Singles
 from classifiers.pretrained.remembered import Remembered
 from classifiers.text.features import hand_features
 from classifiers.text.ngrams import Counts, Tokens, count_grams, stack, token_hashes, tokenize
 from classifiers.text.prompt import clip
 
-Floats = NDArray[np.float64]
 CHUNK = 64  # texts tokenised together: enough to spread the cost of numpy's calls, few enough for the cache
 
 
@@ -64,16 +64,16 @@ class View:
         return np.concatenate([np.diff(part.bounds) - 1.0 for part, _ in self._parts])
 
     @cached_property
-    def meaning(self) -> NDArray[np.float32]:
+    def meaning(self) -> Singles:
         """(n, 384) sentence embeddings; needs the extra `embed`."""
         return self.asked("meaning")
 
     @cached_property
-    def reading(self) -> NDArray[np.float32]:
+    def reading(self) -> Singles:
         """(n, language.READING) what a small language model makes of each text; needs the extra `surprisal`."""
         return self.asked("reading")
 
-    def asked(self, name: str, progress: Callable[[int, int], None] = lambda done, total: None) -> NDArray[np.float32]:
+    def asked(self, name: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Singles:
         """`meaning` or `reading`, chunk by chunk. Raises MissingExtra."""
         model = pretrained(name)
         parts = []
@@ -83,7 +83,7 @@ class View:
         found = self.__dict__[name] = np.concatenate(parts)
         return found
 
-    def take(self, rows: NDArray[np.int64]) -> "View":
+    def take(self, rows: Ints) -> "View":
         """Some of the texts, with what was already computed for them."""
         picked = View.__new__(View)
         picked.texts = [self.texts[i] for i in rows]
