@@ -7,17 +7,16 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from classifiers.arrays import Floats, Ints, Singles
 from classifiers.costs import fit_costs, guess_costs
 from classifiers.models.base import Classifier, as_view, logit, sigmoid, training_inputs
+from classifiers.models.platt import platt
 from classifiers.text.familiar import fit_familiar, unfamiliar
 from classifiers.text.prompt import clip
 from classifiers.text.view import View
 
-PRIOR_ROWS = 20.0  # calibration is pulled towards "as it is" as if by this many rows
 TRUSTED = 0.75  # up to this unfamiliarity a prompt is judged by its own chances alone
 STEEPER = 0.05  # by how much more than the cheapest tier's the top tier's log-odds spread; see steeper
 
@@ -57,27 +56,6 @@ def prepare(model: Classifier, view: View, progress: Callable[[int, int], None] 
     """Compute once what all folds will take rows of; with a language model that takes longer than all the rest."""
     for name in model.needs:
         view.asked(name, progress)
-
-
-def platt(z: Floats, y: Floats, weight: Floats, free: bool = True) -> tuple[float, Floats]:
-    """One slope and an offset a tier (n_tiers,) that calibrate log-odds z (n, n_tiers); near 1 and 0 when rows are few.
-
-    Without `free` the slope is 1.
-
-    The slope is shared: slopes of their own, each with its own error, blur the differences between tiers that decide.
-    """
-    known = ~np.isnan(y) * weight[:, None]
-    won, n_tiers = np.nan_to_num(y), y.shape[1]
-
-    def loss(ab: Floats) -> float:
-        p = np.clip(sigmoid(ab[0] * z + ab[1:]), 1e-9, 1 - 1e-9)
-        fit = -(known * (won * np.log(p) + (1 - won) * np.log1p(-p))).sum()
-        return float(fit + PRIOR_ROWS * (n_tiers * (ab[0] - 1) ** 2 + (ab[1:] ** 2).sum()) / 8)
-
-    slopes = (0.0, 5.0) if free else (1.0, 1.0)
-    start, bounds = np.array([1.0, *[0.0] * n_tiers]), [slopes, *[(-10.0, 10.0)] * n_tiers]
-    a, *b = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
-    return float(a), np.array(b)
 
 
 def steeper(n_tiers: int) -> Floats:

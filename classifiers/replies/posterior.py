@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from classifiers.arrays import Floats, Ints
 from classifiers.errors import BadTraining
 from classifiers.models.base import sigmoid
-from classifiers.replies.heads import CostHead, Head, cost_design, cross_costs, fit_calibrated, fit_costs
+from classifiers.replies.heads import CostHead, Head, cost_design, cross_costs, fit_calibrated, fit_cost_head
 from classifiers.replies.signals import (
     N_LOGPROB,
     PREFIX,
@@ -222,7 +222,7 @@ def fit_posterior(
             made, p = _fit_set(prior, seen, y, weight, fold, tiers)
             heads.update(made)
             x = cost_design(guessed, tiers, seen.signals)
-            cost_heads[key(tiers)] = fit_costs(x, costs)
+            cost_heads[key(tiers)] = fit_cost_head(x, costs)
             known[key(tiers)] = Known(p[kept], cross_costs(x, costs, fold)[kept])
     truth = Known(np.where(np.isnan(y), prior, y)[kept], np.where(np.isnan(costs), guessed, costs)[kept])
     return Posterior(n_tiers, heads, cost_heads, known, truth, seen.prefix_tokens)

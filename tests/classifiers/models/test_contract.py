@@ -7,8 +7,9 @@ from classifiers import CLASSIFIERS, BadTraining, NotTrained, Sufficiency
 from classifiers.artifact import rebuild
 from classifiers.models.embedded import Embedded, Read
 from classifiers.models.linear import pooled
+from classifiers.models.platt import platt
 from classifiers.pretrained import language, minilm
-from classifiers.sufficiency import STEEPER, calibrate, platt
+from classifiers.sufficiency import STEEPER, calibrate
 from classifiers.text.familiar import fit_familiar, signals, unfamiliar
 from classifiers.text.view import View
 
