@@ -15,7 +15,7 @@ from classifiers.arrays import Floats
 from classifiers.fast.loops import NO_GROUP, assess
 from classifiers.models.base import logit
 from classifiers.models.ensemble import Ensemble
-from classifiers.sufficiency import TRUSTED, Sufficiency
+from classifiers.sufficiency import TRUSTED_UP_TO, Sufficiency
 from classifiers.text import features, ngrams
 from classifiers.text.prompt import clip
 
@@ -75,7 +75,7 @@ class Compiled:
             linear,
             all_ready((words["column"], i4), (words["rarity"], f4), (trees.latent_["axes"], f4)),
             all_ready((roots, i4), (feature, i4), (threshold, f4), (child, i4), (value, f4)),
-            (*all_ready((model.slope_, f8), (model.offset_, f8), (logit(np.clip(model.prior_, 0.01, 0.99)), f8)), TRUSTED),
+            (*all_ready((model.slope_, f8), (model.offset_, f8), (logit(np.clip(model.prior_, 0.01, 0.99)), f8)), TRUSTED_UP_TO),
             all_ready(*((cost[key], f8) for key in ("mean", "scale", "coef", "bias", "low", "high"))),
             all_ready(
                 (near["seen"], np.uint8),

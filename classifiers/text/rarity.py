@@ -44,12 +44,6 @@ class WordWeights:
             return np.asarray(value @ coef[column], dtype=np.float64)[None, :]
         return np.asarray(self.matrix(counts) @ coef, dtype=np.float64)
 
-    def unknown_share(self, counts: Counts) -> Floats:
-        """(n,) share of each text's n-grams that training never saw, or saw too rarely."""
-        n = len(counts.starts) - 1
-        unknown = np.bincount(counts.text, weights=self.column[counts.bucket] < 0, minlength=n)
-        return np.asarray(unknown / np.maximum(np.diff(counts.starts), 1))
-
 
 def fit_words(counts: Counts, rarest: int) -> WordWeights:
     """Keep the buckets found in at least `rarest` texts (fewer, where there are few texts)."""

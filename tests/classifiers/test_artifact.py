@@ -33,10 +33,10 @@ def folder(tmp_path, model):
 def test_comes_back_whole(folder, model):
     artifact = load(folder, ["small", "large"])
     assert artifact.tiers == ["small", "large"]
-    assert artifact.targets == {"balanced": 0.2, "cheap": 0}
+    assert {name: rule.value for name, rule in artifact.rules.items()} == {"balanced": 0.2, "cheap": 0}
     assert artifact.rules["cheap"].expected_quality == 0.8
-    assert np.array_equal(artifact.predict(TEXTS), model.predict_proba(TEXTS))
-    assert np.allclose(artifact.predict_one(TEXTS[3]), artifact.predict(TEXTS)[3], atol=1e-9)
+    assert np.array_equal(artifact.guess(TEXTS).p, model.predict_proba(TEXTS))
+    assert np.allclose(artifact.predict_one(TEXTS[3]), artifact.guess(TEXTS).p[3], atol=1e-9)
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_says_what_to_do_where_there_is_none(tmp_path):
 
 def test_older_formats_that_named_no_inputs_are_read_where_the_sizes_fit(folder, model):
     change(folder, format=4, inputs=None)
-    assert np.array_equal(load(folder).predict(TEXTS[:3]), model.predict_proba(TEXTS[:3]))
+    assert np.array_equal(load(folder).guess(TEXTS[:3]).p, model.predict_proba(TEXTS[:3]))
     state = skops.io.load(folder / "model.skops", trusted=[])
     state["learned"]["cost_"]["coef"] = state["learned"]["cost_"]["coef"][1:]
     skops.io.dump(state, folder / "model.skops")

@@ -3,16 +3,16 @@ import sys
 
 import pytest
 
-from classifiers.light import without
+from classifiers.light import import_blocked
 
 
 def test_a_module_is_away_for_a_while():
     sys.modules.pop("colorsys", None)
-    with without("colorsys"), pytest.raises(ImportError):
+    with import_blocked("colorsys"), pytest.raises(ImportError):
         import colorsys
     import colorsys
 
-    with without("colorsys"):  # what is there already stays
+    with import_blocked("colorsys"):  # what is there already stays
         assert sys.modules["colorsys"] is colorsys
 
 
