@@ -4,65 +4,18 @@ Everything is counted on the bytes and tokens that the n-grams need anyway (see 
 expression runs on a text.
 """
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.arrays import Floats, Ints
 from classifiers.text.ngrams import CLASS_OF_BYTE, DIGIT, LETTER, SIGN, Tokens, token_hashes, tokenize
 
-# Signs and groups of signs whose number says what kind of text this is.
-SIGN_GROUPS: dict[str, str] = {
-    "newlines": "\n",
-    "question_marks": "?",
-    "commas": ",",
-    "periods": ".",
-    "colons": ":",
-    "semicolons": ";",
-    "quotes": "\"'`",
-    "parens": "()",
-    "brackets": "[]",
-    "braces": "{}",
-    "dollars": "$",
-    "backslashes": "\\",
-    "carets": "^",
-    "underscores": "_",
-    "equals": "=",
-    "plus_minus": "+-",
-    "times_divide": "*/",
-    "compare": "<>",
-    "percents": "%",
-    "hashes": "#",
-    "pipes": "|&",
-    "bangs": "!",
-}
-
-# Words that tell tasks and difficulty apart, by theme; a text's count of each theme is one feature.
-WORD_GROUPS: dict[str, str] = {
-    "asks_which": "which what who whom whose where when",
-    "asks_why": "why explain describe discuss reason because therefore",
-    "asks_how": "how many much often long far",
-    "asks_write": "write create generate compose implement complete fill story essay poem sentence",
-    "asks_compute": "calculate compute evaluate find solve determine simplify estimate sum total product",
-    "asks_prove": "prove show proof theorem lemma conjecture derive",
-    "asks_judge": "true false correct incorrect statement statements following except not best most",
-    "asks_convert": "translate convert summarize rewrite sort reverse order list count spell classify extract",
-    "logic": "if then all some none every only must cannot either neither implies unless at least",
-    "math": "function equation matrix vector polynomial integer prime root triangle circle angle probability "
-    "mod frac sqrt integral derivative group field ring graph set real complex",
-    "physics": "force energy mass velocity speed current voltage charge temperature pressure wave field electron",
-    "chemistry": "acid reaction mole molar solution atom molecule compound ph oxidation bond carbon hydrogen",
-    "biology": "cell gene protein dna species disease patient blood enzyme tissue virus muscle clinical",
-    "law": "court law contract plaintiff defendant statute liability state constitutional rights crime property",
-    "economics": "price market demand supply cost tax firm profit rate interest money income inflation capital",
-    "history": "century war king empire revolution passage author period government political according",
-    "mind": "theory behavior moral social argument people children person ethical philosophy psychologist",
-    "code": "def return import print class string array python function self assert else elif while lambda int str "
-    "none input output",
-    "money": "dollars cents pay paid buy sells bought spend earns each per costs",
-    "time": "hours minutes days weeks months years old age today day week year",
-    "negation": "no not never none nothing without except",
-}
-
+_GROUPS = tomllib.loads(Path(__file__).with_name("groups.toml").read_text("utf-8"))
+SIGN_GROUPS: dict[str, str] = _GROUPS["signs"]  # signs whose number says what kind of text this is
+WORD_GROUPS: dict[str, str] = _GROUPS["words"]  # words by theme
 _SHAPE = (
     "log_bytes log_tokens log_lines words_per_line mean_word longest_word upper_share digit_share sign_share "
     "other_script_share distinct_share numbers log_numbers longest_number mean_number_digits all_number_digits "
@@ -96,7 +49,9 @@ def _set_of(signs: str) -> NDArray[np.bool_]:
     return table
 
 
-OPENS_OPTION, CLOSES_OPTION, _DIGITS = _set_of("\n( "), _set_of(".):"), _set_of("0123456789")
+OPENS_OPTION = _set_of("\n( ")
+CLOSES_OPTION = _set_of(".):")
+_DIGITS = _set_of("0123456789")
 _SIGNS = _sign_matrix()
 WORDS, MEMBER = _word_table()
 
