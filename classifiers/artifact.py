@@ -24,7 +24,7 @@ from classifiers.arrays import Floats
 from classifiers.choose import Rule
 from classifiers.costs import constant_costs
 from classifiers.errors import BadArtifact
-from classifiers.inputs import check_features, check_heads, check_names, named
+from classifiers.inputs import check_features, check_heads, check_names, input_names
 from classifiers.light import import_blocked
 from classifiers.models.base import BATCH, Classifier, sigmoid
 from classifiers.replies.posterior import Posterior, restore
@@ -130,7 +130,7 @@ def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any], po
         **{key: value for key, value in manifest.items() if key != "answers_sha256"},
         "format": FORMAT,
         "scikit_learn": sklearn.__version__,
-        "inputs": named(posterior),
+        "inputs": input_names(posterior),
         "model_sha256": hashlib.sha256(data).hexdigest(),
     }
     answers = None if posterior is None else _canonical(skops.io.dumps(posterior.state()))

@@ -1,7 +1,7 @@
-"""What a request will cost on each tier, guessed from its text: one ridge regression of the logarithm a tier.
+"""Guesses from a request's text what it will cost on each tier: a ridge regression of the logarithmic cost per tier.
 
-Costs differ between prompts by far more than routers gain on average prices: a long answer on the large tier may cost
-twenty times a short one. Deciding by guessed instead of mean costs doubles what is recovered (docs/experiments.md).
+Costs differ between prompts by far more than a router saves on average: a long answer on the large tier may cost twenty
+times as much as a short one. Deciding by guessed costs, not mean costs, doubles the gain (docs/experiments.md).
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def fit_log_costs(x: Floats, costs: Floats, ridge: float) -> dict[str, Floats]:
         known = np.isfinite(cost)
         y = np.log(np.maximum(cost[known], 1e-9))  # a tier may be free
         model = Ridge(alpha=ridge).fit(x[known], y)
-        # The mean of exp is not exp of the mean: shift so that guesses add up to what was spent.
+        # The mean of exp is not exp of the mean: shift so that the guesses add up to the true total.
         guessed = np.exp(np.clip(model.predict(x[known]), y.min(), y.max())).mean()
         shift = float(np.log(max(float(cost[known].mean()), 1e-9) / guessed))
         tiers.append((model.coef_, float(model.intercept_) + shift, y.min(), y.max()))
@@ -59,7 +59,7 @@ def guess_costs(fitted: Mapping[str, Any], view: View) -> Floats:
 
 
 def constant_costs(costs: Floats) -> dict[str, Any]:
-    """The same cost for every prompt: what artefacts of format 3 knew. costs: (n_tiers,)."""
+    """The same costs (n_tiers,) for every prompt, as in artefacts of format 3."""
     log = np.log(np.maximum(costs, 1e-9))
     zero = np.zeros((len(FEATURES), len(costs)))
     return {"mean": zero[:, 0], "scale": zero[:, 0] + 1, "coef": zero, "bias": log, "low": log, "high": log}

@@ -56,7 +56,7 @@ def cross_fit(
 def prepare(model: Classifier, view: View, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Compute the pretrained models' features once for all folds; this may take longer than all other steps."""
     for name in model.needs:
-        view.asked(name, progress)
+        view.slow_feature(name, progress)
 
 
 def steeper(n_tiers: int) -> Floats:

@@ -139,16 +139,11 @@ def hand_features(raw: Any, starts: Any, lengths: Any, kinds: Any, hashes: Any, 
     word_lengths = (counted / lines, letters / counted, float(longest_word))
     shares = (upper / size, digits / size, marks / size, other / size, count_distinct(np.sort(hashes)) / max(tokens, 1))
     number_counts = (float(numbers), np.log1p(float(numbers)))
-    number_lengths = (
-        float(longest),
-        number_digits / max(numbers, 1),
-        np.log1p(float(number_digits)),
-        float(second),
-        float(single),
-    )
-    letter_counts = (float(decimals), float(options), float(lone), float(long_words))
+    number_lengths = (float(longest), number_digits / max(numbers, 1), np.log1p(float(number_digits)), float(second))
+    kinds_of_number = (float(single), float(decimals))
+    letter_counts = (float(options), float(lone), float(long_words))
     ends = ((n - last_break) / (size + 1), 1.0 if 65 <= raw[0] <= 90 else 0.0, float(doubled))
-    shape = sizes + word_lengths + shares + number_counts + number_lengths + letter_counts + ends
+    shape = sizes + word_lengths + shares + number_counts + number_lengths + kinds_of_number + letter_counts + ends
     out = np.empty(len(shape))
     for j in range(len(shape)):
         out[j] = shape[j]

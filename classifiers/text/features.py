@@ -1,7 +1,6 @@
-"""Hand-made features of a text: length, numbers, options, mathematics, code, key words; computed for many at once.
+"""Hand-made features of texts: length, numbers, options, mathematics, code, key words.
 
-Everything is counted on the bytes and tokens that the n-grams need anyway (see ngrams.Tokens): no regular
-expression runs on a text.
+They are counted on the bytes and tokens that the n-grams need anyway (ngrams.Tokens), without regular expressions.
 """
 
 import tomllib
@@ -14,8 +13,8 @@ from classifiers.arrays import Floats, Ints
 from classifiers.text.ngrams import CLASS_OF_BYTE, DIGIT, LETTER, SIGN, Tokens, token_hashes, tokenize
 
 _GROUPS = tomllib.loads(Path(__file__).with_name("groups.toml").read_text("utf-8"))
-SIGN_GROUPS: dict[str, str] = _GROUPS["signs"]  # signs whose number says what kind of text this is
-WORD_GROUPS: dict[str, str] = _GROUPS["words"]  # words by theme
+SIGN_GROUPS: dict[str, str] = _GROUPS["signs"]
+WORD_GROUPS: dict[str, str] = _GROUPS["words"]
 _SHAPE = (
     "log_bytes log_tokens log_lines words_per_line mean_word longest_word upper_share digit_share sign_share "
     "other_script_share distinct_share numbers log_numbers longest_number mean_number_digits all_number_digits "
@@ -26,7 +25,7 @@ FEATURES: tuple[str, ...] = (*_SHAPE, *SIGN_GROUPS, *WORD_GROUPS)
 
 
 def _sign_matrix() -> Floats:
-    """(256, n_sign_groups) one where the byte belongs to the group."""
+    """(256, n_sign_groups) 1 if the byte belongs to the group."""
     table = np.zeros((256, len(SIGN_GROUPS)))
     for column, signs in enumerate(SIGN_GROUPS.values()):
         table[[ord(sign) for sign in signs], column] = 1
@@ -34,7 +33,7 @@ def _sign_matrix() -> Floats:
 
 
 def _word_table() -> tuple[NDArray[np.uint64], Floats]:
-    """Sorted hashes of all key words, and (n_words, n_word_groups) the groups of each."""
+    """Sorted hashes of all key words, and (n_words, n_word_groups) the groups that each belongs to."""
     words = sorted({word for group in WORD_GROUPS.values() for word in group.split()})
     hashes = token_hashes(tokenize([" ".join(words)]))
     member = np.array([[word in group.split() for group in WORD_GROUPS.values()] for word in words], dtype=float)
@@ -43,7 +42,7 @@ def _word_table() -> tuple[NDArray[np.uint64], Floats]:
 
 
 def _set_of(signs: str) -> NDArray[np.bool_]:
-    """(256,) true at the bytes of the signs."""
+    """(256,) true for the bytes of the signs."""
     table = np.zeros(256, dtype=bool)
     table[[ord(sign) for sign in signs]] = True
     return table
@@ -52,7 +51,7 @@ def _set_of(signs: str) -> NDArray[np.bool_]:
 OPENS_OPTION = _set_of("\n( ")
 CLOSES_OPTION = _set_of(".):")
 _DIGITS = _set_of("0123456789")
-_SIGNS = _sign_matrix()
+SIGN_MEMBER = _sign_matrix()
 WORDS, MEMBER = _word_table()
 
 
@@ -61,7 +60,7 @@ def _sum_by(index: Ints, weights: Floats | None, n: int) -> Floats:
 
 
 def _word_themes(tokens: Tokens, hashes: NDArray[np.uint64], n: int) -> Floats:
-    """(n, n_word_groups) how often words of each theme occur."""
+    """(n, n_word_groups) how often words of each group occur."""
     at = np.minimum(np.searchsorted(WORDS, hashes), len(WORDS) - 1)
     hit = WORDS[at] == hashes
     per_word = np.bincount(tokens.doc[hit] * len(WORDS) + at[hit], minlength=n * len(WORDS))
@@ -69,7 +68,7 @@ def _word_themes(tokens: Tokens, hashes: NDArray[np.uint64], n: int) -> Floats:
 
 
 def _top_two(doc: Ints, value: Floats, n: int) -> tuple[Floats, Floats]:
-    """The largest and second largest value of each text, 0 where there is none."""
+    """The largest and second largest value of each text, or 0."""
     order = np.lexsort((value, doc))
     doc, value = doc[order], value[order]
     ends = np.cumsum(np.bincount(doc, minlength=n))
@@ -81,7 +80,7 @@ def _top_two(doc: Ints, value: Floats, n: int) -> tuple[Floats, Floats]:
 
 
 def _number_features(tokens: Tokens, n: int) -> list[Floats]:
-    """numbers .. decimals: how many numbers there are and how long."""
+    """From `numbers` to `decimals`: how many numbers there are, and how long they are."""
     is_number = tokens.kind == DIGIT
     doc, digits = tokens.doc[is_number], tokens.lengths[is_number].astype(np.float64)
     count, total = _sum_by(doc, None, n), _sum_by(doc, digits, n)
@@ -90,20 +89,12 @@ def _number_features(tokens: Tokens, n: int) -> list[Floats]:
     after = tokens.starts + tokens.lengths
     padded = np.append(tokens.raw, np.zeros(2, dtype=np.uint8))
     decimal = is_number & (padded[after] == ord(".")) & _DIGITS[padded[after + 1]]
-    return [
-        count,
-        np.log1p(count),
-        longest,
-        total / np.maximum(count, 1),
-        np.log1p(total),
-        second,
-        single,
-        _sum_by(tokens.doc[decimal], None, n),
-    ]
+    decimals = _sum_by(tokens.doc[decimal], None, n)
+    return [count, np.log1p(count), longest, total / np.maximum(count, 1), np.log1p(total), second, single, decimals]
 
 
 def _letter_features(tokens: Tokens, n: int) -> list[Floats]:
-    """options .. long_words: "A." or "(B)" at a line's start, lone letters, words of nine letters and more."""
+    """From `options` to `long_words`: "A." or "(B)" at a line's start, lone letters, words of nine letters or more."""
     before = tokens.raw[np.maximum(tokens.starts - 1, 0)]
     after = tokens.raw[tokens.starts + tokens.lengths]
     lone = (tokens.kind == LETTER) & (tokens.lengths == 1)
@@ -113,7 +104,7 @@ def _letter_features(tokens: Tokens, n: int) -> list[Floats]:
 
 
 def _distinct_share(tokens: Tokens, hashes: NDArray[np.uint64], n: int, count: Floats) -> Floats:
-    """Distinct tokens as a share of all."""
+    """Distinct tokens as a share of all tokens."""
     order = np.lexsort((hashes, tokens.doc))
     doc, ordered = tokens.doc[order], hashes[order]
     new = np.ones(len(doc), dtype=bool)
@@ -166,5 +157,5 @@ def hand_features(tokens: Tokens, hashes: NDArray[np.uint64]) -> Floats:
     text_of_byte = np.repeat(np.arange(n), np.diff(tokens.bounds))
     histogram = np.bincount(text_of_byte * 256 + tokens.raw, minlength=n * 256).reshape(n, 256).astype(np.float64)
     shape = np.stack(_shape_features(tokens, hashes, histogram, text_of_byte), axis=1)
-    counts = np.concatenate([histogram @ _SIGNS, _word_themes(tokens, hashes, n)], axis=1)
+    counts = np.concatenate([histogram @ SIGN_MEMBER, _word_themes(tokens, hashes, n)], axis=1)
     return np.concatenate([shape, np.log1p(counts)], axis=1)

@@ -1,4 +1,4 @@
-"""Latent directions of word use (truncated SVD of TF-IDF rows): a few numbers that say what a text is about."""
+"""Latent directions of word use (truncated SVD of TF-IDF rows): a few numbers that describe a text's topic."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from classifiers.arrays import Floats
 from classifiers.text.ngrams import Counts
 from classifiers.text.rarity import WordWeights, fit_words
 
-RAREST = 3  # texts that must share an n-gram for it to count
+RAREST = 3  # an n-gram counts if this many texts share it
 
 
 def fit_latent(counts: Counts, size: int, seed: int) -> dict[str, Any]:

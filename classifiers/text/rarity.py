@@ -1,6 +1,7 @@
-"""Words weighted by rarity (TF-IDF), each text scaled to length 1: made in training, applied with numpy alone."""
+"""Words weighted by rarity (TF-IDF), each text scaled to length 1. Fitted in training, applied with numpy alone."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,13 @@ def fit_words(counts: Counts, rarest: int) -> WordWeights:
 
 
 def explain_words(words: WordWeights, coef: NDArray[Any], text: str) -> dict[str, Floats]:
-    """Each n-gram of the text with its contribution (n_tiers,)."""
+    """The contribution (n_tiers,) of each n-gram of the text."""
     tokens = tokenize([text])
     hashes = token_hashes(tokens)
     _, buckets = word_grams(tokens, hashes)
     raw = tokens.raw.tobytes()
-    shown = [raw[s : s + k].decode("utf-8", "replace") for s, k in zip(tokens.starts, tokens.lengths, strict=True)]
-    names = [*shown, *(f"{a} {b}" for a, b in zip(shown, shown[1:], strict=False))]
+    words_of_text = [raw[s : s + k].decode("utf-8", "replace") for s, k in zip(tokens.starts, tokens.lengths, strict=True)]
+    names = [*words_of_text, *(f"{a} {b}" for a, b in pairwise(words_of_text))]
     name_of = {int(words.column[bucket]): f'"{name}"' for bucket, name in zip(buckets, names, strict=True)}
     _, column, value = words.values(count_grams(tokens, hashes))
     return {name_of[int(c)]: np.asarray(v * coef[c], dtype=np.float64) for c, v in zip(column, value, strict=True)}

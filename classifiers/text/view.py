@@ -1,4 +1,4 @@
-"""Texts with what classifiers look at, each computed once however many classifiers look."""
+"""Texts with the features that classifiers use; each is computed once, for all classifiers."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -12,7 +12,7 @@ from classifiers.text.features import hand_features
 from classifiers.text.ngrams import Counts, Tokens, count_grams, stack, token_hashes, tokenize
 from classifiers.text.prompt import clip
 
-CHUNK = 64  # texts tokenised together: enough to spread the cost of numpy's calls, few enough for the cache
+CHUNK = 64  # texts tokenised together: enough to spread the overhead of numpy's calls, few enough for the processor's cache
 
 
 def pretrained(name: str) -> Remembered:
@@ -27,14 +27,14 @@ def pretrained(name: str) -> Remembered:
 
 
 def check_extra(name: str) -> None:
-    """Raises MissingExtra where the package behind `View.meaning` or `View.reading` is not installed; loads nothing."""
+    """Raises MissingExtra if the package behind `View.meaning` or `View.reading` is not installed. Loads no weights."""
     from classifiers.pretrained import language, minilm  # late, as above
 
     minilm.model_folder() if name == "meaning" else language.weights_file()
 
 
 class View:
-    """n texts, clipped; `hand` and `words` are made at first use."""
+    """n texts, clipped. Features are computed at first use."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = [clip(text) for text in texts]
@@ -66,14 +66,14 @@ class View:
     @cached_property
     def meaning(self) -> Singles:
         """(n, 384) sentence embeddings; needs the extra `embed`."""
-        return self.asked("meaning")
+        return self.slow_feature("meaning")
 
     @cached_property
     def reading(self) -> Singles:
-        """(n, language.READING) what a small language model makes of each text; needs the extra `surprisal`."""
-        return self.asked("reading")
+        """(n, language.READING) a small language model's reading of each text; needs the extra `surprisal`."""
+        return self.slow_feature("reading")
 
-    def asked(self, name: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Singles:
+    def slow_feature(self, name: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Singles:
         """`meaning` or `reading`, chunk by chunk. Raises MissingExtra."""
         model = pretrained(name)
         parts = []
@@ -84,7 +84,7 @@ class View:
         return found
 
     def take(self, rows: Ints) -> "View":
-        """Some of the texts, with what was already computed for them."""
+        """Some of the texts, with the features that are already computed."""
         picked = View.__new__(View)
         picked.texts = [self.texts[i] for i in rows]
         picked.__dict__.update(hand=self.hand[rows], words=self.words.take(rows), size=self.size[rows])
