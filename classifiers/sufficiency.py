@@ -16,7 +16,7 @@ from classifiers.models.platt import platt
 from classifiers.models.registry import CLASSIFIERS
 from classifiers.text.familiar import fit_familiar, unfamiliar
 from classifiers.text.prompt import clip
-from classifiers.text.view import View
+from classifiers.text.view import Progress, View, no_progress
 
 TRUSTED_UP_TO = 0.75  # up to this unfamiliarity a prompt is judged by its own chances alone
 STEEPER = 0.05  # the top tier's log-odds spread this much more than the cheapest tier's; see steeper
@@ -34,13 +34,7 @@ def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
 
 
 def cross_fit(
-    make: Callable[[], Classifier],
-    view: View,
-    y: Floats,
-    weight: Floats,
-    helpers: Floats,
-    fold: Ints,
-    progress: Callable[[int, int], None],
+    make: Callable[[], Classifier], view: View, y: Floats, weight: Floats, helpers: Floats, fold: Ints, progress: Progress
 ) -> Floats:
     """(n, n_tiers) log-odds of each row, by a classifier that was not trained on its fold."""
     found = np.zeros(y.shape)
@@ -53,7 +47,7 @@ def cross_fit(
     return found
 
 
-def prepare(model: Classifier, view: View, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+def prepare(model: Classifier, view: View, progress: Progress = no_progress) -> None:
     """Compute the pretrained models' features once for all folds; this may take longer than all other steps."""
     for name in model.needs:
         view.slow_feature(name, progress)
@@ -94,8 +88,7 @@ class Sufficiency(Classifier):
     unseen_: Singles  # (n, n_tiers) out-of-fold chances of the prompts of `known_`
     unseen: Floats  # (n, n_tiers) the same in the order of training; not saved
 
-    compiled: OneText | None = None
-    """set by `fast.precompile`; then it answers `assess_one`"""
+    compiled: OneText | None = None  # set by `fast.precompile`; then it answers `assess_one`
 
     def __init__(self, name: str = "ensemble", n_folds: int = 5) -> None:
         self.name = name
@@ -108,7 +101,7 @@ class Sufficiency(Classifier):
         sample_weight: Floats | None = None,
         helpers: Floats | None = None,
         groups: Sequence[str] | None = None,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = no_progress,
         costs: Floats | None = None,
     ) -> Self:
         """As Classifier.fit; rows of one group are never on both sides of the cross-fitting.

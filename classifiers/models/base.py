@@ -28,8 +28,9 @@ def sigmoid(z: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
 
 
-def check_training(n: int, y: Floats) -> None:
-    """Refuse a table without rows, with scores outside [0, 1], or with a tier without scores. Raises BadTraining."""
+def training_inputs(n: int, y: Floats, sample_weight: Floats | None, helpers: Floats | None) -> tuple[Floats, Floats, Floats]:
+    """(y, weight, helpers) as arrays, with defaults. Raises BadTraining for no rows, bad scores, or a tier without scores."""
+    y = np.asarray(y, dtype=np.float64)
     if y.ndim != 2 or n != len(y) or not n:
         raise BadTraining(f"{n} texts and scores of shape {y.shape}: expected one row of scores a text")
     known = ~np.isnan(y)
@@ -38,13 +39,8 @@ def check_training(n: int, y: Floats) -> None:
     if not ((y[known] >= 0) & (y[known] <= 1)).all():
         raise BadTraining(f"scores go from {np.nanmin(y)} to {np.nanmax(y)}: expected [0, 1]")
 
-
-def training_inputs(n: int, y: Floats, sample_weight: Floats | None, helpers: Floats | None) -> tuple[Floats, Floats, Floats]:
-    """(y, weight, helpers) as arrays with their defaults, checked. Raises BadTraining."""
-    y = np.asarray(y, dtype=np.float64)
-    check_training(n, y)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    return y, weight, no_helpers(len(y)) if helpers is None else helpers
+    return y, weight, np.zeros((n, 0)) if helpers is None else helpers
 
 
 class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -104,11 +100,6 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         for key, value in learned.items():
             setattr(self, key, value)
         return self
-
-
-def no_helpers(n: int) -> Floats:
-    """(n, 0): for tables without other models' scores."""
-    return np.zeros((n, 0))
 
 
 def as_view(texts: Sequence[str] | View) -> View:

@@ -36,8 +36,7 @@ MOST_LINES = 5000  # a text of more lines is cut into paragraphs, without a sear
 class Part:
     """One part, without its label."""
 
-    label: str
-    """`1.`, `-`, `## Costs`, `--- a.py`; empty for a paragraph"""
+    label: str  # `1.`, `-`, `## Costs`, `--- a.py`; empty for a paragraph
     text: str
 
 
@@ -57,8 +56,7 @@ class Mark:
 
     line: int
     label: str
-    rest: str
-    """the part's text on this line"""
+    rest: str  # the part's text on this line
 
 
 Finder = Callable[[list[str], list[bool]], list[Mark]]  # of a text's lines, and whether each is in a code fence

@@ -51,7 +51,7 @@ def _json(text: str) -> str | None:
 
 
 def final_answer(reply: str) -> str | None:
-    r"""The normalised final answer: from \boxed{}, "#### x" or "answer: x", else a short reply as a whole. None: no such answer."""
+    r"""The normalised final answer: from \boxed{}, "#### x" or "answer: x", else a short reply as a whole. None if neither."""
     text = _FENCE.sub("", reply).strip()
     if value := _json(text):
         return value

@@ -1,7 +1,6 @@
 """The regressions of a posterior: calibrated chances of all tiers, and costs guessed anew, from features of the answers."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -35,9 +34,6 @@ class Head:
     def logits(self, x: Floats) -> Floats:
         """(n, n_tiers)."""
         return np.asarray(self.scaled(x) @ self.coef + self.bias)
-
-    def state(self) -> dict[str, Any]:
-        return dict(vars(self))
 
 
 def _fit_uncalibrated(x: Floats, y: Floats, weight: Floats) -> Head:
@@ -74,10 +70,7 @@ class CostHead:
 
     def costs(self, x: Floats) -> Floats:
         """(n, n_tiers), the top tier's mean = 1."""
-        return apply_log_costs(self.state(), np.nan_to_num(x))
-
-    def state(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return apply_log_costs(vars(self), np.nan_to_num(x))
 
 
 def cost_design(guessed: Floats, tiers: Answered, found: Floats) -> Floats:

@@ -64,16 +64,12 @@ class Posterior:
     """All heads of one ladder. Made by `fit_posterior`, or from an artefact by `restore`."""
 
     n_tiers: int
-    heads: Mapping[str, Head]
-    """by view and answered tiers: `full:0,1`, `bare:0,1` (without log-probabilities), `prefix:0`"""
+    heads: Mapping[str, Head]  # by view and answered tiers: `full:0,1`, `bare:0,1` (without log-probabilities), `prefix:0`
     cost_heads: Mapping[str, CostHead]
-    known: Mapping[str, Known]
-    """by answered tiers; `""`: none yet"""
-    truth: Known
-    """the same rows' true scores and costs"""
+    known: Mapping[str, Known]  # by answered tiers; `""`: none yet
+    truth: Known  # the same rows' true scores and costs
     prefix: int = PREFIX
-    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """a cache of values derived from this posterior, such as plans"""
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)  # values derived from this one, such as plans
 
     @cached_property
     def sets(self) -> frozenset[Answered]:
@@ -173,8 +169,8 @@ class Posterior:
         return {
             "n_tiers": self.n_tiers,
             "prefix": self.prefix,
-            "heads": {name: head.state() for name, head in self.heads.items()},
-            "cost_heads": {name: head.state() for name, head in self.cost_heads.items()},
+            "heads": {name: dict(vars(head)) for name, head in self.heads.items()},
+            "cost_heads": {name: dict(vars(head)) for name, head in self.cost_heads.items()},
             "known": {name: known.state() for name, known in self.known.items()},
             "truth": self.truth.state(),
         }

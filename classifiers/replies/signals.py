@@ -33,18 +33,12 @@ class Evidence:
 
     output_tokens: int
     finish_reason: str = "stop"
-    has_answer: bool = True
-    """whether a final answer was found; also true for free text, which has none"""
-    answer: str | None = None
-    """as `answers.final_answer` gives it; None: cannot be compared"""
-    logprobs: tuple[float, ...] = ()
-    """one per token, at most 0; empty: the tier gave none"""
-    first_margin: float | None = None
-    """log-probability of the first token minus that of its best alternative, at least 0"""
-    agrees: bool | None = None
-    """whether it agrees with the other answer, if the caller compared them itself; None: compare `answer`"""
-    usable: bool = True
-    """false if it is empty, fails its schema, or was cut off by the model's own limit; then it is never accepted"""
+    has_answer: bool = True  # whether a final answer was found; also true for free text, which has none
+    answer: str | None = None  # as `answers.final_answer` gives it; None: cannot be compared
+    logprobs: tuple[float, ...] = ()  # one per token, at most 0; empty: the tier gave none
+    first_margin: float | None = None  # log-probability of the first token minus that of its best alternative, at least 0
+    agrees: bool | None = None  # whether the two answers agree, if the caller compared them itself; None: compare `answer`
+    usable: bool = True  # false if empty, against its schema, or cut off by the model's own limit; then never accepted
 
 
 def statistics(values: Sequence[float]) -> tuple[float, ...]:

@@ -24,14 +24,6 @@ _SHAPE = (
 FEATURES: tuple[str, ...] = (*_SHAPE, *SIGN_GROUPS, *WORD_GROUPS)
 
 
-def _sign_matrix() -> Floats:
-    """(256, n_sign_groups) 1 if the byte belongs to the group."""
-    table = np.zeros((256, len(SIGN_GROUPS)))
-    for column, signs in enumerate(SIGN_GROUPS.values()):
-        table[[ord(sign) for sign in signs], column] = 1
-    return table
-
-
 def _word_table() -> tuple[NDArray[np.uint64], Floats]:
     """Sorted hashes of all key words, and (n_words, n_word_groups) the groups that each belongs to."""
     words = sorted({word for group in WORD_GROUPS.values() for word in group.split()})
@@ -51,7 +43,8 @@ def _set_of(signs: str) -> NDArray[np.bool_]:
 OPENS_OPTION = _set_of("\n( ")
 CLOSES_OPTION = _set_of(".):")
 _DIGITS = _set_of("0123456789")
-SIGN_MEMBER = _sign_matrix()
+# (256, n_sign_groups) 1 if the byte belongs to the group.
+SIGN_MEMBER = np.stack([_set_of(signs) for signs in SIGN_GROUPS.values()], axis=1).astype(np.float64)
 WORDS, MEMBER = _word_table()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.arrays import Floats, Ints, Singles
+from classifiers.pretrained import language, minilm
 from classifiers.pretrained.remembered import Remembered
 from classifiers.text.features import hand_features
 from classifiers.text.ngrams import Counts, Tokens, count_grams, stack, token_hashes, tokenize
@@ -15,21 +16,20 @@ from classifiers.text.prompt import clip
 CHUNK = 64  # texts tokenised together: enough to spread the overhead of numpy's calls, few enough for the processor's cache
 
 
+Progress = Callable[[int, int], None]  # gets (done, total)
+
+
+def no_progress(done: int, total: int) -> None:
+    """The default of `progress`."""
+
+
 def pretrained(name: str) -> Remembered:
     """The model behind `View.meaning` or `View.reading`, loaded at first use. Raises MissingExtra."""
-    if name == "meaning":
-        from classifiers.pretrained.minilm import encoder  # late: 90 MB of weights
-
-        return encoder()
-    from classifiers.pretrained.language import reader  # late: 600 MB of weights
-
-    return reader()
+    return minilm.encoder() if name == "meaning" else language.reader()
 
 
 def check_extra(name: str) -> None:
     """Raises MissingExtra if the package behind `View.meaning` or `View.reading` is not installed. Loads no weights."""
-    from classifiers.pretrained import language, minilm  # late, as above
-
     minilm.model_folder() if name == "meaning" else language.weights_file()
 
 
@@ -73,7 +73,7 @@ class View:
         """(n, language.READING) a small language model's reading of each text; needs the extra `surprisal`."""
         return self.slow_feature("reading")
 
-    def slow_feature(self, name: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Singles:
+    def slow_feature(self, name: str, progress: Progress = no_progress) -> Singles:
         """`meaning` or `reading`, chunk by chunk. Raises MissingExtra."""
         model = pretrained(name)
         parts = []
