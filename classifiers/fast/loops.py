@@ -9,14 +9,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from classifiers.text import ngrams
+from classifiers.text.ngrams import DIGIT, LETTER, SIGN, SPACE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SPACE = ngrams.SPACE
-LETTER = ngrams.LETTER
-DIGIT = ngrams.DIGIT
-SIGN = ngrams.SIGN
 NO_GROUP = 255  # a byte that belongs to no group of signs
 
 

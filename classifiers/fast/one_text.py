@@ -43,6 +43,7 @@ class Compiled:
         line, trees, near, cost = model.inner_.linear_, model.inner_.forest_, model.familiar_, model.cost_
         in_group = features.SIGN_MEMBER  # a byte is in one group at most
         classes, group_of = ready(u1, ngrams.CLASS_OF_BYTE, np.where(in_group.any(1), in_group.argmax(1), NO_GROUP))
+        themes = [*ready(u8, features.WORDS), *ready(f8, features.WORD_MEMBER)]
         options = ready(np.bool_, features.OPENS_OPTION, features.CLOSES_OPTION)
         words = trees.latent_["words"]
         by_word = [*ready(i4, line.words_["column"]), *ready(f4, line.words_["rarity"], line.coef_)]
@@ -51,7 +52,7 @@ class Compiled:
         usual, reach, middle, edge = ready(f8, near["mean"], reach, near["middle"], near["edge"])
         self.fitted = (  # as `loops.assess` unpacks it
             (classes, *ready(u8, ngrams.FOLD, ngrams.POWERS)),
-            (classes, group_of, *options, *ready(u8, features.WORDS), *ready(f8, features.MEMBER), len(features.SIGN_GROUPS)),
+            (classes, group_of, *options, *themes, len(features.SIGN_GROUPS)),
             (ngrams.MIX, u8(64 - ngrams.BITS)),
             (*by_word, mean, scale, float(line.hand_weight), hand, bias),
             (*ready(i4, words["column"]), *ready(f4, words["rarity"], trees.latent_["axes"])),

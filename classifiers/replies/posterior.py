@@ -24,18 +24,7 @@ from classifiers.arrays import Floats, Ints
 from classifiers.errors import BadTraining
 from classifiers.models.base import sigmoid
 from classifiers.replies.heads import CostHead, Head, cost_design, cross_costs, fit_calibrated, fit_cost_head
-from classifiers.replies.signals import (
-    N_LOGPROB,
-    PREFIX,
-    SIGNALS,
-    Answered,
-    Evidence,
-    Seen,
-    agreement,
-    answered_sets,
-    design,
-    signals,
-)
+from classifiers.replies.signals import N_LOGPROB, PREFIX, Answered, Evidence, Seen, agreement, answered_sets, design, row_of
 
 MOST_ROWS = 3000  # training rows kept for planning
 
@@ -91,9 +80,8 @@ class Posterior:
         """
         if prefix is not None:
             tier = max(answered)
-            found = self._signals({tier: signals(answered[tier], prefix)})
-            row = Seen(found, np.zeros((1, 0, 0)), found, prefix)
-            return np.asarray(self.prefix_chances_of(prior[None], row, tier)[0])
+            seen = row_of({tier: answered[tier]}, self.n_tiers, prefix)
+            return np.asarray(self.prefix_chances_of(prior[None], seen, tier)[0])
         tiers = self.comparable(answered)
         if not tiers:
             return prior
@@ -102,16 +90,9 @@ class Posterior:
         head = self.heads.get(full if is_full else f"bare:{key(tiers)}")
         if head is None:
             return prior
-        found = self._signals({j: signals(answered[j]) for j in tiers})
-        x = design(prior[None], tiers, found, self._agreement(answered, tiers), 0 if is_full else N_LOGPROB)
+        seen = row_of({j: answered[j] for j in tiers}, self.n_tiers)
+        x = design(prior[None], tiers, seen.signals, seen.agree, 0 if is_full else N_LOGPROB)
         return np.asarray(sigmoid(head.logits(x))[0])
-
-    def _signals(self, by_tier: Mapping[int, Floats]) -> Floats:
-        """(1, n_tiers, n_signals), NaN for tiers that have not answered."""
-        found = np.full((1, self.n_tiers, len(SIGNALS)), np.nan)
-        for tier, row in by_tier.items():
-            found[0, tier] = row
-        return found
 
     def prefix_chances_of(self, prior: Floats, seen: Seen, tier: int) -> Floats:
         """As `chances` with a prefix of one tier's answer, for n rows. prior: (n, n_tiers)."""
@@ -130,13 +111,6 @@ class Posterior:
             if unknown and answered[i].has_answer and answered[j].has_answer:
                 return tiers[-1:]
         return tiers
-
-    def _agreement(self, answered: Mapping[int, Evidence], tiers: Answered) -> Floats:
-        agree = np.full((1, self.n_tiers, self.n_tiers), np.nan)
-        for i, j in combinations(tiers, 2):
-            agrees = agreement(answered[i], answered[j])
-            agree[0, i, j] = np.nan if agrees is None else agrees
-        return agree
 
     def costs(self, guessed: Floats, answered: Mapping[int, Evidence]) -> Floats:
         """(n_tiers,) costs guessed anew: a long answer of one tier predicts long answers of the others."""

@@ -3,7 +3,7 @@
 `design` joins them with the prior chances, and `posterior.py` learns heads on that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -137,3 +137,15 @@ def agreement(a: Evidence, b: Evidence) -> bool | None:
     if equal is None and a.has_answer and b.has_answer:
         return a.agrees if a.agrees is not None else b.agrees
     return equal
+
+
+def row_of(answered: Mapping[int, Evidence], n_tiers: int, prefix: int | None = None) -> Seen:
+    """One request's answers, by tier, as one row; with `prefix`, of that many first tokens."""
+    found = np.full((1, n_tiers, len(SIGNALS)), np.nan)
+    agree = np.full((1, n_tiers, n_tiers), np.nan)
+    for tier, evidence in answered.items():
+        found[0, tier] = signals(evidence, prefix)
+    for i, j in combinations(sorted(answered), 2):
+        agrees = agreement(answered[i], answered[j])
+        agree[0, i, j] = np.nan if agrees is None else agrees
+    return Seen(found, agree) if prefix is None else Seen(found, agree, found, prefix)

@@ -24,15 +24,6 @@ _SHAPE = (
 FEATURES: tuple[str, ...] = (*_SHAPE, *SIGN_GROUPS, *WORD_GROUPS)
 
 
-def _word_table() -> tuple[NDArray[np.uint64], Floats]:
-    """Sorted hashes of all key words, and (n_words, n_word_groups) the groups that each belongs to."""
-    words = sorted({word for group in WORD_GROUPS.values() for word in group.split()})
-    hashes = token_hashes(tokenize([" ".join(words)]))
-    member = np.array([[word in group.split() for group in WORD_GROUPS.values()] for word in words], dtype=float)
-    order = np.argsort(hashes)
-    return hashes[order], member[order]
-
-
 def _set_of(signs: str) -> NDArray[np.bool_]:
     """(256,) true for the bytes of the signs."""
     table = np.zeros(256, dtype=bool)
@@ -43,9 +34,13 @@ def _set_of(signs: str) -> NDArray[np.bool_]:
 OPENS_OPTION = _set_of("\n( ")
 CLOSES_OPTION = _set_of(".):")
 _DIGITS = _set_of("0123456789")
-# (256, n_sign_groups) 1 if the byte belongs to the group.
+_WORDS = sorted({word for group in WORD_GROUPS.values() for word in group.split()})
+_WORD_HASHES = token_hashes(tokenize([" ".join(_WORDS)]))
+_ORDER = np.argsort(_WORD_HASHES)
+WORDS = _WORD_HASHES[_ORDER]  # rising
+# Membership in groups, 1 or 0: (n_words, n_word_groups) of WORDS, and (256, n_sign_groups) of bytes.
+WORD_MEMBER = np.array([[word in group.split() for group in WORD_GROUPS.values()] for word in _WORDS], dtype=float)[_ORDER]
 SIGN_MEMBER = np.stack([_set_of(signs) for signs in SIGN_GROUPS.values()], axis=1).astype(np.float64)
-WORDS, MEMBER = _word_table()
 
 
 def _sum_by(index: Ints, weights: Floats | None, n: int) -> Floats:
@@ -57,15 +52,15 @@ def _word_themes(tokens: Tokens, hashes: NDArray[np.uint64], n: int) -> Floats:
     at = np.minimum(np.searchsorted(WORDS, hashes), len(WORDS) - 1)
     hit = WORDS[at] == hashes
     per_word = np.bincount(tokens.doc[hit] * len(WORDS) + at[hit], minlength=n * len(WORDS))
-    return np.asarray(per_word.reshape(n, len(WORDS)) @ MEMBER)
+    return np.asarray(per_word.reshape(n, len(WORDS)) @ WORD_MEMBER)
 
 
 def _top_two(doc: Ints, value: Floats, n: int) -> tuple[Floats, Floats]:
     """The largest and second largest value of each text, or 0."""
     order = np.lexsort((value, doc))
     doc, value = doc[order], value[order]
-    ends = np.cumsum(np.bincount(doc, minlength=n))
     count = np.bincount(doc, minlength=n)
+    ends = np.cumsum(count)
     padded = np.append(value, [0.0, 0.0])
     first = np.where(count > 0, padded[ends - 1], 0.0)
     second = np.where(count > 1, padded[ends - 2], 0.0)

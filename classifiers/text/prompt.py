@@ -44,15 +44,9 @@ def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
     if not messages:
         return ""
     asked = _last_user(messages)
-    system = [content_text(m.get("content")) for m in messages if m.get("role") in ("system", "developer")]
-    history = [
-        content_text(m.get("content"))
-        for i, m in enumerate(messages)
-        if i != asked and m.get("role") not in ("system", "developer")
-    ]
-    parts = [
-        clip(content_text(messages[asked].get("content"))),
-        clip("\n".join(system), SYSTEM_HEAD, 0),
-        "\n".join(history)[-HISTORY_TAIL:],
-    ]
+    texts = [content_text(message.get("content")) for message in messages]
+    is_system = [message.get("role") in ("system", "developer") for message in messages]
+    system = "\n".join(text for text, is_it in zip(texts, is_system, strict=True) if is_it)
+    history = "\n".join(text for i, text in enumerate(texts) if i != asked and not is_system[i])
+    parts = [clip(texts[asked]), clip(system, SYSTEM_HEAD, 0), history[-HISTORY_TAIL:]]
     return "\n\n".join(part for part in parts if part)
