@@ -1,4 +1,4 @@
-"""An artefact proves where it fits, and the same content is the same bytes."""
+"""An artefact is refused where it does not fit, and the same content gives the same bytes."""
 
 import hashlib
 import json
@@ -8,7 +8,9 @@ import pytest
 import skops.io
 
 from classifiers import BadArtifact, Rule, Sufficiency, load, save
+from classifiers.artifact import LOADABLE, rebuild
 from classifiers.inputs import FEATURE_NAMES
+from classifiers.models.length import LengthRule
 
 TEXTS = [f"add {i} and {i * 7}" if i % 2 else f"prove that {i} is prime because of theorem {i}" for i in range(60)]
 Y = np.array([[i % 2, 1.0 - (i % 7 == 0)] for i in range(60)], dtype=float)
@@ -48,6 +50,17 @@ def test_same_data_gives_the_same_bytes(folder, tmp_path):
 
 def test_needs_no_trust(folder):
     assert skops.io.get_untrusted_types(file=folder / "model.skops") == []
+
+
+def test_holds_no_class_but_this_packages_classifiers(model):
+    class Foreign(LengthRule):
+        pass
+
+    names = "Boosted Embedded EmbeddedForest Ensemble HandLinear JointLinear LengthRule Neighbours NgramLinear RandomForest"
+    assert sorted(LOADABLE) == sorted([*names.split(), "Read", "ReadForest", "ReadLinear", "Sufficiency"])
+    for name in ("Foreign", "Classifier", None):
+        with pytest.raises(BadArtifact, match=f"unknown classifier {name!r}"):
+            rebuild({**model.state(), "class": name})
 
 
 def test_replaces_an_older_one_whole(folder, model):

@@ -1,4 +1,4 @@
-"""Every classifier of CLASSIFIERS keeps one contract."""
+"""Every classifier of CLASSIFIERS keeps the same contract."""
 
 import numpy as np
 import pytest
