@@ -1,8 +1,8 @@
-"""A trained classifier on disk: a folder of model.skops and manifest.json that proves where it fits.
+"""A trained classifier on disk: a folder of model.skops and a manifest.json that says what the model fits.
 
-Where the answers of training were known there is answers.skops too: what an answer tells. Both hold plain arrays,
-numbers and texts only, so they load with an empty trust list. Their bytes depend on their content alone: members are
-stored in order, with a fixed date, and named by position rather than by address.
+If the answers were known in training, answers.skops holds the posterior. Both files hold only plain arrays, numbers and
+texts, so they load with an empty trust list. Their bytes depend on their content alone: members are stored in order, with
+a fixed date, and named by position instead of by memory address.
 """
 
 import hashlib
@@ -11,49 +11,44 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn
-from numpy.typing import NDArray
 
+import classifiers.models.registry  # noqa: F401  (defines every class that an artefact may hold)
+from classifiers.arrays import Floats
 from classifiers.choose import Rule
 from classifiers.costs import constant_costs
 from classifiers.errors import BadArtifact
-from classifiers.inputs import check_features, check_heads, check_names, named
-from classifiers.light import without
+from classifiers.inputs import check_features, check_heads, check_names, input_names
+from classifiers.light import import_blocked
 from classifiers.models.base import BATCH, Classifier, sigmoid
-from classifiers.models.boosted import Boosted
-from classifiers.models.embedded import Embedded, EmbeddedForest, Read, ReadForest, ReadLinear
-from classifiers.models.ensemble import Ensemble
-from classifiers.models.forest import RandomForest
-from classifiers.models.length import LengthRule
-from classifiers.models.linear import HandLinear, JointLinear, NgramLinear
-from classifiers.models.neighbours import Neighbours
 from classifiers.replies.posterior import Posterior, restore
 from classifiers.sufficiency import Sufficiency, prepare
 from classifiers.text.view import View, check_extra
 
-# skops walks through all of scikit-learn, one of whose shims imports PyTorch: a second and 200 MB of every process that decides.
-with without("sklearn.externals.array_api_compat.torch"):
+# skops imports all of scikit-learn, one shim of which imports PyTorch: a second and 200 MB of every deciding process.
+with import_blocked("sklearn.externals.array_api_compat.torch"):
     import skops.io
 
-Floats = NDArray[np.float64]
 FORMAT = 5
-READABLE = (3, 4, 5)  # format 3 knew one mean cost a tier, 4 did not name its inputs
-MODEL, MANIFEST, ANSWERS = "model.skops", "manifest.json", "answers.skops"
-TRUSTED: list[str] = []  # nothing beyond what skops trusts by itself; never read from the file
+READABLE = (3, 4, 5)  # format 3 has one mean cost a tier; 3 and 4 do not name their inputs
+MODEL = "model.skops"
+MANIFEST = "manifest.json"
+ANSWERS = "answers.skops"
+TRUSTED_TYPES: list[str] = []  # none beyond those that skops trusts by itself
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What an artefact says of n prompts, tiers cheapest first.
+    """An artefact's estimates for n prompts, tiers cheapest first.
 
     p: (n, n_tiers) chances in [0, 1]. cost: (n, n_tiers) guessed costs, the top tier's mean in training = 1.
-    unfamiliar: (n,) from 0, as in training, to 1, like nothing seen.
+    unfamiliar: (n,) from 0, like the training prompts, to 1, unlike any of them.
     """
 
     p: Floats
@@ -63,15 +58,15 @@ class Guess:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artefact. `guess_one` is the path of a request; `rules` are the targets behind `auto`."""
+    """A loaded artefact. Requests are judged by `guess_one`; `rules` are the targets behind `auto`."""
 
     model: Sufficiency
     manifest: dict[str, Any]
     tiers: list[str]  # cheapest first
-    costs: Floats  # (n_tiers,) mean cost of a request in training, the top tier's = 1
+    costs: Floats  # (n_tiers,) mean cost of a training request, the top tier's = 1
     rules: dict[str, Rule] = field(default_factory=dict)
-    posterior: Posterior | None = None  # what an answer tells; None: answers were not known in training
-    cascades: dict[str, Rule] = field(default_factory=dict)  # as rules, of kind `cascade`; empty without a posterior
+    posterior: Posterior | None = None  # None: the answers were not known in training
+    cascades: dict[str, Rule] = field(default_factory=dict)  # rules of kind `cascade`; empty without a posterior
 
     def guess_one(self, prompt: str) -> tuple[Floats, Floats, float]:
         """p (n_tiers,), cost (n_tiers,) and unfamiliarity of one prompt; see Guess. Give p and cost to `choose`."""
@@ -80,15 +75,15 @@ class Artifact:
 
     @property
     def slow(self) -> bool:
-        """Whether a pretrained model reads each prompt, for 50 ms and more: see `read_ahead`."""
+        """Whether a pretrained model reads each prompt, which takes 50 ms or more: see `read_ahead`."""
         return bool(self.model.inner_.needs)
 
     def read_ahead(self, prompt: str) -> None:
-        """What is slow of `guess_one`, which is then fast for this prompt: for a thread beside an event loop."""
+        """Do the slow part of `guess_one`, which is then fast for this prompt. Meant for a thread beside the event loop."""
         prepare(self.model.inner_, View([prompt]))
 
     def guess(self, prompts: Sequence[str]) -> Guess:
-        """The same of many prompts."""
+        """As `guess_one`, for many prompts."""
         groups = [prompts[i : i + BATCH] for i in range(0, len(prompts), BATCH)]
         parts = [self.model.assess(View(group)) for group in groups]
         if not parts:
@@ -97,23 +92,14 @@ class Artifact:
         return Guess(sigmoid(logits), cost, strange)
 
     def guess_honestly(self, prompts: Sequence[str]) -> tuple[Guess, int]:
-        """A guess as if no prompt had been trained on, and how many had been."""
+        """A guess with out-of-fold chances for the prompts that were trained on, and how many those are."""
         found = self.guess(prompts)
         p, recalled = self.model.honest(prompts, found.p)
         return replace(found, p=p), recalled
 
-    def predict(self, prompts: Sequence[str]) -> Floats:
-        """(n, n_tiers) chances in [0, 1]."""
-        return self.guess(prompts).p
-
     def predict_one(self, prompt: str) -> Floats:
-        """(n_tiers,) chances in [0, 1] of one prompt."""
+        """Public API, see docs/training.md: the (n_tiers,) chances of one prompt, to be used with the mean `costs`."""
         return self.guess_one(prompt)[0]
-
-    @property
-    def targets(self) -> dict[str, float]:
-        """The bare value of each named rule."""
-        return {name: rule.value for name, rule in self.rules.items()}
 
 
 def _canonical(data: bytes) -> bytes:
@@ -134,9 +120,9 @@ def _canonical(data: bytes) -> bytes:
 
 
 def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any], posterior: Posterior | None = None) -> None:
-    """Write the artefact; an artefact already there is replaced only once the new one is complete.
+    """Write the artefact. An existing one is replaced only when the new one is complete.
 
-    manifest: "tiers" (names, cheapest first), "costs" and "rules" are needed; anything else is kept.
+    manifest: needs "tiers" (names, cheapest first), "costs" and "rules"; other entries are kept.
     """
     folder = Path(folder)
     data = _canonical(skops.io.dumps(model.state()))
@@ -144,7 +130,7 @@ def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any], po
         **{key: value for key, value in manifest.items() if key != "answers_sha256"},
         "format": FORMAT,
         "scikit_learn": sklearn.__version__,
-        "inputs": named(posterior),
+        "inputs": input_names(posterior),
         "model_sha256": hashlib.sha256(data).hexdigest(),
     }
     answers = None if posterior is None else _canonical(skops.io.dumps(posterior.state()))
@@ -163,7 +149,7 @@ def save(folder: str | Path, model: Sufficiency, manifest: Mapping[str, Any], po
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
-    """The manifest as it is written: sorted, so the same content gives the same bytes."""
+    """The manifest as JSON, with sorted keys: the same content gives the same bytes."""
     return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -186,14 +172,14 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
-    """Read an artefact; refuse another format, version, hash, or (when `tiers` is given) another ladder."""
+    """Read an artefact. Raises BadArtifact for another format, version or hash, or for a ladder other than `tiers`."""
     manifest = read_manifest(folder)
     if tiers is not None and list(tiers) != manifest["tiers"]:
         raise BadArtifact(f"{folder}: trained for tiers {manifest['tiers']}, asked for {list(tiers)}; train again")
     check_names(str(Path(folder) / MANIFEST), manifest)
     path = Path(folder) / MODEL
     data = _checked(path, manifest["model_sha256"])
-    model = rebuild(skops.io.loads(data, trusted=TRUSTED))
+    model = rebuild(skops.io.loads(data, trusted=TRUSTED_TYPES))
     if not isinstance(model, Sufficiency):
         raise BadArtifact(f"{path}: holds a bare {type(model).__name__}, expected a calibrated classifier; train again")
     if manifest["format"] == 3:
@@ -213,7 +199,7 @@ def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
 
 
 def _checked(path: Path, sha256: str) -> bytes:
-    """The file's bytes, if they are those that were written."""
+    """The file's bytes, if their hash is the manifest's."""
     if not path.exists():
         raise BadArtifact(f"{path.parent}: no {path.name} there; train again")
     data = path.read_bytes()
@@ -226,38 +212,26 @@ def _checked(path: Path, sha256: str) -> bytes:
 def _posterior(folder: Path, manifest: Mapping[str, Any]) -> Posterior | None:
     if "answers_sha256" not in manifest:
         return None
-    found = restore(skops.io.loads(_checked(folder / ANSWERS, manifest["answers_sha256"]), trusted=TRUSTED))
+    found = restore(skops.io.loads(_checked(folder / ANSWERS, manifest["answers_sha256"]), trusted=TRUSTED_TYPES))
     check_heads(str(folder / ANSWERS), found)
     return found
 
 
-# Classes an artefact may hold, by name: those above and what wraps them. Never read from a file.
-PARTS: dict[str, type[Classifier]] = {
-    part.__name__: part
-    for part in (
-        LengthRule,
-        NgramLinear,
-        HandLinear,
-        JointLinear,
-        Boosted,
-        RandomForest,
-        Neighbours,
-        Ensemble,
-        Sufficiency,
-        Embedded,
-        EmbeddedForest,
-        Read,
-        ReadForest,
-        ReadLinear,
-    )
-}
+def _subclasses(base: type[Classifier]) -> Iterator[type[Classifier]]:
+    for child in base.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+# The classes that an artefact may hold, by name: this package's classifiers. The file cannot add any.
+LOADABLE = {child.__name__: child for child in _subclasses(Classifier) if child.__module__.startswith("classifiers.")}
 
 
 def rebuild(state: dict[str, Any]) -> Classifier:
-    """The classifier that `Classifier.state` described, parts first."""
-    if state.get("class") not in PARTS:
-        raise BadArtifact(f"unknown classifier {state.get('class')!r}; this version knows {sorted(PARTS)}")
+    """The classifier that `Classifier.state` described; the classifiers that it holds are rebuilt first."""
+    if state.get("class") not in LOADABLE:
+        raise BadArtifact(f"unknown classifier {state.get('class')!r}; this version knows {sorted(LOADABLE)}")
     learned = {
         key: rebuild(value) if isinstance(value, dict) and "class" in value else value for key, value in state["learned"].items()
     }
-    return PARTS[state["class"]](**state["params"]).restore(learned)
+    return LOADABLE[state["class"]](**state["params"]).restore(learned)

@@ -1,11 +1,11 @@
-"""From chances and costs to a tier: pure functions, for one request or many.
+"""From chances and costs to a tier: pure functions for one request or many.
 
 A rule is one of
   chance    the cheapest tier with p >= value; where none reaches it, the tier with the highest p
   relative  the cheapest tier with p >= value * (highest p of all tiers)
   utility   the tier with the highest p - value * cost, cost as a share of the top tier's
-  tier      always tier number `value` (0 is the cheapest): the router switched off
-  cascade   as utility, and decided again after each answer (router/cascade/next_step.py)
+  tier      always tier number `value` (0 is the cheapest): the router is switched off
+  cascade   as utility, and decides again after each answer (router/cascade/next_step.py)
 """
 
 import math
@@ -14,43 +14,43 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from classifiers.arrays import Floats as Floats
+from classifiers.arrays import Ints
 from classifiers.errors import ClassifierError
 
-Floats = NDArray[np.float64]
-Kind = Literal["chance", "relative", "utility", "tier", "cascade"]
+RuleKind = Literal["chance", "relative", "utility", "tier", "cascade"]
 Reason = Literal["good enough", "best we have", "worth its cost", "fixed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How to choose; and what choosing so is expected to give, both relative to always taking the top tier."""
+    """How to choose, and the cost and quality that this is expected to give, relative to always taking the top tier."""
 
-    kind: Kind
+    kind: RuleKind
     value: float
     expected_cost: float = math.nan
     expected_quality: float = math.nan
     quality_bound: float = math.nan  # lower confidence bound on expected_quality
-    threshold: float = math.nan  # cascade: least chance at which a smaller tier's answer is accepted; NaN: any
+    threshold: float = math.nan  # cascade: the lowest chance at which a smaller tier's answer is accepted; NaN: any
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; NaN (not known) becomes None."""
+        """Plain JSON; NaN (unknown) becomes None."""
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Rule":
-        """What to_dict gave."""
+        """The rule that `to_dict` described."""
         filled: dict[str, Any] = {key: math.nan if value is None else value for key, value in data.items()}
         return cls(**filled)
 
     def describe(self, tiers: Sequence[str]) -> str:
-        """One line for people."""
-        what = f"always {tiers[int(self.value)]}" if self.kind == "tier" else f"{self.kind} {self.value:.4g}"
+        """One line for humans."""
+        choice = f"always {tiers[int(self.value)]}" if self.kind == "tier" else f"{self.kind} {self.value:.4g}"
         if math.isnan(self.expected_quality):
-            return what
+            return choice
         return (
-            f"{what}; quality {self.expected_quality:.3f} (at least {self.quality_bound:.3f}) at cost "
+            f"{choice}; quality {self.expected_quality:.3f} (at least {self.quality_bound:.3f}) at cost "
             f"{self.expected_cost:.3f} of always {tiers[-1]}"
         )
 
@@ -62,13 +62,13 @@ def explicit(target: float) -> Rule:
     return Rule("chance", target)
 
 
-def _first_reaching(p: Floats, bar: Floats) -> NDArray[np.int64]:
-    """Index of the first tier at or above `bar` (n, 1); of the best tier where none is."""
+def _first_reaching(p: Floats, bar: Floats) -> Ints:
+    """Index of the first tier with p at or above `bar` (n, 1), else of the tier with the highest p."""
     good = p >= bar
     return np.where(good.any(axis=1), good.argmax(axis=1), p.argmax(axis=1))
 
 
-def choose_many(p: Floats, cost: Floats, rule: Rule) -> NDArray[np.int64]:
+def choose_many(p: Floats, cost: Floats, rule: Rule) -> Ints:
     """(n,) the tier of each request. p: (n, n_tiers); cost: (n_tiers,) or (n, n_tiers), the top tier's mean = 1."""
     if rule.kind == "tier":
         return np.full(len(p), int(rule.value))
@@ -80,8 +80,8 @@ def choose_many(p: Floats, cost: Floats, rule: Rule) -> NDArray[np.int64]:
 
 
 def choose(p: Floats, cost: Floats, rule: Rule) -> tuple[int, Reason]:
-    """The tier of one request and why. p, cost: (n_tiers,), cheapest first."""
-    # `choose_many` in plain numbers, which for one request are a fifth of the time (tests/classifiers/test_choose.py).
+    """The tier of one request, and why. p, cost: (n_tiers,), cheapest first."""
+    # As `choose_many`, in plain numbers: a fifth of numpy's time for one request.
     if rule.kind == "tier":
         return int(rule.value), "fixed"
     chances = p.tolist()

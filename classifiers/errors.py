@@ -1,28 +1,28 @@
-"""What can be wrong with a classifier or its artefact; all are ValueError, so plain callers can catch that.
+"""The errors of this package. All are ValueErrors, so callers need not know these classes.
 
 ClassifierError
-├── NotTrained      asked for a prediction before fit
-├── BadTraining     the rows given to fit cannot teach anything
+├── NotTrained      a prediction was asked for before fit
+├── BadTraining     nothing can be learned from the rows given to fit
 ├── MissingExtra    an optional package is not installed
-└── BadArtifact     the folder is not one of ours, was changed, or was made for something else
+└── BadArtifact     the folder is not an artefact, was changed, or does not fit this version or ladder
 """
 
 
 class ClassifierError(ValueError):
-    """The base of all that classifiers raise on purpose."""
+    """The base of all errors that this package raises."""
 
 
 class NotTrained(ClassifierError):
-    """A prediction was asked of a classifier that was never fitted."""
+    """The classifier was not fitted before a prediction."""
 
 
 class BadTraining(ClassifierError):
-    """The rows given cannot teach a classifier; the message says why."""
+    """Nothing can be learned from the training rows; the message says why."""
 
 
 class MissingExtra(ClassifierError):
-    """An optional package is asked for and not installed; the message says how to install it."""
+    """A required optional package is not installed; the message says how to install it."""
 
 
 class BadArtifact(ClassifierError):
-    """An artefact that must not be used; the message gives what was found and what was expected."""
+    """An artefact must not be used; the message says what was found and what was expected."""

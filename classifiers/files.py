@@ -1,4 +1,4 @@
-"""Files that are whole or not there: a reader never sees half of one, and a killed writer leaves the old one."""
+"""Atomic replacement of files: readers never see half a file, and a killed writer leaves the old one."""
 
 import os
 from collections.abc import Iterator
@@ -8,10 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: str | Path) -> Iterator[Path]:
-    """Yields a file beside `path` to be written by any means; on success it takes the place of `path`, else it goes.
-
-    Raises OSError, as writing does.
-    """
+    """Yields a path beside `path` to write to. On success it replaces `path`, else it is deleted. Raises OSError."""
     path = Path(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
@@ -22,6 +19,6 @@ def replaced(path: str | Path) -> Iterator[Path]:
 
 
 def atomic_write(path: str | Path, data: str | bytes) -> None:
-    """Write the whole file, or leave it as it was. Raises OSError."""
+    """Write the whole file, or leave the old one. Raises OSError."""
     with replaced(path) as fresh:
         fresh.write_bytes(data.encode() if isinstance(data, str) else data)

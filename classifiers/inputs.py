@@ -1,6 +1,6 @@
-"""What the columns of an artefact's numbers stand for, by name: numbers made for other columns are refused, never multiplied.
+"""The names of the columns that an artefact's coefficients belong to: coefficients for other columns are refused.
 
-A group of signs or words has its contents' checksum behind its name: the same name over other words is another column.
+The name of a group of signs or words includes a checksum of its contents: the same name with other words is another column.
 """
 
 import zlib
@@ -17,17 +17,17 @@ FEATURE_NAMES = [f"{name}#{zlib.crc32(GROUPS[name].encode()):08x}" if name in GR
 KINDS = {"features": FEATURE_NAMES, "signals": [*SIGNALS], "agreement": [*AGREEMENT]}
 
 
-def named(posterior: Posterior | None) -> dict[str, list[str]]:
-    """For the manifest: the columns that this code's classifiers, and heads on answers where there are any, look at."""
+def input_names(posterior: Posterior | None) -> dict[str, list[str]]:
+    """The columns that this version's classifiers use, and the posterior's if there is one; for the manifest."""
     return {kind: names for kind, names in KINDS.items() if posterior is not None or kind == "features"}
 
 
 def check_names(where: str, manifest: Mapping[str, Any]) -> None:
-    """Refuse an artefact made for other columns. Raises BadArtifact; formats that named none are checked by size alone."""
+    """Raises BadArtifact for an artefact made for other columns. Formats before 5 name none; only their sizes are checked."""
     if manifest["format"] < 5:
         return
     found = manifest.get("inputs")
-    wanted = named(None) if "answers_sha256" not in manifest else KINDS
+    wanted = input_names(None) if "answers_sha256" not in manifest else KINDS
     if not isinstance(found, Mapping) or set(found) != set(wanted):
         raise BadArtifact(f"{where}: its inputs are {found!r:.80}, expected names of {', '.join(wanted)}; train again")
     for kind, names in wanted.items():
@@ -36,7 +36,7 @@ def check_names(where: str, manifest: Mapping[str, Any]) -> None:
 
 
 def difference(found: Sequence[str], expected: Sequence[str], shown: int = 3) -> str:
-    """What one list of names has that the other lacks, or that only their order differs."""
+    """The names that only one of the lists has, or that only the order differs; at most `shown` of each, for a message."""
     extra = [name for name in found if name not in expected]
     missing = [name for name in expected if name not in found]
     if not extra and not missing:
@@ -48,14 +48,14 @@ def difference(found: Sequence[str], expected: Sequence[str], shown: int = 3) ->
 
 
 def check_features(where: str, cost: Mapping[str, Any]) -> None:
-    """Refuse a model for another number of features. cost: see costs.py, which every model has. Raises BadArtifact."""
+    """Raises BadArtifact for a model made for another number of features. cost: see costs.py; every model has one."""
     found = len(cost["coef"])
     if found != len(FEATURES):
         raise BadArtifact(f"{where}: made for {found} features, this version has {len(FEATURES)}; train again")
 
 
 def check_heads(where: str, posterior: Posterior) -> None:
-    """Refuse heads that are not as wide as what they would be multiplied with. Raises BadArtifact."""
+    """Raises BadArtifact for heads of another width than their `design`."""
     for name, head in posterior.heads.items():
         view, _, tiers = name.partition(":")
         found, expected = head.coef.shape[0], design_width(view, posterior.n_tiers, tiers.count(",") + 1)

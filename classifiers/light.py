@@ -1,4 +1,4 @@
-"""Imports without what nobody here needs."""
+"""Imports libraries without the heavy optional modules that they would load."""
 
 import sys
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without(module: str) -> Iterator[None]:
-    """Inside, importing it fails; afterwards it does not. Nothing changes where it is there already."""
+def import_blocked(module: str) -> Iterator[None]:
+    """Within the block, importing `module` fails. No effect if the module is already loaded."""
     if module in sys.modules:
         yield
         return

@@ -1,4 +1,4 @@
-"""The classifier that is shipped: any of CLASSIFIERS, calibrated per tier on predictions it made for unseen rows."""
+"""The shipped classifier: any of CLASSIFIERS, calibrated per tier on its out-of-fold predictions."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -7,22 +7,23 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
+from classifiers.arrays import Floats, Ints, Singles
 from classifiers.costs import fit_costs, guess_costs
-from classifiers.models.base import Classifier, Floats, as_view, logit, sigmoid, training_inputs
+from classifiers.models.base import Classifier, as_view, logit, sigmoid, training_inputs
+from classifiers.models.platt import platt
+from classifiers.models.registry import CLASSIFIERS
 from classifiers.text.familiar import fit_familiar, unfamiliar
 from classifiers.text.prompt import clip
-from classifiers.text.view import View
+from classifiers.text.view import Progress, View, no_progress
 
-PRIOR_ROWS = 20.0  # calibration is pulled towards "as it is" as if by this many rows
-TRUSTED = 0.75  # up to this unfamiliarity a prompt is judged by its own chances alone
-STEEPER = 0.05  # by how much more than the cheapest tier's the top tier's log-odds spread; see steeper
+TRUSTED_UP_TO = 0.75  # up to this unfamiliarity a prompt is judged by its own chances alone
+STEEPER = 0.05  # the top tier's log-odds spread this much more than the cheapest tier's; see steeper
 
 
-def folds_of(groups: Sequence[str], n_folds: int) -> NDArray[np.int64]:
-    """(n,) the fold of each row; rows of one group share it, and it does not depend on the other rows."""
+def folds_of(groups: Sequence[str], n_folds: int) -> Ints:
+    """(n,) the fold of each row. It depends on the row's group alone."""
     return np.array([zlib.crc32(str(group).encode("utf-8", "replace")) % n_folds for group in groups])
 
 
@@ -33,15 +34,9 @@ def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
 
 
 def cross_fit(
-    make: Callable[[], Classifier],
-    view: View,
-    y: Floats,
-    weight: Floats,
-    helpers: Floats,
-    fold: NDArray[np.int64],
-    progress: Callable[[int, int], None],
+    make: Callable[[], Classifier], view: View, y: Floats, weight: Floats, helpers: Floats, fold: Ints, progress: Progress
 ) -> Floats:
-    """(n, n_tiers) log-odds of each row by a classifier that did not see its fold."""
+    """(n, n_tiers) log-odds of each row, by a classifier that was not trained on its fold."""
     found = np.zeros(y.shape)
     parts = np.unique(fold)
     for done, k in enumerate(parts, 1):
@@ -52,38 +47,17 @@ def cross_fit(
     return found
 
 
-def prepare(model: Classifier, view: View, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """Compute once what all folds will take rows of; with a language model that takes longer than all the rest."""
+def prepare(model: Classifier, view: View, progress: Progress = no_progress) -> None:
+    """Compute the pretrained models' features once for all folds; this may take longer than all other steps."""
     for name in model.needs:
-        view.asked(name, progress)
-
-
-def platt(z: Floats, y: Floats, weight: Floats, free: bool = True) -> tuple[float, Floats]:
-    """One slope and an offset a tier (n_tiers,) that calibrate log-odds z (n, n_tiers); near 1 and 0 when rows are few.
-
-    Without `free` the slope is 1.
-
-    The slope is shared: slopes of their own, each with its own error, blur the differences between tiers that decide.
-    """
-    known = ~np.isnan(y) * weight[:, None]
-    won, n_tiers = np.nan_to_num(y), y.shape[1]
-
-    def loss(ab: Floats) -> float:
-        p = np.clip(sigmoid(ab[0] * z + ab[1:]), 1e-9, 1 - 1e-9)
-        fit = -(known * (won * np.log(p) + (1 - won) * np.log1p(-p))).sum()
-        return float(fit + PRIOR_ROWS * (n_tiers * (ab[0] - 1) ** 2 + (ab[1:] ** 2).sum()) / 8)
-
-    slopes = (0.0, 5.0) if free else (1.0, 1.0)
-    start, bounds = np.array([1.0, *[0.0] * n_tiers]), [slopes, *[(-10.0, 10.0)] * n_tiers]
-    a, *b = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
-    return float(a), np.array(b)
+        view.slow_feature(name, progress)
 
 
 def steeper(n_tiers: int) -> Floats:
-    """(n_tiers,) factors on the log-odds' spread, from 1 at the cheapest tier to 1 + STEEPER at the top.
+    """(n_tiers,) factors on the log-odds, from 1 at the cheapest tier to 1 + STEEPER at the top.
 
-    Within what calibration can tell apart, and it decides better: what no tier can answer is also what costs most to ask,
-    and a wider spread at the top sends less of it up (docs/experiments.md).
+    The change is too small for calibration to detect, and it improves decisions: prompts that no tier can answer also cost
+    the most, and a wider spread at the top sends fewer of them there (docs/experiments.md).
     """
     return 1 + STEEPER * np.linspace(0, 1, n_tiers)
 
@@ -97,13 +71,13 @@ def calibrate(z: Floats, y: Floats, weight: Floats) -> tuple[Floats, Floats]:
 
 
 class OneText(Protocol):
-    """Assesses one text, as the row of `Sufficiency.assess`."""
+    """Assesses one text; gives a row of `Sufficiency.assess`."""
 
     def assess(self, text: str) -> tuple[Floats, Floats, float]: ...
 
 
 class Sufficiency(Classifier):
-    """A calibrated classifier that remembers what it would have said of its training rows without having seen them."""
+    """A calibrated classifier that keeps out-of-fold chances of its training rows."""
 
     inner_: Classifier
     slope_: Floats  # (n_tiers,)
@@ -111,11 +85,10 @@ class Sufficiency(Classifier):
     familiar_: dict[str, Any]  # see familiar.py
     cost_: dict[str, Any]  # see costs.py
     known_: NDArray[np.uint64]  # (n,) rising hashes of the training prompts
+    unseen_: Singles  # (n, n_tiers) out-of-fold chances of the prompts of `known_`
     unseen: Floats  # (n, n_tiers) the same in the order of training; not saved
-    unseen_: NDArray[np.float32]  # (n, n_tiers) chances of each, by a classifier that had not seen it
 
-    compiled: OneText | None = None
-    """answers `assess_one`, once `fast.precompile` has set it"""
+    compiled: OneText | None = None  # set by `fast.precompile`; then it answers `assess_one`
 
     def __init__(self, name: str = "ensemble", n_folds: int = 5) -> None:
         self.name = name
@@ -128,15 +101,13 @@ class Sufficiency(Classifier):
         sample_weight: Floats | None = None,
         helpers: Floats | None = None,
         groups: Sequence[str] | None = None,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = no_progress,
         costs: Floats | None = None,
     ) -> Self:
         """As Classifier.fit; rows of one group are never on both sides of the cross-fitting.
 
-        costs: (n, n_tiers) in USD, NaN where unknown; without them every tier is taken to cost the same.
+        costs: (n, n_tiers) in USD, NaN where unknown. Default: every tier costs the same.
         """
-        from classifiers.models.registry import CLASSIFIERS  # late: the registry lists this class as a part
-
         self.compiled = None
         view = as_view(texts)
         y, weight, extra = training_inputs(len(view), y, sample_weight, helpers)
@@ -158,9 +129,9 @@ class Sufficiency(Classifier):
         return self
 
     def honest(self, texts: Sequence[str], p: Floats) -> tuple[Floats, int]:
-        """p (n, n_tiers) with the rows that were trained on replaced by what was said of them unseen, and their number.
+        """Replace rows of p (n, n_tiers) that were trained on by their out-of-fold chances; also returns their number.
 
-        So targets may be solved, and quality measured, on the training table too.
+        This way targets can be solved, and quality measured, on the training table too.
         """
         hashes = hash_texts([clip(text) for text in texts])
         at = np.minimum(np.searchsorted(self.known_, hashes), len(self.known_) - 1)
@@ -173,18 +144,18 @@ class Sufficiency(Classifier):
     def assess(self, view: View) -> tuple[Floats, Floats, Floats]:
         """(n, n_tiers) log-odds, (n, n_tiers) costs with the top tier's mean = 1, (n,) how unfamiliar each text is.
 
-        A very unfamiliar text gets the tiers' mean chances, by the share beyond TRUSTED. Below that the score tells
-        little: of a table's own prompts one in twenty is above 0, one in a hundred above one half, and giving means to
-        that one cost 0.0025 of APGR and 0.008 of the gap (docs/experiments.md).
+        Beyond TRUSTED_UP_TO the tiers' mean chances are blended in, and replace a text's own at unfamiliarity 1. Lower scores
+        say little: of a table's own prompts one in twenty is above 0 and one in a hundred above one half; giving that one
+        the means cost 0.0025 of APGR and 0.008 of the gap (docs/experiments.md).
         """
         strange = unfamiliar(self.familiar_, view)
         z = self.inner_.logits(view) * self.slope_ + self.offset_
-        share = np.clip((strange - TRUSTED) / (1 - TRUSTED), 0, 1)[:, None]
+        share = np.clip((strange - TRUSTED_UP_TO) / (1 - TRUSTED_UP_TO), 0, 1)[:, None]
         z = (1 - share) * z + share * logit(np.clip(self.prior_, 0.01, 0.99))
         return z, guess_costs(self.cost_, view), strange
 
     def assess_one(self, text: str) -> tuple[Floats, Floats, float]:
-        """The row of `assess` for one text."""
+        """As `assess`, for one text."""
         if self.compiled is not None:
             return self.compiled.assess(text)
         z, cost, strange = self.assess(View([text]))

@@ -1,6 +1,6 @@
-"""The default classifier on one text as loops that numba compiles: ngrams, features, rarity, latent, trees, familiar and costs.
+"""The default classifier for one text, as loops that numba compiles; functions are named after the numpy ones they equal.
 
-Arrays are handed in rather than taken from modules: what is compiled is kept on disk, and must not keep another module's tables.
+Arrays are arguments, not module globals: compiled code is cached on disk and must not contain another module's tables.
 """
 
 from collections.abc import Callable
@@ -9,16 +9,15 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from classifiers.text import ngrams
+from classifiers.text.ngrams import DIGIT, LETTER, SIGN, SPACE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SPACE, LETTER, DIGIT, SIGN = ngrams.SPACE, ngrams.LETTER, ngrams.DIGIT, ngrams.SIGN
-NO_GROUP = 255
+NO_GROUP = 255  # a byte that belongs to no group of signs
 
 
 def jit(function: F) -> F:
-    """Compiled at the first call, and kept on disk where a folder for it can be written."""
+    """Compile at the first call, and cache the result on disk if a cache folder can be written."""
     try:
         return cast(F, njit(cache=True)(function))
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
@@ -26,8 +25,8 @@ def jit(function: F) -> F:
 
 
 @jit
-def cut(raw: Any, classes: Any, fold: Any, powers: Any) -> Any:
-    """(starts, lengths, kinds, hashes) of the tokens of one text: ngrams.tokenize and token_hashes."""
+def tokenize(raw: Any, classes: Any, fold: Any, powers: Any) -> Any:
+    """(starts, lengths, kinds, hashes) of the tokens of one text: ngrams.tokenize and ngrams.token_hashes."""
     n = len(raw)
     starts, lengths = np.empty(n, np.int64), np.empty(n, np.int64)
     kinds, hashes = np.empty(n, np.uint8), np.empty(n, np.uint64)
@@ -47,7 +46,7 @@ def cut(raw: Any, classes: Any, fold: Any, powers: Any) -> Any:
 
 
 @jit
-def distinct(ordered: Any) -> Any:
+def count_distinct(ordered: Any) -> Any:
     """How many different values there are in a sorted array."""
     count = 0
     for i in range(len(ordered)):
@@ -57,8 +56,8 @@ def distinct(ordered: Any) -> Any:
 
 
 @jit
-def of_bytes(raw: Any, classes: Any, group_of: Any, n_groups: Any) -> Any:
-    """(counts of each group of signs (n_groups,), lines, upper, digits, other scripts, doubled letters, last line break)."""
+def count_bytes(raw: Any, classes: Any, group_of: Any, n_groups: Any) -> Any:
+    """(counts by group of signs (n_groups,), lines, upper, digits, other scripts, doubled letters, last line break)."""
     signs = np.zeros(n_groups)
     lines, upper, digits, other, doubled, last_break = 1, 0, 0, 0, 0, 0
     for i in range(len(raw)):
@@ -80,8 +79,8 @@ def of_bytes(raw: Any, classes: Any, group_of: Any, n_groups: Any) -> Any:
 
 
 @jit
-def of_words(raw: Any, starts: Any, lengths: Any, kinds: Any, opens: Any, closes: Any) -> Any:
-    """(words, their letters, longest, options, lone letters, long words, tokens that are signs)."""
+def count_words(raw: Any, starts: Any, lengths: Any, kinds: Any, opens: Any, closes: Any) -> Any:
+    """(words, their letters, longest, options, lone letters, long words, signs), counted in tokens."""
     words, letters, longest, options, lone, long_words, signs = 0, 0, 0, 0, 0, 0, 0
     for t in range(len(starts)):
         length = lengths[t]
@@ -98,8 +97,8 @@ def of_words(raw: Any, starts: Any, lengths: Any, kinds: Any, opens: Any, closes
 
 
 @jit
-def of_numbers(raw: Any, starts: Any, lengths: Any, kinds: Any) -> Any:
-    """(numbers, their digits, longest, second longest, of one digit, decimals)."""
+def count_numbers(raw: Any, starts: Any, lengths: Any, kinds: Any) -> Any:
+    """(numbers, their digits, longest, second longest, one-digit numbers, decimals)."""
     numbers, digits, longest, second, single, decimals = 0, 0, 0, 0, 0, 0
     for t in range(len(starts)):
         length, after = lengths[t], starts[t] + lengths[t]
@@ -114,7 +113,7 @@ def of_numbers(raw: Any, starts: Any, lengths: Any, kinds: Any) -> Any:
 
 
 @jit
-def of_themes(hashes: Any, words: Any, member: Any) -> Any:
+def count_themes(hashes: Any, words: Any, member: Any) -> Any:
     """(n_themes,) how often words of each theme occur."""
     out = np.zeros(member.shape[1])
     for hashed in hashes:
@@ -125,48 +124,30 @@ def of_themes(hashes: Any, words: Any, member: Any) -> Any:
 
 
 @jit
-def hand(raw: Any, starts: Any, lengths: Any, kinds: Any, hashes: Any, tables: Any) -> Any:
+def hand_features(raw: Any, starts: Any, lengths: Any, kinds: Any, hashes: Any, tables: Any) -> Any:
     """(len(FEATURES),) of one text: features.hand_features."""
     classes, group_of, opens, closes, known, member, n_groups = tables
-    signs, lines, upper, digits, other, doubled, last_break = of_bytes(raw, classes, group_of, n_groups)
-    words, letters, longest_word, options, lone, long_words, marks = of_words(raw, starts, lengths, kinds, opens, closes)
-    numbers, number_digits, longest, second, single, decimals = of_numbers(raw, starts, lengths, kinds)
+    signs, lines, upper, digits, other, doubled, last_break = count_bytes(raw, classes, group_of, n_groups)
+    words, letters, longest_word, options, lone, long_words, marks = count_words(raw, starts, lengths, kinds, opens, closes)
+    numbers, number_digits, longest, second, single, decimals = count_numbers(raw, starts, lengths, kinds)
     n, tokens, size, counted = len(raw), len(starts), max(len(raw) - 1, 1), max(words, 1)
-    shape = (
-        np.log1p(float(size)),
-        np.log1p(float(tokens)),
-        np.log1p(float(lines)),
-        counted / lines,
-        letters / counted,
-        float(longest_word),
-        upper / size,
-        digits / size,
-        marks / size,
-        other / size,
-        distinct(np.sort(hashes)) / max(tokens, 1),
-        float(numbers),
-        np.log1p(float(numbers)),
-        float(longest),
-        number_digits / max(numbers, 1),
-        np.log1p(float(number_digits)),
-        float(second),
-        float(single),
-        float(decimals),
-        float(options),
-        float(lone),
-        float(long_words),
-        (n - last_break) / (size + 1),
-        1.0 if 65 <= raw[0] <= 90 else 0.0,
-        float(doubled),
-    )
+    sizes = (np.log1p(float(size)), np.log1p(float(tokens)), np.log1p(float(lines)))
+    word_lengths = (counted / lines, letters / counted, float(longest_word))
+    shares = (upper / size, digits / size, marks / size, other / size, count_distinct(np.sort(hashes)) / max(tokens, 1))
+    number_counts = (float(numbers), np.log1p(float(numbers)))
+    number_lengths = (float(longest), number_digits / max(numbers, 1), np.log1p(float(number_digits)), float(second))
+    kinds_of_number = (float(single), float(decimals))
+    letter_counts = (float(options), float(lone), float(long_words))
+    ends = ((n - last_break) / (size + 1), 1.0 if 65 <= raw[0] <= 90 else 0.0, float(doubled))
+    shape = sizes + word_lengths + shares + number_counts + number_lengths + kinds_of_number + letter_counts + ends
     out = np.empty(len(shape))
     for j in range(len(shape)):
         out[j] = shape[j]
-    return np.concatenate((out, np.log1p(signs), np.log1p(of_themes(hashes, known, member))))
+    return np.concatenate((out, np.log1p(signs), np.log1p(count_themes(hashes, known, member))))
 
 
 @jit
-def grams(hashes: Any, mix: Any, shift: Any) -> Any:
+def count_grams(hashes: Any, mix: Any, shift: Any) -> Any:
     """(buckets, counts) of the tokens and of each pair of neighbours: ngrams.count_grams."""
     n = len(hashes)
     every = np.empty(max(2 * n - 1, 0), np.int64)
@@ -190,7 +171,7 @@ def grams(hashes: Any, mix: Any, shift: Any) -> Any:
 
 @jit
 def project(bucket: Any, count: Any, column: Any, rarity: Any, coef: Any) -> Any:
-    """(m,) the text's row of TF-IDF, of length 1, times coef (n_columns, m): rarity.WordWeights.project."""
+    """(m,) the text's TF-IDF row, scaled to length 1, times coef (n_columns, m): rarity.WordWeights.project."""
     out, total = np.zeros(coef.shape[1]), 0.0
     for i in range(len(bucket)):
         at = column[bucket[i]]
@@ -205,8 +186,8 @@ def project(bucket: Any, count: Any, column: Any, rarity: Any, coef: Any) -> Any
 
 
 @jit
-def forest(x: Any, roots: Any, feature: Any, threshold: Any, child: Any, value: Any) -> Any:
-    """(n_tiers,) mean of the leaves that x falls into: trees.walk_average. feature: of a leaf, -1 - its row of value."""
+def walk_average(x: Any, roots: Any, feature: Any, threshold: Any, child: Any, value: Any) -> Any:
+    """(n_tiers,) mean of the leaves that x falls into: trees.walk_average. feature: for a leaf, -1 - its row of value."""
     out = np.zeros(value.shape[1])
     for t in range(len(roots)):
         at = roots[t]
@@ -220,7 +201,7 @@ def forest(x: Any, roots: Any, feature: Any, threshold: Any, child: Any, value: 
 
 @jit
 def scaled(x: Any, mean: Any, scale: Any, reach: Any) -> Any:
-    """(x - mean) / scale, no further from 0 than reach."""
+    """(x - mean) / scale, clipped to ± reach."""
     out = np.empty(len(x))
     for j in range(len(x)):
         out[j] = min(max((x[j] - mean[j]) / scale[j], -reach), reach)
@@ -228,8 +209,8 @@ def scaled(x: Any, mean: Any, scale: Any, reach: Any) -> Any:
 
 
 @jit
-def times(x: Any, matrix: Any, out: Any) -> Any:
-    """out + x @ matrix, in place; no BLAS for so few numbers."""
+def add_product(x: Any, matrix: Any, out: Any) -> Any:
+    """out + x @ matrix, in place. The matrices are too small for BLAS to pay off."""
     for i in range(len(x)):
         for k in range(len(out)):
             out[k] += x[i] * matrix[i, k]
@@ -237,7 +218,7 @@ def times(x: Any, matrix: Any, out: Any) -> Any:
 
 
 @jit
-def strangeness(x: Any, bucket: Any, familiar: Any) -> Any:
+def unfamiliar(x: Any, bucket: Any, familiar: Any) -> Any:
     """From 0 to 1: familiar.unfamiliar."""
     seen, mean, reach, whiten, middle, edge = familiar
     unknown = 0
@@ -247,45 +228,38 @@ def strangeness(x: Any, bucket: Any, familiar: Any) -> Any:
     off = np.empty(len(x))
     for j in range(len(x)):
         off[j] = min(max(x[j] - mean[j], -reach[j]), reach[j])
-    distance = np.sqrt((times(off, whiten, np.zeros(whiten.shape[1])) ** 2).mean())
+    distance = np.sqrt((add_product(off, whiten, np.zeros(whiten.shape[1])) ** 2).mean())
     beyond = max((share - edge[0]) / (edge[0] - middle[0]), (distance - edge[1]) / (edge[1] - middle[1]))
     return min(max(beyond, 0.0), 1.0)
 
 
 @jit
-def assess(
-    raw: Any,
-    cutting: Any,
-    tables: Any,
-    mixing: Any,
-    linear: Any,
-    latent: Any,
-    trees: Any,
-    calibration: Any,
-    costs: Any,
-    familiar: Any,
-) -> Any:
-    """(log-odds (n_tiers,), costs (n_tiers,), unfamiliarity) of one text: Sufficiency.assess of an Ensemble."""
-    starts, lengths, kinds, hashes = cut(raw, *cutting)
-    x = hand(raw, starts, lengths, kinds, hashes, tables)
-    bucket, count = grams(hashes, *mixing)
+def assess(raw: Any, fitted: Any) -> Any:
+    """(log-odds (n_tiers,), costs (n_tiers,), unfamiliarity) of one text: Sufficiency.assess of an Ensemble.
+
+    fitted: `one_text.Compiled.fitted`.
+    """
+    cutting, tables, mixing, linear, latent, trees, calibration, costs, familiar = fitted
+    starts, lengths, kinds, hashes = tokenize(raw, *cutting)
+    x = hand_features(raw, starts, lengths, kinds, hashes, tables)
+    bucket, count = count_grams(hashes, *mixing)
 
     column, rarity, coef, mean, scale, hand_weight, by_hand, bias = linear
     from_words = project(bucket, count, column, rarity, coef) + bias
-    z = times(hand_weight * scaled(x, mean, scale, 4.0), by_hand, from_words)
+    z = add_product(hand_weight * scaled(x, mean, scale, 4.0), by_hand, from_words)
 
     column, rarity, axes = latent
     position = project(bucket, count, column, rarity, axes)
     position /= max(np.sqrt((position * position).sum()), 1e-9)
     seen = np.concatenate((x, position)).astype(np.float32)
-    p = np.minimum(np.maximum(forest(seen, *trees), 0.01), 0.99)
+    p = np.minimum(np.maximum(walk_average(seen, *trees), 0.01), 0.99)
     z = (z + np.log(p) - np.log1p(-p)) / 2
 
     slope, offset, prior, trusted = calibration
-    strange = strangeness(x, bucket, familiar)
+    strange = unfamiliar(x, bucket, familiar)
     share = min(max((strange - trusted) / (1 - trusted), 0.0), 1.0)
     z = (1 - share) * (z * slope + offset) + share * prior
 
     mean, scale, coef, bias, low, high = costs
-    cost = times(scaled(x, mean, scale, 4.0), coef, bias.copy())
+    cost = add_product(scaled(x, mean, scale, 4.0), coef, bias.copy())
     return z, np.exp(np.minimum(np.maximum(cost, low), high)), strange

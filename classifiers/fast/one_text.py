@@ -1,9 +1,8 @@
-"""One decision compiled: the default classifier on one text, in a tenth of the time of numpy's calls.
+"""The default classifier compiled for one text: a tenth of numpy's time.
 
-A text of 500 characters is 110 tokens: too few for numpy, whose 250 calls then take a millisecond whatever they do. Here the
-same steps are loops (classifiers/fast/loops.py). The results equal theirs to 1e-9
-(tests/classifiers/fast/test_one_text.py); batches and
-training stay with numpy, and so does everything where numba is missing.
+A text of 500 characters has 110 tokens, so the overhead of 250 numpy calls dominates and takes a millisecond. Here the same
+steps are compiled loops (loops.py), equal to numpy's to 1e-9 (tests/classifiers/fast/test_one_text.py). Batches and
+training use numpy, and so does everything if numba is not installed.
 """
 
 from typing import Any
@@ -11,86 +10,61 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats
 from classifiers.fast.loops import NO_GROUP, assess
 from classifiers.models.base import logit
 from classifiers.models.ensemble import Ensemble
-from classifiers.sufficiency import TRUSTED, Sufficiency
+from classifiers.sufficiency import TRUSTED_UP_TO, Sufficiency
 from classifiers.text import features, ngrams
 from classifiers.text.prompt import clip
 
-Floats = NDArray[np.float64]
+
+def ready(kind: type, *arrays: Any) -> list[NDArray[Any]]:
+    """The arrays as compiled code takes them: of that type, contiguous and writable; copied only where they are not."""
+    return [np.require(array, dtype=kind, requirements=["C", "W"]) for array in arrays]
 
 
-def groups_of_bytes() -> NDArray[np.uint8]:
-    """(256,) which group of signs a byte is in; NO_GROUP where in none."""
-    table = np.full(256, NO_GROUP, dtype=np.uint8)
-    for at, signs in enumerate(features.SIGN_GROUPS.values()):
-        table[[ord(sign) for sign in signs]] = at
-    return table
-
-
-def flat_trees(forest: dict[str, Any]) -> tuple[NDArray[Any], ...]:
-    """roots, feature, threshold, child, value as the function `forest` takes them."""
-    feature = np.where(forest["leaf"] >= 0, -1 - forest["leaf"], forest["feature"]).astype(np.int32)
-    child = forest["child"].reshape(-1, 2).astype(np.int32)
-    return forest["roots"].astype(np.int32), feature, forest["threshold"], child, forest["value"]
-
-
-def ready(array: Any, kind: type) -> NDArray[Any]:
-    """As what is compiled takes it: of that kind, in one piece, writable; copied only where it is not so."""
-    return np.require(array, dtype=kind, requirements=["C", "W"])
-
-
-def all_ready(*pairs: tuple[Any, type]) -> tuple[NDArray[Any], ...]:
-    return tuple(ready(array, kind) for array, kind in pairs)
+def flat_trees(forest: dict[str, Any]) -> list[NDArray[Any]]:
+    """The arguments of `loops.walk_average` after x."""
+    feature = np.where(forest["leaf"] >= 0, -1 - forest["leaf"], forest["feature"])
+    roots, feature, child = ready(np.int32, forest["roots"], feature, forest["child"].reshape(-1, 2))
+    threshold, value = ready(np.float32, forest["threshold"], forest["value"])
+    return [roots, feature, threshold, child, value]
 
 
 class Compiled:
-    """A fitted Sufficiency of the default kind, to be asked about one text at a time."""
+    """A fitted Sufficiency around the default classifier, compiled to assess one text at a time."""
 
     def __init__(self, model: Sufficiency) -> None:
-        """model: one that `precompile.compilable` has passed. Raises TypeError for another."""
+        """model: one that `precompile.compilable` accepts. Raises TypeError for another."""
         if not isinstance(model.inner_, Ensemble):
             raise TypeError(f"{type(model.inner_).__name__} is not compiled, only Ensemble")
-        f8, f4, i4 = np.float64, np.float32, np.int32
+        u1, u8, i4, f4, f8 = np.uint8, np.uint64, np.int32, np.float32, np.float64
         line, trees, near, cost = model.inner_.linear_, model.inner_.forest_, model.familiar_, model.cost_
-        tables = (
-            *all_ready((ngrams.CLASS_OF_BYTE, np.uint8), (groups_of_bytes(), np.uint8), (features.OPENS_OPTION, np.bool_)),
-            *all_ready((features.CLOSES_OPTION, np.bool_), (features.WORDS, np.uint64), (features.MEMBER, f8)),
-            len(features.SIGN_GROUPS),
-        )
-        linear = (
-            *all_ready((line.words_["column"], i4), (line.words_["rarity"], f4), (line.coef_, f4), (line.mean_, f8)),
-            ready(line.scale_, f8),
-            float(line.hand_weight),
-            ready(line.hand_, f8),
-            ready(line.bias_, f8),
-        )
+        in_group = features.SIGN_MEMBER  # a byte is in one group at most
+        classes, group_of = ready(u1, ngrams.CLASS_OF_BYTE, np.where(in_group.any(1), in_group.argmax(1), NO_GROUP))
+        themes = [*ready(u8, features.WORDS), *ready(f8, features.WORD_MEMBER)]
+        options = ready(np.bool_, features.OPENS_OPTION, features.CLOSES_OPTION)
         words = trees.latent_["words"]
-        roots, feature, threshold, child, value = flat_trees(trees.forest_)
+        by_word = [*ready(i4, line.words_["column"]), *ready(f4, line.words_["rarity"], line.coef_)]
+        mean, scale, hand, bias = ready(f8, line.mean_, line.scale_, line.hand_, line.bias_)
         reach = np.broadcast_to(near.get("reach", np.inf), np.shape(near["mean"]))  # older artefacts set no limit
-        self.fitted = (
-            all_ready((ngrams.CLASS_OF_BYTE, np.uint8), (ngrams.FOLD, np.uint64), (ngrams.POWERS, np.uint64)),
-            tables,
-            (ngrams.MIX, np.uint64(64 - ngrams.BITS)),
-            linear,
-            all_ready((words["column"], i4), (words["rarity"], f4), (trees.latent_["axes"], f4)),
-            all_ready((roots, i4), (feature, i4), (threshold, f4), (child, i4), (value, f4)),
-            (*all_ready((model.slope_, f8), (model.offset_, f8), (logit(np.clip(model.prior_, 0.01, 0.99)), f8)), TRUSTED),
-            all_ready(*((cost[key], f8) for key in ("mean", "scale", "coef", "bias", "low", "high"))),
-            all_ready(
-                (near["seen"], np.uint8),
-                (near["mean"], f8),
-                (reach, f8),
-                (near["whiten"], f4),
-                (near["middle"], f8),
-                (near["edge"], f8),
-            ),
+        usual, reach, middle, edge = ready(f8, near["mean"], reach, near["middle"], near["edge"])
+        self.fitted = (  # as `loops.assess` unpacks it
+            (classes, *ready(u8, ngrams.FOLD, ngrams.POWERS)),
+            (classes, group_of, *options, *themes, len(features.SIGN_GROUPS)),
+            (ngrams.MIX, u8(64 - ngrams.BITS)),
+            (*by_word, mean, scale, float(line.hand_weight), hand, bias),
+            (*ready(i4, words["column"]), *ready(f4, words["rarity"], trees.latent_["axes"])),
+            tuple(flat_trees(trees.forest_)),
+            (*ready(f8, model.slope_, model.offset_, logit(np.clip(model.prior_, 0.01, 0.99))), TRUSTED_UP_TO),
+            tuple(ready(f8, *(cost[key] for key in ("mean", "scale", "coef", "bias", "low", "high")))),
+            (*ready(u1, near["seen"]), usual, reach, *ready(f4, near["whiten"]), middle, edge),
         )
-        self.assess("")  # compiles, or takes what was compiled before
+        self.assess("")  # compiles, or loads what an earlier process compiled
 
     def assess(self, text: str) -> tuple[Floats, Floats, float]:
-        """(n_tiers,) log-odds, (n_tiers,) costs with the top tier's mean = 1, how unfamiliar: Sufficiency.assess's row."""
+        """A row of Sufficiency.assess: (n_tiers,) log-odds, (n_tiers,) costs with the top tier's mean = 1, unfamiliarity."""
         raw = np.frombuffer(bytearray(clip(text).encode("utf-8", "replace") + b" "), dtype=np.uint8)
-        found: tuple[Floats, Floats, float] = assess(raw, *self.fitted)
+        found: tuple[Floats, Floats, float] = assess(raw, self.fitted)
         return found

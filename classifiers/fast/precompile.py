@@ -1,4 +1,4 @@
-"""Compiles a trained classifier's decision about one text, once a machine: `python -m classifiers.fast.precompile FOLDER`."""
+"""Compiles a trained classifier, which is needed once per machine: `python -m classifiers.fast.precompile FOLDER`."""
 
 import subprocess
 import sys
@@ -12,18 +12,18 @@ from classifiers.sufficiency import Sufficiency
 
 
 def compilable(model: Classifier) -> bool:
-    """Whether `precompile` knows this kind of classifier, and numba is installed."""
+    """Whether `precompile` supports this kind of classifier and numba is installed."""
     return isinstance(model, Sufficiency) and type(model.inner_) is Ensemble and find_spec("numba") is not None
 
 
 def precompile(model: Classifier, folder: str = "") -> bool:
-    """Compile `model.assess_one`: 15 s the first time on a machine, a second later. False: not `compilable`.
+    """Compile `model.assess_one`: 15 s the first time on a machine, then a second. Returns False if it is not `compilable`.
 
-    folder: where the artefact is stored, for a process of its own to do that first time; empty: this process does.
+    folder: where the artefact is stored; a child process then compiles the first time. Empty: this process compiles.
     """
     if not compilable(model):
         return False
-    from classifiers.fast.one_text import Compiled  # late: numba takes 70 MB, which only a server needs
+    from classifiers.fast.one_text import Compiled  # late: numba takes 70 MB, and only a server needs it
 
     if folder:
         compile_apart(folder)
@@ -32,7 +32,7 @@ def precompile(model: Classifier, folder: str = "") -> bool:
 
 
 def is_kept() -> bool:
-    """Whether something compiled lies on disk; it may be of an older version."""
+    """Whether there is compiled code on disk; it may be of an older version."""
     from classifiers.fast.loops import assess
 
     folder = getattr(getattr(assess, "_cache", None), "cache_path", "")
@@ -40,9 +40,9 @@ def is_kept() -> bool:
 
 
 def compile_apart(folder: str) -> None:
-    """Compile for the artefact in `folder` in a process of its own, where nothing is kept yet.
+    """Compile for the artefact in `folder` in a child process, unless there is compiled code already.
 
-    The compiler would hold this one's lock for 15 s, and 100 MB for good.
+    In this process the compiler would hold the interpreter's lock for 15 s and keep 100 MB for good.
     """
     if not is_kept():
         subprocess.run([sys.executable, "-m", "classifiers.fast.precompile", folder], check=False, timeout=300)

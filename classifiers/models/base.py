@@ -1,26 +1,24 @@
-"""What every classifier is: texts in, one chance per tier out; and how its state becomes plain arrays.
+"""The contract of every classifier: texts in, one chance per tier out; and its state as plain arrays.
 
-The contract is scikit-learn's: `__init__` only stores, `fit` returns self, what is learned ends in `_`,
-`get_params` lists the constructor's arguments. What differs: y has one column per tier, graded in [0, 1],
-NaN where a tier was not run.
+It is scikit-learn's contract: `__init__` only stores, `fit` returns self, learned attributes end in `_`, `get_params` lists
+the constructor's arguments. One thing differs: y has one column per tier, graded in [0, 1], NaN where a tier was not run.
 """
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from classifiers.arrays import Floats
 from classifiers.errors import BadTraining, NotTrained
 from classifiers.text.view import View
 
-Floats = NDArray[np.float64]
-BATCH = 256  # texts predicted together: bounds the memory of a large batch
+BATCH = 256  # texts predicted together; limits the memory of a large batch
 
 
 def logit(p: Floats) -> Floats:
-    """log(p / (1 - p)), with p kept off 0 and 1 by 1e-6."""
+    """log(p / (1 - p)), with p clipped to [1e-6, 1 - 1e-6]."""
     p = np.clip(p, 1e-6, 1 - 1e-6)
     return np.asarray(np.log(p) - np.log1p(-p))
 
@@ -30,8 +28,9 @@ def sigmoid(z: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
 
 
-def check_training(n: int, y: Floats) -> None:
-    """Refuse rows that cannot teach: no rows, scores outside [0, 1], a tier without any score."""
+def training_inputs(n: int, y: Floats, sample_weight: Floats | None, helpers: Floats | None) -> tuple[Floats, Floats, Floats]:
+    """(y, weight, helpers) as arrays, with defaults. Raises BadTraining for no rows, bad scores, or a tier without scores."""
+    y = np.asarray(y, dtype=np.float64)
     if y.ndim != 2 or n != len(y) or not n:
         raise BadTraining(f"{n} texts and scores of shape {y.shape}: expected one row of scores a text")
     known = ~np.isnan(y)
@@ -40,22 +39,17 @@ def check_training(n: int, y: Floats) -> None:
     if not ((y[known] >= 0) & (y[known] <= 1)).all():
         raise BadTraining(f"scores go from {np.nanmin(y)} to {np.nanmax(y)}: expected [0, 1]")
 
-
-def training_inputs(n: int, y: Floats, sample_weight: Floats | None, helpers: Floats | None) -> tuple[Floats, Floats, Floats]:
-    """(y, weight, helpers) as arrays with their defaults, checked. Raises BadTraining."""
-    y = np.asarray(y, dtype=np.float64)
-    check_training(n, y)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    return y, weight, no_helpers(len(y)) if helpers is None else helpers
+    return y, weight, np.zeros((n, 0)) if helpers is None else helpers
 
 
 class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Base of all classifiers. A subclass writes `_fit` and `logits`; the rest is here.
+    """Base of all classifiers. A subclass defines `_fit` and `logits`.
 
     Learned state is attributes ending in `_` that hold arrays, numbers, texts, or other classifiers.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()  # what it takes of a View that a language model makes, slowly; each needs an extra
+    needs: ClassVar[tuple[str, ...]] = ()  # slow attributes of View that it uses; each needs an extra package
     prior_: Floats  # (n_tiers,) mean score of each tier in training
 
     def fit(
@@ -63,7 +57,7 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     ) -> Self:
         """texts: n strings. y: (n, n_tiers) in [0, 1] or NaN. sample_weight: (n,), all ones if not given.
 
-        helpers: (n, m) scores of other models on the same prompts, which some classifiers learn from besides.
+        helpers: (n, m) scores of other models on the same prompts; some classifiers learn from them too.
         """
         y, weight, extra = training_inputs(len(texts), y, sample_weight, helpers)
         known = ~np.isnan(y) * weight[:, None]
@@ -72,7 +66,7 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return self
 
     def predict_proba(self, texts: Sequence[str] | View) -> Floats:
-        """(n, n_tiers): the chance that each tier's answer is good, tiers in the order of training."""
+        """(n, n_tiers): the chance that each tier's answer is good; tiers in the order of training."""
         if not hasattr(self, "prior_"):
             raise NotTrained(f"{type(self).__name__} was not fitted; call fit(texts, y) first")
         if isinstance(texts, View):
@@ -89,11 +83,11 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         raise NotImplementedError
 
     def explain(self, text: str) -> dict[str, Floats]:
-        """What in the text moves the log-odds: name -> (n_tiers,) contribution. Empty where none can be told."""
+        """(n_tiers,) contributions to the log-odds, by name of a feature or n-gram. Empty if the classifier cannot tell."""
         return {}
 
     def state(self) -> dict[str, Any]:
-        """Parameters and learned attributes as plain values and arrays; registry.rebuild takes them back."""
+        """Parameters and learned attributes as plain values and arrays, for artifact.rebuild."""
         learned = {
             key: value.state() if isinstance(value, Classifier) else value
             for key, value in sorted(vars(self).items())
@@ -102,17 +96,11 @@ class Classifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return {"class": type(self).__name__, "params": self.get_params(deep=False), "learned": learned}
 
     def restore(self, learned: dict[str, Any]) -> Self:
-        """Put back what `state` gave under "learned"."""
+        """Set the learned attributes that `state` gave."""
         for key, value in learned.items():
             setattr(self, key, value)
         return self
 
 
-def no_helpers(n: int) -> Floats:
-    """(n, 0): no other model's scores are known."""
-    return np.zeros((n, 0))
-
-
 def as_view(texts: Sequence[str] | View) -> View:
-    """A view of the texts, or the one that is already there."""
     return texts if isinstance(texts, View) else View(texts)

@@ -3,14 +3,15 @@
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from classifiers.models.base import Classifier, Floats, logit
+from classifiers.arrays import Floats
+from classifiers.models.base import Classifier, logit
 from classifiers.models.linear import graded_rows
 from classifiers.models.trees import Forest, flatten, walk
 from classifiers.text.view import View
 
 
 class Boosted(Classifier):
-    """Boosted trees on the hand-made features: finds thresholds and their combinations."""
+    """Boosted trees on the hand-made features: they find thresholds and combinations of them."""
 
     forest_: Forest
 

@@ -1,17 +1,17 @@
-"""The default with what a pretrained model makes of a text besides: slower by 50 to 400 ms a prompt, and better.
+"""The default plus features from a pretrained model: better, and slower by 50 to 400 ms a prompt.
 
-`Read` takes SmolLM2's reading (extra `surprisal`, see language.py), `Embedded` MiniLM's sentence embedding (extra `embed`, see
-minilm.py). The name `embed` stands for the first where its extra is installed: it decides better by far.
+`Read` uses SmolLM2's reading (extra `surprisal`, see language.py), `Embedded` MiniLM's sentence embedding (extra `embed`, see
+minilm.py). The classifier named `embed` is `Read` if its extra is installed, because it decides far better.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from classifiers.models.base import Classifier, Floats
+from classifiers.arrays import Floats, Singles
+from classifiers.models.base import Classifier
 from classifiers.models.ensemble import Ensemble
 from classifiers.models.forest import RandomForest
 from classifiers.models.linear import JointLinear
@@ -19,14 +19,14 @@ from classifiers.pretrained import language
 from classifiers.text.features import FEATURES
 from classifiers.text.view import View
 
-DIRECTIONS = {"early": 30, "late": 30, "end": 20, "last": 20}  # of each part of a reading; see language.PARTS
+DIRECTIONS = {"early": 30, "late": 30, "end": 20, "last": 20}  # main directions kept of each of language.PARTS
 
 
 class EmbeddedForest(RandomForest):
-    """The random forest with the 30 main directions of the embeddings as further features."""
+    """The random forest, with the 30 main directions of the embeddings as additional features."""
 
     centre_: Floats
-    axes_: NDArray[np.float32]  # (384, 30)
+    axes_: Singles  # (384, 30)
 
     def _fit_more(self, view: View) -> None:
         size = min(30, len(view) - 1)
@@ -38,14 +38,14 @@ class EmbeddedForest(RandomForest):
 
 
 class Embedded(Ensemble):
-    """The default with sentence embeddings besides (extra `embed`): some 50 ms a prompt."""
+    """The default plus sentence embeddings (extra `embed`): about 50 ms a prompt."""
 
     needs = ("meaning",)
     forest = EmbeddedForest
 
 
 def fit_directions(view: View) -> dict[str, Any]:
-    """The main directions of each part of the readings: its mean, and axes of (width, at most DIRECTIONS)."""
+    """The main directions of each part of the readings: centre (width,) and axes (width, at most DIRECTIONS)."""
     found: dict[str, Any] = {}
     for part, most in DIRECTIONS.items():
         pca = PCA(min(most, len(view) - 1), svd_solver="covariance_eigh").fit(view.reading[:, language.PARTS[part]])
@@ -54,14 +54,14 @@ def fit_directions(view: View) -> dict[str, Any]:
 
 
 def reduced(directions: dict[str, Any], view: View) -> Floats:
-    """(n, len(SURPRISES) + directions) what a forest and a regression take of the readings."""
+    """(n, len(SURPRISES) + directions) the features that forest and regression take from the readings."""
     read = view.reading
     parts = [(read[:, language.PARTS[part]] - found["centre"]) @ found["axes"] for part, found in directions.items()]
     return np.asarray(np.concatenate([read[:, language.PARTS["surprises"]], *parts], axis=1), dtype=np.float64)
 
 
 class ReadForest(RandomForest):
-    """The random forest with a language model's reading as further features."""
+    """The random forest, with a language model's reading as additional features."""
 
     reading_: dict[str, Any]  # see fit_directions
 
@@ -73,7 +73,7 @@ class ReadForest(RandomForest):
 
 
 class ReadLinear(JointLinear):
-    """The regression on words and features with a language model's reading as further features."""
+    """The regression on words and features, with a language model's reading as additional features."""
 
     reading_: dict[str, Any]  # see fit_directions
 
@@ -91,7 +91,7 @@ class ReadLinear(JointLinear):
 
 
 class Read(Ensemble):
-    """The default with a small language model's reading besides (extra `surprisal`): some 400 ms a prompt."""
+    """The default plus a small language model's reading (extra `surprisal`): about 400 ms a prompt."""
 
     needs = ("reading",)
     linear = ReadLinear
@@ -100,5 +100,5 @@ class Read(Ensemble):
 
 
 def embedded() -> Classifier:
-    """Decides best: the default with SmolLM2 reading each prompt (extra `surprisal`, 400 ms), else MiniLM (`embed`, 50 ms)."""
+    """Decides best: the default plus SmolLM2 (extra `surprisal`, 400 ms a prompt) or else MiniLM (extra `embed`, 50 ms)."""
     return Read() if language.available() else Embedded()

@@ -1,17 +1,18 @@
-"""The mean log-odds of unlike classifiers, each calibrated by its nature: the default."""
+"""The default classifier: the mean log-odds of two unlike classifiers, both calibrated by construction."""
 
 from typing import ClassVar
 
 import numpy as np
 
-from classifiers.models.base import Classifier, Floats
+from classifiers.arrays import Floats
+from classifiers.models.base import Classifier
 from classifiers.models.forest import RandomForest
 from classifiers.models.linear import JointLinear
 from classifiers.text.view import View
 
 
 class Ensemble(Classifier):
-    """The mean of a linear view (words and features) and a forest: best found, and fast."""
+    """The mean of a regression (on words and features) and a forest: the best found that is fast."""
 
     linear: ClassVar[type[JointLinear]] = JointLinear
     forest: ClassVar[type[RandomForest]] = RandomForest

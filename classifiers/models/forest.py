@@ -1,7 +1,7 @@
-"""A random forest of extremely randomised trees, all tiers in one.
+"""A forest of extremely randomised trees for all tiers at once.
 
-Each tree splits for all tiers together and its leaves average the scores of at least `leaf` prompts: with labels as
-noisy as one answer's right or wrong, averaging random trees loses less than boosting (docs/experiments.md).
+Each tree splits for all tiers together, and its leaves average the scores of at least `leaf` prompts: with labels as
+noisy as whether one answer is right, averaging random trees loses less than boosting does (docs/experiments.md).
 """
 
 from typing import Any
@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
-from classifiers.models.base import Classifier, Floats, logit
+from classifiers.arrays import Floats
+from classifiers.models.base import Classifier, logit
 from classifiers.models.trees import average_forest, walk_average
 from classifiers.text.latent import fit_latent, latent
 from classifiers.text.view import View
 
 
 def filled(y: Floats) -> Floats:
-    """Missing scores as the column's mean: they then pull no leaf anywhere."""
+    """Missing scores become the column's mean, which moves no leaf away from the mean."""
     return np.asarray(np.where(np.isnan(y), np.nanmean(y, axis=0), y))
 
 
@@ -31,7 +32,7 @@ class RandomForest(Classifier):
     ) -> None:
         self.n_trees = n_trees
         self.leaf = leaf
-        self.depth = depth  # deeper trees decide no better and take longer to walk
+        self.depth = depth  # deeper trees decide no better and take longer
         self.share = share
         self.directions = directions
         self.seed = seed
@@ -39,8 +40,8 @@ class RandomForest(Classifier):
     def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         self.latent_ = fit_latent(view.words, self.directions, self.seed)
         self._fit_more(view)
-        # Trees that must also tell apart what other models could answer split on what makes prompts hard, and less on
-        # one tier's luck; only the tiers' columns are kept.
+        # Trees that must also predict other models' scores split by difficulty, and less by one tier's luck. Only the tiers'
+        # columns are kept.
         target = filled(np.concatenate([y, helpers], axis=1))
         leaf = max(2, min(self.leaf, len(y) // 20))
         model = ExtraTreesRegressor(
@@ -54,10 +55,10 @@ class RandomForest(Classifier):
         return np.asarray(np.concatenate(parts, axis=1), dtype=np.float32)  # as scikit-learn's trees compare
 
     def _fit_more(self, view: View) -> None:
-        """A subclass learns further features here."""
+        """Hook: a subclass learns additional features here."""
 
     def _more(self, view: View) -> list[Floats]:
-        """Further features of a subclass."""
+        """Hook: the additional features of a subclass."""
         return []
 
     def logits(self, view: View) -> Floats:

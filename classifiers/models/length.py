@@ -1,14 +1,15 @@
-"""The length rule: long prompts are hard. The baseline that any learned classifier must beat."""
+"""The length rule, long prompts are hard: the baseline that every other classifier must beat."""
 
 import numpy as np
 
-from classifiers.models.base import Classifier, Floats
+from classifiers.arrays import Floats
+from classifiers.models.base import Classifier
 from classifiers.models.linear import fit_heads
 from classifiers.text.view import View
 
 
 class LengthRule(Classifier):
-    """Logistic regression on the logarithm of the text's length, and nothing else: a baseline."""
+    """Logistic regression on the logarithm of the text's length alone: a baseline."""
 
     coef_: Floats  # (1, n_tiers)
     bias_: Floats

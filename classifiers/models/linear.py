@@ -1,6 +1,6 @@
 """Logistic regression, one head per tier, on hashed n-grams, on hand-made features, or both.
 
-scikit-learn fits; the coefficients are served through numpy (equal to 1e-6, tests/classifiers/test_linear.py).
+scikit-learn fits; numpy serves, with results equal to 1e-6 (tests/classifiers/models/test_equal_sklearn.py).
 """
 
 import warnings
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from classifiers.models.base import Classifier, Floats, logit
+from classifiers.arrays import Floats, Ints, Singles
+from classifiers.models.base import Classifier, logit
 from classifiers.text.features import FEATURES
 from classifiers.text.rarity import WordWeights, explain_words, fit_words
 from classifiers.text.view import View
 
 
-def graded_rows(y: Floats, weight: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """A graded score as two weighted rows: `y` of a success and `1 - y` of a failure. Rows without a score go.
+def graded_rows(y: Floats, weight: Floats) -> tuple[Ints, Ints, Floats]:
+    """Each graded score y as two weighted rows: a success of weight y and a failure of weight 1 - y. NaN gives no rows.
 
     Returns (row, label, weight).
     """
@@ -32,14 +32,14 @@ def graded_rows(y: Floats, weight: Floats) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def fit_head(x: Any, y: Floats, weight: Floats, strength: float) -> tuple[Floats, float]:
-    """Coefficients and intercept of one tier. A tier that only ever wins or fails gets its smoothed prior."""
+    """Coefficients and intercept of one tier. A tier that always wins or always fails gets its smoothed prior."""
     rows, labels, weights = graded_rows(y, weight)
     if len(np.unique(labels)) < 2:
         wins = float(weights[labels == 1].sum())
         return np.zeros(x.shape[1]), float(logit(np.array((wins + 0.5) / (weights.sum() + 1.0))))
     model = LogisticRegression(C=strength, max_iter=300, tol=1e-4)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 steps are enough to route by
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 steps are enough for routing
         model.fit(x[rows], labels, sample_weight=weights)
     return model.coef_[0].astype(np.float64), float(model.intercept_[0])
 
@@ -51,9 +51,9 @@ def fit_heads(x: Any, y: Floats, weight: Floats, strength: float) -> tuple[Float
 
 
 def pooled(coef: Floats, bias: Floats, centre: Floats, own: float) -> tuple[Floats, Floats]:
-    """Coefficients (n_features, n_tiers) pulled to their mean over tiers, the mean text `centre` scored as before.
+    """Coefficients (n_features, n_tiers) pulled to their mean over tiers; the score of the mean text `centre` stays.
 
-    What makes a prompt hard is much the same for all tiers; the differences are mostly noise, and they decide.
+    Much the same makes a prompt hard for every tier. The differences between tiers decide, and they are mostly noise.
     """
     pulled = own * coef + (1 - own) * coef.mean(axis=1, keepdims=True)
     return pulled, bias + centre @ (coef - pulled)
@@ -75,7 +75,7 @@ class HandLinear(Classifier):
         self.coef_, self.bias_ = fit_heads(self._scaled(view.hand), y, weight, self.strength)
 
     def _scaled(self, x: Floats) -> Floats:
-        # A feature far outside what was seen must not decide alone.
+        # One feature far outside its training range must not decide alone.
         return np.asarray(np.clip((x - self.mean_) / self.scale_, -4, 4))
 
     def logits(self, view: View) -> Floats:
@@ -90,7 +90,7 @@ class NgramLinear(Classifier):
     """Logistic regression on hashed words and pairs of words, weighted by rarity (TF-IDF)."""
 
     words_: dict[str, Any]  # see rarity.WordWeights
-    coef_: NDArray[np.float32]  # (n_columns, n_tiers)
+    coef_: Singles  # (n_columns, n_tiers)
     bias_: Floats
 
     def __init__(self, strength: float = 0.5, rarest: int = 3) -> None:
@@ -116,7 +116,7 @@ class JointLinear(Classifier):
     words_: dict[str, Any]  # see rarity.WordWeights
     mean_: Floats
     scale_: Floats
-    coef_: NDArray[np.float32]  # (n_columns, n_tiers) of the words
+    coef_: Singles  # (n_columns, n_tiers) of the words
     hand_: Floats  # (n_features, n_tiers) of `_dense`
     bias_: Floats
 
@@ -124,7 +124,7 @@ class JointLinear(Classifier):
         self.strength = strength
         self.rarest = rarest
         self.hand_weight = hand_weight
-        self.own = own  # share of a tier's coefficients that is its own; the rest is the mean of all tiers
+        self.own = own  # weight of a tier's own coefficients; the rest is the mean over tiers, see pooled
 
     def _fit(self, view: View, y: Floats, weight: Floats, helpers: Floats) -> None:
         words = fit_words(view.words, self.rarest)
@@ -138,15 +138,15 @@ class JointLinear(Classifier):
         self.coef_, self.hand_ = coef[:n].astype(np.float32), coef[n:]
 
     def _dense(self, view: View) -> Floats:
-        """(n, n_features) what stands beside the words; a subclass may add columns."""
+        """(n, n_features) the features beside the words. Hook: a subclass may add columns."""
         return view.hand
 
     def dense_names(self) -> Sequence[str]:
-        """Of the columns of `_dense`."""
+        """The names of the columns of `_dense`."""
         return FEATURES
 
     def _scaled(self, x: Floats) -> Floats:
-        # A row of words has length 1; so small a weight lets 68 features speak about as loudly.
+        # A row of words has length 1; with this small weight the 68 features have about as much influence.
         return np.asarray(self.hand_weight * np.clip((x - self.mean_) / self.scale_, -4, 4))
 
     def logits(self, view: View) -> Floats:

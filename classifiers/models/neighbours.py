@@ -1,21 +1,21 @@
-"""The mean score of the most similar prompts: what most published routers come down to, and the peer to beat."""
+"""The mean score of the most similar prompts, to which most published routers amount."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from classifiers.models.base import Classifier, Floats, logit
+from classifiers.arrays import Floats, Singles
+from classifiers.models.base import Classifier, logit
 from classifiers.text.latent import fit_latent, latent
 from classifiers.text.view import View
 
 
 class Neighbours(Classifier):
-    """The mean score of the 100 training prompts nearest in latent word use (kNN)."""
+    """The mean score of the 100 training prompts that are nearest in latent word use (kNN)."""
 
     latent_: dict[str, Any]
-    places_: NDArray[np.float32]  # (n_rows, directions)
-    scores_: NDArray[np.float32]  # (n_rows, n_tiers), a missing score being the tier's mean
+    places_: Singles  # (n_rows, directions)
+    scores_: Singles  # (n_rows, n_tiers); a missing score is the tier's mean
 
     def __init__(self, k: int = 100, directions: int = 64, prior_rows: float = 5.0, seed: int = 0) -> None:
         self.k = k

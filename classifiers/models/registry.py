@@ -1,4 +1,4 @@
-"""Every classifier by name. A new one is a file and a line here; the contract test runs over this dict."""
+"""Every classifier by name. A new one needs a file in this folder and a line here; the contract test runs over this dict."""
 
 from collections.abc import Callable
 

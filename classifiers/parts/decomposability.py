@@ -1,12 +1,13 @@
-"""Does a text ask for several things that can be done apart? A small linear classifier over its structure.
+"""Does a text ask for several things that can be done independently? A small linear classifier over its structure.
 
-Chains (each step needs the one before) and questions about one whole stay with one tier: there splitting loses quality.
+Chains (each step needs the one before) and questions about one whole stay with one tier: splitting them loses quality.
 The coefficients beside this file are made by `benchmarks/decomposability.py`.
 """
 
 import json
 import math
 import re
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,153 +16,23 @@ from pathlib import Path
 from classifiers.parts.cut import ASKS, Cut, cut
 
 FILE = Path(__file__).with_suffix(".json")
-FRAME = 400  # characters at the beginning and end of what stands around the parts
-MOST_PARTS = 24  # that are looked at
+FRAME = 400  # characters looked at: of each end of the text around the parts, and of each part
+MOST_PARTS = 24  # parts looked at
+CUES = {name: "|".join(words) for name, words in tomllib.loads(FILE.with_suffix(".toml").read_text("utf-8")).items()}
 
 
-def words(*alternatives: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{'|'.join(alternatives)})\b", re.IGNORECASE)
+def cues(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE)
 
 
-EACH = words(
-    "each",
-    "every",
-    "per",
-    "individually",
-    "separately",
-    "one by one",
-    "independently",
-    "respectively",
-    "apiece",
-    "in turn",
-    "for all",
-    "all (?:of )?(?:these|the|them|those)",
-    "both",
-    "any order",
-    "unrelated",
-    "independent",
-)
-PLURAL = words(
-    "(?:these|those|following|my|some|few|several|the|all|\\d+|three|four|five|six|seven|eight|ten) (?:\\w+ ){0,2}"
-    "(?:tasks|questions|items|jobs|requests|problems|exercises|sentences|reviews|products|topics|words|phrases|emails|tickets|"
-    "names|files|documents|articles|sections|chapters|paragraphs|comments|messages|functions|texts|passages|things|queries|"
-    "countries|companies|titles|headlines|abstracts|entries|records|posts|letters|calculations|sums|snippets|modules|reports|"
-    "transcripts|pages|excerpts|captions|todos|quizzes)"
-)
-CHAIN = words(
-    "then",
-    "next",
-    "after that",
-    "afterwards",
-    "finally",
-    "previous",
-    "preceding",
-    "step by step",
-    "result",
-    "results",
-    "so far",
-    "the (?:sum|answer|number|output|value|total) (?:of|from|you)",
-    "double it",
-    "halve it",
-    "subtract",
-    "from there",
-    "start with",
-    "begin with",
-    "continue",
-    "carry on",
-    "based on (?:that|the)",
-    "build on",
-    "using (?:that|the (?:result|answer))",
-)
-PROVE = words(
-    "prove",
-    "proof",
-    "debug",
-    "derive",
-    "deduce",
-    "why",
-    "reason(?:ing)?",
-    "explain how",
-    "root cause",
-    "traceback",
-    "trace",
-    "stack trace",
-    "refactor",
-    "design",
-    "architecture",
-    "plan",
-    "strategy",
-    "argue",
-    "puzzle",
-    "clues?",
-    "who lives",
-    "houses",
-)
-CHOOSE = words(
-    "which (?:of|one|is|are|option|statement)?",
-    "best",
-    "rank",
-    "compare",
-    "contrast",
-    "order",
-    "sort",
-    "choose",
-    "pick",
-    "select",
-    "decide",
-    "prioriti[sz]e",
-    "most",
-    "least",
-    "worst",
-    "odd one",
-    "correct (?:answer|option|statement)",
-    "differences?",
-    "in common",
-    "combine",
-    "merge",
-    "overall",
-    "together",
-    "trend",
-    "versus",
-    "vs",
-    "rearrange",
-    "consistent",
-    "contradict\\w*",
-)
-RULES = words(
-    "rules",
-    "requirements",
-    "constraints",
-    "guidelines",
-    "hints",
-    "steps",
-    "options",
-    "premises",
-    "facts",
-    "instructions",
-    "criteria",
-    "conditions",
-    "notes",
-    "ingredients",
-    "bullet points",
-    "assumptions",
-    "given",
-    "statements",
-    "clues",
-    "must",
-    "should",
-    "preferences",
-    "points",
-    "background",
-    "log",
-    "timeline",
-    "agenda",
-)
-ONE_WORK = words(
-    "(?:write|draft|create|compose|make|build|implement|give|prepare|produce|turn) (?:me |it |this |these |them |up )?(?:into )?"
-    "(?:an?|one|the) (?:\\w+ ){0,2}(?:essay|story|function|program|email|poem|letter|report|class|script|speech|plan|"
-    "post|article|summary|app|page|song|dialogue|query|schedule|paragraph|"
-    "blog|cover letter|recipe|sentence|table|timeline|proposal|component)"
+EACH = cues(CUES["each"])
+CHAIN = cues(CUES["chain"])
+PROVE = cues(CUES["prove"])
+CHOOSE = cues(CUES["choose"])
+RULES = cues(CUES["rules"])
+PLURAL = cues(rf"(?:{CUES['quantity']}) (?:\w+ ){{0,2}}(?:{CUES['things']})")
+ONE_WORK = cues(
+    rf"(?:{CUES['make']}) (?:me |it |this |these |them |up )?(?:into )?(?:an?|one|the) (?:\w+ ){{0,2}}(?:{CUES['work']})"
 )
 BACK = re.compile(
     r"\b(?:previous|preceding|above|result|results|so far|that (?:number|value|answer|result|list|sum|function)|"
@@ -179,48 +50,9 @@ CODE = re.compile(
     r"^\s*(?:def |class |import |from \w+ import|Traceback|#include|public |function |const |at \w+\.)|[{};]\s*$", re.MULTILINE
 )
 
-FEATURES = (
-    "log_parts",
-    "numbered",
-    "bullets",
-    "files",
-    "sections",
-    "paragraphs",
-    "three_parts",
-    "each",
-    "plural",
-    "chain",
-    "prove",
-    "choose",
-    "rules",
-    "one_work",
-    "asking_parts",
-    "ordering_parts",
-    "back_parts",
-    "log_part_words",
-    "even_parts",
-    "log_words",
-    "parts_share",
-    "questions_around",
-    "arithmetic",
-    "options",
-    "code",
-    "tail",
-    "listed_each",
-    "listed_plural",
-    "listed_ordering",
-    "listed_asking",
-    "listed_back",
-    "listed_chain",
-    "listed_choose",
-    "listed_rules",
-    "listed_one_work",
-    "documents_each",
-)
-
 
 def capped(pattern: re.Pattern[str], text: str, most: int = 3) -> float:
-    """How often it is found, up to `most`, as a share of that."""
+    """The number of matches, counted up to `most`, divided by `most`."""
     found = 0
     for found, _ in enumerate(pattern.finditer(text), 1):
         if found == most:
@@ -229,7 +61,7 @@ def capped(pattern: re.Pattern[str], text: str, most: int = 3) -> float:
 
 
 def around(text: str, shape: Cut) -> str:
-    """What frames the parts: the text before and after them; of a text without structure its first and last paragraph."""
+    """The text before and after the parts; of a text without structure, its first and last paragraph."""
     if shape.kind == "paragraphs" and not shape.head and not shape.tail:
         ends = text.strip().split("\n\n", 1)[0], text.strip().rsplit("\n\n", 1)[-1]
         return f"{ends[0][:FRAME]}\n{ends[1][-FRAME:]}" if ends[0] != ends[1] else f"{text[:FRAME]}\n{text[FRAME:][-FRAME:]}"
@@ -241,66 +73,67 @@ def share(pattern: re.Pattern[str], texts: Sequence[str]) -> float:
     return sum(bool(pattern.search(text)) for text in texts) / max(1, len(texts))
 
 
-def features(text: str) -> list[float]:
-    """In the order of FEATURES; all but logarithms in [0, 1]."""
-    shape = cut(text)
-    frame = around(text, shape)
-    parts = [part.text[:FRAME] for part in shape.parts[:MOST_PARTS] if part.text]
-    sizes = [len(part.split()) for part in parts] or [0]
-    n = len(shape.parts) if shape.kind != "paragraphs" or len(shape.parts) > 1 else 0
-    mean = sum(sizes) / len(sizes)
-    listed = float(shape.kind in ("numbered", "bullets") and n >= 3)
-    documents = float(n >= 3 and not listed)
-    each, plural, chain = capped(EACH, frame), capped(PLURAL, frame, 1), capped(CHAIN, frame)
-    choose, rules, one_work = capped(CHOOSE, frame), capped(RULES, frame), capped(ONE_WORK, frame, 1)
-    asking = sum(part.rstrip().endswith("?") for part in parts) / max(1, len(parts)) if n else 0.0
-    ordering = share(ORDER, parts) if n else 0.0
-    back = share(BACK, parts[1:]) if n else 0.0
-    return [
-        math.log1p(n),
-        *(float(shape.kind == kind) for kind in ("numbered", "bullets", "files", "sections")),
-        float(shape.kind == "paragraphs"),
-        float(n >= 3),
-        each,
-        plural,
-        chain,
-        capped(PROVE, frame),
-        choose,
-        rules,
-        one_work,
-        asking,
-        ordering,
-        back,
-        math.log1p(mean),
-        1 / (1 + deviation(sizes, mean)),
-        math.log1p(len(text) / 6),
-        sum(len(part.text) for part in shape.parts) / max(1, len(text)),
-        min(3, frame.count("?")) / 3,
-        capped(ARITHMETIC, text[: 4 * FRAME], 4),
-        capped(OPTION, text[-4 * FRAME :], 4),
-        capped(CODE, text[: 8 * FRAME]),
-        float(bool(shape.tail)),
-        listed * each,
-        listed * plural,
-        listed * ordering,
-        listed * asking,
-        listed * back,
-        listed * chain,
-        listed * choose,
-        listed * rules,
-        listed * one_work,
-        documents * each,
-    ]
-
-
 def deviation(sizes: Sequence[int], mean: float) -> float:
     """Standard deviation over the mean."""
     return math.sqrt(sum((size - mean) ** 2 for size in sizes) / len(sizes)) / mean if mean else 0.0
 
 
+def named_features(text: str) -> dict[str, float]:
+    """All but the logarithms are in [0, 1]."""
+    shape = cut(text)
+    frame = around(text, shape)
+    parts = [part.text[:FRAME] for part in shape.parts[:MOST_PARTS] if part.text]
+    sizes = [len(part.split()) for part in parts] or [0]
+    mean = sum(sizes) / len(sizes)
+    n = len(shape.parts) if shape.kind != "paragraphs" or len(shape.parts) > 1 else 0
+    listed = float(shape.kind in ("numbered", "bullets") and n >= 3)
+    of_frame = {
+        "each": capped(EACH, frame),
+        "plural": capped(PLURAL, frame, 1),
+        "chain": capped(CHAIN, frame),
+        "prove": capped(PROVE, frame),
+        "choose": capped(CHOOSE, frame),
+        "rules": capped(RULES, frame),
+        "one_work": capped(ONE_WORK, frame, 1),
+    }
+    of_parts = {
+        "asking": sum(part.rstrip().endswith("?") for part in parts) / max(1, len(parts)) if n else 0.0,
+        "ordering": share(ORDER, parts) if n else 0.0,
+        "back": share(BACK, parts[1:]) if n else 0.0,
+    }
+    counts = of_frame | of_parts
+    with_list = ("each", "plural", "ordering", "asking", "back", "chain", "choose", "rules", "one_work")
+    return {
+        "log_parts": math.log1p(n),
+        **{kind: float(shape.kind == kind) for kind in ("numbered", "bullets", "files", "sections", "paragraphs")},
+        "three_parts": float(n >= 3),
+        **of_frame,
+        **{f"{name}_parts": value for name, value in of_parts.items()},
+        "log_part_words": math.log1p(mean),
+        "even_parts": 1 / (1 + deviation(sizes, mean)),
+        "log_words": math.log1p(len(text) / 6),
+        "parts_share": sum(len(part.text) for part in shape.parts) / max(1, len(text)),
+        "questions_around": min(3, frame.count("?")) / 3,
+        "arithmetic": capped(ARITHMETIC, text[: 4 * FRAME], 4),
+        "options": capped(OPTION, text[-4 * FRAME :], 4),
+        "code": capped(CODE, text[: 8 * FRAME]),
+        "tail": float(bool(shape.tail)),
+        **{f"listed_{name}": listed * counts[name] for name in with_list},
+        "documents_each": float(n >= 3 and not listed) * of_frame["each"],
+    }
+
+
+FEATURES = tuple(named_features(""))
+
+
+def features(text: str) -> list[float]:
+    """In the order of FEATURES."""
+    return list(named_features(text).values())
+
+
 @dataclass(frozen=True, slots=True)
 class Decomposability:
-    """Coefficients on raw features; the chance is calibrated so that 0.5 is where to begin."""
+    """Coefficients on raw features. The chance is calibrated so that a text is split from 0.5 on."""
 
     coefficients: tuple[float, ...]
     intercept: float

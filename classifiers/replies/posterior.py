@@ -1,13 +1,13 @@
-"""What an answer tells, once it is there: sharper chances of all tiers, of those that answered and of those that have not.
+"""Better chances once there are answers: for the tiers that answered and for those that have not.
 
-Before anything is generated a classifier gives p, the chance of each tier. An answer's token log-probabilities, length,
-whether it ends in an answer, and whether another tier said the same move that chance far more than a better classifier
-would, and they move the larger tiers' chances too: a prompt on which two small tiers differ is often beyond the largest.
-So there is one head for each set of tiers that may have answered and each tier asked about: a logistic regression on the
-log-odds of p, the signals of each answer and the agreement of each two, calibrated on rows it did not see.
+Before anything is generated, a classifier gives each tier's chance p. An answer's token log-probabilities, its length,
+whether it ends in a final answer, and whether another tier gave the same answer change p far more than a better classifier
+would. They change the larger tiers' chances too: a prompt on which two small tiers disagree is often too hard for the largest.
+So for each set of tiers that may have answered there is one head a tier: a logistic regression on the log-odds of p, the
+signals of each answer and the agreement of each pair, calibrated on rows it was not trained on.
 
 Features follow cascade routing (arXiv 2410.10347) and token-level deferral (2404.10136: quantiles, not the mean alone).
-An answer without log-probabilities is a state of its own with heads of its own, never a chance of 0 or 1.
+Answers without log-probabilities have heads of their own; they are never given a chance of 0 or 1.
 """
 
 from collections.abc import Mapping
@@ -20,31 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from classifiers.arrays import Floats, Ints
 from classifiers.errors import BadTraining
 from classifiers.models.base import sigmoid
-from classifiers.replies.heads import CostHead, Head, cost_design, cross_costs, fit_calibrated, fit_costs
-from classifiers.replies.signals import (
-    N_LOGPROB,
-    PREFIX,
-    SIGNALS,
-    Answered,
-    Evidence,
-    Floats,
-    Seen,
-    agreement,
-    answered_sets,
-    design,
-    signals,
-)
+from classifiers.replies.heads import CostHead, Head, cost_design, cross_costs, fit_calibrated, fit_cost_head
+from classifiers.replies.signals import N_LOGPROB, PREFIX, Answered, Evidence, Seen, agreement, answered_sets, design, row_of
 
-MOST_ROWS = 3000  # training rows kept to plan by
+MOST_ROWS = 3000  # training rows kept for planning
 
 
 @dataclass(frozen=True)
 class Known:
-    """Training rows to plan by, with what was thought of them once a set of tiers had answered; (m, n_tiers) each.
+    """Training rows for planning, once a set of tiers has answered.
 
-    p, cost: chances and guessed costs by heads that had not seen the row.
+    p, cost: (m, n_tiers) chances and guessed costs, by heads that were not trained on the row.
     """
 
     p: Floats
@@ -61,26 +50,22 @@ def key(tiers: Answered) -> str:
 
 @dataclass(frozen=True)
 class Posterior:
-    """All heads of one ladder. Learned by `fit_posterior`, or taken back from an artefact by `restore`."""
+    """All heads of one ladder. Made by `fit_posterior`, or from an artefact by `restore`."""
 
     n_tiers: int
-    heads: Mapping[str, Head]
-    """by view and answered tiers: `full:0,1`, `bare:0,1` (without log-probabilities), `prefix:0`"""
+    heads: Mapping[str, Head]  # by view and answered tiers: `full:0,1`, `bare:0,1` (without log-probabilities), `prefix:0`
     cost_heads: Mapping[str, CostHead]
-    known: Mapping[str, Known]
-    """by answered tiers, `""` being none yet"""
-    truth: Known
-    """the same rows' true scores and costs"""
+    known: Mapping[str, Known]  # by answered tiers; `""`: none yet
+    truth: Known  # the same rows' true scores and costs
     prefix: int = PREFIX
-    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """what is derived from this value alone and kept, such as plans"""
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)  # values derived from this one, such as plans
 
     @cached_property
     def sets(self) -> frozenset[Answered]:
         return frozenset(answered_sets(self.n_tiers))
 
     def reduce(self, tiers: Answered) -> Answered:
-        """The answered tiers there are heads for: of too many the two largest."""
+        """The answered tiers to judge by: all, or the two largest if there is no head for all."""
         return tiers if not tiers or tiers in self.sets else tiers[-2:]
 
     def chance(self, tier: int, prior: Floats, evidence: Evidence, prefix: int | None = None) -> float:
@@ -88,13 +73,15 @@ class Posterior:
         return float(self.chances(prior, {tier: evidence}, prefix)[tier])
 
     def chances(self, prior: Floats, answered: Mapping[int, Evidence], prefix: int | None = None) -> Floats:
-        """(n_tiers,) chances of all tiers given the answers there are.
+        """(n_tiers,) chances of all tiers given the answers so far.
 
-        prefix: only so many first tokens of the (one) answer are there: its log-probabilities alone are looked at. It must
-        be the number that was trained on, `self.prefix`; with another, or without log-probabilities, the prior stays.
+        prefix: the (one) answer consists of this many tokens so far, and only their log-probabilities are used. For another
+        number than the heads were trained on, `self.prefix`, or without log-probabilities, the prior is returned.
         """
         if prefix is not None:
-            return self._prefix_chances(prior, answered, prefix)
+            tier = max(answered)
+            seen = row_of({tier: answered[tier]}, self.n_tiers, prefix)
+            return np.asarray(self.prefix_chances_of(prior[None], seen, tier)[0])
         tiers = self.comparable(answered)
         if not tiers:
             return prior
@@ -103,24 +90,12 @@ class Posterior:
         head = self.heads.get(full if is_full else f"bare:{key(tiers)}")
         if head is None:
             return prior
-        found = np.full((1, self.n_tiers, len(SIGNALS)), np.nan)
-        for j in tiers:
-            found[0, j] = signals(answered[j])
-        x = design(prior[None], tiers, found, self._agreement(answered, tiers), 0 if is_full else N_LOGPROB)
-        return np.asarray(sigmoid(head.logits(x))[0])
-
-    def _prefix_chances(self, prior: Floats, answered: Mapping[int, Evidence], prefix: int) -> Floats:
-        tier = max(answered)
-        head = self.heads.get(f"prefix:{tier}")
-        if head is None or prefix != self.prefix or not answered[tier].logprobs:
-            return prior
-        found = np.full((1, self.n_tiers, len(SIGNALS)), np.nan)
-        found[0, tier] = signals(answered[tier], prefix)
-        x = design(prior[None], (tier,), found[..., :N_LOGPROB], np.zeros((1, 0, 0)), 0)
+        seen = row_of({j: answered[j] for j in tiers}, self.n_tiers)
+        x = design(prior[None], tiers, seen.signals, seen.agree, 0 if is_full else N_LOGPROB)
         return np.asarray(sigmoid(head.logits(x))[0])
 
     def prefix_chances_of(self, prior: Floats, seen: Seen, tier: int) -> Floats:
-        """As `chances` with the trained number of first tokens of one tier, of n rows. prior: (n, n_tiers)."""
+        """As `chances` with a prefix of one tier's answer, for n rows. prior: (n, n_tiers)."""
         head = self.heads.get(f"prefix:{tier}")
         if head is None or seen.prefix is None or seen.prefix_tokens != self.prefix:
             return prior
@@ -129,7 +104,7 @@ class Posterior:
         return np.where(has[:, None], sigmoid(head.logits(x)), prior)
 
     def comparable(self, answered: Mapping[int, Evidence]) -> Answered:
-        """The answered tiers to judge by: all, or the largest alone where free texts say nothing about each other."""
+        """The answered tiers to judge by: all, or only the largest if two free texts cannot be compared."""
         tiers = self.reduce(tuple(sorted(answered)))
         for i, j in combinations(tiers, 2):
             unknown = agreement(answered[i], answered[j]) is None
@@ -137,15 +112,8 @@ class Posterior:
                 return tiers[-1:]
         return tiers
 
-    def _agreement(self, answered: Mapping[int, Evidence], tiers: Answered) -> Floats:
-        agree = np.full((1, self.n_tiers, self.n_tiers), np.nan)
-        for i, j in combinations(tiers, 2):
-            told = agreement(answered[i], answered[j])
-            agree[0, i, j] = np.nan if told is None else told
-        return agree
-
     def costs(self, guessed: Floats, answered: Mapping[int, Evidence]) -> Floats:
-        """(n_tiers,) costs guessed again: a long answer of one tier foretells long ones of the others."""
+        """(n_tiers,) costs guessed anew: a long answer of one tier predicts long answers of the others."""
         tiers = self.reduce(tuple(sorted(answered)))
         head = self.cost_heads.get(key(tiers))
         if head is None:
@@ -154,7 +122,7 @@ class Posterior:
         return np.asarray(head.costs(np.concatenate([np.log(np.maximum(guessed, 1e-9)), lengths])[None])[0])
 
     def chances_of(self, prior: Floats, seen: Seen, tiers: Answered) -> Floats:
-        """As `chances`, of n rows on which exactly `tiers` have answered. prior: (n, n_tiers)."""
+        """As `chances`, for n rows on which exactly `tiers` have answered. prior: (n, n_tiers)."""
         tiers = self.reduce(tiers)
         if not tiers:
             return prior
@@ -166,24 +134,24 @@ class Posterior:
         return np.where(has[:, None], sigmoid(full.logits(design(prior, tiers, seen.signals, seen.agree, 0))), p)
 
     def costs_of(self, guessed: Floats, seen: Seen, tiers: Answered) -> Floats:
-        """As `costs`, of n rows."""
+        """As `costs`, for n rows."""
         tiers = self.reduce(tiers)
         return self.cost_heads[key(tiers)].costs(cost_design(guessed, tiers, seen.signals)) if tiers else guessed
 
     def state(self) -> dict[str, Any]:
-        """Plain arrays and numbers; `restore` takes them back."""
+        """Plain arrays and numbers, for `restore`."""
         return {
             "n_tiers": self.n_tiers,
             "prefix": self.prefix,
-            "heads": {name: head.state() for name, head in self.heads.items()},
-            "cost_heads": {name: head.state() for name, head in self.cost_heads.items()},
+            "heads": {name: dict(vars(head)) for name, head in self.heads.items()},
+            "cost_heads": {name: dict(vars(head)) for name, head in self.cost_heads.items()},
             "known": {name: known.state() for name, known in self.known.items()},
             "truth": self.truth.state(),
         }
 
 
 def restore(state: Mapping[str, Any]) -> Posterior:
-    """What `Posterior.state` described."""
+    """The posterior that `Posterior.state` described."""
     return Posterior(
         n_tiers=int(state["n_tiers"]),
         heads={name: Head(**arrays) for name, arrays in state["heads"].items()},
@@ -204,16 +172,16 @@ def _has_logprobs(seen: Seen, tiers: Answered) -> NDArray[np.bool_]:
 
 
 def fit_posterior(
-    prior: Floats, guessed: Floats, seen: Seen, y: Floats, costs: Floats, fold: NDArray[np.int64], weight: Floats | None = None
+    prior: Floats, guessed: Floats, seen: Seen, y: Floats, costs: Floats, fold: Ints, weight: Floats | None = None
 ) -> Posterior:
     """Learn all heads.
 
-    prior, guessed, y, costs: (n, n_tiers): chances from a classifier that had not seen the rows, guessed costs, scores
-    in [0, 1], costs with the top tier's mean = 1 (NaN where unknown). fold: (n,), near-duplicates sharing one.
+    prior, guessed, y, costs: (n, n_tiers): out-of-fold chances, guessed costs, scores in [0, 1], and costs with the top
+    tier's mean = 1 (NaN where unknown). fold: (n,); near-duplicates share one.
     """
     n, n_tiers = y.shape
     if n < 20:
-        raise BadTraining(f"{n} rows with answers: at least 20 are needed to learn what an answer tells")
+        raise BadTraining(f"{n} rows with answers: at least 20 are needed to learn from answers")
     weight = np.ones(n) if weight is None else weight
     kept = np.sort(np.random.default_rng(0).choice(n, min(n, MOST_ROWS), replace=False))
     heads, cost_heads, known = {}, {}, {"": Known(prior[kept], guessed[kept])}
@@ -222,16 +190,14 @@ def fit_posterior(
             made, p = _fit_set(prior, seen, y, weight, fold, tiers)
             heads.update(made)
             x = cost_design(guessed, tiers, seen.signals)
-            cost_heads[key(tiers)] = fit_costs(x, costs)
+            cost_heads[key(tiers)] = fit_cost_head(x, costs)
             known[key(tiers)] = Known(p[kept], cross_costs(x, costs, fold)[kept])
     truth = Known(np.where(np.isnan(y), prior, y)[kept], np.where(np.isnan(costs), guessed, costs)[kept])
     return Posterior(n_tiers, heads, cost_heads, known, truth, seen.prefix_tokens)
 
 
-def _fit_set(
-    prior: Floats, seen: Seen, y: Floats, weight: Floats, fold: NDArray[np.int64], tiers: Answered
-) -> tuple[dict[str, Head], Floats]:
-    """The heads of one set of answers, and the chances (n, n_tiers) of rows not fitted on by the best of them."""
+def _fit_set(prior: Floats, seen: Seen, y: Floats, weight: Floats, fold: Ints, tiers: Answered) -> tuple[dict[str, Head], Floats]:
+    """The heads of one set of answered tiers, and the best head's out-of-fold chances (n, n_tiers)."""
     found = {}
     x = design(prior, tiers, seen.signals, seen.agree, N_LOGPROB)
     found[f"bare:{key(tiers)}"], p = fit_calibrated(x, y, weight, fold)

@@ -1,8 +1,8 @@
-"""How unlike the training prompts a text is: 0 for what was seen, 1 for what no classifier here should judge.
+"""How unlike the training prompts a text is: from 0, like them, to 1, too unlike for any classifier here to judge.
 
-Two signals, each scaled by how far it goes for training prompts that were held out: the share of n-grams never seen,
-and the distance of the hand-made features from their mean in units of their spread (Mahalanobis). A router trained
-on some tasks is a coin on others (docs/experiments.md), so an unfamiliar text gets the tiers' means instead.
+There are two signals, each scaled by its range on held-out training prompts: the share of n-grams never seen, and the
+distance of the hand-made features from their mean in units of their spread (Mahalanobis). A router trained on some tasks
+is no better than a coin flip on others (docs/experiments.md), so an unfamiliar text gets the tiers' mean chances instead.
 """
 
 from typing import Any
@@ -10,36 +10,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats, Ints
 from classifiers.text.ngrams import N_BUCKETS, Counts
 from classifiers.text.view import View
 
-Floats = NDArray[np.float64]
-USUAL = 0.95  # up to this quantile of held-out training prompts nothing is unfamiliar
+USUAL = 0.95  # a text within this quantile of held-out training prompts is familiar
 
-# Training prompts all of one pattern must not make every other wording strange: least spread of a feature (most are
-# logarithms of counts), and the least edge of what is usual, of each signal (mixed tables reach 0.2 to 0.3, and 1.1 to 1.4).
-NARROWEST = 0.25
-LEAST_EDGE = np.array([0.15, 1.0])
+# If all training prompts follow one pattern, another wording must not look unfamiliar for that alone. Hence two lower bounds:
+NARROWEST = 0.25  # of a feature's spread; most features are logarithms of counts
+LEAST_EDGE = np.array([0.15, 1.0])  # of each signal's usual range; mixed tables reach 0.2 to 0.3 and 1.1 to 1.4
 
-# Deviations count up to this many spreads: one wild feature makes no stranger of a prompt, many moderate ones do.
-REACH = 4.0
+REACH = 4.0  # deviations are clipped to this many spreads: one wild feature does not make a prompt unfamiliar, several do
 
 
-def fit_signals(view: View) -> dict[str, Any]:
-    """What the two signals need: n-grams seen (bit-packed), mean of the features, and a whitening matrix."""
+def fit_novelty(view: View) -> dict[str, Any]:
+    """State of the two signals: the n-grams seen (bit-packed), the features' mean, and a whitening matrix."""
     seen = np.zeros(N_BUCKETS, dtype=bool)
     seen[view.words.bucket] = True
     mean, scale = view.hand.mean(0), np.maximum(view.hand.std(0), NARROWEST)
     x = np.clip((view.hand - mean) / scale, -REACH, REACH)
     covariance = x.T @ x / len(x)
-    # Ledoit-Wolf would do; a fifth of the identity is plenty against 68 correlated features.
+    # A fifth of the identity is enough shrinkage for 68 correlated features; Ledoit-Wolf would do as well.
     value, vector = np.linalg.eigh(0.8 * covariance + 0.2 * np.eye(len(covariance)))
     whiten = vector / np.sqrt(value) / scale[:, None]
     return {"seen": np.packbits(seen), "mean": mean, "whiten": whiten.astype(np.float32), "reach": REACH * scale}
 
 
-def signals(fitted: dict[str, Any], view: View) -> Floats:
-    """(n, 2): share of n-grams never seen; distance of the features."""
+def novelty(fitted: dict[str, Any], view: View) -> Floats:
+    """(n, 2) the two signals: share of n-grams never seen; distance of the features."""
     reach = fitted.get("reach", np.inf)  # older artefacts set no limit
     off = np.clip(view.hand - fitted["mean"], -reach, reach)
     distance = np.sqrt(((off @ fitted["whiten"]) ** 2).mean(axis=1))
@@ -54,18 +52,18 @@ def _unknown_share(packed: NDArray[np.uint8], counts: Counts) -> Floats:
     return np.asarray(np.where(total > 0, unknown, 1) / np.maximum(total, 1))
 
 
-def fit_familiar(view: View, fold: NDArray[np.int64]) -> dict[str, Any]:
-    """The signals' state with the usual range (2,) x (middle, edge) of each, taken on folds held out."""
+def fit_familiar(view: View, fold: Ints) -> dict[str, Any]:
+    """As `fit_novelty`, with the middle (2,) and the edge (2,) of each signal's usual range on held-out folds."""
     held = np.zeros((len(view), 2))
     for k in np.unique(fold):
         out, rest = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
         if len(rest):
-            held[out] = signals(fit_signals(view.take(rest)), view.take(out))
+            held[out] = novelty(fit_novelty(view.take(rest)), view.take(out))
     middle, edge = np.quantile(held, [0.5, USUAL], axis=0)
-    return {**fit_signals(view), "middle": middle, "edge": np.maximum(np.maximum(edge, middle + 0.1), LEAST_EDGE)}
+    return {**fit_novelty(view), "middle": middle, "edge": np.maximum(np.maximum(edge, middle + 0.1), LEAST_EDGE)}
 
 
 def unfamiliar(fitted: dict[str, Any], view: View) -> Floats:
-    """(n,) 0 within the usual range of both signals, rising to 1 at twice the distance from the middle."""
-    beyond = (signals(fitted, view) - fitted["edge"]) / (fitted["edge"] - fitted["middle"])
+    """(n,) 0 within the usual range of both signals; 1 from twice the edge's distance to the middle."""
+    beyond = (novelty(fitted, view) - fitted["edge"]) / (fitted["edge"] - fitted["middle"])
     return np.asarray(np.clip(beyond, 0, 1).max(axis=1))

@@ -1,69 +1,20 @@
-"""Hand-made features of a text: length, numbers, options, mathematics, code, key words; computed for many at once.
+"""Hand-made features of texts: length, numbers, options, mathematics, code, key words.
 
-Everything is counted on the bytes and tokens that the n-grams need anyway (see ngrams.Tokens): no regular
-expression runs on a text.
+They are counted on the bytes and tokens that the n-grams need anyway (ngrams.Tokens), without regular expressions.
 """
+
+import tomllib
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats, Ints
 from classifiers.text.ngrams import CLASS_OF_BYTE, DIGIT, LETTER, SIGN, Tokens, token_hashes, tokenize
 
-Floats = NDArray[np.float64]
-
-# Signs and groups of signs whose number says what kind of text this is.
-SIGN_GROUPS: dict[str, str] = {
-    "newlines": "\n",
-    "question_marks": "?",
-    "commas": ",",
-    "periods": ".",
-    "colons": ":",
-    "semicolons": ";",
-    "quotes": "\"'`",
-    "parens": "()",
-    "brackets": "[]",
-    "braces": "{}",
-    "dollars": "$",
-    "backslashes": "\\",
-    "carets": "^",
-    "underscores": "_",
-    "equals": "=",
-    "plus_minus": "+-",
-    "times_divide": "*/",
-    "compare": "<>",
-    "percents": "%",
-    "hashes": "#",
-    "pipes": "|&",
-    "bangs": "!",
-}
-
-# Words that tell tasks and difficulty apart, by theme; a text's count of each theme is one feature.
-WORD_GROUPS: dict[str, str] = {
-    "asks_which": "which what who whom whose where when",
-    "asks_why": "why explain describe discuss reason because therefore",
-    "asks_how": "how many much often long far",
-    "asks_write": "write create generate compose implement complete fill story essay poem sentence",
-    "asks_compute": "calculate compute evaluate find solve determine simplify estimate sum total product",
-    "asks_prove": "prove show proof theorem lemma conjecture derive",
-    "asks_judge": "true false correct incorrect statement statements following except not best most",
-    "asks_convert": "translate convert summarize rewrite sort reverse order list count spell classify extract",
-    "logic": "if then all some none every only must cannot either neither implies unless at least",
-    "math": "function equation matrix vector polynomial integer prime root triangle circle angle probability "
-    "mod frac sqrt integral derivative group field ring graph set real complex",
-    "physics": "force energy mass velocity speed current voltage charge temperature pressure wave field electron",
-    "chemistry": "acid reaction mole molar solution atom molecule compound ph oxidation bond carbon hydrogen",
-    "biology": "cell gene protein dna species disease patient blood enzyme tissue virus muscle clinical",
-    "law": "court law contract plaintiff defendant statute liability state constitutional rights crime property",
-    "economics": "price market demand supply cost tax firm profit rate interest money income inflation capital",
-    "history": "century war king empire revolution passage author period government political according",
-    "mind": "theory behavior moral social argument people children person ethical philosophy psychologist",
-    "code": "def return import print class string array python function self assert else elif while lambda int str "
-    "none input output",
-    "money": "dollars cents pay paid buy sells bought spend earns each per costs",
-    "time": "hours minutes days weeks months years old age today day week year",
-    "negation": "no not never none nothing without except",
-}
-
+_GROUPS = tomllib.loads(Path(__file__).with_name("groups.toml").read_text("utf-8"))
+SIGN_GROUPS: dict[str, str] = _GROUPS["signs"]
+WORD_GROUPS: dict[str, str] = _GROUPS["words"]
 _SHAPE = (
     "log_bytes log_tokens log_lines words_per_line mean_word longest_word upper_share digit_share sign_share "
     "other_script_share distinct_share numbers log_numbers longest_number mean_number_digits all_number_digits "
@@ -73,53 +24,43 @@ _SHAPE = (
 FEATURES: tuple[str, ...] = (*_SHAPE, *SIGN_GROUPS, *WORD_GROUPS)
 
 
-def _sign_matrix() -> NDArray[np.float64]:
-    """(256, n_sign_groups) one where the byte belongs to the group."""
-    table = np.zeros((256, len(SIGN_GROUPS)))
-    for column, signs in enumerate(SIGN_GROUPS.values()):
-        table[[ord(sign) for sign in signs], column] = 1
-    return table
-
-
-def _word_table() -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-    """Sorted hashes of all key words, and (n_words, n_word_groups) the groups of each."""
-    words = sorted({word for group in WORD_GROUPS.values() for word in group.split()})
-    hashes = token_hashes(tokenize([" ".join(words)]))
-    member = np.array([[word in group.split() for group in WORD_GROUPS.values()] for word in words], dtype=float)
-    order = np.argsort(hashes)
-    return hashes[order], member[order]
-
-
 def _set_of(signs: str) -> NDArray[np.bool_]:
-    """(256,) true at the bytes of the signs."""
+    """(256,) true for the bytes of the signs."""
     table = np.zeros(256, dtype=bool)
     table[[ord(sign) for sign in signs]] = True
     return table
 
 
-OPENS_OPTION, CLOSES_OPTION, _DIGITS = _set_of("\n( "), _set_of(".):"), _set_of("0123456789")
-_SIGNS = _sign_matrix()
-WORDS, MEMBER = _word_table()
+OPENS_OPTION = _set_of("\n( ")
+CLOSES_OPTION = _set_of(".):")
+_DIGITS = _set_of("0123456789")
+_WORDS = sorted({word for group in WORD_GROUPS.values() for word in group.split()})
+_WORD_HASHES = token_hashes(tokenize([" ".join(_WORDS)]))
+_ORDER = np.argsort(_WORD_HASHES)
+WORDS = _WORD_HASHES[_ORDER]  # rising
+# Membership in groups, 1 or 0: (n_words, n_word_groups) of WORDS, and (256, n_sign_groups) of bytes.
+WORD_MEMBER = np.array([[word in group.split() for group in WORD_GROUPS.values()] for word in _WORDS], dtype=float)[_ORDER]
+SIGN_MEMBER = np.stack([_set_of(signs) for signs in SIGN_GROUPS.values()], axis=1).astype(np.float64)
 
 
-def _sum_by(index: NDArray[np.int64], weights: Floats | None, n: int) -> Floats:
+def _sum_by(index: Ints, weights: Floats | None, n: int) -> Floats:
     return np.bincount(index, weights=weights, minlength=n)[:n].astype(np.float64)
 
 
 def _word_themes(tokens: Tokens, hashes: NDArray[np.uint64], n: int) -> Floats:
-    """(n, n_word_groups) how often words of each theme occur."""
+    """(n, n_word_groups) how often words of each group occur."""
     at = np.minimum(np.searchsorted(WORDS, hashes), len(WORDS) - 1)
     hit = WORDS[at] == hashes
     per_word = np.bincount(tokens.doc[hit] * len(WORDS) + at[hit], minlength=n * len(WORDS))
-    return np.asarray(per_word.reshape(n, len(WORDS)) @ MEMBER)
+    return np.asarray(per_word.reshape(n, len(WORDS)) @ WORD_MEMBER)
 
 
-def _top_two(doc: NDArray[np.int64], value: Floats, n: int) -> tuple[Floats, Floats]:
-    """The largest and second largest value of each text, 0 where there is none."""
+def _top_two(doc: Ints, value: Floats, n: int) -> tuple[Floats, Floats]:
+    """The largest and second largest value of each text, or 0."""
     order = np.lexsort((value, doc))
     doc, value = doc[order], value[order]
-    ends = np.cumsum(np.bincount(doc, minlength=n))
     count = np.bincount(doc, minlength=n)
+    ends = np.cumsum(count)
     padded = np.append(value, [0.0, 0.0])
     first = np.where(count > 0, padded[ends - 1], 0.0)
     second = np.where(count > 1, padded[ends - 2], 0.0)
@@ -127,7 +68,7 @@ def _top_two(doc: NDArray[np.int64], value: Floats, n: int) -> tuple[Floats, Flo
 
 
 def _number_features(tokens: Tokens, n: int) -> list[Floats]:
-    """numbers .. decimals: how many numbers there are and how long."""
+    """From `numbers` to `decimals`: how many numbers there are, and how long they are."""
     is_number = tokens.kind == DIGIT
     doc, digits = tokens.doc[is_number], tokens.lengths[is_number].astype(np.float64)
     count, total = _sum_by(doc, None, n), _sum_by(doc, digits, n)
@@ -136,20 +77,12 @@ def _number_features(tokens: Tokens, n: int) -> list[Floats]:
     after = tokens.starts + tokens.lengths
     padded = np.append(tokens.raw, np.zeros(2, dtype=np.uint8))
     decimal = is_number & (padded[after] == ord(".")) & _DIGITS[padded[after + 1]]
-    return [
-        count,
-        np.log1p(count),
-        longest,
-        total / np.maximum(count, 1),
-        np.log1p(total),
-        second,
-        single,
-        _sum_by(tokens.doc[decimal], None, n),
-    ]
+    decimals = _sum_by(tokens.doc[decimal], None, n)
+    return [count, np.log1p(count), longest, total / np.maximum(count, 1), np.log1p(total), second, single, decimals]
 
 
 def _letter_features(tokens: Tokens, n: int) -> list[Floats]:
-    """options .. long_words: "A." or "(B)" at a line's start, lone letters, words of nine letters and more."""
+    """From `options` to `long_words`: "A." or "(B)" at a line's start, lone letters, words of nine letters or more."""
     before = tokens.raw[np.maximum(tokens.starts - 1, 0)]
     after = tokens.raw[tokens.starts + tokens.lengths]
     lone = (tokens.kind == LETTER) & (tokens.lengths == 1)
@@ -159,7 +92,7 @@ def _letter_features(tokens: Tokens, n: int) -> list[Floats]:
 
 
 def _distinct_share(tokens: Tokens, hashes: NDArray[np.uint64], n: int, count: Floats) -> Floats:
-    """Distinct tokens as a share of all."""
+    """Distinct tokens as a share of all tokens."""
     order = np.lexsort((hashes, tokens.doc))
     doc, ordered = tokens.doc[order], hashes[order]
     new = np.ones(len(doc), dtype=bool)
@@ -167,9 +100,7 @@ def _distinct_share(tokens: Tokens, hashes: NDArray[np.uint64], n: int, count: F
     return np.asarray(_sum_by(doc[new], None, n) / np.maximum(count, 1))
 
 
-def _shape_features(
-    tokens: Tokens, hashes: NDArray[np.uint64], histogram: Floats, text_of_byte: NDArray[np.int64]
-) -> list[Floats]:
+def _shape_features(tokens: Tokens, hashes: NDArray[np.uint64], histogram: Floats, text_of_byte: Ints) -> list[Floats]:
     """All of _SHAPE, in order. histogram: (n, 256) bytes of each text."""
     n = len(histogram)
     size = np.maximum(np.diff(tokens.bounds) - 1, 1).astype(np.float64)
@@ -214,5 +145,5 @@ def hand_features(tokens: Tokens, hashes: NDArray[np.uint64]) -> Floats:
     text_of_byte = np.repeat(np.arange(n), np.diff(tokens.bounds))
     histogram = np.bincount(text_of_byte * 256 + tokens.raw, minlength=n * 256).reshape(n, 256).astype(np.float64)
     shape = np.stack(_shape_features(tokens, hashes, histogram, text_of_byte), axis=1)
-    counts = np.concatenate([histogram @ _SIGNS, _word_themes(tokens, hashes, n)], axis=1)
+    counts = np.concatenate([histogram @ SIGN_MEMBER, _word_themes(tokens, hashes, n)], axis=1)
     return np.concatenate([shape, np.log1p(counts)], axis=1)

@@ -1,16 +1,15 @@
-"""Latent directions of word use (truncated SVD of TF-IDF rows): a few numbers that say what a text is about."""
+"""Latent directions of word use (truncated SVD of TF-IDF rows): a few numbers that describe a text's topic."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 
+from classifiers.arrays import Floats
 from classifiers.text.ngrams import Counts
 from classifiers.text.rarity import WordWeights, fit_words
 
-Floats = NDArray[np.float64]
-RAREST = 3  # texts that must share an n-gram for it to count
+RAREST = 3  # an n-gram counts if this many texts share it
 
 
 def fit_latent(counts: Counts, size: int, seed: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Each text becomes UTF-8 bytes; tokens are runs of letters, runs of digits and single signs. A token's hash is a
 polynomial of its bytes modulo 2**64; a bucket is the hash of a token or of two neighbours, mixed and cut to BITS.
-Character n-grams were tried and cost four times the time for nothing (docs/experiments.md).
+Character n-grams took four times as long and decided no better (docs/experiments.md).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from classifiers.arrays import Ints
 
 _PRIME = np.uint64(0x100000001B3)
 MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -21,7 +21,11 @@ _LONGEST = 64  # bytes of a token that count towards its hash
 with np.errstate(over="ignore"):
     POWERS = np.cumprod(np.full(_LONGEST, _PRIME, dtype=np.uint64))
 
-SPACE, LETTER, DIGIT, SIGN = 0, 1, 2, 3
+# Classes of bytes, and of the tokens that consist of them.
+SPACE = 0
+LETTER = 1
+DIGIT = 2
+SIGN = 3
 
 
 def _byte_classes() -> NDArray[np.uint8]:
@@ -37,17 +41,17 @@ def _byte_classes() -> NDArray[np.uint8]:
 CLASS_OF_BYTE = _byte_classes()
 _LOWER = np.arange(256, dtype=np.uint8)
 _LOWER[ord("A") : ord("Z") + 1] += 32
-# Digits are one letter to the n-grams: how long a number is tells more than which it is.
+# N-grams see every digit as 0: a number's length says more than its value.
 FOLD = _LOWER.copy()
 FOLD[ord("0") : ord("9") + 1] = ord("0")
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Texts cut into tokens: one flat array of bytes with the places where tokens and texts begin.
+    """Texts cut into tokens: one flat array of bytes, and where tokens and texts begin in it.
 
-    raw: (n_bytes,) the bytes, a space after each text. starts, lengths: (n_tokens,). kind: (n_tokens,) class of each
-    token. doc: (n_tokens,) which text. bounds: (n_texts + 1,) where each text's bytes begin.
+    raw: (n_bytes,) the bytes, with a space after each text. starts, lengths: (n_tokens,). kind: (n_tokens,) the token's
+    class. doc: (n_tokens,) the index of its text. bounds: (n_texts + 1,) where each text's bytes begin.
     """
 
     raw: NDArray[np.uint8]
@@ -88,7 +92,7 @@ def token_hashes(tokens: Tokens) -> NDArray[np.uint64]:
 
 
 def _bucket(hashes: NDArray[np.uint64]) -> Ints:
-    """Mix the hash and keep its top bits; a polynomial's low bits alone would collide."""
+    """Mix the hash and keep its top bits; the low bits of a polynomial would collide."""
     mixed = (hashes ^ (hashes >> np.uint64(29))) * MIX
     return (mixed >> np.uint64(64 - BITS)).astype(np.int64)
 
@@ -133,7 +137,7 @@ def count_grams(tokens: Tokens, hashes: NDArray[np.uint64]) -> Counts:
 
 
 def stack(parts: Sequence[Counts]) -> Counts:
-    """The counts of several groups of texts, one below the other."""
+    """The counts of several groups of texts, joined in order."""
     offsets = np.cumsum([0, *(part.starts[-1] for part in parts)])
     starts = [part.starts[:-1] + offset for part, offset in zip(parts, offsets, strict=False)]
     return Counts(

@@ -1,18 +1,19 @@
-"""From a chat request to the one string a classifier sees: the same function in training and in serving."""
+"""From a chat request to the string that a classifier sees: the same function in training and in serving."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Characters kept of each part. The last user message decides what is asked, so it gets most of the room; a task
-# is usually stated at its head and the question put at its tail. 6,000 characters hold 99.9 % of our benchmark
-# prompts whole, and bound the time of a decision on 100,000 characters.
-USER_HEAD, USER_TAIL = 4000, 1500
+# Characters kept of each part. The last user message says what is asked, so it gets most of the room: a task is usually
+# stated at its head, and the question at its tail. 6,000 characters hold 99.9 % of our benchmark prompts, and they limit
+# the time that a decision on 100,000 characters takes.
+USER_HEAD = 4000
+USER_TAIL = 1500
 SYSTEM_HEAD = 600
 HISTORY_TAIL = 600
 
 
 def clip(text: str, head: int = USER_HEAD, tail: int = USER_TAIL) -> str:
-    """Keep the first `head` and the last `tail` characters; a short text is returned as it is."""
+    """Keep the first `head` and the last `tail` characters of a longer text."""
     if len(text) <= head + tail:
         return text
     return f"{text[:head]}\n{text[-tail:]}" if tail else text[:head]
@@ -35,23 +36,17 @@ def _last_user(messages: Sequence[Mapping[str, Any]]) -> int:
 
 
 def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The text that stands for a chat request: the last user message, then clipped system text and history.
+    """The text that stands for a chat request: the last user message, then system text and history, all clipped.
 
-    A request of one user message gives exactly that message (clipped), so tables of plain prompts and live chats
-    train the same features. Roles are not marked: n-grams of "user" would only be noise.
+    A request of one user message gives just that message (clipped), so tables of plain prompts and live chats have the
+    same features. Roles are not marked: n-grams of "user" would be noise.
     """
     if not messages:
         return ""
     asked = _last_user(messages)
-    system = [content_text(m.get("content")) for m in messages if m.get("role") in ("system", "developer")]
-    history = [
-        content_text(m.get("content"))
-        for i, m in enumerate(messages)
-        if i != asked and m.get("role") not in ("system", "developer")
-    ]
-    parts = [
-        clip(content_text(messages[asked].get("content"))),
-        clip("\n".join(system), SYSTEM_HEAD, 0),
-        "\n".join(history)[-HISTORY_TAIL:],
-    ]
+    texts = [content_text(message.get("content")) for message in messages]
+    is_system = [message.get("role") in ("system", "developer") for message in messages]
+    system = "\n".join(text for text, is_it in zip(texts, is_system, strict=True) if is_it)
+    history = "\n".join(text for i, text in enumerate(texts) if i != asked and not is_system[i])
+    parts = [clip(texts[asked]), clip(system, SYSTEM_HEAD, 0), history[-HISTORY_TAIL:]]
     return "\n\n".join(part for part in parts if part)

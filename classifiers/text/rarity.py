@@ -1,16 +1,15 @@
-"""Words weighted by rarity (TF-IDF), each text scaled to length 1: made in training, applied with numpy alone."""
+"""Words weighted by rarity (TF-IDF), each text scaled to length 1. Fitted in training, applied with numpy alone."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from classifiers.arrays import Floats, Ints, Singles
 from classifiers.text.ngrams import N_BUCKETS, Counts, count_grams, token_hashes, tokenize, word_grams
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class WordWeights:
     """column: (N_BUCKETS,) int32, -1 for buckets too rare in training. rarity: (n_columns,) float32."""
 
     column: NDArray[np.int32]
-    rarity: NDArray[np.float32]
+    rarity: Singles
 
     def state(self) -> dict[str, Any]:
         """Plain arrays."""
@@ -46,12 +45,6 @@ class WordWeights:
             return np.asarray(value @ coef[column], dtype=np.float64)[None, :]
         return np.asarray(self.matrix(counts) @ coef, dtype=np.float64)
 
-    def unknown_share(self, counts: Counts) -> Floats:
-        """(n,) share of each text's n-grams that training never saw, or saw too rarely."""
-        n = len(counts.starts) - 1
-        unknown = np.bincount(counts.text, weights=self.column[counts.bucket] < 0, minlength=n)
-        return np.asarray(unknown / np.maximum(np.diff(counts.starts), 1))
-
 
 def fit_words(counts: Counts, rarest: int) -> WordWeights:
     """Keep the buckets found in at least `rarest` texts (fewer, where there are few texts)."""
@@ -64,13 +57,13 @@ def fit_words(counts: Counts, rarest: int) -> WordWeights:
 
 
 def explain_words(words: WordWeights, coef: NDArray[Any], text: str) -> dict[str, Floats]:
-    """Each n-gram of the text with its contribution (n_tiers,)."""
+    """The contribution (n_tiers,) of each n-gram of the text."""
     tokens = tokenize([text])
     hashes = token_hashes(tokens)
     _, buckets = word_grams(tokens, hashes)
     raw = tokens.raw.tobytes()
-    shown = [raw[s : s + k].decode("utf-8", "replace") for s, k in zip(tokens.starts, tokens.lengths, strict=True)]
-    names = [*shown, *(f"{a} {b}" for a, b in zip(shown, shown[1:], strict=False))]
+    words_of_text = [raw[s : s + k].decode("utf-8", "replace") for s, k in zip(tokens.starts, tokens.lengths, strict=True)]
+    names = [*words_of_text, *(f"{a} {b}" for a, b in pairwise(words_of_text))]
     name_of = {int(words.column[bucket]): f'"{name}"' for bucket, name in zip(buckets, names, strict=True)}
     _, column, value = words.values(count_grams(tokens, hashes))
     return {name_of[int(c)]: np.asarray(v * coef[c], dtype=np.float64) for c, v in zip(column, value, strict=True)}

@@ -1,4 +1,4 @@
-"""Texts with what classifiers look at, each computed once however many classifiers look."""
+"""Texts with the features that classifiers use; each is computed once, for all classifiers."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -6,35 +6,35 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.arrays import Floats, Ints, Singles
+from classifiers.pretrained import language, minilm
 from classifiers.pretrained.remembered import Remembered
 from classifiers.text.features import hand_features
 from classifiers.text.ngrams import Counts, Tokens, count_grams, stack, token_hashes, tokenize
 from classifiers.text.prompt import clip
 
-Floats = NDArray[np.float64]
-CHUNK = 64  # texts tokenised together: enough to spread the cost of numpy's calls, few enough for the cache
+CHUNK = 64  # texts tokenised together: enough to spread the overhead of numpy's calls, few enough for the processor's cache
+
+
+Progress = Callable[[int, int], None]  # gets (done, total)
+
+
+def no_progress(done: int, total: int) -> None:
+    """The default of `progress`."""
 
 
 def pretrained(name: str) -> Remembered:
     """The model behind `View.meaning` or `View.reading`, loaded at first use. Raises MissingExtra."""
-    if name == "meaning":
-        from classifiers.pretrained.minilm import encoder  # late: 90 MB of weights
-
-        return encoder()
-    from classifiers.pretrained.language import reader  # late: 600 MB of weights
-
-    return reader()
+    return minilm.encoder() if name == "meaning" else language.reader()
 
 
 def check_extra(name: str) -> None:
-    """Raises MissingExtra where the package behind `View.meaning` or `View.reading` is not installed; loads nothing."""
-    from classifiers.pretrained import language, minilm  # late, as above
-
+    """Raises MissingExtra if the package behind `View.meaning` or `View.reading` is not installed. Loads no weights."""
     minilm.model_folder() if name == "meaning" else language.weights_file()
 
 
 class View:
-    """n texts, clipped; `hand` and `words` are made at first use."""
+    """n texts, clipped. Features are computed at first use."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = [clip(text) for text in texts]
@@ -64,16 +64,16 @@ class View:
         return np.concatenate([np.diff(part.bounds) - 1.0 for part, _ in self._parts])
 
     @cached_property
-    def meaning(self) -> NDArray[np.float32]:
+    def meaning(self) -> Singles:
         """(n, 384) sentence embeddings; needs the extra `embed`."""
-        return self.asked("meaning")
+        return self.slow_feature("meaning")
 
     @cached_property
-    def reading(self) -> NDArray[np.float32]:
-        """(n, language.READING) what a small language model makes of each text; needs the extra `surprisal`."""
-        return self.asked("reading")
+    def reading(self) -> Singles:
+        """(n, language.READING) a small language model's reading of each text; needs the extra `surprisal`."""
+        return self.slow_feature("reading")
 
-    def asked(self, name: str, progress: Callable[[int, int], None] = lambda done, total: None) -> NDArray[np.float32]:
+    def slow_feature(self, name: str, progress: Progress = no_progress) -> Singles:
         """`meaning` or `reading`, chunk by chunk. Raises MissingExtra."""
         model = pretrained(name)
         parts = []
@@ -83,8 +83,8 @@ class View:
         found = self.__dict__[name] = np.concatenate(parts)
         return found
 
-    def take(self, rows: NDArray[np.int64]) -> "View":
-        """Some of the texts, with what was already computed for them."""
+    def take(self, rows: Ints) -> "View":
+        """Some of the texts, with the features that are already computed."""
         picked = View.__new__(View)
         picked.texts = [self.texts[i] for i in rows]
         picked.__dict__.update(hand=self.hand[rows], words=self.words.take(rows), size=self.size[rows])

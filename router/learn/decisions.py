@@ -9,7 +9,7 @@ import numpy as np
 
 from classifiers import Artifact, Rule, choose, choose_many
 from classifiers.files import atomic_write
-from classifiers.sufficiency import TRUSTED
+from classifiers.sufficiency import TRUSTED_UP_TO
 from router.learn.tables import Table, text_of
 
 UNFAMILIAR = "; unfamiliar, so by the tiers' means"
@@ -26,7 +26,7 @@ def decide_table(artifact: Artifact, table: Table, rule: Rule, path: Path) -> li
             "id": name,
             "p": [round(float(v), 6) for v in row],
             "tier": artifact.tiers[k],
-            "reason": choose(row, cost, rule)[1] + (UNFAMILIAR if u > TRUSTED else ""),
+            "reason": choose(row, cost, rule)[1] + (UNFAMILIAR if u > TRUSTED_UP_TO else ""),
             "unfamiliar": round(float(u), 4),
             "cost": [round(float(v), 6) for v in cost],
         }
@@ -52,7 +52,7 @@ def explain_one(artifact: Artifact, prompt: str, rule: Rule) -> dict[str, Any]:
     return {
         "p": [round(float(v), 6) for v in p],
         "tier": artifact.tiers[tier],
-        "reason": reason + (UNFAMILIAR if unfamiliar > TRUSTED else ""),
+        "reason": reason + (UNFAMILIAR if unfamiliar > TRUSTED_UP_TO else ""),
         "unfamiliar": round(unfamiliar, 4),
         "cost": [round(float(v), 6) for v in cost],
         "rule": rule.to_dict(),

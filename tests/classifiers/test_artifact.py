@@ -1,4 +1,4 @@
-"""An artefact proves where it fits, and the same content is the same bytes."""
+"""An artefact is refused where it does not fit, and the same content gives the same bytes."""
 
 import hashlib
 import json
@@ -8,7 +8,9 @@ import pytest
 import skops.io
 
 from classifiers import BadArtifact, Rule, Sufficiency, load, save
+from classifiers.artifact import LOADABLE, rebuild
 from classifiers.inputs import FEATURE_NAMES
+from classifiers.models.length import LengthRule
 
 TEXTS = [f"add {i} and {i * 7}" if i % 2 else f"prove that {i} is prime because of theorem {i}" for i in range(60)]
 Y = np.array([[i % 2, 1.0 - (i % 7 == 0)] for i in range(60)], dtype=float)
@@ -33,10 +35,10 @@ def folder(tmp_path, model):
 def test_comes_back_whole(folder, model):
     artifact = load(folder, ["small", "large"])
     assert artifact.tiers == ["small", "large"]
-    assert artifact.targets == {"balanced": 0.2, "cheap": 0}
+    assert {name: rule.value for name, rule in artifact.rules.items()} == {"balanced": 0.2, "cheap": 0}
     assert artifact.rules["cheap"].expected_quality == 0.8
-    assert np.array_equal(artifact.predict(TEXTS), model.predict_proba(TEXTS))
-    assert np.allclose(artifact.predict_one(TEXTS[3]), artifact.predict(TEXTS)[3], atol=1e-9)
+    assert np.array_equal(artifact.guess(TEXTS).p, model.predict_proba(TEXTS))
+    assert np.allclose(artifact.predict_one(TEXTS[3]), artifact.guess(TEXTS).p[3], atol=1e-9)
 
 
 @pytest.mark.slow
@@ -48,6 +50,17 @@ def test_same_data_gives_the_same_bytes(folder, tmp_path):
 
 def test_needs_no_trust(folder):
     assert skops.io.get_untrusted_types(file=folder / "model.skops") == []
+
+
+def test_holds_no_class_but_this_packages_classifiers(model):
+    class Foreign(LengthRule):
+        pass
+
+    names = "Boosted Embedded EmbeddedForest Ensemble HandLinear JointLinear LengthRule Neighbours NgramLinear RandomForest"
+    assert sorted(LOADABLE) == sorted([*names.split(), "Read", "ReadForest", "ReadLinear", "Sufficiency"])
+    for name in ("Foreign", "Classifier", None):
+        with pytest.raises(BadArtifact, match=f"unknown classifier {name!r}"):
+            rebuild({**model.state(), "class": name})
 
 
 def test_replaces_an_older_one_whole(folder, model):
@@ -109,7 +122,7 @@ def test_says_what_to_do_where_there_is_none(tmp_path):
 
 def test_older_formats_that_named_no_inputs_are_read_where_the_sizes_fit(folder, model):
     change(folder, format=4, inputs=None)
-    assert np.array_equal(load(folder).predict(TEXTS[:3]), model.predict_proba(TEXTS[:3]))
+    assert np.array_equal(load(folder).guess(TEXTS[:3]).p, model.predict_proba(TEXTS[:3]))
     state = skops.io.load(folder / "model.skops", trusted=[])
     state["learned"]["cost_"]["coef"] = state["learned"]["cost_"]["coef"][1:]
     skops.io.dump(state, folder / "model.skops")

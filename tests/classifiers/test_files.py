@@ -1,4 +1,4 @@
-"""A file that is replaced is whole, or as it was."""
+"""A file is replaced as a whole or stays as it was."""
 
 from pathlib import Path
 

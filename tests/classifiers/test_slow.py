@@ -1,4 +1,4 @@
-"""A classifier with a pretrained model behind it: read once, ahead of the decision, and refused where its package is not."""
+"""A classifier with a pretrained model: it reads each text once, ahead of the decision, and is refused without its package."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SCORES = np.array([[i % 2, 1.0] for i in range(60)])
 
 @pytest.fixture
 def read(monkeypatch):
-    """Stands for MiniLM; the texts it was asked for."""
+    """Replaces MiniLM; gives the list of texts that it was asked for."""
     asked = []
 
     def compute(texts):

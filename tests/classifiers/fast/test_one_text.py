@@ -1,4 +1,4 @@
-"""What is compiled says of one text what numpy says, whatever the text."""
+"""For any text, compiled code gives numpy's results."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def test_any_text(pocket, compiled, text):
 
 
 def test_a_model_that_knows_every_feature_and_costs():
-    """The pocket router's prompts are short and alike; here each feature, several tiers and guessed costs count."""
+    """The pocket router's prompts are short and similar; here every feature, several tiers and guessed costs matter."""
     random = np.random.default_rng(3)
     words = re.findall(r"\S+", " ".join(HARD[10:14])) + "why prove court price cell return force None".split()
     texts = [" ".join(random.choice(words, size=random.integers(1, 60))) for _ in range(300)]

@@ -1,4 +1,4 @@
-"""Every classifier of CLASSIFIERS keeps one contract."""
+"""Every classifier of CLASSIFIERS keeps the same contract."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,10 @@ from classifiers import CLASSIFIERS, BadTraining, NotTrained, Sufficiency
 from classifiers.artifact import rebuild
 from classifiers.models.embedded import Embedded, Read
 from classifiers.models.linear import pooled
+from classifiers.models.platt import platt
 from classifiers.pretrained import language, minilm
-from classifiers.sufficiency import STEEPER, calibrate, platt
-from classifiers.text.familiar import fit_familiar, signals, unfamiliar
+from classifiers.sufficiency import STEEPER, calibrate
+from classifiers.text.familiar import fit_familiar, novelty, unfamiliar
 from classifiers.text.view import View
 
 # Both that may be behind `embed`, each where its extra is installed; reading takes seconds.
@@ -168,9 +169,9 @@ def test_the_top_tier_spreads_a_little_more_and_every_mean_is_kept():
 def test_one_wild_feature_makes_no_stranger_of_a_prompt(rows):
     view = View(rows[0])
     fitted = fit_familiar(view, np.arange(len(view)) % 3)
-    wild, usual = View(["?" * 3000 + rows[0][0]]), signals(fitted, view)[:, 1]
+    wild, usual = View(["?" * 3000 + rows[0][0]]), novelty(fitted, view)[:, 1]
     unbound = {key: value for key, value in fitted.items() if key != "reach"}  # as artefacts before had it
-    assert usual.max() < signals(fitted, wild)[0, 1] < signals(unbound, wild)[0, 1] / 2
+    assert usual.max() < novelty(fitted, wild)[0, 1] < novelty(unbound, wild)[0, 1] / 2
     assert 0 <= unfamiliar(fitted, wild)[0] <= 1
 
 

@@ -1,4 +1,4 @@
-"""What is served through numpy equals what scikit-learn would say, to 1e-6."""
+"""Predictions by numpy equal scikit-learn's to 1e-6."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is offered to a planner: visible, independent parts; never chains, single questions or one whole."""
+"""Texts with visible, independent parts are offered to a planner; chains, single questions and one whole are not."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Lists of like length go together, every row comes back to its place, and no batch is larger than asked for."""
+"""Lists of similar length share a batch, every row returns to its place, and no batch is too large."""
 
 import numpy as np
 import pytest

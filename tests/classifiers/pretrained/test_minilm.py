@@ -1,4 +1,4 @@
-"""Sentence embeddings in numpy: equal to the original, and a clear word where the extra is missing."""
+"""Sentence embeddings in numpy: equal to the original, and a clear error if the extra is not installed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A slow function is asked once about a text, and forgets the oldest first."""
+"""A slow function is called once for each text; the oldest texts leave the cache first."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What an answer tells: heads by set of answers, missing evidence, agreement, and the way to disk and back."""
+"""Chances after answers: heads by set of answered tiers, missing evidence, agreement, and saving and loading."""
 
 import hashlib
 import json
