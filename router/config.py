@@ -232,11 +232,11 @@ def describe(path: Path, error: ValidationError) -> str:
     """One line for each mistake: file, key, what is wrong, what was found."""
     lines = []
     for found in error.errors():
-        key = ".".join(str(part) for part in found["loc"] if part not in ("vllm", "remote", "echo")) or "file"
+        key = ".".join(str(part) for part in found["loc"]) or "file"
         given = "" if isinstance(found["input"], dict | list | Config) else f"; found {found['input']!r}"
         what = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
-            what = RENAMED.get(key, "no such setting; remove it or correct its spelling (router/config.py, rungs.py explain all)")
+            what = RENAMED.get(key, "no such setting; remove it or correct its spelling (see router/config.py, tier_settings.py)")
         lines.append(f"{path}: {key}: {what}{given}")
     return "\n".join(lines)
 
@@ -262,11 +262,7 @@ def load_config(name: str | Path) -> Config:
 
 def placed(config: Config, folder: Path) -> Config:
     """The same with paths made absolute: sources that are folders, and the artefact."""
-    tiers = []
-    for tier in config.tiers:
-        if isinstance(tier, VllmTier) and (tier.source.startswith((".", "/")) or (folder / tier.source).is_dir()):
-            tier = tier.model_copy(update={"source": str((folder / tier.source).resolve())})
-        tiers.append(tier)
+    tiers = [tier.placed(folder) for tier in config.tiers]
     routing = config.routing
     if routing.artefact:
         routing = routing.model_copy(update={"artefact": str((folder / routing.artefact).resolve())})

@@ -1,24 +1,23 @@
-"""stepdown simulate: routing, cascading and both, played on outcomes."""
+"""stepdown simulate: routing, cascading, and both together, simulated on outcomes."""
 
 from pathlib import Path
 
 import click
 
-from deployments.cli.learn_evaluate import TIERS_HELP
-
-PATH = click.Path(path_type=Path)
+from deployments.cli.shared import AS_JSON, COLUMNS, COSTS, PATH, SEED, SPLIT, show
+from router.errors import BadInput
 
 
 @click.command()
 @click.argument("artefact", type=PATH)
 @click.argument("outcomes", nargs=-1, required=True, type=PATH)
-@click.option("--tiers", default=None, help=TIERS_HELP)
-@click.option("--split", default=None, help="Only rows of this split: test, val or train.")
-@click.option("--costs", default=None, help="USD a request where the table has no costs: small=0.001,large=0.02.")
-@click.option("-o", "--output", default=None, type=PATH, help="PNG of the cost-quality curves.")
-@click.option("--best-of", is_flag=True, help="Keep a smaller tier's answer in the running after the top tier has answered.")
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@COLUMNS
+@SPLIT
+@COSTS
+@click.option("-o", "--output", default=None, type=PATH, help="PNG file of the cost-quality curves to write.")
+@click.option("--best-of", is_flag=True, help="After the top tier has answered, a smaller tier's answer may still be chosen.")
+@SEED
+@AS_JSON
 def simulate(
     artefact: Path,
     outcomes: tuple[Path, ...],
@@ -30,27 +29,24 @@ def simulate(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Play ARTEFACT on OUTCOMES whose answers are all known: routing, cascading, and both together.
+    """Simulate ARTEFACT on OUTCOMES whose answers are all known: routing, cascading, and both together.
 
-    Every call is paid for, probes included. Needs what answers tell (`pred|NAME` and `out_tok|NAME`, or what `stepdown
-    label` writes), in training too. Prints the cost at 95, 98, 99 and 100 % of the top tier's score.
+    Every call is paid for, probes included. OUTCOMES and the rows of training must hold the answers (`pred|NAME` and
+    `out_tok|NAME`, or what `stepdown label` writes). Prints the cost at 95, 98, 99 and 100 % of the top tier's score.
     """
-    import json
-
-    from router.errors import BadInput
-    from router.learn.cascades import rows_to_judge
+    from router.learn.cascades import rows_to_judge  # loads scikit-learn, as do the next
     from router.learn.inputs import answers_of, measured_rows, open_artefact
     from router.learn.simulate_report import draw, text
     from router.learn.simulate_report import simulate as play
 
     loaded = open_artefact(artefact)
     if loaded.posterior is None:
-        raise BadInput(f"{artefact}: knows no answers; train it on outcomes that hold them")
+        raise BadInput(f"{artefact}: it knows no answers; train it on outcomes that hold them")
     table = measured_rows(outcomes, tiers, loaded.tiers, split, costs)
     rows, recalled = rows_to_judge(loaded, table, answers_of(outcomes, tiers, table))
     found, frontiers = play(loaded.posterior, rows, best_of, seed=seed)
     if output:
         draw(frontiers, rows, loaded.tiers, output)
-    click.echo(json.dumps({"trained_on": recalled, **found}) if as_json else text(found, loaded.tiers))
+    show({"trained_on": recalled, **found}, text(found, loaded.tiers), as_json)
     if recalled and not as_json:
-        click.echo(f"{recalled} of these rows were trained on; their chances before an answer are as if unseen, after it not")
+        click.echo(f"{recalled} of these rows were trained on; only their chances before an answer are as if unseen")

@@ -1,4 +1,4 @@
-"""stepdown: one command with subcommands, each loaded only when it is called."""
+"""stepdown: one command with subcommands, each imported only when it is called or explained."""
 
 import importlib
 from typing import Any
@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 class Lazy(click.Group):
-    """A group whose subcommands are imported when they are asked for: `stepdown check` needs no Ray."""
+    """A group that imports a subcommand when it is called: `stepdown check` needs no Ray."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -43,11 +43,11 @@ class Lazy(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Errors of ours, and of a file that cannot be read or written, are one line and exit code 2, never a trace."""
+        """Print our errors, and those of files that cannot be read or written, as one line, and exit with code 2."""
         try:
             return super().invoke(ctx)
         except OSError as error:
-            if error.filename is None:  # no file: a connection, a pipe
+            if error.filename is None:  # it is no file's: a connection's, a pipe's
                 raise
             click.echo(f"stepdown: {error.filename}: {error.strerror}", err=True)
             ctx.exit(2)
@@ -70,9 +70,9 @@ def main() -> None:
 
 
 def claimed_elsewhere() -> str | None:
-    """Another distribution that owns a top-level `router`: one of the two would overwrite the other.
+    """Another installed distribution with a top-level `router`: one of the two would overwrite the other.
 
-    Asked at every command, so lists of files are searched as text: `packages_distributions()` takes ten times as long.
+    It runs with every command, so it searches lists of files as text: `packages_distributions()` takes ten times as long.
     """
     from importlib.metadata import distributions
 

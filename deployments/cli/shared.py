@@ -1,0 +1,39 @@
+"""Options that several commands have, and how they print."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+LADDER = click.option("--config", default="pocket", show_default=True, help="The ladder: a YAML file, or a shipped one by name.")
+TARGET = click.option(
+    "--target", default="auto", show_default=True, help="auto, cheap, balanced, quality, or a chance such as 0.97."
+)
+COLUMNS = click.option(
+    "--tiers", default=None, help="TIER=NAME,... if the table's columns have other names than the artefact's tiers."
+)
+SPLIT = click.option("--split", default=None, help="Use only rows of this split: test, val or train.")
+COSTS = click.option("--costs", default=None, help="USD per request, if the table has no costs: small=0.001,large=0.02.")
+SEED = click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
+KIND = click.option(
+    "--kind", type=click.Choice(["single", "composite", "chain"]), default="single", show_default=True, help="Kind of prompts."
+)
+
+
+def show(found: Any, text: str, as_json: bool) -> None:
+    """Print what was found, as JSON or as text for people."""
+    click.echo(json.dumps(found) if as_json else text)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
+    """Rows as lines of a table. right: all columns but the first are right-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *others = zip(row, widths, strict=True)
+        lines.append("  ".join([first[0].ljust(first[1]), *(c.rjust(w) if right else c.ljust(w) for c, w in others)]))
+    return lines
