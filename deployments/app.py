@@ -91,7 +91,7 @@ class ServedIngress(Ingress):
             finally:
                 await counting.stop()
                 if self.reporter:
-                    await self.reporter.close()
+                    await self.reporter.stop()
 
     async def count(self) -> None:
         """Keep up to date which tiers sleep: the choice of a tier must not wait to find out."""

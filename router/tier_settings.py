@@ -6,7 +6,7 @@ a default that suits an engine elsewhere; so only an engine's own files need to 
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
@@ -42,12 +42,27 @@ class Price(Settings):
         return self
 
 
+class ModelSource(NamedTuple):
+    """Where a tier's model comes from."""
+
+    id: str
+    """identifies the model if its files are not on this machine"""
+    folder: Path | None = None
+    """the model's files, if they are on this machine"""
+    options: str = ""
+    """JSON of the engine's options that change answers; empty: it has none"""
+    chat_template: str = ""
+    """the settings' own, if they replace the model's"""
+
+
 class Tier(Settings):
     """A model size with a price: the settings that all engines share, and what the product may ask of any tier.
 
     A subclass with a literal `engine` is an engine's settings; a tier in the YAML file is read by the class of its engine.
     """
 
+    local: ClassVar[bool] = False
+    """Ray Serve runs its replicas on this cluster, so the machine time that they hold is counted"""
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
     """the name that clients put into `model`; short, lower case"""
     engine: str
@@ -75,11 +90,6 @@ class Tier(Settings):
         return name
 
     @property
-    def local(self) -> bool:
-        """Ray Serve runs its replicas on this cluster, so the machine time that they hold is counted."""
-        return False
-
-    @property
     def accelerators(self) -> int:
         """Accelerators of one replica."""
         return 0
@@ -99,24 +109,8 @@ class Tier(Settings):
         return UNBOUNDED
 
     @property
-    def model_id(self) -> str:
-        """What identifies the model where its files are not on this machine."""
-        return self.engine
-
-    @property
-    def model_folder(self) -> Path | None:
-        """The folder of the model's files; None where they are not on this machine."""
-        return None
-
-    @property
-    def answer_options(self) -> str:
-        """JSON of the engine's options that change answers; empty: it has no such options."""
-        return ""
-
-    @property
-    def chat_template(self) -> str:
-        """The chat template, where the settings replace the model's own."""
-        return ""
+    def model_source(self) -> ModelSource:
+        return ModelSource(self.engine)
 
     def placed(self, folder: Path) -> "Tier":
         """The same with its paths, which are relative to `folder`, made absolute."""
@@ -150,6 +144,7 @@ class Scaling(Settings):
 class VllmTier(Tier):
     """A tier on vLLM replicas that Ray Serve runs."""
 
+    local: ClassVar[bool] = True
     engine: Literal["vllm"]
     """vllm"""
     source: str
@@ -201,10 +196,6 @@ class VllmTier(Tier):
         return self
 
     @property
-    def local(self) -> bool:
-        return True
-
-    @property
     def accelerators(self) -> int:
         return self.tensor_parallel if self.accelerator else 0
 
@@ -221,20 +212,10 @@ class VllmTier(Tier):
         return float((running or max(1, self.replicas)) * self.max_ongoing)
 
     @property
-    def model_id(self) -> str:
-        return self.source
-
-    @property
-    def model_folder(self) -> Path | None:
-        return folder if (folder := Path(self.source)).is_dir() else None
-
-    @property
-    def answer_options(self) -> str:
-        return json.dumps({k: self.engine_kwargs[k] for k in ANSWER_OPTIONS if k in self.engine_kwargs}, sort_keys=True)
-
-    @property
-    def chat_template(self) -> str:
-        return str(self.engine_kwargs.get("chat_template") or "")
+    def model_source(self) -> ModelSource:
+        folder, given = Path(self.source), self.engine_kwargs
+        options = json.dumps({name: given[name] for name in ANSWER_OPTIONS if name in given}, sort_keys=True)
+        return ModelSource(self.source, folder if folder.is_dir() else None, options, str(given.get("chat_template") or ""))
 
     def placed(self, folder: Path) -> "VllmTier":
         if self.source.startswith((".", "/")) or (folder / self.source).is_dir():
@@ -242,7 +223,7 @@ class VllmTier(Tier):
         return self
 
     def missing(self) -> str:
-        if self.source.startswith("/") and not self.model_folder:
+        if self.source.startswith("/") and not Path(self.source).is_dir():
             return f"source: no folder {self.source}; give a hub id or a model's folder"
         return ""
 
@@ -260,8 +241,8 @@ class RemoteTier(Tier):
     """the environment variable that holds its key; never the key itself"""
 
     @property
-    def model_id(self) -> str:
-        return f"{self.url}#{self.model}"
+    def model_source(self) -> ModelSource:
+        return ModelSource(f"{self.url}#{self.model}")
 
 
 class EchoTier(Tier):

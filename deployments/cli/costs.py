@@ -18,9 +18,7 @@ from router.config import load_config
 @click.command()
 @LADDER
 @click.option("--ledger", default=None, help="Another ledger: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.")
-@click.option(
-    "--by", default=None, type=click.Choice(["tier", "key", "day"]), help="Only this table; up to 48 h, `day` has a row an hour."
-)
+@click.option("--by", default=None, type=click.Choice(["tier", "key", "day"]), help="Only this table; up to 48 h, day is hourly.")
 @click.option("--since", default=None, help="7d, 24h, 2w, 2026-11-24, or 2026-11-24T13:00 (UTC).  [default: 7d]")
 @click.option("--until", default=None, help="As --since; a date includes that day.  [default: now]")
 @click.option("--key", default=None, help="Only requests of the key with this id.")

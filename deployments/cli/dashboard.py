@@ -9,6 +9,7 @@ import yaml
 from deployments.monitoring import grafana
 from deployments.monitoring.prometheus import Checked, check_panels
 
+FOLDER = click.Path(path_type=Path, file_okay=False)
 FILES = {"stepdown": grafana.OWN_FILE, "serve": grafana.SERVE_FILE}
 
 
@@ -18,13 +19,7 @@ def dashboard() -> None:
 
 
 @dashboard.command()
-@click.option(
-    "--dir",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Folder that Grafana's provisioning watches.  [default: that of the latest Ray on this machine]",
-)
+@click.option("--dir", "folder", type=FOLDER, default=None, help="Folder that Grafana watches.  [default: the latest Ray's]")
 def install(folder: Path | None) -> None:
     """Write the boards where Grafana finds them. `stepdown serve` does it too, if it starts Ray."""
     where = folder or grafana.ray_folder()

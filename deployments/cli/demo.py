@@ -9,7 +9,8 @@ from typing import Any
 import click
 import httpx
 
-from deployments.cli.shared import KIND, LADDER
+from deployments.cli.shared import LADDER
+from deployments.pocket.commands import KIND
 from deployments.pocket.tasks import Kind, Task, fresh
 from deployments.serve.background import served
 from router.config import Config, load_config

@@ -29,9 +29,7 @@ def keys() -> None:
 @keys.command()
 @click.argument("name")
 @click.option("--tiers", type=names, metavar="A,B", help="Tiers that may answer its requests.  [default: all]")
-@click.option(
-    "--targets", type=names, metavar="A,B", help="Targets that it may use: cheap, balanced, quality, 0.97.  [default: all]"
-)
+@click.option("--targets", type=names, metavar="A,B", help="Targets that it may use, such as cheap,0.97.  [default: all]")
 @click.option("--rpm", type=int, help="Limit of requests a minute.")
 @click.option("--tpm", type=int, help="Limit of tokens a minute, prompt and answer together.")
 @click.option("--usd-day", type=float, help="Budget of a day (UTC) in USD.")

@@ -9,6 +9,8 @@ import click
 from deployments.cli.shared import AS_JSON, COSTS, PATH, show
 from router.learn.outcomes import parse_tiers
 
+PREFIX = click.IntRange(1, 64)
+
 
 @click.command()
 @click.argument("outcomes", nargs=-1, required=True, type=PATH)
@@ -18,11 +20,7 @@ from router.learn.outcomes import parse_tiers
 @COSTS
 @click.option("--val", multiple=True, type=PATH, help="Rows kept out of training; targets and report come from them.")
 @click.option(
-    "--prefix",
-    type=click.IntRange(1, 64),
-    default=16,
-    show_default=True,
-    help="Tokens of an answer on which the streaming mode `holdback` decides.",
+    "--prefix", type=PREFIX, default=16, show_default=True, help="Tokens on which the streaming mode `holdback` decides."
 )
 @click.option("--report", "report_folder", type=PATH, default=None, help="Folder of the report.  [default: OUTPUT/report]")
 @click.option("--no-report", is_flag=True, help="Write no report, which is faster.")

@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "deployments.cli.learn_train:train",
     "evaluate": "deployments.cli.learn_evaluate:evaluate",
     "calibrate": "deployments.cli.learn_evaluate:calibrate",
-    "simulate": "deployments.cli.learn_simulate:simulate",
+    "simulate": "deployments.cli.learn_evaluate:simulate",
     "decide": "deployments.cli.learn_decide:decide",
     "explain": "deployments.cli.learn_decide:explain",
     "show": "deployments.cli.learn_decide:show",

@@ -10,18 +10,8 @@ import click
 PATH = click.Path(path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 LADDER = click.option("--config", default="pocket", show_default=True, help="The ladder: a YAML file, or a shipped one by name.")
-TARGET = click.option(
-    "--target", default="auto", show_default=True, help="auto, cheap, balanced, quality, or a chance such as 0.97."
-)
-COLUMNS = click.option(
-    "--tiers", default=None, help="TIER=NAME,... if the table's columns have other names than the artefact's tiers."
-)
-SPLIT = click.option("--split", default=None, help="Use only rows of this split: test, val or train.")
+TARGET = click.option("--target", default="auto", show_default=True, help="auto, cheap, balanced, quality, or a chance: 0.97.")
 COSTS = click.option("--costs", default=None, help="USD per request, if the table has no costs: small=0.001,large=0.02.")
-SEED = click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
-KIND = click.option(
-    "--kind", type=click.Choice(["single", "composite", "chain"]), default="single", show_default=True, help="Kind of prompts."
-)
 
 
 def show(found: Any, text: str, as_json: bool) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ log = logging.getLogger("stepdown")
 Where = Callable[[], Awaitable[tuple[str, str]]]
 IDLE = 128  # idle connections kept open
 RETRY_S = 2.0  # before a lane that broke is looked for again
+CLOSED = "the replica's end of the lane was closed"
 ELSEWHERE_S = 60.0  # the same, where the replica is on another machine
 
 
@@ -28,22 +28,19 @@ class LaneCall:
     def __init__(self, connection: "LaneConnection") -> None:
         self.connection: LaneConnection | None = connection
         """None: the call is over, and the connection belongs to another"""
-        self.items: deque[Item] = deque()
-        self.waiter: asyncio.Future[None] | None = None
-        self.lost = False
+        self.items: asyncio.Queue[Item | LaneLost | None] = asyncio.Queue()
+        """ends with None, or with the error"""
 
     def __aiter__(self) -> "LaneCall":
         return self
 
     async def __anext__(self) -> Item:
-        while not self.items:
-            if self.lost:
-                raise LaneLost("the replica's end of the lane was closed")
-            if self.connection is None:
-                raise StopAsyncIteration
-            self.waiter = asyncio.get_running_loop().create_future()
-            await self.waiter
-        return self.items.popleft()
+        item = await self.items.get()
+        if item is None:
+            raise StopAsyncIteration
+        if isinstance(item, LaneLost):
+            raise item
+        return item
 
     def cancel(self) -> None:
         """Give the call up: the replica stops at once."""
@@ -51,15 +48,11 @@ class LaneCall:
             self.connection.transport.abort()
             self.over()
 
-    def over(self, lost: bool = False) -> None:
+    def over(self, error: LaneLost | None = None) -> None:
         if self.connection:
             self.connection.lane.busy -= 1
-        self.connection, self.lost = None, lost
-        self.wake()
-
-    def wake(self) -> None:
-        if self.waiter and not self.waiter.done():
-            self.waiter.set_result(None)
+        self.connection = None
+        self.items.put_nowait(error)
 
 
 class LaneConnection(Connection):
@@ -74,7 +67,7 @@ class LaneConnection(Connection):
         body = raw.encode()
         self.call = LaneCall(self)
         if self.transport.is_closing():  # since it was handed out: no `connection_lost` will tell the call
-            self.call.over(lost=True)
+            self.call.over(LaneLost(CLOSED))
         self.transport.write(json.dumps([path, len(body), call_id, missed, hint]).encode() + b"\n" + body)
         return self.call
 
@@ -87,8 +80,7 @@ class LaneConnection(Connection):
             self.transport.abort()
         elif len(head) > 1:
             size = head[1]
-            call.items.append((head[0], body[:size].decode(), body[size:].decode()))
-            call.wake()
+            call.items.put_nowait((head[0], body[:size].decode(), body[size:].decode()))
         else:
             self.call = None
             call.over()
@@ -96,7 +88,7 @@ class LaneConnection(Connection):
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.call and self.call.connection is self:
-            self.call.over(lost=True)
+            self.call.over(LaneLost(CLOSED))
 
 
 class Lane:

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 HERE = Path(__file__).parent
+KINDS = click.Choice(["single", "composite", "chain"])
+KIND = click.option("--kind", type=KINDS, default="single", show_default=True, help="Kind of prompts; see tasks.py.")
 ORDER = ("base", "large", "medium", "small")  # each after the one that it is made from
 
 
@@ -46,9 +48,7 @@ def train(tier: str | None, out: Path, seed: int) -> None:
 
 
 @pocket.command()
-@click.option(
-    "--kind", type=click.Choice(["single", "composite", "chain"]), default="single", show_default=True, help="Kind of tasks."
-)
+@KIND
 @click.option("--n", default=100, show_default=True, type=click.IntRange(1, 200_000), help="Number of prompts.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same prompts.")
 def prompts(kind: Any, n: int, seed: int) -> None:

@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -79,24 +80,18 @@ def some_word(rng: random.Random, level: int) -> str:
     return a_word(rng, rng.randint(*WORD_LETTERS[level]))
 
 
-def reverse(rng: random.Random, level: int) -> tuple[str, str]:
+WORD_TASKS: dict[str, Callable[[str], str]] = {
+    "reverse": lambda word: word[::-1],
+    "spell": "-".join,
+    "upper": str.upper,
+    "count": lambda word: str(len(word)),
+}
+"""kind -> the answer for a word"""
+
+
+def on_word(kind: str, rng: random.Random, level: int) -> tuple[str, str]:
     word = some_word(rng, level)
-    return say(rng, "reverse", w=word), word[::-1]
-
-
-def spell(rng: random.Random, level: int) -> tuple[str, str]:
-    word = some_word(rng, level)
-    return say(rng, "spell", w=word), "-".join(word)
-
-
-def upper(rng: random.Random, level: int) -> tuple[str, str]:
-    word = some_word(rng, level)
-    return say(rng, "upper", w=word), word.upper()
-
-
-def count(rng: random.Random, level: int) -> tuple[str, str]:
-    word = some_word(rng, level)
-    return say(rng, "count", w=word), str(len(word))
+    return say(rng, kind, w=word), WORD_TASKS[kind](word)
 
 
 def letter(rng: random.Random, level: int) -> tuple[str, str]:
@@ -131,10 +126,7 @@ def fact(rng: random.Random, level: int) -> tuple[str, str]:
 SINGLES: dict[str, Callable[[random.Random, int], tuple[str, str]]] = {
     "add": add,
     "subtract": subtract,
-    "reverse": reverse,
-    "spell": spell,
-    "upper": upper,
-    "count": count,
+    **{kind: partial(on_word, kind) for kind in WORD_TASKS},
     "letter": letter,
     "sort": sort,
     "largest": largest,

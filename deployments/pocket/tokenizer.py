@@ -16,13 +16,8 @@ USER = "<|user|>"
 ASSISTANT = "<|assistant|>"
 END = "<|end|>"
 SPECIAL = [PAD, USER, ASSISTANT, END]
-# The models were trained on single questions: the template shows them the last user message only.
-CHAT_TEMPLATE = (
-    "{% set last = messages | selectattr('role', 'equalto', 'user') | list | last %}"
-    "{{ '<|user|>' }}{% if last is defined %}{% if last.content is string %}{{ last.content }}{% else %}"
-    "{% for part in last.content %}{{ part.text or '' }}{% endfor %}{% endif %}{% endif %}{{ '<|end|>' }}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
+CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
+"""shows the models the last user message only: they were trained on single questions"""
 CHAIN_WORDS = "Start Begin with Take the number Add Subtract Double it Give result of every step Write after each"
 PLAN_WORDS = "plan direct split tasks task part answer yes no done"
 
@@ -57,5 +52,5 @@ def save(folder: Path) -> None:
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers' class has no annotations
         tokenizer_object=build(), model_max_length=512, **special
     )
-    fast.chat_template = CHAT_TEMPLATE
+    fast.chat_template = CHAT_TEMPLATE.read_text()
     fast.save_pretrained(folder)

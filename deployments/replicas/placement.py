@@ -41,7 +41,3 @@ def choice_of(tier: VllmTier) -> dict[str, Any]:
         "request_router_kwargs": {"slack": max(1, tier.max_ongoing // 8)},
     }
     return {"request_router_config": router}
-
-
-def affine(tier: VllmTier) -> bool:
-    return tier.affinity != "none" and tier.most_replicas > 1

@@ -19,10 +19,10 @@ def ladder_fingerprints(config: Config) -> dict[str, Any]:
 
 def model(tier: Tier) -> str:
     """A hash of a local model's files (sizes and both ends) and of the engine options that change answers; else its id."""
-    options = tier.answer_options.encode()
-    folder = tier.model_folder
+    source = tier.model_source
+    options, folder = source.options.encode(), source.folder
     if folder is None:
-        return f"{tier.model_id}#{digest(options)}" if options else tier.model_id
+        return f"{source.id}#{digest(options)}" if options else source.id
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("tokenizer.json")])
     return digest(options, *(part for file in files for part in ends(file)))
 
@@ -38,9 +38,10 @@ def ends(file: Path) -> tuple[bytes, bytes, bytes, bytes]:
 
 def template(tier: Tier) -> str:
     """The chat template's hash; empty where the template is not on this machine."""
-    if tier.chat_template:
-        return digest(tier.chat_template.encode())
-    if (folder := tier.model_folder) is None:
+    source = tier.model_source
+    if source.chat_template:
+        return digest(source.chat_template.encode())
+    if (folder := source.folder) is None:
         return ""
     files = [file for name in ("chat_template.jinja", "tokenizer_config.json") if (file := folder / name).is_file()]
     return digest(*(file.read_bytes() for file in files)) if files else ""

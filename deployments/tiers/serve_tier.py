@@ -14,10 +14,9 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.lane.client import Lane, LaneCall, LaneLost
 from deployments.lane.frames import Item
-from deployments.replicas.placement import affine
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
-from deployments.tiers.tier import SESSION, LateReadings, Tier, failure, ignore_late
+from deployments.tiers.tier import SESSION, LateReadings, Tier, failure
 from router.config import VllmTier
 from router.errors import NoReplica, RequestFailed, TierCold, TierFailed
 from router.trace import Reading
@@ -62,7 +61,7 @@ class ServeTier(Tier):
         handle: Any,
         running: Callable[[], Awaitable[int]],
         policy: CallPolicy,
-        late: LateReadings = ignore_late,
+        late: LateReadings | None = None,
         lane: Lane | None = None,
     ) -> None:
         self.name = name
@@ -125,7 +124,7 @@ class ServeTier(Tier):
             reading.cached_tokens = found["cached_tokens"]
         for call_id in found["late"]:
             self.missed.pop(call_id, None)
-        if found["late"]:
+        if found["late"] and self.late:
             self.late(found["late"])
 
     async def first_item(self, items: Any) -> Item:
@@ -214,7 +213,7 @@ def cancel(items: Any) -> None:
         chosen.result().cancel()
 
 
-def make(tier: VllmTier, handle: Any, timeout_s: float, late: LateReadings) -> Tier:
+def make(tier: VllmTier, handle: Any, timeout_s: float, late: LateReadings | None) -> Tier:
     """A tier of vLLM replicas behind `handle`: see `tier.Engine`."""
     running = running_replicas(handle.app_name, handle.deployment_name)
     return ServeTier(tier.name, handle, running, call_policy(tier, timeout_s), late, lane_of(tier, handle))
@@ -230,5 +229,5 @@ def lane_of(tier: VllmTier, handle: Any) -> Lane | None:
 
 def call_policy(tier: VllmTier, timeout_s: float) -> CallPolicy:
     cold_s = tier.scaling.cold_start_wait_s if tier.scaling.when_cold == "degrade" else float("inf")
-    affinity = tier.affinity if affine(tier) else "none"
+    affinity = tier.affinity if tier.most_replicas > 1 else "none"
     return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s if tier.sleeps else 0.0)

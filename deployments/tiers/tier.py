@@ -58,18 +58,13 @@ class Tier(Protocol):
 class Engine:
     """How an engine's tiers are made: an entry of `deployments.app.TIERS`.
 
-    make: from a tier's settings, the handle of its replicas (None without `bind`), the seconds to wait for a first token,
-    and where to report late readings.
-    bind: `module:function`, imported when a ladder has such a tier, that makes the Ray Serve application of its replicas
-    from its settings and the seconds that running answers get at shutdown. Empty: the engine needs no replicas here.
+    make: a tier from its settings, the handle of its replicas, the seconds to wait for a first token, and who receives late
+    readings. bind: `module:function`, imported only when needed, that makes the Ray Serve application of a tier's replicas
+    from its settings and the seconds that running answers get at shutdown; empty: the engine has no replicas here.
     """
 
-    make: Callable[[Any, Any, float, LateReadings], Tier]
+    make: Callable[[Any, Any, float, LateReadings | None], Tier]
     bind: str = ""
-
-
-def ignore_late(late: Mapping[str, float]) -> None:
-    pass
 
 
 def event(data: Mapping[str, Any]) -> bytes:

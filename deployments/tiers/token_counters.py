@@ -22,8 +22,8 @@ def estimate(text: str) -> int:
 
 def tokenizer_file(tier: Tier) -> bytes:
     """The tier's tokenizer.json; empty where it is not on this machine."""
-    file = tier.model_folder / "tokenizer.json" if tier.model_folder else None
-    return file.read_bytes() if file and file.exists() else b""
+    folder = tier.model_source.folder
+    return file.read_bytes() if folder and (file := folder / "tokenizer.json").exists() else b""
 
 
 def counter(tokenizer_json: bytes) -> Counter:

@@ -70,21 +70,15 @@ class OtherIngresses:
 Report = Callable[[str, Mapping[str, Counts]], Awaitable[Mapping[str, Counts]]]
 
 
-class QueueReporter:
+class QueueReporter(Daemon):
     """A task of an ingress that reports its counts and notes the others'. Requests read `others` and never wait for it."""
 
     def __init__(self, report: Report, counts: Callable[[], Mapping[str, Counts]], others: OtherIngresses) -> None:
+        super().__init__(self.report_on)
         self.report, self.counts, self.others = report, counts, others
         self.name = uuid.uuid4().hex
-        self.daemon = Daemon(self.work)
 
-    def start(self) -> None:
-        self.daemon.start()
-
-    async def close(self) -> None:
-        await self.daemon.stop()
-
-    async def work(self) -> None:
+    async def report_on(self) -> None:
         while True:
             try:
                 await self.once()

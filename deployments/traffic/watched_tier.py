@@ -48,9 +48,7 @@ class Watched(Tier):
         """how long whole answers take"""
         self.begun = Pace(slow)
         """how long streams take to begin"""
-        self.waiting = 0
-        self.running = 0
-        self.finished = 0
+        self.waiting = self.running = self.finished = 0
         self.count = replicas
         """replicas that ran at the last count"""
 

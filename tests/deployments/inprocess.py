@@ -8,14 +8,13 @@ from deployments.endpoint import openapi
 from deployments.endpoint.accounts import nobody
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import hashed
-from deployments.tiers.tier import ignore_late
 from router.engine import Router
 
 KEY = {"authorization": "Bearer right"}
 
 
 def app_of(router: Router) -> Starlette:
-    tiers = {t.name: TIERS[t.engine].make(t, None, 5.0, ignore_late) for t in router.config.tiers}
+    tiers = {t.name: TIERS[t.engine].make(t, None, 5.0, None) for t in router.config.tiers}
     app = Ingress(router, tiers, nobody(hashed("right")), router.config.server.max_body_bytes).app()
     if not any(getattr(route, "path", "") == "/openapi.json" for route in app.routes):
         app.router.routes.append(Route("/openapi.json", openapi.endpoint))

@@ -9,7 +9,6 @@ from deployments.app import TIERS
 from deployments.endpoint.accounts import nobody
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import hashed
-from deployments.tiers.tier import ignore_late
 from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
@@ -25,7 +24,7 @@ def client(**changes) -> TestClient:
         {"name": "large", "engine": "echo", "context": 400, "price": PRICE, **changes},
     ]
     config = Config.model_validate({"tiers": tiers, "server": {"max_body_bytes": 20_000}})
-    made = {t.name: TIERS[t.engine].make(t, None, 5.0, ignore_late) for t in config.tiers}
+    made = {t.name: TIERS[t.engine].make(t, None, 5.0, None) for t in config.tiers}
     ingress = Ingress(Router(config, None, counters(config)), made, nobody(hashed("right")), config.server.max_body_bytes)
     return TestClient(ingress.app(), headers=KEY, raise_server_exceptions=False)
 

@@ -24,7 +24,6 @@ from deployments.keys.admission import GIVEN, NOBODY, Keys, hashed
 from deployments.ledger.database import connect, migrate
 from deployments.ledger.ledger import Ledger
 from deployments.serve import command
-from deployments.tiers.tier import ignore_late
 from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
@@ -420,7 +419,7 @@ def test_replicas_open_the_same_file_wherever_they_run(config, tmp_path, monkeyp
 @pytest.fixture
 def client(config):
     ledger = Ledger(config.ledger)
-    tiers = {t.name: TIERS[t.engine].make(t, None, 5.0, ignore_late) for t in config.tiers}
+    tiers = {t.name: TIERS[t.engine].make(t, None, 5.0, None) for t in config.tiers}
     accounts = Accounts(Keys(ledger.engine), ledger, tiers={t.name: t for t in config.tiers})
     ingress = Ingress(Router(config, None, counters(config)), tiers, accounts, 20_000)
     with TestClient(ingress.app(), raise_server_exceptions=False) as made:

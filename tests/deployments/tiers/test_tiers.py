@@ -20,7 +20,7 @@ from deployments.replicas.replica_count import ReplicaCounts, running_replicas
 from deployments.tiers.echo_tier import EchoTier
 from deployments.tiers.remote_tier import RemoteTier, lines, proxy_for
 from deployments.tiers.serve_tier import CallPolicy, ServeTier
-from deployments.tiers.tier import DONE, ignore_late
+from deployments.tiers.tier import DONE
 from router import config
 from router.errors import NoReplica, TierFailed
 from router.trace import Reading
@@ -112,7 +112,7 @@ class Handle:
             raise
 
 
-def served(running: int = 1, late=ignore_late, **changes) -> ServeTier:
+def served(running: int = 1, late=None, **changes) -> ServeTier:
     async def replicas() -> int:
         return running
 

@@ -128,7 +128,7 @@ def test_an_exchange_that_fails_or_hangs_is_tried_again_and_nobody_waits():
         reporter.start()
         while not others.counts:
             await asyncio.sleep(0.01)
-        await reporter.close()
+        await reporter.stop()
 
     asyncio.run(asyncio.wait_for(run(), 10))
     assert others.counts == {"small": Counts(1, 2, 3)} and len(asked) == 2
