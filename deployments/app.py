@@ -24,6 +24,7 @@ from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS
 from deployments.tiers import serve_tier
+from deployments.tiers.check import check
 from deployments.tiers.echo_tier import EchoTier
 from deployments.tiers.fingerprints import ladder_fingerprints
 from deployments.tiers.remote_tier import RemoteTier
@@ -139,14 +140,6 @@ def accounts_of(config: Config, key_hash: str, insecure: bool, running: Running)
     return Accounts(keys, ledger, Metrics(config.tiers), tiers=tiers, replicas_of=running)
 
 
-def check(config: Config) -> None:
-    """Find everything that would stop the start, without starting. Raises BadConfig."""
-    Router(config, load_artefact(config), counters(config))
-    for tier in config.tiers:
-        if missing := tier.missing():
-            raise BadConfig(f"tiers.{tier.name}.{missing}")
-
-
 def application(config: Config, key_hash: str = "", insecure: bool = False, file: str = "") -> serve.Application:
     """The Serve application: an ingress over the tiers' deployments, which start side by side. `check` the config first.
 
@@ -165,13 +158,9 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
         logging_config=LOGS,
         ray_actor_options={"num_cpus": 0},
     )(serve.ingress()(ServedIngress))
-    exchange = bind_exchange() if config.server.replicas > 1 else None
-    return ingress.bind(placed(config).model_dump(mode="json"), key_hash, insecure, handles, file, exchange)
-
-
-def bind_exchange() -> serve.Application:
-    made = serve.deployment(name="queue-exchange", num_replicas=1, ray_actor_options={"num_cpus": 0})
-    return made(QueueExchange).bind()
+    exchange = serve.deployment(name="queue-exchange", num_replicas=1, ray_actor_options={"num_cpus": 0})(QueueExchange)
+    others = exchange.bind() if config.server.replicas > 1 else None
+    return ingress.bind(placed(config).model_dump(mode="json"), key_hash, insecure, handles, file, others)
 
 
 def placed_file(name: str) -> str:

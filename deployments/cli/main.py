@@ -1,6 +1,6 @@
 """stepdown: one command with subcommands, each imported only when it is called or explained."""
 
-import importlib
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -38,8 +38,7 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = resolve_name(COMMANDS[cmd_name])
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

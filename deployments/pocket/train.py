@@ -135,6 +135,8 @@ class Optimisers:
 
 @dataclass(slots=True)
 class Progress:
+    """How far a training is; kept in the checkpoint."""
+
     tier: str
     tokens: int = 0
     steps: int = 0
@@ -149,6 +151,8 @@ def share_of_lr(tokens: int, steps: int, total: float) -> float:
 
 
 class Trainer:
+    """Trains one model, or goes on from its checkpoint."""
+
     def __init__(self, tier: str, out: Path, seed: int = 0, shape: Shape | None = None) -> None:
         self.tier, self.out, self.seed = tier, out, seed
         self.shape = shape or SHAPES[tier]
@@ -230,8 +234,7 @@ def answers(model: LlamaForCausalLM, prompts: list[str], most: int = 120) -> lis
         ids = torch.tensor([[encoder.pad] * (width - len(r)) + r for r in rows])
         said = model.generate(input_ids=ids, attention_mask=(ids != encoder.pad).long(), max_new_tokens=most, do_sample=False)
         for i, row in zip(order[at : at + 128], said[:, width:].tolist(), strict=True):
-            row = row[: row.index(encoder.end)] if encoder.end in row else row
-            out[i] = encoder.tokenizer.decode([t for t in row if t != encoder.pad])
+            out[i] = encoder.tokenizer.decode(row)  # without special tokens: the end, and padding after it
     return out
 
 

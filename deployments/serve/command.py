@@ -42,7 +42,8 @@ def serve(
 
     The first start makes a key and shows it once; `stepdown keys` makes more.
     """
-    from deployments.app import application, check, placed_file  # Ray Serve and scikit-learn take seconds; --help needs neither
+    from deployments.app import application, placed_file  # Ray Serve and scikit-learn take seconds; --help needs neither
+    from deployments.tiers.check import check
 
     loaded = with_address(load_config(config), host, port)
     check(loaded)  # a wrong configuration stops here, before Ray starts
