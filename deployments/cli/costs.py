@@ -19,8 +19,10 @@ from router.config import load_config
 @LADDER
 @click.option("--ledger", default=None, help="Another ledger: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.")
 @click.option("--by", default=None, type=click.Choice(["tier", "key", "day"]), help="Only this table; up to 48 h, day is hourly.")
-@click.option("--since", default=None, help="7d, 24h, 2w, 2026-11-24, or 2026-11-24T13:00 (UTC).  [default: 7d]")
-@click.option("--until", default=None, help="As --since; a date includes that day.  [default: now]")
+@click.option(
+    "--since", default=None, help="Start of the period: 7d, 24h, 2w, 2026-11-24, 2026-11-24T13:00 (UTC).  [default: 7d]"
+)
+@click.option("--until", default=None, help="End of the period, in the same forms; a date includes that day.  [default: now]")
 @click.option("--key", default=None, help="Only requests of the key with this id.")
 @click.option("--tier", default=None, help="Only requests that this tier answered, and calls to it.")
 @click.option("--export", default=None, type=PATH, help="Write the requests with their calls to this file, as JSONL.")

@@ -38,20 +38,15 @@ def install(folder: Path | None) -> None:
 
 def advice(where: Path, of_ray: bool) -> str:
     """The environment variables that Ray must be started with."""
-    lines = [
-        "",
-        "Ray's start (`stepdown serve`, `ray start --head`) needs these variables to show them:",
-        "  RAY_PROMETHEUS_HOST=http://127.0.0.1:9090     the address of Prometheus (make monitoring)",
-        "  RAY_GRAFANA_HOST=http://127.0.0.1:3000        the address of Grafana",
-    ]
-    if of_ray:
-        lines += ["`View in Grafana` on the Serve page opens Ray's board with the cost rows: our file replaces Ray's."]
-    else:
-        lines += [
-            f"  {grafana.FOLDER_VARIABLE}={where}",
-            "      only to have Ray's other boards there too; then install again after each start of Ray",
-        ]
-    return "\n".join(lines)
+    last = "`View in Grafana` on the Serve page opens Ray's board with the cost rows: our file replaces Ray's."
+    if not of_ray:
+        last = f"""  {grafana.FOLDER_VARIABLE}={where}
+      only to have Ray's other boards there too; then install again after each start of Ray"""
+    return f"""
+Ray's start (`stepdown serve`, `ray start --head`) needs these variables to show them:
+  RAY_PROMETHEUS_HOST=http://127.0.0.1:9090     the address of Prometheus (make monitoring)
+  RAY_GRAFANA_HOST=http://127.0.0.1:3000        the address of Grafana
+{last}"""
 
 
 @dashboard.command()

@@ -7,6 +7,7 @@ import click
 
 from deployments.cli import shared
 from deployments.cli.shared import AS_JSON, PATH, TARGET
+from router.decide.targets import as_chance
 from router.errors import BadInput
 from router.learn.tables import read_table
 
@@ -24,10 +25,9 @@ def rule_of(artefact: "Artifact", target: str) -> "Rule":
     name = target.removeprefix("auto:").replace("auto", DEFAULT_RULE)
     if name in artefact.rules:
         return artefact.rules[name]
-    try:
-        return explicit(float(name))
-    except ValueError:
-        raise BadInput(f"--target {target!r}: expected {', '.join(artefact.rules)}, or a chance from 0 to 1") from None
+    if (chance := as_chance(name)) is None:
+        raise BadInput(f"--target {target!r}: expected {', '.join(artefact.rules)}, or a chance from 0 to 1")
+    return explicit(chance)
 
 
 @click.command()

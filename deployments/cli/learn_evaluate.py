@@ -95,7 +95,7 @@ def evaluate(artefact: Path, rows: Rows, train_file: Path | None, against: Path 
 @click.option("--config", type=PATH, default=None, help="The ladder that gave OUTCOMES, to be recorded in the certificate.")
 @click.option("--temperature", default=0.0, show_default=True, help="Temperature of the answers; `stepdown label` uses 0.")
 @click.option("--name", default="balanced", show_default=True, help="The target to set: cheap, balanced or quality.")
-@click.option("--confidence", type=CONFIDENCE, default=0.95, show_default=True, help="Of the lower bound that keeps --quality.")
+@click.option("--confidence", type=CONFIDENCE, default=0.95, show_default=True, help="Confidence of the bound for --quality.")
 @AS_JSON
 def calibrate(
     artefact: Path,
@@ -129,7 +129,8 @@ def calibrate(
         raise BadInput("--holdback says which answers --alpha promises something about; give --alpha too")
     loaded = open_artefact(artefact)
     if alpha is not None:
-        made = fingerprints(config, temperature)
+        prints = ladder_fingerprints(load_config(config)) if config else {}
+        made = {**prints, "sampling": {"temperature": temperature}}
         return certify(artefact, loaded, rows, alpha, delta, holdback, made, name, as_json)
     table = rows.table(loaded)
     guess, recalled = loaded.guess_honestly(list(table.texts))
@@ -140,12 +141,6 @@ def calibrate(
     if quality is not None and rule.kind == "tier":
         text += f"\nno cheaper rule is sure to keep that, judged by {len(table)} rows; more rows prove more, even rows trained on"
     show({"name": name, **rule.to_dict()}, text, as_json)
-
-
-def fingerprints(config: Path | None, temperature: float) -> dict[str, Any]:
-    """What made the answers, as far as it is known."""
-    sampling = {"sampling": {"temperature": temperature}}
-    return sampling if config is None else {**ladder_fingerprints(load_config(config)), **sampling}
 
 
 def certify(
@@ -185,8 +180,8 @@ def certify(
 def simulate(artefact: Path, rows: Rows, output: Path | None, best_of: bool, seed: int, as_json: bool) -> None:
     """Simulate ARTEFACT on OUTCOMES whose answers are all known: routing, cascading, and both together.
 
-    Every call is paid for, probes included. OUTCOMES and the rows of training must hold the answers (`pred|NAME` and
-    `out_tok|NAME`, or what `stepdown label` writes). Prints the cost at 95, 98, 99 and 100 % of the top tier's score.
+    Every call is paid for, probes included. OUTCOMES, and the rows that ARTEFACT learned from, must hold the answers (`pred|NAME`
+    and `out_tok|NAME`, or what `stepdown label` writes). Prints the cost at 95, 98, 99 and 100 % of the top tier's score.
     """
     from router.learn.cascades import rows_to_judge
     from router.learn.inputs import open_artefact

@@ -8,6 +8,8 @@ import click
 from deployments.cli.shared import AS_JSON, PATH, show
 from router.learn.grading import find_grader
 
+GRADERS = "exact, numeric, regex, choice, json_schema, judge, or package.module:function."
+
 
 @click.command()
 @click.argument("prompts", type=PATH)
@@ -17,12 +19,7 @@ from router.learn.grading import find_grader
 @click.option("--tiers", default=None, help="Names of the tiers, cheapest first.  [default: those of --config]")
 @click.option("--config", type=PATH, default=None, help="The ladder's YAML file: tiers and prices.")
 @click.option("--prices", default=None, help="USD per million tokens: small=0.1,large=3 or small=0.1:0.2 (in:out).")
-@click.option(
-    "--grader",
-    default="exact",
-    show_default=True,
-    help="exact, numeric, regex, choice, json_schema, judge, or package.module:function.",
-)
+@click.option("--grader", default="exact", show_default=True, help=GRADERS)
 @click.option("--max-tokens", default=256, show_default=True, help="Limit of tokens of an answer.")
 @click.option("--concurrency", default=16, show_default=True, help="Requests at once.")
 @click.option("--rate", default=0.0, show_default=True, help="Limit of requests a second; 0: no limit.")

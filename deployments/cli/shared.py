@@ -22,8 +22,5 @@ def show(found: Any, text: str, as_json: bool) -> None:
 def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
     """Rows as lines of a table. right: all columns but the first are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        first, *others = zip(row, widths, strict=True)
-        lines.append("  ".join([first[0].ljust(first[1]), *(c.rjust(w) if right else c.ljust(w) for c, w in others)]))
-    return lines
+    columns = [(str.rjust if right and i else str.ljust, width) for i, width in enumerate(widths)]
+    return ["  ".join(put(cell, width) for cell, (put, width) in zip(row, columns, strict=True)) for row in rows]

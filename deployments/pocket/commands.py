@@ -9,7 +9,9 @@ import click
 
 HERE = Path(__file__).parent
 KINDS = click.Choice(["single", "composite", "chain"])
-KIND = click.option("--kind", type=KINDS, default="single", show_default=True, help="Kind of prompts; see tasks.py.")
+KIND = click.option(
+    "--kind", type=KINDS, default="single", show_default=True, help="Single tasks, lists of them, or chains of steps."
+)
 ORDER = ("base", "large", "medium", "small")  # each after the one that it is made from
 
 

@@ -81,15 +81,11 @@ def answer_logits(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
     return logits
 
 
-def answer_ids(batch: Batch) -> torch.Tensor:
-    return batch.ids[:, 1:][batch.answer[:, 1:]]
-
-
 def loss_of(model: LlamaForCausalLM, batch: Batch, teacher: LlamaForCausalLM | None) -> torch.Tensor:
     """Cross-entropy on the right answers, or, with a teacher, the divergence from its distribution there."""
     logits = answer_logits(model, batch)
     if teacher is None:
-        return cross_entropy(logits, answer_ids(batch))
+        return cross_entropy(logits, batch.ids[:, 1:][batch.answer[:, 1:]])
     with torch.inference_mode():
         target = log_softmax(answer_logits(teacher, batch), dim=-1)
     return kl_div(log_softmax(logits, dim=-1), target.clone(), log_target=True, reduction="batchmean")

@@ -26,6 +26,7 @@ class ReplicaMeter:
     sent: dict[str, dict[str, float]] = field(default_factory=dict)
     """call id -> measurements that went out with its last item, for a client that left just before it"""
     tokens: float = PRIOR_TOKENS_PER_BYTE * 1000
+    """of recent prompts, and `size`, the bytes of their requests: their ratio is the guess for a new one"""
     size: float = 1000.0
     count: int = 0
 
@@ -40,10 +41,6 @@ class ReplicaMeter:
         call = MeteredCall(self, f"{self.count}", call_id, len(raw))
         self.meter.start(call.name, self.clock(), len(raw) * self.tokens / self.size)
         return call
-
-    def learn(self, prompt_tokens: int, size: int) -> None:
-        """Adjust the guess of tokens per byte."""
-        self.tokens, self.size = FORGET * self.tokens + prompt_tokens, FORGET * self.size + size
 
     def keep(self, late: Mapping[str, float]) -> None:
         """Until a call takes them along. The oldest are dropped; their time still counts as the replica's busy time."""
@@ -85,7 +82,7 @@ class MeteredCall:
         cached = cached_of(self.usage)
         self.busy_s = replica.meter.end(self.name, replica.clock(), prompt, cached, output)
         if prompt:
-            replica.learn(prompt, self.size)
+            replica.tokens, replica.size = FORGET * replica.tokens + prompt, FORGET * replica.size + self.size
         self.taken, replica.late = replica.late, {}
         if self.call_id:
             replica.sent[self.call_id] = self.taken | {self.call_id: self.busy_s}

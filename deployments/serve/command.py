@@ -16,6 +16,7 @@ import httpx
 
 from deployments import APP
 from deployments.keys.access import Door, door, with_first_key
+from deployments.monitoring import grafana
 from deployments.ports import check_port
 from deployments.serve.haproxy import environment, state_folder, uses_haproxy
 from deployments.serve.haproxy_stand_in import StandIn
@@ -60,7 +61,8 @@ def serve(
     check_free(started)
     try:
         if run(application(loaded, opened.key_hash, opened.insecure, placed_file(config)), loaded, stop):
-            install_boards(started)
+            if started:
+                install_boards()
             stand_in.start()
             click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started))
             stop.wait()
@@ -79,16 +81,12 @@ def stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, lambda *_: stop.set())
 
 
-def install_boards(started: bool) -> None:
+def install_boards() -> None:
     """Put the cost boards where the Grafana of a Ray that was started here finds them: Ray has just rewritten its own."""
-    from deployments.monitoring import grafana
-
-    if started:
-        try:
-            grafana.install(grafana.ray_folder())
-        except OSError as error:
-            reason = error.strerror
-            click.echo(f"the Grafana boards could not be written ({reason}); stepdown dashboard install writes them later")
+    try:
+        grafana.install(grafana.ray_folder())
+    except OSError as error:
+        click.echo(f"the Grafana boards could not be written ({error.strerror}); later: stepdown dashboard install")
 
 
 def with_address(config: Config, host: str | None, port: int | None) -> Config:

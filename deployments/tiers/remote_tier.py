@@ -65,14 +65,11 @@ class RemoteTier(Tier):
         """The answer with this tier's name in `model`."""
         return self.field.sub(lambda _: self.ours, data, count=1)
 
-    def request_json(self, body: Mapping[str, Any]) -> bytes:
-        """The body with the model's name as the upstream knows it."""
-        return json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
-
     async def send(self, path: Path, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed. A redirect is not followed: it could lead anywhere."""
+        raw = json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
         try:
-            response = await self.session.post(self.urls[path], data=self.request_json(body), allow_redirects=False)
+            response = await self.session.post(self.urls[path], data=raw, allow_redirects=False)
             if response.status == 200:
                 return response
             async with response:

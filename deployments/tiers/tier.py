@@ -33,13 +33,11 @@ class Tier(Protocol):
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         """The whole answer, as the JSON of an OpenAI response."""
-        ...
 
     def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
         """Server-sent events, each of them whole, ending with usage (unless declined) and [DONE]."""
-        ...
 
     async def replicas(self) -> int:
         """How many of its replicas run."""

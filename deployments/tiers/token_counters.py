@@ -11,11 +11,6 @@ TEMPLATE_TOKENS = 8  # what a chat template adds around one question
 BYTES_PER_TOKEN = 3.0  # fewer than current tokenizers need for English and code
 
 
-def readable(text: str) -> str:
-    """Without lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def estimate(text: str) -> int:
     return round(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN) + TEMPLATE_TOKENS
 
@@ -36,7 +31,8 @@ def counter(tokenizer_json: bytes) -> Counter:
 
     @lru_cache(maxsize=16)  # one decision asks for the same texts several times, and counting is its most expensive step
     def count(text: str) -> int:
-        return len(tokenizer.encode(readable(text), add_special_tokens=False).ids) + TEMPLATE_TOKENS
+        readable = text.encode("utf-8", "replace").decode()  # without lone surrogates, which JSON can hold and UTF-8 cannot
+        return len(tokenizer.encode(readable, add_special_tokens=False).ids) + TEMPLATE_TOKENS
 
     # Reservations rely on it (router/request/token_bounds.py). A function's own attribute has no type: see `types.Counter`.
     count.exact = True  # type: ignore[attr-defined]
