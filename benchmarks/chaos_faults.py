@@ -18,7 +18,7 @@ import httpx
 import yaml
 
 from benchmarks.chaos_ladders import HEDGED, SLOW_S, Echo, Ladder
-from deployments.serve.haproxy import connections
+from deployments.serve.haproxy import max_connections
 from deployments.serve.process_cleanup import processes
 
 EVERYWHERE = (
@@ -281,7 +281,7 @@ class Faults:
 
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-        return await self.held(min(10_000, connections() - 1_000), b"", 3)
+        return await self.held(min(10_000, max_connections() - 1_000), b"", 3)
 
     async def huge_body(self) -> str:
         (connection,) = await self.connected(1, self.head(100_000_000))

@@ -1,2 +1,6 @@
+"""The top floor: it does what the floors below decide and guess. A room may import the rooms below it, in the order that the
+contracts in pyproject.toml give. No file of `router` or `classifiers` may know this package.
+"""
+
 APP = "stepdown"
-"""its name in Ray Serve"""
+"""the application's name in Ray Serve"""

@@ -1,4 +1,4 @@
-"""What works beside requests until it is stopped."""
+"""Work in the background of requests, until it is stopped."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Daemon:
-    """One task of `work()`, however often it is started."""
+    """At most one task of `work()`, however often it is started."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.work = work
@@ -16,7 +16,7 @@ class Daemon:
         self.task = self.task or asyncio.create_task(self.work())
 
     async def stop(self) -> bool:
-        """Returns when it has ended. False: it was not running."""
+        """Returns when the task has ended. False: it was not running."""
         task, self.task = self.task, None
         if task is None:
             return False

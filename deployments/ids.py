@@ -1,14 +1,14 @@
-"""Ids that are unique and no secrets.
+"""Ids that are unique but not secret.
 
-`uuid.uuid4` asks the kernel, and Python lets go of its lock for that: in a process with other threads the event loop then waits
-for it behind them. A generator that was seeded by the kernel once costs no such wait (docs/speed.md).
+`uuid.uuid4` asks the kernel and releases Python's lock for that: in a process with other threads the event loop then waits
+behind them to get it back. A generator that the kernel seeded once costs no such wait (docs/speed.md).
 """
 
 import random
 import secrets
 
 GENERATOR = random.Random(secrets.randbits(256))
-"""of this process; others may seed the module's own"""
+"""this process's own; other code may seed the random module's"""
 
 
 def fresh() -> str:

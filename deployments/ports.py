@@ -1,4 +1,4 @@
-"""TCP ports of this machine: one that is free, and who holds one that is not."""
+"""TCP ports of this machine: find a free one, and tell which process holds one that is taken."""
 
 import os
 import random
@@ -11,22 +11,20 @@ from router.errors import BadInput
 
 # Ray's workers take 10002 to 19999, Serve's replicas 30000 to 31000 and 40000 to 41000, the kernel 32768 to 60999.
 PORTS = range(20_000, 30_000)
-
-
 LISTENING = "0A"  # the state's number in /proc/net/tcp
 
 
 def free_port() -> int:
-    """One that is free, and that nobody is given by chance until it is used: outside the ranges of the kernel and of Ray."""
+    """A free port that no process is given by chance: outside the ranges of the kernel and of Ray."""
     for port in random.sample(PORTS, 200):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("", port))
             return port
-    raise BadInput(f"no free port from {PORTS[0]} to {PORTS[-1]}; end what holds them")
+    raise BadInput(f"no free port from {PORTS[0]} to {PORTS[-1]}; stop the programs that hold them")
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises BadInput when somebody else listens there."""
+    """Raises BadInput if another process listens there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -38,25 +36,25 @@ def check_port(host: str, port: int) -> None:
 
 
 def holder(port: int) -> str:
-    """Who listens on a port of this machine, as ` (haproxy, process 123)`; empty where that cannot be seen."""
-    sockets = {f"socket:[{inode}]" for inode in inodes_of(port)}
+    """The process that listens on a port of this machine, as ` (haproxy, process 123)`; empty where we may not see it."""
+    sockets = {f"socket:[{inode}]" for inode in listening_inodes(port)}
     for folder in Path("/proc").glob("[0-9]*") if sockets else ():
-        if sockets & set(opened(folder)):
+        if sockets & set(open_files(folder)):
             with suppress(OSError):
                 return f" ({(folder / 'comm').read_text().strip()}, process {folder.name})"
     return ""
 
 
-def opened(process: Path) -> Iterator[str]:
-    """What its file descriptors are; nothing where it ended or is not ours to look at."""
+def open_files(process: Path) -> Iterator[str]:
+    """The targets of its file descriptors; none if it has ended or belongs to another user."""
     with suppress(OSError):
         for link in list((process / "fd").iterdir()):
             with suppress(OSError):
                 yield os.readlink(link)
 
 
-def inodes_of(port: int) -> Iterator[str]:
-    """Of the sockets that listen there."""
+def listening_inodes(port: int) -> Iterator[str]:
+    """The inodes of the sockets that listen on a port."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]

@@ -237,7 +237,7 @@ def describe(path: Path, error: ValidationError) -> str:
     """One line for each mistake: file, key, message, found value."""
     lines = []
     for found in error.errors():
-        key = ".".join(str(part) for part in found["loc"] if part not in ("vllm", "remote", "echo")) or "file"
+        key = ".".join(str(part) for part in found["loc"]) or "file"
         given = "" if isinstance(found["input"], dict | list | Config) else f"; found {found['input']!r}"
         message = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
@@ -267,11 +267,7 @@ def load_config(name: str | Path) -> Config:
 
 def with_absolute_paths(config: Config, folder: Path) -> Config:
     """The same configuration with absolute paths: those of the artefact and of sources that are folders."""
-    tiers = []
-    for tier in config.tiers:
-        if isinstance(tier, VllmTier) and (tier.source.startswith((".", "/")) or (folder / tier.source).is_dir()):
-            tier = tier.model_copy(update={"source": str((folder / tier.source).resolve())})
-        tiers.append(tier)
+    tiers = [tier.placed(folder) for tier in config.tiers]
     routing = config.routing
     if routing.artefact:
         routing = routing.model_copy(update={"artefact": str((folder / routing.artefact).resolve())})

@@ -1,12 +1,21 @@
-"""One rung of the ladder: its engine, its window, its price. Part of the YAML file that router/config.py reads."""
+"""The settings of one tier: its engine, context window and price. Part of the YAML file that router/config.py reads.
 
-from typing import Annotated, Any, Literal
+Each engine has one class here. Their base, `Tier`, answers every question that the rest of the product asks of a tier, with
+a default that suits an engine elsewhere; so only an engine's own files need to know its class.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+
+UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
+ANSWER_OPTIONS = ("dtype", "quantization", "revision", "tokenizer", "logprobs_mode")  # vLLM options that change answers
 
 
 class Settings(BaseModel):
-    """The base of all settings: frozen, closed, docstrings become descriptions."""
+    """The base of all settings: frozen, closed to unknown names, with attribute docstrings as descriptions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -19,9 +28,9 @@ class Price(Settings):
     usd_per_1m_output: Annotated[float, Field(ge=0)] | None = None
     """USD per million output tokens"""
     usd_per_1m_cached_input: Annotated[float, Field(ge=0)] | None = None
-    """USD per million input tokens that were in the prefix cache; none: as other input"""
+    """USD per million input tokens that were in the prefix cache; none: the price of other input"""
     usd_per_accelerator_hour: Annotated[float, Field(ge=0)] | None = None
-    """USD per hour of one accelerator, busy or not"""
+    """USD per hour of one accelerator, busy or idle"""
 
     @model_validator(mode="after")
     def known(self) -> "Price":
@@ -33,11 +42,31 @@ class Price(Settings):
         return self
 
 
-class Tier(Settings):
-    """A model size with a price. What all engines share."""
+class ModelSource(NamedTuple):
+    """Where a tier's model comes from."""
 
+    id: str
+    """identifies the model if its files are not on this machine"""
+    folder: Path | None = None
+    """the model's files, if they are on this machine"""
+    options: str = ""
+    """JSON of the engine's options that change answers; empty: it has none"""
+    chat_template: str = ""
+    """the settings' own, if they replace the model's"""
+
+
+class Tier(Settings):
+    """A model size with a price: the settings that all engines share, and what the product may ask of any tier.
+
+    A subclass with a literal `engine` is an engine's settings; a tier in the YAML file is read by the class of its engine.
+    """
+
+    local: ClassVar[bool] = False
+    """Ray Serve runs its replicas on this cluster, so the machine time that they hold is counted"""
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-    """what clients put into `model`; short, lower case"""
+    """the name that clients put into `model`; short, lower case"""
+    engine: str
+    """what runs the tier: vllm, remote or echo"""
     price: Price
     """what it costs"""
     context: Annotated[int, Field(gt=0)]
@@ -49,9 +78,9 @@ class Tier(Settings):
     images: bool = False
     """may be given images"""
     hedge_after_s: Annotated[float, Field(gt=0)] | Literal["p95"] | None = None
-    """seconds without a first token after which a request is sent to another replica too (to the same address, of a remote
-    tier); who begins first answers, the other is stopped, both are paid for. p95: longer than all but one in twenty of the
-    last calls. No more than a tenth of the requests are sent twice, tries after failures included. None: never"""
+    """seconds without a first token after which a request is also sent to another replica (of a remote tier: to the same
+    address). The first to begin answers, the other is stopped, and both are paid for. p95: longer than 19 of 20 recent
+    calls took. At most a tenth of the requests are sent twice, retries after failures included. None: never"""
 
     @field_validator("name")
     @classmethod
@@ -62,53 +91,75 @@ class Tier(Settings):
 
     @property
     def accelerators(self) -> int:
-        """Accelerators that one replica holds."""
+        """Accelerators of one replica."""
         return 0
 
     @property
+    def most_replicas(self) -> int:
+        """Upper bound on its replicas."""
+        return 1
+
+    @property
     def sleeps(self) -> bool:
-        """It may have no replica, while nobody asks."""
+        """It may have no replica while no request needs one."""
         return False
+
+    def capacity(self, running: int) -> float:
+        """Requests that it can work on at once when the last look found `running` replicas."""
+        return UNBOUNDED
+
+    @property
+    def model_source(self) -> ModelSource:
+        return ModelSource(self.engine)
+
+    def placed(self, folder: Path) -> "Tier":
+        """The same with its paths, which are relative to `folder`, made absolute."""
+        return self
+
+    def missing(self) -> str:
+        """The setting that names something this machine does not have, and how to mend it; empty: nothing is missing."""
+        return ""
 
 
 class Scaling(Settings):
     """How the number of replicas follows the load, between a tier's `replicas` and `max_replicas`."""
 
     ongoing: Annotated[float, Field(gt=0)] | None = None
-    """requests, under way and waiting, that each replica should have; none: half of `max_ongoing`"""
+    """requests, running and waiting, that each replica should have; none: half of `max_ongoing`"""
     look_back_s: Annotated[float, Field(gt=0)] = 20.0
-    """seconds over which load is averaged; Ray takes it every 10 s"""
+    """seconds over which load is averaged; Ray samples it every 10 s"""
     up_delay_s: Annotated[float, Field(ge=0)] = 10.0
-    """seconds that more replicas must have been wanted for; none are waited for where none run"""
+    """seconds that the load must call for more replicas before they start; the first replica starts at once"""
     down_delay_s: Annotated[float, Field(ge=0)] = 300.0
-    """seconds that fewer must have been wanted for"""
+    """seconds that the load must call for fewer before one stops"""
     idle_s: Annotated[float, Field(ge=0)] = 900.0
-    """the same for the last one of a tier with `replicas: 0`"""
+    """the same for the last replica of a tier with `replicas: 0`"""
     cold_start_wait_s: Annotated[float, Field(ge=0)] = 10.0
     """seconds that a request waits for the first replica of a tier that has none"""
     when_cold: Literal["degrade", "wait"] = "degrade"
-    """after that: another tier that has replicas answers (those that routing.when_down allows, and says so in
-    x-stepdown-degraded), or 503 where the client named the tier; wait: until there is a replica, or request_timeout_s is over"""
+    """after that wait. degrade: another tier with replicas answers (one that routing.when_down allows; the answer says so in
+    x-stepdown-degraded), or 503 if the client named the tier. wait: until a replica is there or request_timeout_s is over"""
 
 
 class VllmTier(Tier):
     """A tier on vLLM replicas that Ray Serve runs."""
 
+    local: ClassVar[bool] = True
     engine: Literal["vllm"]
     """vllm"""
     source: str
-    """a hub id, or a folder (from this file's place) with the model in safetensors"""
+    """a hub id, or a folder (relative to this file) with the model in safetensors"""
     replicas: Annotated[int, Field(ge=0)] = 1
-    """replicas to keep running; 0, with `max_replicas`: none while nobody asks"""
+    """replicas to keep running; 0, with `max_replicas`: none while the tier is idle"""
     max_replicas: Annotated[int, Field(ge=1)] | None = None
-    """grow by load up to this many; by default the number stays as it is"""
+    """grow with the load up to this many; by default the number is fixed"""
     scaling: Scaling = Scaling()
-    """how it grows, and what happens to who asks a tier without a replica"""
+    """how it grows, and what a request does that finds no replica"""
     affinity: Literal["prefix", "session", "none"] = "prefix"
-    """of several replicas a request goes to the one that has read its conversation before; a new conversation to the one
-    that has read its first `affinity_chars` (prefix), or to any (session); none: always the less busy of two"""
+    """which of several replicas gets a request: the one that has read its conversation before. A new conversation goes to
+    one that has read its first `affinity_chars` (prefix), or to any (session). none: always the less busy of two"""
     affinity_chars: Annotated[int, Field(ge=1, le=20_000)] = 1_000
-    """characters that are a beginning: enough to tell apart what is asked about, few enough to be the same in its questions"""
+    """characters that make up a beginning: enough to tell topics apart, few enough to be shared by questions about one topic"""
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     """accelerators that share one replica"""
     accelerator: str | None = None
@@ -116,19 +167,19 @@ class VllmTier(Tier):
     cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs that Ray reserves for one replica; fractions let several share a small machine"""
     resources: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,62}$")], Annotated[float, Field(gt=0)]] = {}
-    """Ray resources that a replica reserves besides, for each accelerator: marks of the nodes that it may run on, such as
+    """further Ray resources that a replica reserves for each accelerator: marks of the nodes that it may run on, such as
     {tier-large: 0.01} for nodes started with `ray start --resources '{"tier-large": 1}'`"""
     max_ongoing: Annotated[int, Field(ge=1)] = 64
     """requests that one replica takes at once; more wait"""
     engine_kwargs: dict[str, Any] = {}
-    """passed on to vLLM as they are"""
+    """passed on to vLLM unchanged"""
     env: dict[str, str] = {}
     """environment variables of the replicas"""
 
     @field_validator("resources")
     @classmethod
     def no_twin(cls, resources: dict[str, float]) -> dict[str, float]:
-        """What has a setting of its own has it once. Ray takes a quantity above one only whole."""
+        """CPUs and GPUs have their own settings, and Ray takes a quantity above one only as a whole number."""
         twins = {"CPU": "cpus", "GPU": "accelerator and tensor_parallel"}
         if name := next((name for name in twins if name in resources), None):
             raise ValueError(f"{name} has a setting of its own: {twins[name]}")
@@ -139,7 +190,7 @@ class VllmTier(Tier):
     @model_validator(mode="after")
     def in_order(self) -> "VllmTier":
         if self.max_replicas is None and self.replicas == 0:
-            raise ValueError("replicas: 0 needs max_replicas, the number that may start when somebody asks")
+            raise ValueError("replicas: 0 needs max_replicas, the number that may start when a request comes")
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(f"max_replicas: {self.max_replicas} is less than replicas: {self.replicas}")
         return self
@@ -150,12 +201,31 @@ class VllmTier(Tier):
 
     @property
     def most_replicas(self) -> int:
-        """That it may have."""
         return self.max_replicas or self.replicas
 
     @property
     def sleeps(self) -> bool:
         return self.replicas == 0
+
+    def capacity(self, running: int) -> float:
+        """A tier of which no replica was seen counts in full: it may have started since, and if not it fails by itself."""
+        return float((running or max(1, self.replicas)) * self.max_ongoing)
+
+    @property
+    def model_source(self) -> ModelSource:
+        folder, given = Path(self.source), self.engine_kwargs
+        options = json.dumps({name: given[name] for name in ANSWER_OPTIONS if name in given}, sort_keys=True)
+        return ModelSource(self.source, folder if folder.is_dir() else None, options, str(given.get("chat_template") or ""))
+
+    def placed(self, folder: Path) -> "VllmTier":
+        if self.source.startswith((".", "/")) or (folder / self.source).is_dir():
+            return self.model_copy(update={"source": str((folder / self.source).resolve())})
+        return self
+
+    def missing(self) -> str:
+        if self.source.startswith("/") and not Path(self.source).is_dir():
+            return f"source: no folder {self.source}; give a hub id or a model's folder"
+        return ""
 
 
 class RemoteTier(Tier):
@@ -164,31 +234,46 @@ class RemoteTier(Tier):
     engine: Literal["remote"]
     """remote"""
     url: Annotated[str, Field(pattern=r"^https?://")]
-    """base address, up to and with /v1"""
+    """base address, up to and including /v1"""
     model: str
     """the model's name there"""
     api_key_env: str | None = None
     """the environment variable that holds its key; never the key itself"""
 
+    @property
+    def model_source(self) -> ModelSource:
+        return ModelSource(f"{self.url}#{self.model}")
+
 
 class EchoTier(Tier):
-    """A tier with no model: says back what it was asked. For tests and demos of the plumbing."""
+    """A tier without a model that repeats its prompt. For tests and demos of the plumbing."""
 
     engine: Literal["echo"]
     """echo"""
     answers: dict[str, str] = {}
-    """answers by prompt; other prompts are said back"""
+    """answers by prompt; any other prompt is repeated"""
     delay_s: Annotated[float, Field(ge=0)] = 0.0
     """seconds before the first token, and again between tokens"""
     fail: Literal["", "error", "refuse", "mid-stream"] = ""
     """fail on purpose: with status 500, with status 400, or after two tokens of a stream"""
 
 
-AnyTier = Annotated[VllmTier | RemoteTier | EchoTier, Field(discriminator="engine")]
+def by_engine(given: Any) -> Any:
+    """A tier's settings, read by the subclass of `Tier` whose engine they name. Raises ValueError, as pydantic wants."""
+    if not isinstance(given, dict):
+        return given
+    known = {get_args(kind.model_fields["engine"].annotation)[0]: kind for kind in Tier.__subclasses__()}
+    engine = given.get("engine")
+    if not isinstance(engine, str) or engine not in known:
+        raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(known)}")
+    return known[engine].model_validate(given)
+
+
+AnyTier = Annotated[SerializeAsAny[Tier], BeforeValidator(by_engine)]
 
 
 def comparable(tier: Tier) -> dict[str, float]:
-    """A tier's price in the units by which tiers can be put in order."""
+    """A tier's price in each unit that tiers can be ordered by."""
     found = {}
     if tier.price.usd_per_1m_output is not None:
         found["per 1m output tokens"] = tier.price.usd_per_1m_output

@@ -1,21 +1,32 @@
 """stepdown costs: the figures of the cost page in a terminal."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from classifiers.files import replaced
+from deployments.cli.shared import AS_JSON, LADDER, PATH, aligned, show
+from deployments.costs import ledgers
+from deployments.costs.decisions import every_request
+from deployments.costs.interval import asked_for, utc_text
+from router.config import load_config
+
 
 @click.command()
-@click.option("--config", default="pocket", show_default=True, help="The ladder, by file or name; it names the ledger.")
+@LADDER
 @click.option("--ledger", default=None, help="Another ledger: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.")
-@click.option("--by", default=None, type=click.Choice(["tier", "key", "day"]), help="One table; up to 48 h `day` is by the hour.")
-@click.option("--since", default=None, help="7d, 24h, 2w, 2026-11-24, or 2026-11-24T13:00 (UTC).  [default: 7d]")
-@click.option("--until", default=None, help="As --since; a date includes that day.  [default: now]")
-@click.option("--key", default=None, help="Only this key's requests, by its id.")
+@click.option("--by", default=None, type=click.Choice(["tier", "key", "day"]), help="Only this table; up to 48 h, day is hourly.")
+@click.option(
+    "--since", default=None, help="Start of the period: 7d, 24h, 2w, 2026-11-24, 2026-11-24T13:00 (UTC).  [default: 7d]"
+)
+@click.option("--until", default=None, help="End of the period, in the same forms; a date includes that day.  [default: now]")
+@click.option("--key", default=None, help="Only requests of the key with this id.")
 @click.option("--tier", default=None, help="Only requests that this tier answered, and calls to it.")
-@click.option("--export", default=None, type=click.Path(path_type=Path), help="Write the requests with their calls as JSONL.")
-@click.option("--json", "as_json", is_flag=True, help="The same as GET /costs.json.")
+@click.option("--export", default=None, type=PATH, help="Write the requests with their calls to this file, as JSONL.")
+@AS_JSON
 def costs(
     config: str,
     ledger: str | None,
@@ -27,14 +38,11 @@ def costs(
     export: Path | None,
     as_json: bool,
 ) -> None:
-    """What requests cost, by token price and in accelerator time, and what the largest tier alone would have cost."""
-    import json
+    """Show what requests cost, by token price and in accelerator time, and what the largest tier alone would have cost.
 
-    from deployments.costs import ledgers
-    from deployments.costs.decisions import every_request
-    from deployments.costs.interval import asked_for
+    The ledger is the one that --config names. The JSON is that of GET /costs.json.
+    """
     from deployments.costs.report import BY, report
-    from router.config import load_config
 
     settings, when = load_config(config), asked_for(since, until)
     with ledgers.open_for_reading(settings.ledger, ledger) as engine:
@@ -42,18 +50,13 @@ def costs(
             click.echo(f"{written(export, every_request(engine, when, key))} requests written to {export}")
             return
         found = report(engine, settings, *when.asked, key, tier, (by,) if by else BY)
-    click.echo(json.dumps(found) if as_json else text(found, by))
+    show(found, text(found, by), as_json)
 
 
-def written(path: Path, rows: Any) -> int:
-    """JSONL; what is there is replaced only once the new file is whole. Returns how many rows."""
-    import json
-
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        n = sum(1 for row in rows if file.write(json.dumps(row) + "\n"))
-    part.replace(path)
-    return n
+def written(path: Path, rows: Iterable[Any]) -> int:
+    """Write JSONL; an existing file is replaced once the new one is complete. Returns how many rows."""
+    with replaced(path) as fresh, fresh.open("w", encoding="utf-8") as file:
+        return sum(1 for row in rows if file.write(json.dumps(row) + "\n"))
 
 
 def usd(amount: float) -> str:
@@ -69,8 +72,8 @@ def text(found: dict[str, Any], by: str | None) -> str:
 
 
 def summary(found: dict[str, Any]) -> list[str]:
-    """The whole in a few lines."""
-    of, gpu, top = found["totals"], found["gpu"], found["tiers"][-1]
+    """The whole report in a few lines."""
+    totals, gpu, top = found["totals"], found["gpu"], found["tiers"][-1]
     error = found["covers"]["error"]
     off = "its error is not measured yet"
     if error["mean_absolute"] is not None:
@@ -81,12 +84,12 @@ def summary(found: dict[str, Any]) -> list[str]:
     chosen = "".join(f", {name} {found[name]}" for name in ("key", "tier") if found[name])
     return [
         f"{found['since_utc']} to {found['until_utc']}{chosen}",
-        f"requests        {of['requests']:,} ({of['failed']:,} failed), {of['escalations']:,} escalations, "
-        f"{of['delegations']:,} delegated, {of['audits']:,} audits",
-        f"tokens          {of['input_tokens']:,} in ({of['cached_tokens']:,} cached), {of['output_tokens']:,} out",
-        f"token price     {usd(of['cost_usd'])} USD",
-        f"always {top:8} {usd(of['counterfactual_usd'])} USD, for {percent(found['covers']['of_cost'])} of the cost; {off}",
-        f"saved           {usd(of['saving_usd'])} USD, {percent(of['saving_share'])}",
+        f"requests        {totals['requests']:,} ({totals['failed']:,} failed), {totals['escalations']:,} escalations, "
+        f"{totals['delegations']:,} delegated, {totals['audits']:,} audits",
+        f"tokens          {totals['input_tokens']:,} in ({totals['cached_tokens']:,} cached), {totals['output_tokens']:,} out",
+        f"token price     {usd(totals['cost_usd'])} USD",
+        f"always {top:8} {usd(totals['counterfactual_usd'])} USD, for {percent(found['covers']['of_cost'])} of the cost; {off}",
+        f"saved           {usd(totals['saving_usd'])} USD, {percent(totals['saving_share'])}",
         f"accelerators    {gpu['held_s']:,.0f} s held, {percent(gpu['busy_share'])} busy; "
         f"{usd(gpu['held_usd'])} USD: busy {usd(gpu['busy_usd'])}, idle {usd(gpu['idle_usd'])}, "
         f"nobody's {usd(gpu['nobody_usd'])}"
@@ -96,8 +99,6 @@ def summary(found: dict[str, Any]) -> list[str]:
 
 
 def cells(row: dict[str, Any], name: str) -> list[str]:
-    from deployments.costs.interval import utc_text
-
     first = utc_text(row[name])[:16].replace("T", " ") if name == "day" else row.get("name") or row[name] or "-"
     counts = [f"{row['requests']:,}", f"{row['tokens']:,}"]
     money = [usd(row["cost_usd"]), percent(row["shares"]["cost"]), usd(row["saving_usd"])]
@@ -105,13 +106,7 @@ def cells(row: dict[str, Any], name: str) -> list[str]:
 
 
 def table(found: dict[str, Any], name: str) -> list[str]:
-    """One line a tier, key, or day."""
+    """One line for each tier, key or day."""
     heads = [name if found["step_s"] == 86400 or name != "day" else "hour"]
     heads += ["requests", "tokens", "USD", "of cost", "saved USD", "busy s", "idle s"]
-    rows = [cells(row, name) for row in found["by"][name]]
-    widths = [max(len(line[i]) for line in [heads, *rows]) for i in range(len(heads))]
-    lines = [
-        "  ".join(cell.ljust(w) if not i else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in [heads, *rows]
-    ]
-    return ["", *lines]
+    return ["", *aligned([heads, *(cells(row, name) for row in found["by"][name])], right=True)]

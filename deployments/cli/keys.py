@@ -1,11 +1,11 @@
-"""stepdown keys: make keys, look at them, revoke them. Works while the server runs, and while it does not."""
+"""stepdown keys: make, list, show and revoke keys. Works whether or not the server is running."""
 
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
 
+from deployments.cli.shared import aligned
 from deployments.keys import key_store
 from deployments.keys.key_store import Spent, Stored, open_key_store
 from router.config import Config, load_config
@@ -16,13 +16,9 @@ from router.limits.key_limits import RIGHTS, Key
 CONFIG = click.option("--config", default="pocket", show_default=True, help="The configuration whose ledger keeps the keys.")
 
 
-class Names(click.ParamType):
+def names(text: str) -> frozenset[str]:
     """`a,b` as a set."""
-
-    name = "a,b"
-
-    def convert(self, value, param, ctx) -> frozenset[str]:
-        return value if isinstance(value, frozenset) else frozenset(part.strip() for part in value.split(",") if part.strip())
+    return frozenset(part.strip() for part in text.split(",") if part.strip())
 
 
 @click.group()
@@ -32,13 +28,13 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.option("--tiers", type=Names(), help="Tiers that may answer it; by default all.")
-@click.option("--targets", type=Names(), help="What it may put behind auto: cheap, balanced, quality, 0.97; by default all.")
-@click.option("--rpm", type=int, help="Requests a minute.")
-@click.option("--tpm", type=int, help="Tokens a minute, prompt and answer together.")
+@click.option("--tiers", type=names, metavar="A,B", help="Tiers that may answer its requests.  [default: all]")
+@click.option("--targets", type=names, metavar="A,B", help="Targets that it may use, such as cheap,0.97.  [default: all]")
+@click.option("--rpm", type=int, help="Limit of requests a minute.")
+@click.option("--tpm", type=int, help="Limit of tokens a minute, prompt and answer together.")
 @click.option("--usd-day", type=float, help="Budget of a day (UTC) in USD.")
 @click.option("--usd-month", type=float, help="Budget of a month (UTC) in USD.")
-@click.option("--rights", type=Names(), default="", help=f"What it may besides: {', '.join(RIGHTS)}.")
+@click.option("--rights", type=names, metavar="A,B", default="", help=f"Further rights: {', '.join(RIGHTS)}.")
 @CONFIG
 def create(
     name: str,
@@ -51,39 +47,39 @@ def create(
     rights: frozenset[str],
     config: str,
 ) -> None:
-    """Make a key for NAME and print it, this once."""
+    """Make a key for NAME and print it. It cannot be shown again."""
     loaded = load_config(config)
     check_names(loaded, tiers, targets)
     wanted = Key("", name, tiers, targets, rpm, tpm, usd_day, usd_month, rights)
     made, secret = key_store.create(open_key_store(loaded.ledger), wanted, time.time())
-    click.echo(f"key {made.id} for {made.name}; kept is its hash only, so note it now:", err=True)
+    click.echo(f"key {made.id} for {made.name}; only its hash is kept, so note it now:", err=True)
     click.echo(secret)
 
 
 @keys.command("list")
 @CONFIG
 def list_(config: str) -> None:
-    """All keys with their limits and what they spent."""
+    """List all keys with their limits and what they have spent."""
     engine = open_key_store(load_config(config).ledger)
     found, spent = key_store.read_keys(engine), key_store.spent(engine, time.time())
     if not found:
         click.echo("no keys yet; make one: stepdown keys create NAME")
         return
     head = ("ID", "NAME", "TIERS", "TARGETS", "RPM", "TPM", "USD/DAY", "TODAY", "USD/MONTH", "MONTH", "CREATED", "REVOKED")
-    for line in table([head, *(cells(k, spent.get(k.key.id, Spent())) for k in found)]):
-        click.echo(line)
+    for line in aligned([head, *(cells(k, spent.get(k.key.id, Spent())) for k in found)]):
+        click.echo(line.rstrip())
 
 
 @keys.command()
 @click.argument("key")
 @CONFIG
 def show(key: str, config: str) -> None:
-    """One KEY, by id or name."""
+    """Show one KEY, by id or name."""
     engine = open_key_store(load_config(config).ledger)
     found = key_store.find(engine, key)
     spent = key_store.spent(engine, time.time()).get(found.key.id, Spent())
-    for what, value in described(found, spent).items():
-        click.echo(f"{what:<20}{value}")
+    for label, value in described(found, spent).items():
+        click.echo(f"{label:<20}{value}")
 
 
 @keys.command()
@@ -105,7 +101,7 @@ def check_names(config: Config, tiers: frozenset[str] | None, targets: frozenset
         raise BadInput(f"--targets: no target {unknown[0]!r}; use {', '.join(TARGETS)}, or a chance from 0 to 1")
 
 
-# -- what is shown ---------------------------------------------------------------------------------------------------------
+# -- printing --------------------------------------------------------------------------------------------------------------
 
 
 def described(found: Stored, spent: Spent) -> dict[str, str]:
@@ -129,14 +125,9 @@ def described(found: Stored, spent: Spent) -> dict[str, str]:
 
 
 def cells(found: Stored, spent: Spent) -> tuple[str, ...]:
-    """A line of the list: as `described`, without what only `show` tells."""
-    shown = described(found, spent)
-    return tuple(value for what, value in shown.items() if what not in ("rights", "USD set aside now"))
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """A line of the list: as `described`, without what only `show` prints."""
+    values = described(found, spent)
+    return tuple(value for label, value in values.items() if label not in ("rights", "USD set aside now"))
 
 
 def joined(names: frozenset[str] | None) -> str:
@@ -144,7 +135,9 @@ def joined(names: frozenset[str] | None) -> str:
 
 
 def limit(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def usd(value: float) -> str:

@@ -6,26 +6,25 @@ from typing import Any
 
 import click
 
-PATH = click.Path(path_type=Path)
+from deployments.cli.shared import AS_JSON, COSTS, PATH, show
+from router.learn.outcomes import parse_tiers
+
+PREFIX = click.IntRange(1, 64)
 
 
 @click.command()
-@click.argument("outcomes", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("outcomes", nargs=-1, required=True, type=PATH)
 @click.option("--tiers", required=True, help="Cheapest first: small=NAME,large=NAME; NAME as in the column score|NAME.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the artefact.")
-@click.option("--classifier", default=None, help="One of `stepdown classifiers`; the default is the best of them.")
-@click.option("--costs", default=None, help="USD a request where the file has no costs: small=0.001,large=0.02.")
-@click.option("--val", multiple=True, type=PATH, help="Rows kept out of training: targets and report come from them.")
+@click.option("-o", "--output", required=True, type=PATH, help="Folder of the artefact.")
+@click.option("--classifier", default=None, help="One of `stepdown classifiers`.  [default: the best of them]")
+@COSTS
+@click.option("--val", multiple=True, type=PATH, help="Rows kept out of training; targets and report come from them.")
 @click.option(
-    "--prefix",
-    type=click.IntRange(1, 64),
-    default=16,
-    show_default=True,
-    help="Tokens of an answer that the streaming mode `holdback` decides on.",
+    "--prefix", type=PREFIX, default=16, show_default=True, help="Tokens on which the streaming mode `holdback` decides."
 )
-@click.option("--report", "report_folder", type=PATH, default=None, help="Folder of the report; by default OUTPUT/report.")
-@click.option("--no-report", is_flag=True, help="Leave the report out: faster.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.option("--report", "report_folder", type=PATH, default=None, help="Folder of the report.  [default: OUTPUT/report]")
+@click.option("--no-report", is_flag=True, help="Write no report, which is faster.")
+@AS_JSON
 def train(
     outcomes: tuple[Path, ...],
     tiers: str,
@@ -40,17 +39,14 @@ def train(
 ) -> None:
     """Train a router from OUTCOMES (Parquet or JSONL): which tier answers which prompt well enough.
 
-    Rows with split "test" are left out. Everything else is learned from; what the report says comes from
-    predictions for rows that the classifier had not seen (cross-fitting), or from --val. Where OUTCOMES hold the answers
-    too, what an answer tells is learned as well: for escalation and `stepdown simulate`.
+    Rows with split "test" are left out; all others are learned from. The figures of the report come from predictions for rows
+    that the classifier had not seen (cross-fitting), or from --val. If OUTCOMES hold the answers too, the router also
+    learns to judge answers, for escalation and `stepdown simulate`.
     """
-    import json
-
-    from classifiers import save
+    from classifiers import save  # loads scikit-learn, as do the next
     from router.learn.cascades import teach
     from router.learn.evidence import read_seen
     from router.learn.inputs import fresh_output, known_classifier, parse_costs, progress_bar, read_all, training_rows
-    from router.learn.outcomes import parse_tiers
     from router.learn.report import write
     from router.learn.training import check_teaches, measured_on
     from router.learn.training import train as fit
@@ -68,11 +64,11 @@ def train(
     save(output, trained.model, trained.manifest, posterior)
     if not no_report:
         write(report_folder or output / "report", *measured_on(trained, table, kept), trained.manifest)
-    click.echo(json.dumps(trained.manifest) if as_json else summary(trained.manifest, output))
+    show(trained.manifest, summary(trained.manifest, output), as_json)
 
 
 def summary(manifest: Mapping[str, Any], output: Path) -> str:
-    """What was trained, for people."""
+    """The result of the training, for people."""
     from classifiers import Rule
 
     value, low, high = manifest["recovered"]
@@ -88,16 +84,11 @@ def summary(manifest: Mapping[str, Any], output: Path) -> str:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@AS_JSON
 def classifiers(as_json: bool) -> None:
     """List the classifiers that `stepdown train --classifier` knows."""
-    import json
-
     from classifiers import CLASSIFIERS, DEFAULT
 
-    lines = {name: (make.__doc__ or "").strip().splitlines()[0] for name, make in CLASSIFIERS.items()}
-    if as_json:
-        click.echo(json.dumps(lines))
-        return
-    for name, line in lines.items():
-        click.echo(f"{name + (' (default)' if name == DEFAULT else ''):22} {line}")
+    first_lines = {name: (make.__doc__ or "").strip().splitlines()[0] for name, make in CLASSIFIERS.items()}
+    listed = [f"{name + (' (default)' if name == DEFAULT else ''):22} {line}" for name, line in first_lines.items()]
+    show(first_lines, "\n".join(listed), as_json)

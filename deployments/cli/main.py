@@ -1,6 +1,6 @@
-"""stepdown: one command with subcommands, each loaded only when it is called."""
+"""stepdown: one command with subcommands, each imported only when it is called or explained."""
 
-import importlib
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "deployments.cli.learn_train:train",
     "evaluate": "deployments.cli.learn_evaluate:evaluate",
     "calibrate": "deployments.cli.learn_evaluate:calibrate",
-    "simulate": "deployments.cli.learn_simulate:simulate",
+    "simulate": "deployments.cli.learn_evaluate:simulate",
     "decide": "deployments.cli.learn_decide:decide",
     "explain": "deployments.cli.learn_decide:explain",
     "show": "deployments.cli.learn_decide:show",
@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 class Lazy(click.Group):
-    """A group whose subcommands are imported when they are asked for: `stepdown check` needs no Ray."""
+    """A group that imports a subcommand when it is called: `stepdown check` needs no Ray."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -38,16 +38,15 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = resolve_name(COMMANDS[cmd_name])
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Errors of ours, and of a file that cannot be read or written, are one line and exit code 2, never a trace."""
+        """Print our errors, and those of files that cannot be read or written, as one line, and exit with code 2."""
         try:
             return super().invoke(ctx)
         except OSError as error:
-            if error.filename is None:  # no file: a connection, a pipe
+            if error.filename is None:  # it is no file's: a connection's, a pipe's
                 raise
             click.echo(f"stepdown: {error.filename}: {error.strerror}", err=True)
             ctx.exit(2)
@@ -70,9 +69,9 @@ def main() -> None:
 
 
 def claimed_elsewhere() -> str | None:
-    """Another distribution that owns a top-level `router`: one of the two would overwrite the other.
+    """Another installed distribution with a top-level `router`: one of the two would overwrite the other.
 
-    Asked at every command, so lists of files are searched as text: `packages_distributions()` takes ten times as long.
+    It runs with every command, so it searches lists of files as text: `packages_distributions()` takes ten times as long.
     """
     from importlib.metadata import distributions
 

@@ -1,24 +1,31 @@
-"""stepdown replay: what another artefact, target or price would have made of a stored log."""
+"""stepdown replay: decide a stored log again with another artefact, target or price."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from router.config import Config, Price
+from deployments.cli.shared import AS_JSON, LADDER, show
+from deployments.costs import ledgers
+from deployments.costs.decisions import every_request
+from deployments.costs.interval import asked_for
+from deployments.tiers.fingerprints import ladder_fingerprints
+from router.config import Config, Price, load_config
+from router.errors import BadInput
 
 
 @click.command()
 @click.argument("log", required=False)
-@click.option("--config", default="pocket", show_default=True, help="The ladder, by file or name.")
-@click.option("--artefact", default=None, type=click.Path(), help="Another trained router; by default the configured one.")
+@LADDER
+@click.option("--artefact", default=None, type=click.Path(), help="Another trained router.  [default: the configured one]")
 @click.option("--target", default=None, help="What `auto` would mean: cheap, balanced, quality, or a chance: 0.95.")
 @click.option("--price", "given", multiple=True, help="TIER=USD per 1M tokens, TIER=IN:OUT, or TIER=USD/h per accelerator-hour.")
 @click.option("--since", default=None, help="As for `stepdown costs`.  [default: the whole log]")
-@click.option("--until", default=None, help="As for `stepdown costs`.")
-@click.option("--key", default=None, help="Only this key's requests, by its id.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--until", default=None, help="As for `stepdown costs`.  [default: now]")
+@click.option("--key", default=None, help="Only requests of the key with this id.")
+@AS_JSON
 def replay(
     log: str | None,
     config: str,
@@ -32,27 +39,21 @@ def replay(
 ) -> None:
     """Decide every request of LOG again and report the change in cost, tier shares and estimated quality.
 
-    LOG is a ledger (its address, or an SQLite file) or what `stepdown costs --export` wrote; by default the configured
-    ledger. Only requests whose prompts were kept can be decided again: set ledger.store to prompts.
+    LOG is a ledger (its address, or an SQLite file) or a file that `stepdown costs --export` wrote; by default it is the
+    configured ledger. Only requests whose prompts were kept can be decided again: set ledger.store to prompts.
     """
-    import json
-
-    from deployments.tiers import fingerprints
-    from router import replay as again
-    from router.config import load_config
+    from router import replay as again  # loads scikit-learn, as does the next
     from router.engine import load_artefact
 
     old = load_config(config)
     new = again.repriced(again.retargeted(old, artefact and str(Path(artefact).resolve()), target), prices_of(given, old))
-    router = again.router_for(new, load_artefact(new), old, fingerprints.of(new))
+    router = again.router_for(new, load_artefact(new), old, ladder_fingerprints(new))
     found = again.Replay(router).run(map(again.Logged.from_row, rows(log, old, since, until, key))).report()
-    click.echo(json.dumps(found) if as_json else text(found, new))
+    show(found, text(found, new), as_json)
 
 
 def prices_of(given: tuple[str, ...], config: Config) -> dict[str, Price]:
-    """Raises BadInput."""
-    from router.errors import BadInput
-
+    """New prices by tier, from `--price`. Raises BadInput."""
     found, old = {}, {tier.name: tier.price for tier in config.tiers}
     for option in given:
         tier, _, amount = option.partition("=")
@@ -64,7 +65,7 @@ def prices_of(given: tuple[str, ...], config: Config) -> dict[str, Price]:
 
 
 def price_of(amount: str, old: Price) -> Price:
-    """Raises ValueError. What is not named stays as it was, save the price of cached input, which follows the input's."""
+    """The old price with the given part replaced; cached input then costs the same as input. Raises ValueError."""
     if amount.endswith("/h"):
         return Price.model_validate(old.model_dump() | {"usd_per_accelerator_hour": float(amount[:-2])})
     given, _, made = amount.partition(":")
@@ -73,11 +74,7 @@ def price_of(amount: str, old: Price) -> Price:
 
 
 def rows(log: str | None, config: Config, since: str | None, until: str | None, key: str | None) -> Iterator[Mapping[str, Any]]:
-    """The log's requests, whatever it is kept in. Raises BadInput."""
-    from deployments.costs import ledgers
-    from deployments.costs.decisions import every_request
-    from deployments.costs.interval import asked_for
-
+    """The log's requests, from a ledger or an exported file. Raises BadInput."""
     when = asked_for(since or "1970-01-02", until)
     path = Path(log) if log and "://" not in log else None
     if path and not is_sqlite(path):
@@ -88,27 +85,21 @@ def rows(log: str | None, config: Config, since: str | None, until: str | None, 
 
 
 def is_sqlite(path: Path) -> bool:
-    from router.errors import BadInput
-
     try:
         with path.open("rb") as file:
             return file.read(15) == b"SQLite format 3"
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; give a ledger, or what `stepdown costs --export` wrote") from None
+        raise BadInput(f"{path}: {error.strerror}; give a ledger, or a file that `stepdown costs --export` wrote") from None
 
 
 def lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    import json
-
-    from router.errors import BadInput
-
     with path.open(encoding="utf-8") as file:
         for n, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
                 row["began_s"], row["key_id"]
             except (ValueError, KeyError, TypeError):
-                raise BadInput(f"{path}, line {n}: no request of a log; make one with `stepdown costs --export`") from None
+                raise BadInput(f"{path}, line {n}: not a request of a log; export one with `stepdown costs --export`") from None
             yield row
 
 
@@ -120,8 +111,8 @@ def text(found: Mapping[str, Any], config: Config) -> str:
         return f"{head}\nNothing to compare. Prompts are kept only where ledger.store says so."
     quality, off = found["quality"], found["estimate"]["off"]
     asked = "".join(
-        f"\n  {name:12} {of['log'] / found['replayed']:7.1%} -> {of['new'] / found['replayed']:.1%}"
-        for name, of in found["tiers"].items()
+        f"\n  {name:12} {counts['log'] / found['replayed']:7.1%} -> {counts['new'] / found['replayed']:.1%}"
+        for name, counts in found["tiers"].items()
     )
     judged = "not known: no request was routed"
     if quality["rows"]:

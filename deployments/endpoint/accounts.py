@@ -11,7 +11,7 @@ from deployments.ledger.held_time import HeldTime, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.monitoring.sampler import Sampler
-from router.config import Tier, VllmTier
+from router.config import Tier
 from router.costs import counterfactual, prices
 from router.decide.promises import Promises
 from router.trace import CallRow, Trace, Window
@@ -40,7 +40,7 @@ class Accounts:
         if self.ledger:
             await self.ledger.open()
         if self.ledger and self.replicas_of:
-            ours = [tier for tier in self.tiers.values() if isinstance(tier, VllmTier)]
+            ours = [tier for tier in self.tiers.values() if tier.local]
             last = await asyncio.to_thread(last_windows, self.ledger.engine)
             self.held_time = HeldTime(ours, self.replicas_of, self.held, last=last)
             self.held_time.start()

@@ -23,7 +23,6 @@ from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched, down
 from router.choose_flow import one_call
-from router.config import VllmTier
 from router.costs import prices
 from router.decide.sessions import Sessions, key_of
 from router.delegate.hidden_turns import HiddenTurns, with_recalled
@@ -58,12 +57,7 @@ class Answering:
 
     def watched(self, tier: Tier) -> Watched:
         slow = self.settings[tier.name].hedge_after_s
-        return Watched(tier, self.breaker, self.retries, self.replicas(tier.name), slow)
-
-    def replicas(self, name: str) -> int:
-        """The most replicas that a tier may have."""
-        tier = self.settings[name]
-        return tier.most_replicas if isinstance(tier, VllmTier) else 1
+        return Watched(tier, self.breaker, self.retries, self.settings[tier.name].most_replicas, slow)
 
     def use(self, router: Router) -> None:
         """Use this router for new requests; those under way keep their flow."""

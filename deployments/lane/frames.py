@@ -1,19 +1,23 @@
-"""What goes over a lane (lane.py, lanes.py): a line of JSON, and as many bytes as its numbers say.
+"""The frames on a lane: a line of JSON, followed by as many bytes as its numbers say.
 
-A connection carries one call at a time. Asked: `[path, bytes of the body, call id, missed, hint]`, and the body. Answered:
-items, each `[status, bytes of the text, bytes of the reading]` and both; an empty list after the last, or `[0]` where the replica
-takes no more calls. Who closes the connection gives the call up.
+A connection carries one call at a time. Request: `[path, bytes of the body, call id, missed, hint]`, then the body. Answer:
+items, each `[status, bytes of the text, bytes of the measurement]`, then both; an empty list after the last item, or `[0]` if the
+replica takes no more calls. Closing the connection gives the call up.
 """
 
 import asyncio
 import json
 from typing import Any
 
-END, GONE = b"[]\n", b"[0]\n"
+END = b"[]\n"  # after the last item
+CLOSING = b"[0]\n"  # the same, and the replica takes no more calls
+
+Item = tuple[int, str, str]
+"""(status, text, measurement), as `vllm_tier.PlainServer.openai` yields them"""
 
 
 class Connection(asyncio.Protocol):
-    """Bytes in, frames out."""
+    """Turns received bytes into frames."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
@@ -25,11 +29,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        while (frame := self.frame()) is not None:
-            self.came(*frame)
+        while (frame := self.next_frame()) is not None:
+            self.frame_received(*frame)
 
-    def frame(self) -> tuple[list[Any], bytes] | None:
-        """The next that is whole. A line that is none ends the connection."""
+    def next_frame(self) -> tuple[list[Any], bytes] | None:
+        """The next frame that is complete. A line that is not a JSON list ends the connection."""
         if self.head is None:
             end = self.buffer.find(b"\n")
             if end < 0:
@@ -40,7 +44,7 @@ class Connection(asyncio.Protocol):
                 self.transport.abort()
                 return None
             del self.buffer[: end + 1]
-        size = self.size(self.head)
+        size = self.body_size(self.head)
         if len(self.buffer) < size:
             return None
         head, body = self.head, bytes(self.buffer[:size])
@@ -48,13 +52,9 @@ class Connection(asyncio.Protocol):
         self.head = None
         return head, body
 
-    def size(self, head: list[Any]) -> int:
-        """Of what follows the line."""
+    def body_size(self, head: list[Any]) -> int:
+        """Bytes that follow the line."""
         raise NotImplementedError
 
-    def came(self, head: list[Any], body: bytes) -> None:
+    def frame_received(self, head: list[Any], body: bytes) -> None:
         raise NotImplementedError
-
-
-Shown = tuple[int, str, str]
-"""(status, text, reading), as `vllm_tier.PlainServer.openai` yields them"""

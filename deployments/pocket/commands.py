@@ -1,4 +1,4 @@
-"""stepdown pocket: make the embedded ladder again, and write fresh graded prompts for it."""
+"""stepdown pocket: train the embedded ladder again, and write fresh graded prompts for it."""
 
 import json
 from functools import partial
@@ -8,12 +8,16 @@ from typing import Any
 import click
 
 HERE = Path(__file__).parent
-ORDER = ("base", "large", "medium", "small")  # each after the one it is made from
+KINDS = click.Choice(["single", "composite", "chain"])
+KIND = click.option(
+    "--kind", type=KINDS, default="single", show_default=True, help="Single tasks, lists of them, or chains of steps."
+)
+ORDER = ("base", "large", "medium", "small")  # each after the one that it is made from
 
 
 @click.group()
 def pocket() -> None:
-    """The embedded ladder: its recipe and its prompts."""
+    """Train the embedded ladder, or write prompts for it."""
 
 
 def show(bar: Any, job: Any, progress: Any, total: float) -> None:
@@ -21,11 +25,13 @@ def show(bar: Any, job: Any, progress: Any, total: float) -> None:
 
 
 @pocket.command()
-@click.option("--tier", type=click.Choice(ORDER), default=None, help="Only this one; by default all three.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write.")
-@click.option("--seed", default=0, show_default=True, help="Of weights and data.")
+@click.option("--tier", type=click.Choice(ORDER), default=None, help="Train only this model.  [default: all four]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write to."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of weights and data.")
 def train(tier: str | None, out: Path, seed: int) -> None:
-    """Train `base`, teach it to plan (`large`), distil `medium` and `small` from it. Goes on where a killed run stopped."""
+    """Train `base`, teach it to plan (`large`), distil `medium` and `small` from that. A killed run resumes where it stopped."""
     from rich.progress import Progress
 
     from deployments.pocket.train import SHAPES, Trainer, development_set, exact_match
@@ -33,7 +39,7 @@ def train(tier: str | None, out: Path, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in [tier] if tier else ORDER:
         if (out / name / "model.safetensors").exists():
-            click.echo(f"{name}: made already")
+            click.echo(f"{name}: already trained")
             continue
         trainer = Trainer(name, out, seed)
         with Progress() as bar:
@@ -44,14 +50,14 @@ def train(tier: str | None, out: Path, seed: int) -> None:
 
 
 @pocket.command()
-@click.option("--kind", type=click.Choice(["single", "composite", "chain"]), default="single", show_default=True)
-@click.option("--n", default=100, show_default=True, type=click.IntRange(1, 200_000), help="How many.")
+@KIND
+@click.option("--n", default=100, show_default=True, type=click.IntRange(1, 200_000), help="Number of prompts.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same prompts.")
-def prompts(kind: str, n: int, seed: int) -> None:
-    """Write graded prompts as JSONL, none of which the recipe ever trained on."""
+def prompts(kind: Any, n: int, seed: int) -> None:
+    """Write graded prompts as JSONL. The recipe never trained on any of them."""
     from deployments.pocket.tasks import fresh
 
-    for i, task in enumerate(fresh(kind, n, seed)):  # type: ignore[arg-type]
+    for i, task in enumerate(fresh(kind, n, seed)):
         row = {
             "id": f"{kind}-{seed}-{i}",
             "messages": [{"role": "user", "content": task.prompt}],

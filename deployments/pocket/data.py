@@ -1,4 +1,4 @@
-"""Training text: endless, seeded, cut into batches of like length; never a held-out prompt."""
+"""Training text: endless, seeded, without held-out prompts, cut into batches of samples of similar length."""
 
 import random
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 from deployments.pocket import tasks, tokenizer
 
-POOL = 6_000  # samples drawn, sorted by length and cut into batches at once
-# Rare facts are rare in training too, and sums with many digits need more showing than short ones.
+POOL = 6_000  # samples that are drawn, sorted by length and cut into batches together
+# Weights of the levels 1 to 5: rare facts are rare in training too, and long sums need more examples than short ones.
 FACT_LEVELS = (8, 5, 3, 2, 1.4)
 SUM_LEVELS = (1, 1, 2, 3, 4)
 OTHER_LEVELS = (1, 1, 1.2, 1.4, 1.6)
@@ -27,15 +27,16 @@ def drawn_for_training(rng: random.Random) -> tuple[str, int]:
 
 
 def draw(shape: str, rng: random.Random) -> tuple[tasks.Task, tasks.Task]:
-    """A task of that shape, and the task it is about: itself, but for a plan."""
+    """A task of that shape, and the task it is about: for a plan the task to be planned, else the task itself."""
     if shape == "plan":
         return tasks.plan(rng, drawn_for_training)
-    task = tasks.chain(rng) if shape == "chain" else getattr(tasks, shape)(rng, drawn_for_training)
+    makers = {"single": tasks.single, "composite": tasks.composite}
+    task = tasks.chain(rng) if shape == "chain" else makers[shape](rng, drawn_for_training)
     return task, task
 
 
 def training_task(rng: random.Random, mix: dict[str, float] = MIX) -> tasks.Task:
-    """Draw until neither the prompt nor what it is about is a held-out one."""
+    """Draw until the task, and the task it is about, are not held out."""
     shape = rng.choices(list(mix), list(mix.values()))[0]
     while True:
         task, about = draw(shape, rng)
@@ -48,13 +49,14 @@ class Batch:
     ids: torch.Tensor
     """shape (samples, length), int64, padded on the right"""
     answer: torch.Tensor
-    """the same shape, bool: True where the token belongs to the answer or ends it, which is what the loss counts"""
+    """the same shape, bool: True for the tokens of the answer and the one that ends it, which the loss counts"""
 
 
 class Encoder:
     def __init__(self) -> None:
         self.tokenizer: Tokenizer = tokenizer.build()
-        self.pad, self.user, self.assistant, self.end = (self.tokenizer.token_to_id(t) for t in tokenizer.SPECIAL)
+        ids = self.tokenizer.get_vocab()
+        self.pad, self.user, self.assistant, self.end = (ids[token] for token in tokenizer.SPECIAL)
 
     def rows(self, drawn: list[tasks.Task]) -> list[tuple[list[int], int]]:
         """Each task as (ids, length of the prompt part)."""
@@ -76,7 +78,7 @@ class Encoder:
 
 
 def cut(rows: list[tuple[list[int], int]], tokens: int, rng: random.Random) -> list[list[tuple[list[int], int]]]:
-    """Batches of at most `tokens` tokens with padding, each of rows of like length, in random order."""
+    """Batches of at most `tokens` tokens, padding included, of rows of similar length, in random order."""
     batches: list[list[tuple[list[int], int]]] = [[]]
     for row in sorted(rows, key=lambda r: (len(r[0]), rng.random())):
         if batches[-1] and (len(batches[-1]) + 1) * len(row[0]) > tokens:
@@ -87,7 +89,7 @@ def cut(rows: list[tuple[list[int], int]], tokens: int, rng: random.Random) -> l
 
 
 def batches(seed: int, tokens: int, start_pool: int = 0, mix: dict[str, float] = MIX) -> Iterator[tuple[int, Batch]]:
-    """Endless (pool number, batch); the same for the same seed, and can be taken up again at any pool."""
+    """Endless (pool number, batch); the same for the same seed, and can resume at any pool."""
     encoder, pool = Encoder(), start_pool
     while True:
         rng = random.Random(f"train/{seed}/{pool}")

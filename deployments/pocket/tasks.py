@@ -1,21 +1,24 @@
-"""The family of short text tasks the pocket models are made for, with graded difficulty and checked answers.
+"""The family of short text tasks that the pocket models are made for, with graded difficulty and checked answers.
 
 A *single* task has a kind (add, reverse, sort, ...) and a difficulty from 1 to 5 that is visible in its text: digits,
 letters, items, or how rare a fact is. A *composite* lists three to eight unrelated singles. A *chain* computes step
-by step, each step from the result of the one before. Answers are graded by exact match.
+by step, each step from the result of the one before. Answers are graded by exact match. The same seed gives the same tasks.
 """
 
 import hashlib
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
-from deployments.pocket.facts import CAPITALS, SYMBOLS
 from router.delegate.blocks import head
 
 Kind = Literal["single", "composite", "chain"]
-SPLIT, DIRECT = '{"plan": [{"each": "c1"}]}', '{"plan": []}'  # spaced as vLLM's grammar for JSON writes it
+SPLIT = '{"plan": [{"each": "c1"}]}'  # a planner's answer, spaced as vLLM's grammar for JSON writes it
+DIRECT = '{"plan": []}'  # likewise
 LEVELS = range(1, 6)
 HELD_OUT_SHARE = 8  # one prompt in eight, by hash, is never trained on
 
@@ -25,18 +28,18 @@ class Task:
     prompt: str
     answer: str
     kind: str
-    """`composite`, `chain`, or the name of a single kind."""
+    """`composite`, `chain`, `plan`, or the name of a single kind"""
     difficulty: int
-    """1 (easiest) to 5 for singles; the number of parts or steps for composites and chains."""
+    """1 (easiest) to 5 for singles; the number of parts or steps for composites and chains"""
 
 
 def held_out(prompt: str) -> bool:
-    """True for the one prompt in eight that training must never see; decided by the text alone, so it needs no list."""
+    """Whether training must never see the prompt. Its text alone decides, so no list is needed."""
     return hashlib.sha256(prompt.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
 def a_word(rng: random.Random, letters: int) -> str:
-    """A pronounceable made-up word: made up, so that it can only be worked on, not remembered."""
+    """A pronounceable made-up word: it can only be worked on, not remembered."""
     start = rng.random() < 0.7
     return "".join(rng.choice("bcdfghklmnprstvwz" if (i % 2 == 0) == start else "aeiou") for i in range(letters))
 
@@ -49,129 +52,52 @@ def listed(items: list[str], last: str = "and") -> str:
     return ", ".join(items[:-1]) + f" {last} {items[-1]}"
 
 
-def say(rng: random.Random, templates: list[str], **slots: object) -> str:
-    return rng.choice(templates).format(**slots)
+def say(rng: random.Random, template: str, **slots: object) -> str:
+    return rng.choice(TEMPLATES[template]).format(**slots)
 
 
 ADD_DIGITS = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (3, 2), 5: (3, 3)}
 WORD_LETTERS = {1: (3, 3), 2: (4, 5), 3: (6, 7), 4: (8, 9), 5: (10, 11)}
-ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh"]
-
-ADD = [
-    "What is {a} plus {b}?",
-    "Add {a} and {b}.",
-    "Work out {a} + {b}.",
-    "What is the sum of {a} and {b}?",
-    "Calculate {a} + {b}.",
-]
-SUBTRACT = [
-    "What is {a} minus {b}?",
-    "Take {b} away from {a}.",
-    "Work out {a} - {b}.",
-    "Subtract {b} from {a}.",
-    "Calculate {a} - {b}.",
-]
-REVERSE = ["Reverse the word {w}.", "Write {w} backwards.", "Spell {w} backwards.", "What is {w} written in reverse?"]
-SPELL = [
-    "Spell the word {w}.",
-    "Spell out {w} letter by letter.",
-    "How do you spell {w}?",
-    "Write the letters of {w} one by one.",
-]
-UPPER = [
-    "Write {w} in capital letters.",
-    "Put the word {w} in capitals.",
-    "What is {w} in upper case?",
-    "Change {w} to upper case.",
-]
-COUNT = [
-    "How many letters are in the word {w}?",
-    "Count the letters of {w}.",
-    "How long is the word {w}?",
-    "What is the number of letters in {w}?",
-]
-LETTER = [
-    "What is the {n} letter of {w}?",
-    "Which letter is {n} in the word {w}?",
-    "Give the {n} letter of the word {w}.",
-    "Name the {n} letter in {w}.",
-]
-SORT = ["Sort {x} from smallest to largest.", "Put {x} in order.", "Order these numbers: {x}.", "Write {x} in ascending order."]
-LARGEST = [
-    "Which is the largest: {x}?",
-    "What is the biggest number of {x}?",
-    "Find the largest of {x}.",
-    "Which number is greatest: {x}?",
-]
-SMALLEST = [
-    "Which is the smallest: {x}?",
-    "What is the lowest number of {x}?",
-    "Find the smallest of {x}.",
-    "Which number is least: {x}?",
-]
-CAPITAL = [
-    "What is the capital of {s}?",
-    "Name the capital of {s}.",
-    "Which city is the capital of {s}?",
-    "{s} has which capital?",
-    "Tell me the capital of {s}.",
-    "What city is the capital of {s}?",
-    "The capital of {s} is what city?",
-    "Give the capital of {s}.",
-]
-SYMBOL = [
-    "What is the chemical symbol for {s}?",
-    "Name the symbol of {s}.",
-    "Which symbol stands for {s}?",
-    "Give the chemical symbol of {s}.",
-    "Tell me the symbol for {s}.",
-    "What symbol does {s} have?",
-    "The chemical symbol of {s} is what?",
-    "What is the symbol of {s}?",
-]
-POLITE = ["", "", "", "Please answer: ", "Quick question: ", "Tell me: ", "Help me: "]
+TEMPLATES: dict[str, list[str]] = json.loads((Path(__file__).parent / "templates.json").read_text("utf-8"))
+"""by kind of task, and further lists of words that tasks are made of"""
+FACTS: dict[str, dict[str, str]] = json.loads((Path(__file__).parent / "facts.json").read_text("utf-8"))
+"""`capitals` and `symbols`, most common first: how common a fact is decides how often training shows it"""
 
 
 def add(rng: random.Random, level: int) -> tuple[str, str]:
     a, b = (a_number(rng, digits) for digits in ADD_DIGITS[level])
     if rng.random() < 0.5:
         a, b = b, a
-    return say(rng, ADD, a=a, b=b), str(a + b)
+    return say(rng, "add", a=a, b=b), str(a + b)
 
 
 def subtract(rng: random.Random, level: int) -> tuple[str, str]:
     b, a = sorted(a_number(rng, digits) for digits in ADD_DIGITS[level])
-    return say(rng, SUBTRACT, a=a, b=b), str(a - b)
+    return say(rng, "subtract", a=a, b=b), str(a - b)
 
 
 def some_word(rng: random.Random, level: int) -> str:
     return a_word(rng, rng.randint(*WORD_LETTERS[level]))
 
 
-def reverse(rng: random.Random, level: int) -> tuple[str, str]:
+WORD_TASKS: dict[str, Callable[[str], str]] = {
+    "reverse": lambda word: word[::-1],
+    "spell": "-".join,
+    "upper": str.upper,
+    "count": lambda word: str(len(word)),
+}
+"""kind -> the answer for a word"""
+
+
+def on_word(kind: str, rng: random.Random, level: int) -> tuple[str, str]:
     word = some_word(rng, level)
-    return say(rng, REVERSE, w=word), word[::-1]
-
-
-def spell(rng: random.Random, level: int) -> tuple[str, str]:
-    word = some_word(rng, level)
-    return say(rng, SPELL, w=word), "-".join(word)
-
-
-def upper(rng: random.Random, level: int) -> tuple[str, str]:
-    word = some_word(rng, level)
-    return say(rng, UPPER, w=word), word.upper()
-
-
-def count(rng: random.Random, level: int) -> tuple[str, str]:
-    word = some_word(rng, level)
-    return say(rng, COUNT, w=word), str(len(word))
+    return say(rng, kind, w=word), WORD_TASKS[kind](word)
 
 
 def letter(rng: random.Random, level: int) -> tuple[str, str]:
     word = some_word(rng, level)
     place = rng.randrange(len(word))
-    return say(rng, LETTER, w=word, n=ORDINALS[place]), word[place]
+    return say(rng, "letter", w=word, n=TEMPLATES["ordinals"][place]), word[place]
 
 
 def numbers(rng: random.Random, level: int) -> list[int]:
@@ -180,30 +106,27 @@ def numbers(rng: random.Random, level: int) -> list[int]:
 
 def sort(rng: random.Random, level: int) -> tuple[str, str]:
     items = numbers(rng, level)
-    return say(rng, SORT, x=listed([str(i) for i in items])), ", ".join(str(i) for i in sorted(items))
+    return say(rng, "sort", x=listed([str(i) for i in items])), ", ".join(str(i) for i in sorted(items))
 
 
 def largest(rng: random.Random, level: int) -> tuple[str, str]:
     items, up = numbers(rng, level), rng.random() < 0.5
     shown = listed([str(i) for i in items], "or")
-    return say(rng, LARGEST if up else SMALLEST, x=shown), str(max(items) if up else min(items))
+    return say(rng, "largest" if up else "smallest", x=shown), str(max(items) if up else min(items))
 
 
 def fact(rng: random.Random, level: int) -> tuple[str, str]:
-    table, templates = rng.choice([(CAPITALS, CAPITAL), (SYMBOLS, SYMBOL)])
+    table, template = rng.choice([(FACTS["capitals"], "capital"), (FACTS["symbols"], "symbol")])
     subjects = list(table)
     band = len(subjects) / 5
     subject = rng.choice(subjects[round(band * (level - 1)) : round(band * level)])
-    return say(rng, templates, s=subject), table[subject]
+    return say(rng, template, s=subject), table[subject]
 
 
 SINGLES: dict[str, Callable[[random.Random, int], tuple[str, str]]] = {
     "add": add,
     "subtract": subtract,
-    "reverse": reverse,
-    "spell": spell,
-    "upper": upper,
-    "count": count,
+    **{kind: partial(on_word, kind) for kind in WORD_TASKS},
     "letter": letter,
     "sort": sort,
     "largest": largest,
@@ -211,7 +134,8 @@ SINGLES: dict[str, Callable[[random.Random, int], tuple[str, str]]] = {
 }
 
 
-Draw = Callable[[random.Random], tuple[str, int]]  # -> kind of single, level
+Draw = Callable[[random.Random], tuple[str, int]]
+"""Draws a kind of single task and its level."""
 
 
 def evenly(rng: random.Random) -> tuple[str, int]:
@@ -221,19 +145,16 @@ def evenly(rng: random.Random) -> tuple[str, int]:
 def single(rng: random.Random, draw: Draw = evenly) -> Task:
     kind, level = draw(rng)
     prompt, answer = SINGLES[kind](rng, level)
-    return Task(rng.choice(POLITE) + prompt, answer, kind, level)
-
-
-INTRO = ["Do each of these:", "Answer all of these:", "Here are some tasks:", "Please do all of the following:"]
+    return Task(rng.choice(TEMPLATES["polite"]) + prompt, answer, kind, level)
 
 
 def composite(rng: random.Random, draw: Draw = evenly) -> Task:
-    """Three to eight unrelated singles, numbered; the answer is numbered alike."""
+    """Three to eight unrelated singles, numbered; the answer has the same numbers."""
     drawn = [draw(rng) for _ in range(rng.randint(3, 8))]
     done = [SINGLES[kind](rng, level) for kind, level in drawn]
     asked = "".join(f"\n{i}. {prompt}" for i, (prompt, _) in enumerate(done, 1))
     answer = "\n".join(f"{i}. {answer}" for i, (_, answer) in enumerate(done, 1))
-    return Task(rng.choice(INTRO) + asked, answer, "composite", len(done))
+    return Task(rng.choice(TEMPLATES["intro"]) + asked, answer, "composite", len(done))
 
 
 def one_step(rng: random.Random, value: int) -> tuple[str, int]:
@@ -260,7 +181,7 @@ def chain(rng: random.Random) -> Task:
 
 
 def plan(rng: random.Random, draw: Draw = evenly) -> tuple[Task, Task]:
-    """What a planner is asked about a task, and that task: each part of a composite by itself, anything else direct."""
+    """A planner's question about a task, and that task. It splits a composite into its parts, and does anything else directly."""
     kind = rng.choices(["composite", "chain", "single"], [6, 2, 2])[0]
     about = chain(rng) if kind == "chain" else {"composite": composite, "single": single}[kind](rng, draw)
     shown = head(about.prompt, rng.randint(16, 100))
@@ -272,7 +193,8 @@ KINDS: dict[Kind, Callable[[random.Random], Task]] = {"single": single, "composi
 
 def fresh(kind: Kind, n: int, seed: int) -> list[Task]:
     """`n` different tasks that no training ever saw, the same for the same seed."""
-    rng, found = random.Random(f"{seed}/{kind}"), {}
+    rng = random.Random(f"{seed}/{kind}")
+    found: dict[str, Task] = {}
     while len(found) < n:
         task = KINDS[kind](rng)
         if held_out(task.prompt):

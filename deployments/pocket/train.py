@@ -1,8 +1,8 @@
-"""The recipe: train `base` on right answers, teach it to plan (that is `large`), distil `medium` and `small` from it.
+"""The recipe: train `base` on right answers, teach it to plan (this makes `large`), distil `medium` and `small` from that.
 
-Run as: stepdown pocket train [--tier large] [--out FOLDER]. Resumable: a checkpoint every two minutes, and the data is
-a function of the seed and the place in it. Muon (torch.optim) trains the matrices, AdamW the rest: its loss was
-lower (1.71 against 1.98) in one trial of 70 seconds each.
+Run as: stepdown pocket train [--tier large] [--out FOLDER]. A killed run can resume: there is a checkpoint every two minutes, and
+the data depends only on the seed and the position. Muon (torch.optim) trains the matrices, AdamW the rest: the loss was
+lower than with AdamW alone (1.71 against 1.98) in one trial of 70 seconds each.
 """
 
 import json
@@ -18,17 +18,20 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from classifiers.files import replaced
 from deployments.pocket import tasks, tokenizer
 from deployments.pocket.data import MIX, PLANNING_MIX, Batch, Encoder, batches
 
 CONTEXT = 512
 CHECKPOINT_EVERY_S = 120
-WEIGHTS, STATE = "weights.", "state."  # prefixes of the two kinds of tensors in a checkpoint
+BATCH_TOKENS = 1_800
+WEIGHTS = "weights."  # prefix of the model's tensors in a checkpoint
+STATE = "state."  # prefix of the optimisers' tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of a tier and how long it trains. Heads are 32 wide, the least that vLLM's CPU kernels take."""
+    """The size of a tier and how long it trains. Heads are 32 wide, the minimum of vLLM's CPU kernels."""
 
     hidden: int
     heads: int
@@ -38,8 +41,9 @@ class Shape:
     """million tokens of training, padding included"""
     lr: float
     teacher: str | None = None
+    """the tier that it is distilled from"""
     start: str | None = None
-    """the tier whose weights it goes on from, which then also learns to plan"""
+    """the tier whose weights it starts from; it then learns to plan"""
 
 
 SHAPES = {
@@ -48,7 +52,6 @@ SHAPES = {
     "medium": Shape(hidden=96, heads=3, inner=224, layers=4, tokens_m=9, lr=5e-3, teacher="large"),
     "small": Shape(hidden=64, heads=2, inner=96, layers=2, tokens_m=4.7, lr=5e-3, teacher="large"),
 }
-BATCH_TOKENS = 1_800
 
 
 def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
@@ -72,20 +75,17 @@ def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
 
 
 def answer_logits(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Logits where an answer token is to be told, shape (answer tokens of the batch, vocabulary)."""
+    """Logits that predict the answer tokens, shape (answer tokens of the batch, vocabulary)."""
     hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
-    return model.lm_head(hidden[:, :-1][batch.answer[:, 1:]])
-
-
-def answer_ids(batch: Batch) -> torch.Tensor:
-    return batch.ids[:, 1:][batch.answer[:, 1:]]
+    logits: torch.Tensor = model.lm_head(hidden[:, :-1][batch.answer[:, 1:]])
+    return logits
 
 
 def loss_of(model: LlamaForCausalLM, batch: Batch, teacher: LlamaForCausalLM | None) -> torch.Tensor:
-    """Cross-entropy on the right answers, or, with a teacher, the divergence from what the teacher says there."""
+    """Cross-entropy on the right answers, or, with a teacher, the divergence from its distribution there."""
     logits = answer_logits(model, batch)
     if teacher is None:
-        return cross_entropy(logits, answer_ids(batch))
+        return cross_entropy(logits, batch.ids[:, 1:][batch.answer[:, 1:]])
     with torch.inference_mode():
         target = log_softmax(answer_logits(teacher, batch), dim=-1)
     return kl_div(log_softmax(logits, dim=-1), target.clone(), log_target=True, reduction="batchmean")
@@ -131,6 +131,8 @@ class Optimisers:
 
 @dataclass(slots=True)
 class Progress:
+    """How far a training is; kept in the checkpoint."""
+
     tier: str
     tokens: int = 0
     steps: int = 0
@@ -140,11 +142,13 @@ class Progress:
 
 
 def share_of_lr(tokens: int, steps: int, total: float) -> float:
-    """Warm up over 100 steps, then fall in a line to 2 %."""
+    """Warm up over 100 steps, then fall linearly to 2 %."""
     return min(1.0, (steps + 1) / 100) * max(0.02, 1 - tokens / total)
 
 
 class Trainer:
+    """Trains one model, or goes on from its checkpoint."""
+
     def __init__(self, tier: str, out: Path, seed: int = 0, shape: Shape | None = None) -> None:
         self.tier, self.out, self.seed = tier, out, seed
         self.shape = shape or SHAPES[tier]
@@ -168,18 +172,17 @@ class Trainer:
         self.optimisers.restore(state)
 
     def save_checkpoint(self) -> None:
-        """One file, written beside and renamed: a kill leaves the old checkpoint or the new one, never a mixture."""
+        """A killed run leaves the old checkpoint or the new one, never half of one."""
         weights = {WEIGHTS + k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
         state = {STATE + k: v for k, v in self.optimisers.tensors().items()}
-        fresh = self.checkpoint.with_suffix(".new")
-        save_file(weights | state, fresh, {"progress": json.dumps(asdict(self.progress))})
-        fresh.rename(self.checkpoint)
+        with replaced(self.checkpoint) as fresh:
+            save_file(weights | state, fresh, {"progress": json.dumps(asdict(self.progress))})
 
     def run(self, report: Callable[[Progress, float], None]) -> None:
         """Train to the end; `report(progress, total tokens)` is called after every step."""
         self.model.train()
         total, began, saved = self.shape.tokens_m * 1e6, time.monotonic() - self.progress.seconds, time.monotonic()
-        for batch in self.fed():
+        for batch in self.batches():
             if self.progress.tokens >= total:
                 break
             self.learn(batch, total)
@@ -191,8 +194,8 @@ class Trainer:
         self.save_checkpoint()
         self.publish()
 
-    def fed(self) -> Iterator[Batch]:
-        # A resumed run goes on with the next pool: the rest of the one it was in is left out.
+    def batches(self) -> Iterator[Batch]:
+        # A resumed run starts with the next pool and skips the rest of the one that it was in.
         start = self.progress.pool + 1 if self.progress.steps else 0
         mix = PLANNING_MIX if self.shape.start else MIX
         for pool, batch in batches(self.seed, BATCH_TOKENS, start, mix):
@@ -202,7 +205,7 @@ class Trainer:
     def learn(self, batch: Batch, total: float) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
             loss = loss_of(self.model, batch, self.teacher)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's method has no annotations
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimisers.step(share_of_lr(self.progress.tokens, self.progress.steps, total))
         self.progress.steps += 1
@@ -217,7 +220,7 @@ class Trainer:
 
 
 def answers(model: LlamaForCausalLM, prompts: list[str], most: int = 120) -> list[str]:
-    """Greedy answers, without vLLM: for looking at a model while it trains."""
+    """Greedy answers without vLLM, to look at a model while it trains. most: tokens of an answer."""
     encoder, order = Encoder(), sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     out = [""] * len(prompts)
     for at in range(0, len(order), 128):
@@ -227,8 +230,7 @@ def answers(model: LlamaForCausalLM, prompts: list[str], most: int = 120) -> lis
         ids = torch.tensor([[encoder.pad] * (width - len(r)) + r for r in rows])
         said = model.generate(input_ids=ids, attention_mask=(ids != encoder.pad).long(), max_new_tokens=most, do_sample=False)
         for i, row in zip(order[at : at + 128], said[:, width:].tolist(), strict=True):
-            row = row[: row.index(encoder.end)] if encoder.end in row else row
-            out[i] = encoder.tokenizer.decode([t for t in row if t != encoder.pad])
+            out[i] = encoder.tokenizer.decode(row)  # without special tokens: the end, and padding after it
     return out
 
 
@@ -243,7 +245,7 @@ def exact_match(model: LlamaForCausalLM, drawn: list[tasks.Task]) -> dict[str, f
 
 
 def development_set(n: int = 600) -> list[tasks.Task]:
-    """Held-out singles with a seed of their own: for looking at, never for the figures of the model card."""
+    """Held-out singles with a seed of their own, for development; the model card's figures use other seeds."""
     drawn = tasks.fresh("single", n, seed=-1)
     random.Random(0).shuffle(drawn)
     return drawn

@@ -1,11 +1,11 @@
-"""What Ray Serve is told of a tier's replicas: what each reserves, how many there are, and how one of them is chosen."""
+"""A tier's replicas as Ray Serve's settings: the resources of each, their number, and how one of them is chosen."""
 
 from typing import Any
 
 from router.config import VllmTier
 
-DRAIN_LOOK_S = 0.5  # how often a replica that is to stop looks whether its last answer has ended
-# Serve writes a line for each request in each of its processes, 1 % of the time of a short one; the ledger has them all.
+DRAIN_LOOK_S = 0.5  # how often a replica that is to stop checks whether its last answer has ended
+# Serve logs a line for each request in each of its processes, 1 % of the time of a short one; the ledger has them all.
 LOGS = {"log_level": "WARNING", "enable_access_log": False}
 
 
@@ -16,7 +16,7 @@ def bundles(tier: VllmTier) -> list[dict[str, float]]:
 
 
 def replicas_of(tier: VllmTier) -> dict[str, Any]:
-    """How many. Ray's default for LLMs aims at a thousand million requests for each replica, so it would never grow."""
+    """How many replicas. Ray's default for LLMs aims at a billion requests for each replica, so it would never grow."""
     if tier.max_replicas is None:
         return {"num_replicas": tier.replicas}
     scaling = tier.scaling
@@ -33,7 +33,7 @@ def replicas_of(tier: VllmTier) -> dict[str, Any]:
 
 
 def choice_of(tier: VllmTier) -> dict[str, Any]:
-    """How one of several is chosen. A queue longer by an eighth of a replica's places is too long to come back to."""
+    """How one of several is chosen. A queue longer by an eighth of `max_ongoing` is too long to come back to for a cache."""
     if tier.most_replicas < 2:
         return {}
     router = {
@@ -41,7 +41,3 @@ def choice_of(tier: VllmTier) -> dict[str, Any]:
         "request_router_kwargs": {"slack": max(1, tier.max_ongoing // 8)},
     }
     return {"request_router_config": router}
-
-
-def affine(tier: VllmTier) -> bool:
-    return tier.affinity != "none" and tier.most_replicas > 1

@@ -1,7 +1,7 @@
-"""How many replicas of each deployment run, as Serve's controller says; once a second at most, however many ask.
+"""Counts the running replicas of each deployment, as Serve's controller reports them: at most once a second, for all callers.
 
 `serve.status()` builds its answer anew in the process that asks, from every setting of every deployment: 0.1 to 0.5 s in which
-no request of that process goes on. The figures it begins with are enough.
+no request of that process goes on. The details that it starts from are enough.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ Details = Mapping[str, Any]
 
 
 def details() -> Details:
-    """What `serve.status()` is made of. Raises RayError, RayServeException."""
+    """The details that `serve.status()` starts from. Raises RayError, RayServeException."""
     client = _get_global_client(raise_if_no_controller_running=False)
     return client.get_serve_details() if client else {}
 
 
 def states(found: Details) -> dict[tuple[str, str], Counter[str]]:
-    """(application, deployment) -> how many replicas are in which state: `STARTING`, `RUNNING`, ..."""
+    """(application, deployment) -> number of replicas in each state: `STARTING`, `RUNNING`, ..."""
     return {
         (application, deployment): Counter(str(getattr(r["state"], "value", r["state"])) for r in its.get("replicas", ()))
         for application, app in found.get("applications", {}).items()
@@ -32,38 +32,35 @@ def states(found: Details) -> dict[tuple[str, str], Counter[str]]:
     }
 
 
-def counted(found: Details) -> Counter[tuple[str, str]]:
-    """(application, deployment) -> replicas that run."""
-    return Counter({deployment: replicas["RUNNING"] for deployment, replicas in states(found).items()})
+class ReplicaCounts:
+    """The counts of all deployments. ask: may take a while and runs in a thread. clock: seconds that never jump."""
 
-
-class Count:
-    """Of all deployments. ask: may take a while and runs in a thread. ticks: seconds that never jump."""
-
-    def __init__(self, ask: Callable[[], Details] = details, ticks: Callable[[], float] = time.monotonic) -> None:
-        self.ask, self.ticks = ask, ticks
+    def __init__(self, ask: Callable[[], Details] = details, clock: Callable[[], float] = time.monotonic) -> None:
+        self.ask, self.clock = ask, clock
         self.lock = threading.Lock()
-        self.found: Counter[tuple[str, str]] = Counter()
+        self.running: Counter[tuple[str, str]] = Counter()
         self.at = float("-inf")
 
     @property
     def fresh(self) -> bool:
-        return self.ticks() - self.at < FRESH_S
+        return self.clock() - self.at < FRESH_S
 
     def look(self) -> None:
-        """Who comes while another looks takes what that one finds."""
+        """A caller that comes while another is looking waits and takes what that one finds."""
         with self.lock:
             if not self.fresh:
-                self.found, self.at = counted(self.ask()), self.ticks()
+                found = states(self.ask())
+                self.running = Counter({deployment: replicas["RUNNING"] for deployment, replicas in found.items()})
+                self.at = self.clock()
 
-    async def of(self, application: str, deployment: str) -> int:
+    async def count(self, application: str, deployment: str) -> int:
         if not self.fresh:
             await asyncio.to_thread(self.look)
-        return self.found[application, deployment]
+        return self.running[application, deployment]
 
 
-COUNT = Count()  # one for the process: all its tiers are asked about together
+COUNTS = ReplicaCounts()  # one for the process: one look serves all its tiers
 
 
-def running_replicas(application: str, deployment: str, count: Count = COUNT) -> Callable[[], Awaitable[int]]:
-    return lambda: count.of(application, deployment)
+def running_replicas(application: str, deployment: str, counts: ReplicaCounts = COUNTS) -> Callable[[], Awaitable[int]]:
+    return lambda: counts.count(application, deployment)

@@ -1,9 +1,9 @@
 """Which replicas of a tier are ill, as one process sees it, and which of them has which call.
 
 Ray Serve takes a replica out when its process has died, or when three health checks in a row have failed, half a minute.
-Until then one that answers every call with an error at once has the shortest queue, and so draws the tier's calls to it.
-Two ends of a tier meet in this process, and here: the one that hears the answers (serve_tier.py) says what became of a
-call; the one at which Serve chooses (replica_choice.py) leaves out who failed several times in a row.
+Until then a replica that answers every call at once with an error has the shortest queue, and so draws the tier's calls.
+Two parts of a process share what is known here: the one that hears the answers (serve_tier.py) reports what became of a
+call; the one in which Serve chooses a replica (replica_choice.py) leaves out those that failed several times in a row.
 """
 
 import random
@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from router.trace import HEDGE
 from router.traffic.breaker import Breaker
 
-CALLS, ILL = 10_000, 64  # calls of which is remembered who had them; circuits, before those of replicas that went are dropped
-ENDS = 5  # failures in a row after which a replica says itself that it is ill
+CALLS = 10_000  # calls whose replica is remembered
+MOST_CIRCUITS = 64  # above this the circuits of replicas that no longer exist are dropped
+FAILURES_IN_A_ROW = 5  # after which a replica reports itself ill
 
 
 @dataclass(slots=True)
-class Health:
-    """Of the replicas of one tier."""
+class ReplicaHealth:
+    """What this process knows of the replicas of one tier."""
 
     breaker: Breaker = field(default_factory=lambda: Breaker(time.monotonic, random.random))
     sent: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
@@ -30,7 +31,7 @@ class Health:
     """at the last choice"""
 
     def choice(self, replicas: Sequence[str], call: str = "") -> Sequence[str]:
-        """Who may be asked: neither the ill, nor who had the call before; where that leaves nobody, any."""
+        """Those that are well and have not had the call before; if there are none, those that are well; if none, all."""
         self.replicas = replicas
         if not self.breaker.circuits and call not in self.sent and not call.endswith(HEDGE):
             return replicas
@@ -49,11 +50,10 @@ class Health:
         if self.breaker.circuits and (replica := self.sent.get(call)):
             self.breaker.worked(replica)
 
-    def failed(self, call: str, replica: str = "") -> None:
-        """replica: where the failure names it."""
-        if replica := replica or self.sent.get(call, ""):
+    def failed(self, call: str) -> None:
+        if replica := self.sent.get(call, ""):
             self.breaker.failed(replica)
-        if len(self.breaker.circuits) > ILL:
+        if len(self.breaker.circuits) > MOST_CIRCUITS:
             for gone in set(self.breaker.circuits) - set(self.replicas):
                 self.breaker.worked(gone)
 
@@ -62,17 +62,18 @@ class Health:
         return len(self.replicas) > 1 and any(not self.breaker.left_s(name) for name in self.replicas)
 
 
-TIERS: dict[str, Health] = {}
+BY_DEPLOYMENT: dict[str, ReplicaHealth] = {}
+"""A global, as both parts of the process must find the same object and Serve constructs one of them without our arguments."""
 
 
-def of(deployment: str) -> Health:
-    """The one that all ends of a deployment in this process share."""
-    return TIERS.setdefault(deployment, Health())
+def health_of(deployment: str) -> ReplicaHealth:
+    """The one that all parts of this process share."""
+    return BY_DEPLOYMENT.setdefault(deployment, ReplicaHealth())
 
 
 @dataclass(slots=True)
-class Streak:
-    """In a replica: failures of its engine in a row."""
+class FailureStreak:
+    """Counts, inside a replica, the failures of its engine in a row."""
 
     failed: int = 0
 
@@ -80,6 +81,6 @@ class Streak:
         self.failed = self.failed + 1 if status >= 500 else 0
 
     def check(self) -> None:
-        """Raises RuntimeError, for Serve's health check: three in a row, and Serve puts another replica in its place."""
-        if self.failed >= ENDS:
+        """Serve's health check. Raises RuntimeError when ill; after three in a row Serve replaces the replica."""
+        if self.failed >= FAILURES_IN_A_ROW:
             raise RuntimeError(f"the engine failed {self.failed} times in a row")

@@ -1,4 +1,4 @@
-"""A tier on vLLM through ray.serve.llm: the only file that imports either, and only when a tier needs it."""
+"""Replicas of a tier on vLLM through ray.serve.llm: the only file that imports either, and only where a tier needs it."""
 
 import json
 from collections.abc import AsyncGenerator, Sequence
@@ -11,114 +11,123 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
-from deployments.lane.frames import Shown
-from deployments.lane.server import Lanes
-from deployments.replicas.event_batches import gathered
-from deployments.replicas.meter import Gauge, Metered
+from deployments.lane.frames import Item
+from deployments.lane.server import LaneServer
+from deployments.replicas.event_batches import batched
+from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, bundles, choice_of, replicas_of
-from deployments.replicas.replica_health import Streak
+from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.vllm_process import in_one_process
 from deployments.replicas.warm_up import warm_up
 from router import config
 from router.types import Path
 
-KINDS = {"chat/completions": (ChatCompletionRequest, "chat"), "completions": (CompletionRequest, "completions")}
+REQUESTS: dict[str, tuple[Any, str]] = {
+    "chat/completions": (ChatCompletionRequest, "chat"),
+    "completions": (CompletionRequest, "completions"),
+}
+"""path -> vLLM's type of the request, and the engine's method for it"""
 
 
 class PlainServer(LLMServer):
-    """Ray's vLLM replica, asked in plain JSON: what crosses processes needs neither vLLM nor its types to be read."""
+    """Ray's vLLM replica, called in plain JSON, so that the ingress needs neither vLLM nor its types."""
 
     @cached_property
-    def gauge(self) -> Gauge:
-        return Gauge(serve.get_replica_context().replica_id.unique_id)
+    def meter(self) -> ReplicaMeter:
+        return ReplicaMeter(serve.get_replica_context().replica_id.unique_id)
 
     def _get_default_engine_class(self) -> type:
         return in_one_process(super()._get_default_engine_class())
 
     @cached_property
-    def streak(self) -> Streak:
-        return Streak()
+    def streak(self) -> FailureStreak:
+        return FailureStreak()
 
     @cached_property
-    def lanes(self) -> Lanes:
-        return Lanes(self.openai, self.gauge.replica)
+    def lane_server(self) -> LaneServer:
+        return LaneServer(self.openai, self.meter.replica)
 
     async def lane(self) -> tuple[str, str]:
-        """This machine, and where on it calls that need no choice of a replica may come straight; empty: nowhere."""
-        return get_runtime_context().get_node_id(), self.lanes.path
+        """This machine, and the path of the socket on it for calls that need no choice of a replica; empty: there is none."""
+        return get_runtime_context().get_node_id(), self.lane_server.path
 
     async def __del__(self) -> None:
-        """Serve awaits it when the calls that came by handles have ended."""
-        await self.lanes.close()
+        """Serve awaits it when the calls that came through handles have ended."""
+        await self.lane_server.close()
         await super().__del__()
 
     async def start(self) -> None:
-        """The engine, and then what it does slowly the first time: after this Serve says that the replica is ready."""
-        await super().start()
-        await warm_up(self._llm_config.model_id, lambda body: self.engine.chat(ChatCompletionRequest.model_validate(body), None))
-        await self.lanes.start()
+        """Start the engine, then do what is slow the first time: Serve calls the replica ready after this."""
+        await super().start()  # type: ignore[no-untyped-call]  # Ray's method has no annotations
+        await warm_up(self._llm_config.model_id, lambda body: self.ask("chat", ChatCompletionRequest.model_validate(body)))
+        await self.lane_server.start()
+
+    def ask(self, method: str, request: Any) -> AsyncGenerator[Any]:
+        """Ray's engine type declares coroutines; its methods are asynchronous generators."""
+        items: AsyncGenerator[Any] = getattr(self.engine, method)(request, None)
+        return items
 
     async def check_health(self) -> None:
-        """Serve asks. Raises where the engine says that it is dead, and where it has failed several times in a row."""
+        """Serve's health check. Raises if the engine says that it is dead, or has failed several times in a row."""
         self.streak.check()
         await super().check_health()
 
     async def awake(self) -> bool:
-        """For who waits until a replica is there."""
+        """Returns as soon as a replica is there."""
         return True
 
     async def openai(
         self, path: Path, raw: str, call_id: str = "", missed: Sequence[str] = (), hint: str = ""
-    ) -> AsyncGenerator[Shown]:
-        """Yield (status, text, reading): one JSON document, or the events of a stream.
+    ) -> AsyncGenerator[Item]:
+        """Yield (status, text, measurement): one JSON document, or the events of a stream.
 
-        reading: JSON of `gauge.Metered.last` with the last item, empty before. call_id: under which the measurement of a
-        call that is cut off is told with a later one; empty: it is not told. missed: see `gauge.Gauge.start`.
-        hint: see `router.affinity.hint_of`; for the choice of the replica alone.
+        measurement: JSON of `MeteredCall.last` with the last item, empty before. call_id: the name under which a later call
+        reports the measurement of this one if it is cut off; empty: it is not reported. missed: see `ReplicaMeter.start`.
+        hint: see `router.traffic.affinity.hint_of`; only the choice of the replica reads it.
         """
-        kind, method = KINDS[path]
+        kind, method = REQUESTS[path]
         try:
             request = kind.model_validate(json.loads(raw))
         except ValueError as error:  # pydantic's ValidationError is one
-            yield 400, json.dumps({"error": fault(error)}), ""
+            yield 400, json.dumps({"error": openai_error(error)}), ""
             return
-        metered = self.gauge.start(call_id, raw, missed)
-        shown = self.shown(getattr(self.engine, method)(request, None), metered)
-        async with aclosing(gathered(shown) if request.stream else shown) as items:
+        call = self.meter.start(call_id, raw, missed)
+        measured = self.measured(self.ask(method, request), call)
+        async with aclosing(batched(measured) if request.stream else measured) as items:
             async for item in items:
                 yield item
 
-    async def shown(self, items: AsyncGenerator[Any], metered: Metered) -> AsyncGenerator[Shown]:
-        """Of one call, measured."""
+    async def measured(self, answers: AsyncGenerator[Any], call: MeteredCall) -> AsyncGenerator[Item]:
+        """The engine's answers as items, while the call is measured and failures are counted."""
         whole = False
         try:
-            async with aclosing(items):
-                async for item in items:
-                    shown = told(metered, item)
-                    self.streak.note(shown[0])
-                    yield shown
-            whole = metered.busy_s is not None
+            async with aclosing(answers):
+                async for answer in answers:
+                    item = item_of(call, answer)
+                    self.streak.note(item[0])
+                    yield item
+            whole = call.busy_s is not None
         except Exception:
             self.streak.note(500)
             raise
         finally:
             if not whole:
-                metered.cut_off()
+                call.cut_off()
 
 
-def told(metered: Metered, item: Any) -> Shown:
-    """What the engine yields, as `openai` does."""
-    if isinstance(item, str):
-        metered.item(item)
-        return 200, item, metered.last() if item.startswith("data: [DONE]") else ""
-    if hasattr(item, "error"):
-        return int(item.error.code or 500), json.dumps({"error": item.error.model_dump()}), metered.last()
-    return 200, item.model_dump_json(), metered.last(item.usage.model_dump() if item.usage else {})
+def item_of(call: MeteredCall, answer: Any) -> Item:
+    """One answer of the engine (text of a stream, an error, or a whole document) as `openai` yields it."""
+    if isinstance(answer, str):
+        call.item(answer)
+        return 200, answer, call.last() if answer.startswith("data: [DONE]") else ""
+    if hasattr(answer, "error"):
+        return int(answer.error.code or 500), json.dumps({"error": answer.error.model_dump()}), call.last()
+    return 200, answer.model_dump_json(), call.last(answer.usage.model_dump() if answer.usage else {})
 
 
-def fault(error: ValueError) -> dict[str, Any]:
-    """OpenAI's error object for a field that vLLM refuses: which one and why, without the value."""
-    details = getattr(error, "errors", lambda: [])()
+def openai_error(error: ValueError) -> dict[str, Any]:
+    """OpenAI's error object for a field that vLLM refuses: which field and why, without its value."""
+    details: list[Any] = getattr(error, "errors", list)()
     first = details[0] if details else {"loc": (), "msg": str(error)}
     where = ".".join(str(part) for part in first["loc"]) or None
     message = f"{where}: {first['msg']}" if where else str(first["msg"])
@@ -126,7 +135,7 @@ def fault(error: ValueError) -> dict[str, Any]:
 
 
 def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
-    """What Ray's `LLMConfig` is made of."""
+    """The arguments of Ray's `LLMConfig`."""
     settings: dict[str, Any] = {
         "model_loading_config": {"model_id": tier.name, "model_source": tier.source},
         "deployment_config": {
@@ -149,5 +158,5 @@ def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
 
 
 def bind(tier: config.VllmTier, drain_s: float = 30.0) -> Any:
-    """The Serve application of one tier; its handle answers `openai`."""
+    """The Serve application of one tier's replicas; its handle answers `openai`."""
     return build_llm_deployment(LLMConfig(**settings_of(tier, drain_s)), deployment_cls=PlainServer, name_prefix="tier-")

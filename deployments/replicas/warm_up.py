@@ -1,8 +1,8 @@
-"""What an engine does for the first time takes seconds: vLLM compiles the choice of log-probabilities and of guided tokens when
-they are first asked for. So a replica asks itself before it is ready, in the ways in which the cascade and plans will ask it."""
+"""Makes a new replica do slow first-time work before it is ready: vLLM compiles log-probabilities and guided decoding when they
+are first asked for, which takes seconds. The replica asks itself as the cascade and the plans will ask it."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -14,18 +14,18 @@ GUIDED = {"type": "json_schema", "json_schema": {"name": "warm_up", "schema": SC
 
 
 def bodies(model: str) -> list[dict[str, Any]]:
-    """Requests of a few tokens, one for each thing to be compiled."""
+    """Requests of a few tokens, one for each kind of compilation."""
     plain = {"model": model, "messages": [{"role": "user", "content": "1"}], "max_tokens": 4, "temperature": 0}
     return [with_logprobs(plain), {**plain, "response_format": GUIDED}]
 
 
-async def warm_up(model: str, chat: Callable[[dict[str, Any]], AsyncIterator[Any]]) -> None:
-    """Ask each once. chat: yields what the engine answers. What a model cannot do (it has no chat template, say) is left
-    cold: it is the client's request that must tell."""
+async def warm_up(model: str, chat: Callable[[dict[str, Any]], AsyncGenerator[Any]]) -> None:
+    """Send each request once to `chat`, which yields the engine's answers. If a model cannot do one of them (it may have no
+    chat template), that stays cold, and the client's own request gets the error."""
     for body in bodies(model):
         try:
-            async with aclosing(chat(body)) as items:  # type: ignore[type-var]
+            async with aclosing(chat(body)) as items:
                 async for _ in items:
                     pass
-        except Exception as error:  # noqa: BLE001 - whatever it is, the replica serves other requests all the same
+        except Exception as error:  # noqa: BLE001 - whatever it is, the replica still serves other requests
             log.warning("warm-up of %s: %s: %s", model, type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""`stepdown serve` as a child process: for the demo, the benchmarks and the tests that need the real thing."""
+"""`stepdown serve` as a child process: for the demo, the benchmarks and the tests that need the real server."""
 
 import os
 import secrets
@@ -36,13 +36,13 @@ def served(config: str, timeout_s: float = 600.0) -> Iterator[tuple[str, str]]:
 
 
 def wait_until_ready(process: "subprocess.Popen[str]", timeout_s: float) -> None:
-    """Read its lines until it says it is ready; say what it said when it stops before that."""
-    said, until = [], time.monotonic() + timeout_s
+    """Read its output until it says that it is ready. Raises BadInput with its last lines if it stops before that."""
+    lines, until = [], time.monotonic() + timeout_s
     assert process.stdout is not None
-    for text in process.stdout:
-        said.append(text)
-        if "Stepdown is ready" in text:
+    for line in process.stdout:
+        lines.append(line)
+        if "Stepdown is ready" in line:
             return
         if time.monotonic() > until:
             break
-    raise BadInput("stepdown serve did not become ready:\n" + "".join(said[-30:]))
+    raise BadInput("stepdown serve did not become ready:\n" + "".join(lines[-30:]))

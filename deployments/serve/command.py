@@ -16,25 +16,26 @@ import httpx
 
 from deployments import APP
 from deployments.keys.access import Access, decide_access, with_first_key
+from deployments.monitoring import grafana
 from deployments.ports import check_port
-from deployments.serve.haproxy import environment, files, is_fast
+from deployments.serve.haproxy import environment, state_folder, uses_haproxy
 from deployments.serve.haproxy_stand_in import StandIn
-from deployments.serve.process_cleanup import MARK, Run, end, warden
+from deployments.serve.process_cleanup import MARK, ServerProcesses
 from router.config import Config, load_config
 from router.errors import BadInput
 
-DOOR_S = 60.0
-GUARD_S = 10.0
+FRONT_DOOR_S = 60.0  # how long to wait until the front door answers
+WATCHDOG_S = 10.0  # how long to wait until the watchdog has ended
 
 
 @click.command()
 @click.argument("config", default="pocket")
-@click.option("--host", default=None, help="Address to listen on; by default the configuration's (127.0.0.1).")
+@click.option("--host", default=None, help="Address to listen on.  [default: the configuration's, 127.0.0.1]")
 @click.option("--port", type=click.IntRange(1, 65535), envvar="STEPDOWN_PORT", default=None, help="Port to listen on.")
-@click.option("--api-key", envvar="STEPDOWN_API_KEY", default=None, help="A key that may do everything, beside the stored ones.")
-@click.option("--no-keys", is_flag=True, help="Ask for no key. Refused where other machines could come in.")
-@click.option("--insecure", is_flag=True, help="Ask for no key, also where other machines can come in.")
-@click.option("--dashboard-port", default=8265, show_default=True, help="Of a Ray that this command starts.")
+@click.option("--api-key", envvar="STEPDOWN_API_KEY", default=None, help="A key with all rights, in addition to the stored ones.")
+@click.option("--no-keys", is_flag=True, help="Require no key. Refused where other machines can connect.")
+@click.option("--insecure", is_flag=True, help="Require no key, even where other machines can connect.")
+@click.option("--dashboard-port", default=8265, show_default=True, help="Port of Ray's dashboard, if this command starts Ray.")
 def serve(
     config: str, host: str | None, port: int | None, api_key: str | None, no_keys: bool, insecure: bool, dashboard_port: int
 ) -> None:
@@ -42,51 +43,50 @@ def serve(
 
     The first start makes a key and shows it once; `stepdown keys` makes more.
     """
-    from deployments.app import application, check, placed_file  # Ray Serve and scikit-learn: seconds, and not for --help
+    from deployments.app import application, placed_file  # Ray Serve and scikit-learn take seconds; --help needs neither
+    from deployments.tiers.check import check
 
     loaded = with_address(load_config(config), host, port)
-    check(loaded)  # a configuration that is wrong stops here, before Ray starts
+    check(loaded)  # a wrong configuration stops here, before Ray starts
     check_port(loaded.server.host, loaded.server.port)
     opened = decide_access(loaded, api_key, no_keys, insecure)
     stop = threading.Event()
-    listen(stop)
+    stop_on_signals(stop)
     variables = {**environment(loaded, opened), MARK: secrets.token_hex(8)}
     started = start_ray(dashboard_port, variables)
-    ours = Run(variables[MARK], session()) if started else None
-    guard = warden(ours) if ours else None
-    stand_in = StandIn(files(variables) if started else None)
-    listen(stop)  # Ray has put a handler of its own in the place of ours, which ends this process and leaves its children
+    ours = ServerProcesses(variables[MARK], ray_node().get_session_dir_path()) if started else None
+    watchdog = ours.watchdog() if ours else None
+    stand_in = StandIn(state_folder(variables) if started else None)
+    stop_on_signals(stop)  # Ray has replaced our handler by its own, which ends this process and leaves its children
     check_free(started)
     try:
         if run(application(loaded, opened.key_hash, opened.insecure, placed_file(config)), loaded, stop):
-            boards(started)
+            if started:
+                install_boards()
             stand_in.start()
             click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started))
             stop.wait()
-            click.echo(f"stopping: answers under way have {loaded.server.drain_s:g} s to end ...")
+            click.echo(f"stopping: running answers have {loaded.server.drain_s:g} s to end ...")
     finally:
         stand_in.stop()
         shut_down(started, loaded.server.drain_s)
         stand_in.end()
-        if ours and guard:
-            clear(ours, guard)
+        if ours and watchdog:
+            clean_up(ours, watchdog)
 
 
-def listen(stop: threading.Event) -> None:
-    """Ctrl-C and SIGTERM mean stop, also where a background shell had them ignored."""
+def stop_on_signals(stop: threading.Event) -> None:
+    """Ctrl-C and SIGTERM stop the server, even where a background shell has them ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
 
 
-def boards(started: bool) -> None:
-    """Put the cost boards where the Grafana of a Ray that was started here finds them: Ray wrote its own anew."""
-    from deployments.monitoring import grafana
-
-    if started:
-        try:
-            grafana.install(grafana.ray_folder())
-        except OSError as error:
-            click.echo(f"the Grafana boards could not be written ({error.strerror}); stepdown dashboard install does it later")
+def install_boards() -> None:
+    """Put the cost boards where the Grafana of a Ray that was started here finds them: Ray has just rewritten its own."""
+    try:
+        grafana.install(grafana.ray_folder())
+    except OSError as error:
+        click.echo(f"the Grafana boards could not be written ({error.strerror}); later: stepdown dashboard install")
 
 
 def with_address(config: Config, host: str | None, port: int | None) -> Config:
@@ -95,9 +95,9 @@ def with_address(config: Config, host: str | None, port: int | None) -> Config:
 
 
 def start_ray(dashboard_port: int, variables: Mapping[str, str]) -> bool:
-    """Join the cluster that RAY_ADDRESS names or that runs here, else (or where it is `local`) start one. True: started here.
+    """Join the cluster that RAY_ADDRESS names or that runs here; else, or if it is `local`, start one. True: started here.
 
-    variables: of the environment that a Ray started here gives to its processes.
+    variables: the environment of the processes of a Ray started here.
     """
     import ray
 
@@ -107,7 +107,7 @@ def start_ray(dashboard_port: int, variables: Mapping[str, str]) -> bool:
     if os.environ.get("RAY_ADDRESS") == "local":
         del os.environ["RAY_ADDRESS"]  # or each process of that Ray would start one of its own
     elif joined(quiet):
-        click.echo("joined the Ray cluster that runs already")
+        click.echo("joined the Ray cluster that is running already")
         return False
     click.echo("starting Ray ...")
     os.environ.update(variables)
@@ -116,7 +116,7 @@ def start_ray(dashboard_port: int, variables: Mapping[str, str]) -> bool:
 
 
 def joined(quiet: Mapping[str, Any]) -> bool:
-    """Raises BadInput where a cluster was named and does not answer."""
+    """Raises BadInput if RAY_ADDRESS names a cluster that does not answer."""
     import ray
 
     where = os.environ.get("RAY_ADDRESS")
@@ -131,7 +131,7 @@ def joined(quiet: Mapping[str, Any]) -> bool:
 
 
 def check_free(started: bool) -> None:
-    """Raises BadInput where the cluster serves a Stepdown already: this one would take its place and miss its port."""
+    """Raises BadInput if the cluster serves a Stepdown already: this one would replace it, and miss its port."""
     from ray import serve as ray_serve
 
     if not started and APP in ray_serve.status().applications:
@@ -148,7 +148,7 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
     def deploy() -> None:
         try:
             ray_serve.run(app, name=APP, route_prefix="/")
-        except Exception as error:  # noqa: BLE001 - handed to the main thread, which reports it
+        except Exception as error:  # noqa: BLE001 - the main thread reports it
             failed.append(error)
 
     thread = threading.Thread(target=deploy, daemon=True)
@@ -165,9 +165,9 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
 
 
 def answers(config: Config, stop: threading.Event) -> bool:
-    """Wait for the front door, which opens a little after the ladder is up. Raises BadInput where it stays shut."""
+    """Wait for the front door, which opens a little after the ladder is ready. False: stopped. Raises BadInput after a while."""
     host = "127.0.0.1" if config.server.host in ("0.0.0.0", "::") else config.server.host.strip("[]")
-    until = time.monotonic() + DOOR_S
+    until = time.monotonic() + FRONT_DOOR_S
     while time.monotonic() < until:
         with suppress(httpx.HTTPError):
             at = f"[{host}]" if ":" in host else host
@@ -175,7 +175,7 @@ def answers(config: Config, stop: threading.Event) -> bool:
                 return True
         if stop.wait(0.1):
             return False
-    raise BadInput(f"the ladder is up, but nothing answers on {host}:{config.server.port} after {DOOR_S:g} s")
+    raise BadInput(f"the ladder is ready, but nothing answers on {host}:{config.server.port} after {FRONT_DOOR_S:g} s")
 
 
 def progress(sleepers: Collection[str]) -> str:
@@ -187,32 +187,39 @@ def progress(sleepers: Collection[str]) -> str:
 
 
 def doing(replicas: Mapping[str, int], sleeps: bool) -> str:
-    """replicas: how many are in which state."""
+    """replicas: how many are in each state."""
     if replicas.get("RUNNING"):
         return "ready"
     return "asleep" if sleeps and not any(replicas.values()) else "loading"
 
 
 def messages() -> str:
-    """What Serve says of each deployment that is not well."""
+    """Serve's message about each deployment that is not well."""
     from ray import serve as ray_serve
 
     app = ray_serve.status().applications.get(APP)
     return "\n".join(f"{n}: {d.message[-1500:]}" for n, d in app.deployments.items() if d.message) if app else ""
 
 
-def dashboard_address() -> str:
+def ray_node() -> Any:
+    """Ray's own object for this machine: Ray has no public way to its session's folder and its dashboard's address."""
     import ray
 
-    address = ray._private.worker.global_worker.node.address_info.get("webui_url") or "not running"
-    return f"http://{address}" if "://" not in address and address != "not running" else address
+    return ray._private.worker.global_worker.node
+
+
+def dashboard_address() -> str:
+    address = ray_node().address_info.get("webui_url")
+    if not address:
+        return "not running"
+    return str(address) if "://" in address else f"http://{address}"
 
 
 def welcome(config: Config, door: Access, dashboard: str, started: bool = True) -> str:
-    """What a newcomer needs: where, with which key, and one line that works."""
+    """What a newcomer needs: the address, the key, and one line that works."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
-    asleep = "".join(f"\n  asleep     {name}: starts when it is asked for" for name in config.sleepers)
-    reach = "   (HAProxy's statistics: on every interface, see server.front)" if is_fast(config, door) and started else ""
+    asleep = "".join(f"\n  asleep     {name}: starts with its first request" for name in config.sleepers)
+    reach = "   (HAProxy's statistics: on every interface, see server.front)" if uses_haproxy(config, door) and started else ""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
     return f"""
 Stepdown is ready: {" < ".join(config.names)}{asleep}
@@ -225,16 +232,8 @@ Stepdown is ready: {" < ".join(config.names)}{asleep}
 Ctrl-C stops it."""
 
 
-def session() -> str:
-    """The folder of the Ray that runs here."""
-    import ray
-
-    folder: str = ray._private.worker.global_worker.node.get_session_dir_path()
-    return folder
-
-
 def shut_down(started: bool, drain_s: float) -> None:
-    """Stop the application, once answers under way have ended; Ray and Serve only if this command started them."""
+    """Stop the application once running answers have ended; stop Ray and Serve only if this command started them."""
     import ray
     from ray import serve as ray_serve
 
@@ -242,18 +241,18 @@ def shut_down(started: bool, drain_s: float) -> None:
         return
     until = time.monotonic() + drain_s
     while True:
-        with suppress(TimeoutError):  # it waits for a minute
+        with suppress(TimeoutError):  # Serve gives up after a minute
             ray_serve.delete(APP)
             break
         if time.monotonic() > until:
             break
     if started:
-        ray_serve.shutdown()
+        ray_serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's function has no annotations
     ray.shutdown()
 
 
-def clear(ours: Run, guard: "subprocess.Popen[bytes]") -> None:
-    """What is still there after that."""
-    if asked := end(ours):
+def clean_up(ours: ServerProcesses, watchdog: "subprocess.Popen[bytes]") -> None:
+    """End the processes that are still running after that."""
+    if asked := ours.end():
         click.echo(f"ended {len(asked)} processes that did not end with their replica")
-    guard.communicate(timeout=GUARD_S)
+    watchdog.communicate(timeout=WATCHDOG_S)

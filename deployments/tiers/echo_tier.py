@@ -1,14 +1,14 @@
-"""A tier with no model: says back what it was asked, slowly, wrongly or not at all if told so. Proves plumbing only."""
+"""A tier without a model: it repeats its prompt, slowly, wrongly or not at all if its settings say so. For testing plumbing."""
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from classifiers.text.prompt import content_text
 from deployments.ids import fresh
-from deployments.tiers.tier import DONE, event
+from deployments.tiers.tier import DONE, Tier, event
 from router import config
 from router.errors import TierFailed
 from router.request.body import answer_limit
@@ -16,20 +16,21 @@ from router.trace import Reading
 from router.types import Path
 
 
-class EchoTier:
+class EchoTier(Tier):
     def __init__(self, settings: config.EchoTier) -> None:
         self.name = settings.name
         self.settings = settings
 
     def words(self, path: Path, body: Mapping[str, Any]) -> list[str]:
-        """The answer in pieces that join to it; as many as `max_tokens` allows."""
-        asked = content_text(body["messages"][-1].get("content")) if path == "chat/completions" else str(body["prompt"])
-        answer = self.settings.answers.get(asked, asked)
+        """The answer in pieces that join to it; as many as the request's token limit allows."""
+        prompt = content_text(body["messages"][-1].get("content")) if path == "chat/completions" else str(body["prompt"])
+        answer = self.settings.answers.get(prompt, prompt)
         pieces = [piece + " " for piece in answer.split(" ")]
         pieces[-1] = pieces[-1][:-1]
         return pieces[: answer_limit(body)]
 
-    async def started(self) -> None:
+    async def first_token(self) -> None:
+        """Wait for it, or fail as the settings say."""
         await asyncio.sleep(self.settings.delay_s)
         if self.settings.fail == "error":
             raise TierFailed(self.name, "told to fail", 500)
@@ -42,24 +43,24 @@ class EchoTier:
         return {"id": f"echo-{fresh()[:12]}", "object": name, "created": int(time.time()), "model": self.name}
 
     def usage(self, body: Mapping[str, Any], pieces: list[str]) -> dict[str, int]:
-        asked = len(json.dumps(body.get("messages") or body.get("prompt")).split())
-        return {"prompt_tokens": asked, "completion_tokens": len(pieces), "total_tokens": asked + len(pieces)}
+        prompt_tokens = len(json.dumps(body.get("messages") or body.get("prompt")).split())
+        total = prompt_tokens + len(pieces)
+        return {"prompt_tokens": prompt_tokens, "completion_tokens": len(pieces), "total_tokens": total}
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        await self.started()
+        await self.first_token()
         pieces = self.words(path, body)
-        said: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         if path == "chat/completions":
-            said["message"] = {"role": "assistant", "content": "".join(pieces)}
+            choice["message"] = {"role": "assistant", "content": "".join(pieces)}
         else:
-            said["text"] = "".join(pieces)
-        answer = {**self.frame(path, "whole"), "choices": [said], "usage": self.usage(body, pieces)}
-        return json.dumps(answer).encode()
+            choice["text"] = "".join(pieces)
+        return json.dumps({**self.frame(path, "whole"), "choices": [choice], "usage": self.usage(body, pieces)}).encode()
 
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
-    ) -> AsyncIterator[bytes]:
-        await self.started()
+    ) -> AsyncGenerator[bytes]:
+        await self.first_token()
         frame, pieces = self.frame(path, "chunk"), self.words(path, body)
         for i, piece in enumerate(pieces):
             if self.settings.fail == "mid-stream" and i == 2:

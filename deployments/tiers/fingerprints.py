@@ -1,18 +1,16 @@
-"""What a certificate was made for: models, chat templates, sampling. Another fingerprint, and its promise is void."""
+"""Fingerprints of what a certificate was made for: models and chat templates. Another fingerprint makes it void."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from router.config import Config, RemoteTier, Tier, VllmTier
+from router.config import Config, Tier
 
-SAMPLED = 1 << 20  # bytes at each end of a weight file that are hashed; whole models take minutes to read
-ENGINE = ("dtype", "quantization", "revision", "tokenizer", "logprobs_mode")  # settings of vLLM that change answers
+SAMPLED = 1 << 20  # bytes hashed at each end of a weight file; reading whole models would take minutes
 
 
-def of(config: Config) -> dict[str, Any]:
-    """`models` and `templates` by tier, each a short hash or name. A few milliseconds, whatever the models' size."""
+def ladder_fingerprints(config: Config) -> dict[str, Any]:
+    """`models` and `templates` by tier, each a short hash or a name. A few milliseconds, whatever the size of the models."""
     return {
         "models": {tier.name: model(tier) for tier in config.tiers},
         "templates": {tier.name: template(tier) for tier in config.tiers},
@@ -20,17 +18,13 @@ def of(config: Config) -> dict[str, Any]:
 
 
 def model(tier: Tier) -> str:
-    """A local model's files by size and both ends, with what of the engine's settings changes answers; else its name."""
-    if isinstance(tier, RemoteTier):
-        return f"{tier.url}#{tier.model}"
-    if not isinstance(tier, VllmTier):
-        return str(getattr(tier, "engine", "unknown"))
-    settings = json.dumps({k: tier.engine_kwargs[k] for k in ENGINE if k in tier.engine_kwargs}, sort_keys=True)
-    folder = Path(tier.source)
-    if not folder.is_dir():
-        return f"{tier.source}#{digest(settings.encode())}"
+    """A hash of a local model's files (sizes and both ends) and of the engine options that change answers; else its id."""
+    source = tier.model_source
+    options, folder = source.options.encode(), source.folder
+    if folder is None:
+        return f"{source.id}#{digest(options)}" if options else source.id
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("tokenizer.json")])
-    return digest(settings.encode(), *(part for file in files for part in ends(file)))
+    return digest(options, *(part for file in files for part in ends(file)))
 
 
 def ends(file: Path) -> tuple[bytes, bytes, bytes, bytes]:
@@ -43,12 +37,13 @@ def ends(file: Path) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def template(tier: Tier) -> str:
-    """The chat template's hash; empty where it is not here."""
-    given = getattr(tier, "engine_kwargs", {}).get("chat_template")
-    if given:
-        return digest(str(given).encode())
-    folder = Path(getattr(tier, "source", ""))
-    files = [folder / name for name in ("chat_template.jinja", "tokenizer_config.json") if (folder / name).is_file()]
+    """The chat template's hash; empty where the template is not on this machine."""
+    source = tier.model_source
+    if source.chat_template:
+        return digest(source.chat_template.encode())
+    if (folder := source.folder) is None:
+        return ""
+    files = [file for name in ("chat_template.jinja", "tokenizer_config.json") if (file := folder / name).is_file()]
     return digest(*(file.read_bytes() for file in files)) if files else ""
 
 

@@ -1,6 +1,6 @@
 """A tier behind any OpenAI-compatible URL. Addresses come from the configuration only, never from a request.
 
-aiohttp rather than httpx, which took over half of a request's processor time here (docs/speed.md).
+It uses aiohttp: httpx took over half of a request's processor time here (docs/speed.md).
 """
 
 import asyncio
@@ -15,19 +15,19 @@ import aiohttp
 from yarl import URL
 
 from deployments.replicas.meter import cached_of, usage_of
-from deployments.tiers.tier import failure
+from deployments.tiers.tier import Tier, failure
 from router import config
 from router.errors import NoReplica, TierFailed
 from router.trace import Reading
 from router.types import Path
 
 CONNECT_S = 5.0
-IDLE_S = 4.0  # servers close idle connections after 5 s and more; one that is just being closed must not be used
+IDLE_S = 4.0  # servers close idle connections after 5 s and more; we must not use one that is just being closed
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-class RemoteTier:
-    """timeout_s: of silence."""
+class RemoteTier(Tier):
+    """timeout_s: seconds of silence after which a call fails."""
 
     def __init__(self, settings: config.RemoteTier, timeout_s: float = 600.0) -> None:
         self.name, self.settings, self.timeout_s = settings.name, settings, timeout_s
@@ -43,18 +43,16 @@ class RemoteTier:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """Made where it is first used: it belongs to an event loop. The number of connections is the ingress's to limit."""
+        """Made on first use, as it belongs to an event loop. Connections are not limited here; the ingress limits calls."""
         loop = asyncio.get_running_loop()
         if self.opened is None or self.loop is not loop:
-            self.loop, self.opened = (
-                loop,
-                aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
-                    headers=self.headers,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self.timeout_s),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    proxy=proxy_for(self.urls["completions"]),
-                ),
+            self.loop = loop
+            self.opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
+                headers=self.headers,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self.timeout_s),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=proxy_for(self.urls["completions"]),
             )
         return self.opened
 
@@ -67,15 +65,11 @@ class RemoteTier:
         """The answer with this tier's name in `model`."""
         return self.field.sub(lambda _: self.ours, data, count=1)
 
-    def written(self, body: Mapping[str, Any]) -> bytes:
-        """The body as the upstream gets it."""
-        sent = {**body, "model": self.settings.model}
-        return json.dumps(sent, ensure_ascii=False, separators=(",", ":")).encode()
-
     async def send(self, path: Path, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed. A redirect is not followed: it could lead anywhere."""
+        raw = json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
         try:
-            response = await self.session.post(self.urls[path], data=self.written(body), allow_redirects=False)
+            response = await self.session.post(self.urls[path], data=raw, allow_redirects=False)
             if response.status == 200:
                 return response
             async with response:
@@ -89,7 +83,7 @@ class RemoteTier:
                 raw = await response.read()
             except BROKEN as error:
                 raise TierFailed(self.name, type(error).__name__) from None
-        note(raw, reading)
+        note_cached(raw, reading)
         return self.renamed(raw)
 
     async def stream(
@@ -98,20 +92,20 @@ class RemoteTier:
         async with await self.send(path, body) as response:
             try:
                 async for line in lines(response.content.iter_any()):
-                    note(line.removeprefix(b"data:"), reading)
+                    note_cached(line.removeprefix(b"data:"), reading)
                     yield self.renamed(line) + b"\n\n"
             except BROKEN as error:
                 raise TierFailed(self.name, type(error).__name__) from None
 
 
 def proxy_for(url: URL) -> str | None:
-    """The environment's for that address. aiohttp's own `trust_env` asks anew for each request, in two threads one after the
-    other, and would send what ~/.netrc holds."""
+    """The environment's proxy for that address. aiohttp's own `trust_env` looks it up for each request, in two threads one
+    after the other, and would send the credentials in ~/.netrc."""
     return None if proxy_bypass(f"{url.host}:{url.port}") else getproxies().get(url.scheme)
 
 
 async def lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Those with something in them, of whatever length."""
+    """The lines that are not empty, however long they are."""
     held = b""
     async for part in parts:
         *whole, held = (held + part).split(b"\n")
@@ -122,7 +116,7 @@ async def lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield held
 
 
-def note(raw: bytes, reading: Reading | None) -> None:
-    """What the upstream says of its prefix cache; how busy its machines were it does not say."""
+def note_cached(raw: bytes, reading: Reading | None) -> None:
+    """Note what the upstream reports of its prefix cache; it does not report how busy its machines were."""
     if reading is not None and b'"cached_tokens"' in raw:
         reading.cached_tokens = cached_of(usage_of(raw.decode("utf-8", "replace")))

@@ -1,101 +1,100 @@
-"""The ingress's end of a tier that Ray Serve runs: plain JSON through a handle, and Ray's failures as ours."""
+"""The ingress's end of a tier that Ray Serve runs: plain JSON through a handle or a lane, and Ray's failures as our errors."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from grpc import RpcError
+from ray import get_runtime_context
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from deployments.lane.client import Call, Lane, LaneLost
-from deployments.replicas import replica_health
-from deployments.tiers.tier import SESSION, failure
+from deployments.lane.client import Lane, LaneCall, LaneLost
+from deployments.lane.frames import Item
+from deployments.replicas.replica_count import running_replicas
+from deployments.replicas.replica_health import ReplicaHealth, health_of
+from deployments.tiers.tier import SESSION, LateReadings, Tier, failure
+from router.config import VllmTier
 from router.errors import NoReplica, RequestFailed, TierCold, TierFailed
 from router.trace import Reading
 from router.traffic.affinity import HEAD, How, hint_of
 from router.types import Path
 
-Late = Callable[[Mapping[str, float]], None]
-LOST = (RayError, RayServeException, RpcError, LaneLost)  # of gRPC's errors Ray makes UNAVAILABLE one of its own, no other
-KNOWN = 256  # replicas remembered; those that went make room
-MISSED, ASK = 20, 20  # readings asked for again in one request, and how often each
-LOOK_EVERY_S = 2.0  # how often a request that waits for its first token asks whether a replica is there at all
-SOON_S = 0.2  # the first look, where it must not wait for a tier that sleeps
+LOST = (RayError, RayServeException, RpcError, LaneLost)  # Ray wraps only UNAVAILABLE of gRPC's errors
+MISSED = 20  # late readings that one request asks for
+ASKS = 20  # requests that ask for a late reading before it is given up
+LOOK_EVERY_S = 2.0  # between two checks, while a request waits for its first token, that a replica exists at all
+FIRST_LOOK_S = 0.2  # the first of these checks, where a sleeping tier must not be waited for
 STARTS_S = 1_800.0  # a replica that does not start within that time is asked for again by the next request
 
 
-def nothing(late: Mapping[str, float]) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How a tier's replicas are asked."""
+class CallPolicy:
+    """How a tier's replicas are called."""
 
     timeout_s: float
-    """to wait for a first token, of which a replica is there"""
+    """to wait for a first token while a replica is running"""
     affinity: How = "none"
     head: int = HEAD
     """characters by which a new conversation finds its replica"""
     sleeps: bool = False
-    """it may have no replica, while nobody asks"""
+    """the tier may have no replica while it is idle"""
     cold_s: float = 0.0
     """to wait for the first replica"""
 
 
-class ServeTier:
-    """`running()` tells how many replicas the tier has; it is asked only when a first token does not come.
+class ServeTier(Tier):
+    """running: counts the tier's replicas; asked only when a first token does not come.
 
-    late: told the busy seconds, by call id, of calls that ended before their measurement could be sent with them.
-    lane: for a tier of one replica, which needs none of what a handle can do; used while there is one.
+    late: receives the readings of calls that ended before their measurement could be sent with them.
+    lane: for a tier of one replica, which needs nothing else that a handle can do; used while it is connected.
     """
+
+    health: ReplicaHealth
 
     def __init__(
         self,
         name: str,
         handle: Any,
         running: Callable[[], Awaitable[int]],
-        manner: Manner,
-        late: Late = nothing,
+        policy: CallPolicy,
+        late: LateReadings | None = None,
         lane: Lane | None = None,
     ) -> None:
         self.name = name
         self.handle = handle.options(stream=True, method_name="openai")
         self.awake = handle.options(stream=False, method_name="awake")
         self.running = running
-        self.manner = manner
+        self.policy = policy
         self.late = late
         self.lane = lane
-        self.health = replica_health.of(str(getattr(handle, "deployment_name", name)))
+        self.health = health_of(str(getattr(handle, "deployment_name", name)))
         self.waking: asyncio.Task[None] | None = None
         self.missed: dict[str, int] = {}
-        """call id -> how often it was asked for"""
-        self.replicas: dict[str, dict[str, float]] = {}
-        """replica -> what it said last of itself: busy_s since began_s (Unix time), and ratio (`metering.Rates`)"""
+        """call id -> how often its reading was asked for"""
 
-    async def opened(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
-        """The open generator and its first text. Raises NoReplica, TierCold, TierFailed."""
-        hint = hint_of(body, SESSION.get(), self.manner.affinity, self.manner.head)
-        raw, missed = json.dumps(body), self.asked_again()
-        line = await self.lane.line() if self.lane else None
-        if line:
-            items = line.ask(path, raw, call_id, missed, hint)
+    async def open(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
+        """The call's further items and its first text. Raises NoReplica, TierCold, TierFailed."""
+        hint = hint_of(body, SESSION.get(), self.policy.affinity, self.policy.head)
+        raw, missed = json.dumps(body), self.missed_readings()
+        connection = await self.lane.connection() if self.lane else None
+        if connection:
+            items = connection.ask(path, raw, call_id, missed, hint)
         else:
             items = self.handle.remote(path, raw, call_id, missed, *([hint] if hint else []))
         try:
-            status, text, told = await self.first(items)
+            status, text, measured = await self.first_item(items)
         except BaseException as error:
             if call_id:
                 self.missed[call_id] = 0
-            give_up(items)
+            cancel(items)
             if isinstance(error, NoReplica) and error.lost:
                 self.health.failed(call_id)
             raise
-        self.read(told, reading)
+        self.note(measured, reading)
         if status == 200:
             self.health.worked(call_id)
             return items, text
@@ -104,74 +103,67 @@ class ServeTier:
         raise failure(self.name, status, text.encode())
 
     def slow(self, call_id: str) -> None:
-        """A sibling was faster, although it was asked later."""
         self.health.failed(call_id)
 
-    def asked_again(self) -> list[str]:
-        """Calls that were left before their reading came; any replica may have it, so several requests ask."""
+    def missed_readings(self) -> list[str]:
+        """Calls that were cut off before their reading came. Several requests ask, for any replica may have it."""
         asked = list(self.missed)[:MISSED]
         for call_id in asked:
             self.missed[call_id] += 1
-            if self.missed[call_id] > ASK:
+            if self.missed[call_id] > ASKS:
                 del self.missed[call_id]
         return asked
 
-    def read(self, told: str, reading: Reading | None) -> None:
-        """told: the replica's reading, JSON, or nothing yet."""
-        if not told:
+    def note(self, measured: str, reading: Reading | None) -> None:
+        """Fill `reading` from the replica's JSON, which is empty until the call's last item; pass late readings on."""
+        if not measured:
             return
-        found = json.loads(told)
+        found = json.loads(measured)
         if reading is not None:
             reading.replica, reading.busy_s = found["replica"], found["busy_s"]
             reading.cached_tokens = found["cached_tokens"]
-        self.replicas[found["replica"]] = {
-            "busy_s": found["replica_busy_s"],
-            "began_s": found["replica_began_s"],
-            "ratio": found["ratio"],
-        }
-        while len(self.replicas) > KNOWN:
-            self.replicas.pop(next(iter(self.replicas)))
         for call_id in found["late"]:
             self.missed.pop(call_id, None)
-        if found["late"]:
+        if found["late"] and self.late:
             self.late(found["late"])
 
-    async def first(self, items: Any) -> tuple[int, str, str]:
+    async def first_item(self, items: Any) -> Item:
         """Raises NoReplica, TierCold."""
         try:
-            if not isinstance(items, Call):
-                return await self.looked_for(items)
-            async with asyncio.timeout(self.manner.timeout_s):  # when the replica goes, its lane breaks: nothing to look for
+            if not isinstance(items, LaneCall):
+                return await self.first_of_handle(items)
+            async with asyncio.timeout(self.policy.timeout_s):  # a lane breaks when its replica goes: no need to check for one
                 return await anext(items)
         except BackPressureError:
             raise NoReplica(self.name, "its queue is full", 2.0) from None
         except (*LOST, StopAsyncIteration) as error:
             raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
         except TimeoutError:
-            raise NoReplica(self.name, f"no first token within {self.manner.timeout_s:.0f} s") from None
+            raise NoReplica(self.name, f"no first token within {self.policy.timeout_s:.0f} s") from None
 
-    async def looked_for(self, items: Any) -> tuple[int, str, str]:
-        """A handle does not tell that there is no replica; so that is looked for meanwhile. Raises TimeoutError, TierCold."""
+    async def first_of_handle(self, items: Any) -> Item:
+        """Check for replicas meanwhile: a handle does not say that there is none. Raises TimeoutError, NoReplica, TierCold."""
         waiting = asyncio.ensure_future(items.__anext__())
-        there_s = cold_s = 0.0
-        look_s = min(LOOK_EVERY_S, max(SOON_S, self.manner.cold_s)) if self.manner.sleeps else LOOK_EVERY_S
+        waited_s = cold_s = 0.0
+        look_s = min(LOOK_EVERY_S, max(FIRST_LOOK_S, self.policy.cold_s)) if self.policy.sleeps else LOOK_EVERY_S
         try:
-            while there_s < self.manner.timeout_s:
+            while waited_s < self.policy.timeout_s:
                 done, _ = await asyncio.wait({waiting}, timeout=look_s)
                 if done:
-                    return tuple(waiting.result())  # type: ignore[return-value]
+                    status, text, measured = waiting.result()
+                    return status, text, measured
                 if await self.running():
-                    there_s += look_s
-                elif (cold_s := cold_s + look_s) >= self.manner.cold_s:
-                    raise self.none()
+                    waited_s += look_s
+                elif (cold_s := cold_s + look_s) >= self.policy.cold_s:
+                    raise self.no_replica()
                 look_s = LOOK_EVERY_S
         finally:
             waiting.cancel()
         raise TimeoutError
 
-    def none(self) -> RequestFailed:
-        """Why nobody answers. A tier that sleeps is woken, and stays asked for when this request has gone elsewhere."""
-        if not self.manner.sleeps:
+    def no_replica(self) -> RequestFailed:
+        """The error of a tier without a replica. One that sleeps is woken, and stays so when this request goes elsewhere."""
+        if not self.policy.sleeps:
             return NoReplica(self.name, "no replica is running")
         if self.waking is None or self.waking.done():
             self.waking = asyncio.create_task(self.wake())
@@ -182,38 +174,60 @@ class ServeTier:
         with suppress(*LOST, TimeoutError):
             await asyncio.wait_for(self.awake.remote(), STARTS_S)
 
+    async def replicas(self) -> int:
+        return int(await self.running())
+
     async def close(self) -> None:
-        """No request is under way any more."""
         if self.lane:
             self.lane.close()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        _, text = await self.opened(path, body, reading, call_id)
+        _, text = await self.open(path, body, reading, call_id)
         return text.encode()
 
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
-    ) -> AsyncIterator[bytes]:
-        items, text = await self.opened(path, body, reading, call_id)
-        told = ""
+    ) -> AsyncGenerator[bytes]:
+        items, text = await self.open(path, body, reading, call_id)
+        measured = ""
         try:
             yield text.encode()
-            async for _, text, told in items:
-                self.read(told, reading)
+            async for _, text, measured in items:
+                self.note(measured, reading)
                 yield text.encode()
         except LOST as error:
             self.health.failed(call_id)
             raise TierFailed(self.name, f"its replica failed in mid-answer ({type(error).__name__})") from None
         finally:
-            if call_id and not told:
+            if call_id and not measured:
                 self.missed[call_id] = 0
-            give_up(items)
+            cancel(items)
 
 
-def give_up(items: Any) -> None:
-    """Stop a call, whose replica may be chosen already or not."""
+def cancel(items: Any) -> None:
+    """Stop a call, whether or not its replica is chosen yet."""
     items.cancel()
     # Serve's own `cancel` overlooks a replica that was chosen in this very turn of the loop: no item was awaited of it yet.
     chosen = getattr(items, "_replica_result_future", None)
     if chosen and chosen.done() and not chosen.cancelled() and not chosen.exception():
         chosen.result().cancel()
+
+
+def make(tier: VllmTier, handle: Any, timeout_s: float, late: LateReadings | None) -> Tier:
+    """A tier of vLLM replicas behind `handle`: see `tier.Engine`."""
+    running = running_replicas(handle.app_name, handle.deployment_name)
+    return ServeTier(tier.name, handle, running, call_policy(tier, timeout_s), late, lane_of(tier, handle))
+
+
+def lane_of(tier: VllmTier, handle: Any) -> Lane | None:
+    """Only a tier that always has one replica: nothing has to be chosen, counted for scaling or woken."""
+    if tier.max_replicas is not None or tier.replicas != 1:
+        return None
+    ask = handle.options(stream=False, method_name="lane").remote
+    return Lane(ask, get_runtime_context().get_node_id(), tier.max_ongoing)
+
+
+def call_policy(tier: VllmTier, timeout_s: float) -> CallPolicy:
+    cold_s = tier.scaling.cold_start_wait_s if tier.scaling.when_cold == "degrade" else float("inf")
+    affinity = tier.affinity if tier.most_replicas > 1 else "none"
+    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s if tier.sleeps else 0.0)

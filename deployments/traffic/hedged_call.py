@@ -1,4 +1,4 @@
-"""The same call to two replicas, where the first has said nothing for long: who answers first wins, the other is stopped."""
+"""Sends a call to a second replica when the first has been silent for long: the first to answer wins, the other is stopped."""
 
 import asyncio
 import time
@@ -19,9 +19,9 @@ Drop = Callable[[T], Awaitable[None]]
 
 
 async def raced(first: "asyncio.Task[T]", second: Callable[[Twin], Awaitable[T]], began: float, drop: Drop[T]) -> tuple[T, Twin]:
-    """The first answer of two, and what became of the other. began: of the first, by time.monotonic. Raises RequestFailed.
+    """The first answer of two calls, and what became of the other. Raises RequestFailed.
 
-    drop: lets go of an answer that nobody wants.
+    began: when the first call began, by time.monotonic. drop: lets go of an answer that is not used.
     """
     twin = Twin(time.monotonic() - began, Reading())
     tries = [first, asyncio.ensure_future(second(twin))]
@@ -38,7 +38,7 @@ async def raced(first: "asyncio.Task[T]", second: Callable[[Twin], Awaitable[T]]
 
 
 async def first_good(tries: "Sequence[asyncio.Task[T]]") -> "asyncio.Task[T]":
-    """That has an answer; where none has, the first of them."""
+    """The first to answer; if none does, the first of the sequence."""
     waiting = set(tries)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -62,13 +62,13 @@ def outcome(task: "asyncio.Task[T]") -> str:
 
 
 def rows(row: CallRow, first: Reading, twin: Twin, prices: Sequence[float], tier: Tier) -> list[CallRow]:
-    """Both calls. row: as if there were one, of what the client got. The other one read the same prompt, or a part of it."""
-    said, other = (twin.reading, first) if twin.won else (first, twin.reading)
+    """row: the winning call. Returns it and a second row for the call that lost, which read the same prompt or part of it."""
+    winner, loser = (twin.reading, first) if twin.won else (first, twin.reading)
     usage = Usage(row.input_tokens, row.output_tokens)
-    won = replace(row, **measured(said, tier), cost_usd=token_cost_usd(usage, prices, said.cached_tokens))
+    won = replace(row, **measured(winner, tier), cost_usd=token_cost_usd(usage, prices, winner.cached_tokens))
     lost = replace(
         row,
-        **measured(other, tier),
+        **measured(loser, tier),
         outcome=twin.lost,
         output_tokens=0,
         estimated=True,
@@ -76,22 +76,23 @@ def rows(row: CallRow, first: Reading, twin: Twin, prices: Sequence[float], tier
         cost_usd=lost_usd(usage, prices),
     )
     if not twin.won:
-        return [won, replace(later(lost, twin), took_s=twin.ended_s - twin.began_s)]
-    return [replace(lost, took_s=twin.ended_s), later(won, twin)]
+        return [won, replace(begun_second(lost, twin), took_s=twin.ended_s - twin.began_s)]
+    return [replace(lost, took_s=twin.ended_s), begun_second(won, twin)]
 
 
 def lost_usd(usage: Usage, prices: Sequence[float]) -> float:
-    """Of the call that was stopped before it said anything: at most its prompt."""
+    """The price of a call that was stopped before it said anything: at most its prompt."""
     return token_cost_usd(Usage(usage.input_tokens, 0), prices)
 
 
-def later(row: CallRow, twin: Twin) -> CallRow:
-    """The row of the call that began second."""
+def begun_second(row: CallRow, twin: Twin) -> CallRow:
+    """The row with the id and the times of the call that began second."""
     first_token_s = None if row.first_token_s is None else max(0.0, row.first_token_s - twin.began_s)
     began_s, took_s = row.began_s + twin.began_s, max(0.0, row.took_s - twin.began_s)
     return replace(row, id=row.id + HEDGE, began_s=began_s, took_s=took_s, first_token_s=first_token_s)
 
 
 def measured(reading: Reading, tier: Tier) -> dict[str, Any]:
+    """A row's fields for what a replica measured."""
     gpu_usd = None if reading.busy_s is None else costs.gpu_usd(reading.busy_s, tier)
     return {"replica": reading.replica, "busy_s": reading.busy_s, "cached_tokens": reading.cached_tokens, "gpu_usd": gpu_usd}

@@ -1,4 +1,4 @@
-"""A tier and how much of it is in use by this process: what the status page shows and what the choice of a tier may see."""
+"""A tier with a count of its requests in this process, a circuit breaker, retries and hedged calls around it."""
 
 import asyncio
 import math
@@ -18,24 +18,25 @@ from router.traffic.slow_start import Pace, Slow
 from router.types import Path
 
 T = TypeVar("T")
-Opened = tuple[AsyncGenerator[bytes], bytes]  # a stream and its first event
+Opened = tuple[AsyncGenerator[bytes], bytes]
+"""a stream and its first event"""
 
 
 def down(error: RequestFailed) -> bool:
-    """The tier's own failure, which another tier may not have; a full queue is not one."""
+    """The tier itself failed, so another tier may answer; a request's own fault or a full queue is no such failure."""
     return isinstance(error, NoReplica | TierFailed) and error.status >= 500
 
 
 def lost(error: RequestFailed) -> bool:
-    """One replica's failure, which its siblings may not share."""
-    return down(error) and getattr(error, "lost", True)
+    """One replica failed; another of the tier may answer."""
+    return down(error) and (not isinstance(error, NoReplica) or error.lost)
 
 
-class Watched:
-    """The same tier. `waiting`: calls without a first answer yet; `running`: those that are being answered.
+class Watched(Tier):
+    """`tier`, watched. `waiting`: calls without a first answer yet; `running`: those that are being answered.
 
-    replicas: that it may have. Of more than one, a sibling is tried where a replica is lost before it said anything.
-    slow: see `router.pace`.
+    replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
+    slow: see `router.traffic.slow_start`.
     """
 
     def __init__(
@@ -43,17 +44,19 @@ class Watched:
     ) -> None:
         self.name, self.tier, self.breaker = tier.name, tier, breaker
         self.retries, self.siblings = retries or Retries(random.random), replicas > 1
-        self.whole, self.begun = Pace(slow), Pace(slow)
-        """until whole answers came, and until streams began"""
+        self.whole = Pace(slow)
+        """how long whole answers take"""
+        self.begun = Pace(slow)
+        """how long streams take to begin"""
         self.waiting = self.running = self.finished = 0
         self.count = replicas
-        """replicas that ran when they were counted last"""
+        """replicas that ran at the last count"""
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         def ask(reading: Reading | None, call_id: str) -> Awaitable[bytes]:
             return self.tier.complete(path, body, reading, call_id)
 
-        self.running += 1  # whether it waits is not seen from outside
+        self.running += 1  # from outside, waiting and answering look alike
         try:
             return await self.answered(ask, reading, call_id, self.whole, nothing)
         finally:
@@ -84,11 +87,11 @@ class Watched:
                 self.finished += 1
 
     async def answered(self, ask: Ask[T], reading: Reading | None, call_id: str, pace: Pace, drop: Drop[T]) -> T:
-        """The answer, or its first part; of a second replica where the first is slow. Raises RequestFailed."""
+        """The answer, or its first part; from a second replica if the first is slow. Raises RequestFailed."""
         self.retries.asked()
         began, slow_s = time.monotonic(), pace.slow_s
         if slow_s is None or reading is None:
-            answer = await self.of_sibling(ask, reading, call_id)
+            answer = await self.retried(ask, reading, call_id)
         else:
             answer = await self.hedged(ask, reading, call_id, slow_s, drop)
         twin = reading and reading.twin
@@ -101,7 +104,7 @@ class Watched:
             return await self.tried_once(ask, twin.reading, call_id + HEDGE)
 
         began = time.monotonic()
-        first = asyncio.ensure_future(self.of_sibling(ask, reading, call_id))
+        first = asyncio.ensure_future(self.retried(ask, reading, call_id))
         try:
             done, _ = await asyncio.wait({first}, timeout=slow_s)
             if done or not self.retries.may():
@@ -110,12 +113,12 @@ class Watched:
         except BaseException:
             await stopped([first], drop)
             raise
-        if twin.won and callable(tell := getattr(self.tier, "slow", None)):
-            tell(call_id)
+        if twin.won:
+            self.tier.slow(call_id)
         return answer
 
-    async def of_sibling(self, ask: Ask[T], reading: Reading | None, call_id: str) -> T:
-        """Of another replica where one is lost before it said anything."""
+    async def retried(self, ask: Ask[T], reading: Reading | None, call_id: str) -> T:
+        """The answer; from another replica if one is lost before it said anything."""
         try:
             return await self.tried_once(ask, reading, call_id)
         except RequestFailed as error:
@@ -125,14 +128,14 @@ class Watched:
         return await self.tried_once(ask, reading, call_id)
 
     async def tried_once(self, ask: Ask[T], reading: Reading | None, call_id: str) -> T:
-        with self.tried():
+        with self.guarded():
             answer = await ask(reading, call_id)
         self.breaker.worked(self.name)
         return answer
 
     @contextmanager
-    def tried(self) -> Iterator[None]:
-        """Tells the breaker of failures that are the tier's. Raises NoReplica at once while the circuit is open."""
+    def guarded(self) -> Iterator[None]:
+        """Report failures that are the tier's to the breaker. Raises NoReplica at once while the circuit is open."""
         left_s = self.breaker.left_s(self.name)
         if left_s:
             raise NoReplica(self.name, "it failed several times in a row", math.ceil(left_s))
@@ -147,25 +150,19 @@ class Watched:
             raise
 
     def some_well(self) -> bool:
-        """Whether the tier knows of replicas that are well: then a failure is not the tier's."""
-        health = getattr(self.tier, "health", None)
-        return self.siblings and health is not None and bool(health.some_well())
+        """Whether some replicas are known to be well: then a failure is not the tier's."""
+        return self.siblings and self.tier.health is not None and self.tier.health.some_well()
 
     async def replicas(self) -> int:
-        """That run; a tier that is not ours counts as one."""
-        running = getattr(self.tier, "running", None)
-        self.count = int(await running()) if callable(running) else 1
+        self.count = await self.tier.replicas()
         return self.count
 
     async def close(self) -> None:
-        """No request is under way any more: let go of what the tier holds open."""
-        close = getattr(self.tier, "close", None)
-        if callable(close):
-            await close()
+        await self.tier.close()
 
 
 async def nothing(answer: bytes) -> None:
-    """A whole answer needs no letting go."""
+    """A whole answer holds nothing open."""
 
 
 async def closed(stream: Opened) -> None:
@@ -173,7 +170,7 @@ async def closed(stream: Opened) -> None:
 
 
 async def opened(events: AsyncGenerator[bytes]) -> Opened:
-    """The stream and its first event; nothing stays open where that does not come."""
+    """The stream and its first event; the stream is closed if that does not come."""
     try:
         return events, await anext(events, b"")
     except BaseException:

@@ -14,7 +14,7 @@ KEY = {"authorization": "Bearer right"}
 
 
 def app_of(router: Router) -> Starlette:
-    tiers = {t.name: TIERS[t.engine](t, None, 5.0) for t in router.config.tiers}
+    tiers = {t.name: TIERS[t.engine].make(t, None, 5.0, None) for t in router.config.tiers}
     app = Ingress(router, tiers, without_books(hashed("right")), router.config.server.max_body_bytes).app()
     if not any(getattr(route, "path", "") == "/openapi.json" for route in app.routes):
         app.router.routes.append(Route("/openapi.json", openapi.endpoint))

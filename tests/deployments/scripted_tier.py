@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.tiers.tier import DONE, event
+from deployments.tiers.tier import DONE, Tier, event
 from router.errors import NoReplica, TierFailed
 
 
@@ -43,7 +43,7 @@ def piece(frame: Mapping[str, Any], delta: Mapping[str, Any], finish: str | None
 
 
 @dataclass
-class ScriptedTier:
+class ScriptedTier(Tier):
     name: str
     script: Script
     bodies: list[dict[str, Any]] = field(default_factory=list)

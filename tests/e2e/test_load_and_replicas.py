@@ -137,8 +137,8 @@ def test_when_its_replica_is_killed_another_answers(client):
 def test_each_ingress_hears_what_the_other_has_under_way(client):
     from ray import serve
 
-    meeting = serve.get_deployment_handle("meeting", "stepdown")
-    under_way = lambda: meeting.tell.remote("spy", {}).result(timeout_s=10).get("small", Counts())  # noqa: E731
+    exchange = serve.get_deployment_handle("queue-exchange", "stepdown")
+    under_way = lambda: exchange.report.remote("spy", {}).result(timeout_s=10).get("small", Counts())  # noqa: E731
     until(lambda: under_way().running + under_way().waiting == 0)  # news of the last request may be a second old
     with ThreadPoolExecutor(24) as pool:
         asked = [pool.submit(ask, client, f"wait 4 {n}") for n in range(24)]

@@ -8,11 +8,10 @@ from endpoint import endpoint, ladder, words
 from ray.serve._private.common import ReplicaState
 from scripted_tier import Said
 
-from deployments.app import manner
 from deployments.keys.access import Access
 from deployments.ledger.ledger import Ledger
 from deployments.serve.command import doing, welcome
-from deployments.tiers.serve_tier import Manner, ServeTier
+from deployments.tiers.serve_tier import CallPolicy, ServeTier, call_policy
 from router.config import Config, VllmTier
 from router.config import Ledger as Settings
 from router.errors import NoReplica, TierCold
@@ -57,7 +56,7 @@ class Handle:
 
 def tier(cold_s: float, sleeps: bool = True) -> ServeTier:
     handle = Handle()
-    return ServeTier("large", handle, handle.running, Manner(30.0, sleeps=sleeps, cold_s=cold_s))
+    return ServeTier("large", handle, handle.running, CallPolicy(30.0, sleeps=sleeps, cold_s=cold_s))
 
 
 def ask(it):
@@ -101,16 +100,16 @@ def test_a_tier_that_never_sleeps_and_has_none_is_out_of_order():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, Manner(5.0)),
-        ({"replicas": 2}, Manner(5.0, "prefix")),
-        ({"max_replicas": 3, "affinity": "session"}, Manner(5.0, "session")),
-        ({"replicas": 2, "affinity": "none"}, Manner(5.0)),
-        ({"replicas": 0, "max_replicas": 1}, Manner(5.0, sleeps=True, cold_s=10.0)),
-        ({"replicas": 0, "max_replicas": 1, "scaling": {"when_cold": "wait"}}, Manner(5.0, sleeps=True, cold_s=float("inf"))),
+        ({}, CallPolicy(5.0)),
+        ({"replicas": 2}, CallPolicy(5.0, "prefix")),
+        ({"max_replicas": 3, "affinity": "session"}, CallPolicy(5.0, "session")),
+        ({"replicas": 2, "affinity": "none"}, CallPolicy(5.0)),
+        ({"replicas": 0, "max_replicas": 1}, CallPolicy(5.0, sleeps=True, cold_s=10.0)),
+        ({"replicas": 0, "max_replicas": 1, "scaling": {"when_cold": "wait"}}, CallPolicy(5.0, sleeps=True, cold_s=float("inf"))),
     ],
 )
 def test_what_the_settings_mean(changes, expected):
-    assert manner(VllmTier.model_validate({**LARGE, **changes}), 5.0) == expected
+    assert call_policy(VllmTier.model_validate({**LARGE, **changes}), 5.0) == expected
 
 
 # -- seen by who starts it -------------------------------------------------------------------------------------------

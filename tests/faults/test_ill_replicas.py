@@ -7,7 +7,7 @@ import os
 import pytest
 from scripted_tier import Said, ScriptedTier
 
-from deployments.replicas.replica_health import ENDS, Health, Streak
+from deployments.replicas.replica_health import FAILURES_IN_A_ROW, FailureStreak, ReplicaHealth
 from deployments.traffic.watched_tier import Watched
 from router.errors import NoReplica
 from router.trace import Reading
@@ -24,12 +24,12 @@ class Clock:
         return self.now_s
 
 
-def made() -> tuple[Health, Clock]:
+def made() -> tuple[ReplicaHealth, Clock]:
     clock = Clock()
-    return Health(Breaker(clock, lambda: 0.0)), clock
+    return ReplicaHealth(Breaker(clock, lambda: 0.0)), clock
 
 
-def fail(health: Health, call: str, replica: str) -> None:
+def fail(health: ReplicaHealth, call: str, replica: str) -> None:
     health.routed(call, replica)
     health.failed(call)
 
@@ -95,11 +95,11 @@ def test_the_tiers_circuit_stays_closed_while_a_replica_of_it_is_well():
 
 
 def test_a_replica_says_that_it_is_ill_after_failures_in_a_row():
-    streak = Streak()
-    for status in (500,) * (ENDS - 1) + (200,) + (500,) * (ENDS - 1) + (400,):
+    streak = FailureStreak()
+    for status in (500,) * (FAILURES_IN_A_ROW - 1) + (200,) + (500,) * (FAILURES_IN_A_ROW - 1) + (400,):
         streak.note(status)
         streak.check()
-    for _ in range(ENDS):
+    for _ in range(FAILURES_IN_A_ROW):
         streak.note(500)
     with pytest.raises(RuntimeError, match="5 times in a row"):
         streak.check()
@@ -112,14 +112,14 @@ def test_of_two_replicas_one_that_fails_is_avoided_and_then_replaced_and_a_slow_
     from ray import serve
 
     from deployments.replicas.placement import choice_of
-    from deployments.tiers.serve_tier import Manner, ServeTier
+    from deployments.tiers.serve_tier import CallPolicy, ServeTier
     from router.tier_settings import VllmTier
 
     class Replica:
         def __init__(self, folder: str) -> None:
             import uuid
 
-            self.folder, self.name, self.streak = folder, uuid.uuid4().hex, Streak()
+            self.folder, self.name, self.streak = folder, uuid.uuid4().hex, FailureStreak()
             try:
                 os.close(os.open(f"{folder}/ill", os.O_CREAT | os.O_EXCL))
                 self.ill = True
@@ -150,7 +150,7 @@ def test_of_two_replicas_one_that_fails_is_avoided_and_then_replaced_and_a_slow_
         return 2
 
     async def use(handle) -> None:
-        at = ServeTier("it", handle, running, Manner(30.0))
+        at = ServeTier("it", handle, running, CallPolicy(30.0))
         watched = Watched(at, Breaker(lambda: 0.0, lambda: 0.0), Retries(lambda: 0.5), 2, slow=0.5)
         at.health.breaker.rest_s = at.health.breaker.most_rest_s = 1_000.0
 
@@ -167,7 +167,7 @@ def test_of_two_replicas_one_that_fails_is_avoided_and_then_replaced_and_a_slow_
             await ask(n, "quick")
         assert asked("ill") <= 2 * FAILURES and asked("well") >= 40
         at.health.breaker.circuits.clear()
-        for _ in range(ENDS):  # as ingresses do that have not learnt of it yet
+        for _ in range(FAILURES_IN_A_ROW):  # as ingresses do that have not learnt of it yet
             await at.handle.options(stream=True).remote("chat/completions", '{"how": "quick"}').__anext__()
         for _ in range(200):
             await asyncio.sleep(0.5)

@@ -19,7 +19,7 @@ from waiting import until
 
 from benchmarks.chaos_faults import below
 from deployments.serve.background import free_port, wait_until_ready
-from deployments.serve.process_cleanup import MARK, Run, end, processes
+from deployments.serve.process_cleanup import MARK, ServerProcesses, processes
 
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 TIERS = [
@@ -139,7 +139,7 @@ def test_no_engine_outlives_its_replica_or_the_server(tmp_path):
 @pytest.fixture
 def run(tmp_path):
     """With two of its processes: one marked, one that hides its mark and writes into Ray's folder, as Ray's agents do."""
-    ours = Run(secrets.token_hex(8), str(tmp_path))
+    ours = ServerProcesses(secrets.token_hex(8), str(tmp_path))
     command = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"]
     with (tmp_path / "agent.out").open("w") as out:
         agent = subprocess.Popen(["sleep", "60"], stdout=out)
@@ -156,8 +156,8 @@ def test_what_is_left_is_found_asked_and_killed(run):
     ours, pids = run
     other = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: "another"})
     try:
-        assert ours.left() == pids
-        assert end(ours, wait_s=0.3) == pids and not ours.left()
+        assert ours.alive() == pids
+        assert ours.end(wait_s=0.3) == pids and not ours.alive()
         assert other.poll() is None
     finally:
         other.kill()
@@ -165,12 +165,12 @@ def test_what_is_left_is_found_asked_and_killed(run):
 
 
 @pytest.mark.slow
-def test_the_warden_ends_them_when_a_server_is_killed(run):
+def test_the_watchdog_ends_them_when_a_server_is_killed(run):
     ours, pids = run
     code = f"""if True:
         import time
-        from deployments.serve.process_cleanup import Run, warden
-        guard = warden(Run({ours.mark!r}, {ours.session!r}))
+        from deployments.serve.process_cleanup import ServerProcesses
+        guard = ServerProcesses({ours.mark!r}, {ours.session!r}).watchdog()
         print(guard.pid, flush=True)
         time.sleep(60)"""
     server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -178,7 +178,7 @@ def test_the_warden_ends_them_when_a_server_is_killed(run):
     guard = int(server.stdout.readline())
     until(lambda: deaf(guard), patience_s=20, every_s=0.02)
     os.kill(guard, signal.SIGTERM)  # as when a whole group is stopped
-    assert ours.left() == pids
+    assert ours.alive() == pids
     server.kill()
     server.wait()
-    until(lambda: not ours.left() and not Path(f"/proc/{guard}").exists(), patience_s=20)
+    until(lambda: not ours.alive() and not Path(f"/proc/{guard}").exists(), patience_s=20)

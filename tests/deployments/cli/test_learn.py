@@ -99,7 +99,7 @@ def test_calibrate_judges_training_rows_as_if_unseen(artefact):
 def test_calibrate_says_so_where_the_rows_prove_nothing(artefact, tmp_path):
     data = write_jsonl(tmp_path / "few.jsonl", rows(30, seed=8))
     said = stepdown("calibrate", artefact, data, "--tiers", TIERS, "--quality", "0.98", "--name", "quality")
-    assert "always large" in said and "nothing cheaper is sure to keep that by 30 rows" in said
+    assert "always large" in said and "no cheaper rule is sure to keep that, judged by 30 rows" in said
 
 
 def test_embed_without_its_extra_says_what_to_install(table, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from sample_traffic import NOW, database, traffic
 
 from deployments.cli.main import main
-from deployments.tiers import fingerprints
+from deployments.tiers.fingerprints import ladder_fingerprints
 from router.config import Price, load_config
 from router.engine import load_artefact
 from router.errors import BadInput
@@ -38,7 +38,7 @@ def replayed(rows, mode="pre", prices=None, target=None):
     old = load_config("pocket")
     old = old.model_copy(update={"escalation": old.escalation.model_copy(update={"mode": mode})})
     new = repriced(retargeted(old, None, target), prices or {})
-    router = router_for(new, load_artefact(new), old, fingerprints.of(new))
+    router = router_for(new, load_artefact(new), old, ladder_fingerprints(new))
     return router, Replay(router).run(map(Logged.from_row, rows)).report()
 
 

@@ -24,7 +24,7 @@ def client(**changes) -> TestClient:
         {"name": "large", "engine": "echo", "context": 400, "price": PRICE, **changes},
     ]
     config = Config.model_validate({"tiers": tiers, "server": {"max_body_bytes": 20_000}})
-    made = {t.name: TIERS[t.engine](t, None, 5.0) for t in config.tiers}
+    made = {t.name: TIERS[t.engine].make(t, None, 5.0, None) for t in config.tiers}
     ingress = Ingress(Router(config, None, counters(config)), made, without_books(hashed("right")), config.server.max_body_bytes)
     return TestClient(ingress.app(), headers=KEY, raise_server_exceptions=False)
 

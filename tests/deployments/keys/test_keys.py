@@ -432,7 +432,7 @@ def test_replicas_open_the_same_file_wherever_they_run(config, tmp_path, monkeyp
 @pytest.fixture
 def client(config):
     ledger = Ledger(config.ledger)
-    tiers = {t.name: TIERS[t.engine](t, None, 5.0) for t in config.tiers}
+    tiers = {t.name: TIERS[t.engine].make(t, None, 5.0, None) for t in config.tiers}
     accounts = Accounts(Keys(ledger.engine), ledger, tiers={t.name: t for t in config.tiers})
     ingress = Ingress(Router(config, None, counters(config)), tiers, accounts, 20_000)
     with TestClient(ingress.app(), raise_server_exceptions=False) as made:

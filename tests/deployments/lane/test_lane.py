@@ -10,8 +10,8 @@ import pytest
 
 from deployments.lane import client, server
 from deployments.lane.client import Lane
-from deployments.lane.server import Lanes
-from deployments.tiers.serve_tier import Manner, ServeTier
+from deployments.lane.server import LaneServer
+from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from router.errors import NoReplica, TierFailed
 from router.trace import Reading
 
@@ -82,15 +82,15 @@ def folder(tmp_path, monkeypatch):
 async def laid(timeout_s=5.0, there="here"):
     """(tier, replica, its end of the lane), with the lane found."""
     replica = Replica()
-    end = Lanes(replica.openai, f"test-{os.getpid()}-{time.monotonic_ns()}")
+    end = LaneServer(replica.openai, f"test-{os.getpid()}-{time.monotonic_ns()}")
     await end.start()
 
     async def where():
         return there, end.path
 
     line = Lane(where, "here")
-    tier = ServeTier("it", Handle(replica), one, Manner(timeout_s), lane=line)
-    await line.line()
+    tier = ServeTier("it", Handle(replica), one, CallPolicy(timeout_s), lane=line)
+    await line.connection()
     if line.looking:
         await line.looking
     if line.path:
@@ -224,9 +224,9 @@ def test_a_socket_that_cannot_be_reached_from_here_is_no_lane():
                 return "here", "/nowhere/at-all"
 
             found = Lane(where, "here")
-            assert await found.line() is None
+            assert await found.connection() is None
             await found.looking
-            assert await found.line() is None and not found.path and found.next_look_s > time.monotonic() + 30
+            assert await found.connection() is None and not found.path and found.next_look_s > time.monotonic() + 30
 
     go(scenario)
 
@@ -303,11 +303,11 @@ def test_a_lane_that_cannot_be_found_is_looked_for_again_but_not_by_each_call():
         now = [0.0]
         found = Lane(where, "here", clock=lambda: now[0])
         for _ in range(5):
-            assert await found.line() is None
+            assert await found.connection() is None
             await found.looking
         assert len(looks) == 1
         now[0] = 10.0
-        await found.line()
+        await found.connection()
         await found.looking
         assert len(looks) == 2
 
@@ -394,7 +394,7 @@ def test_the_folder_must_be_ours_alone(tmp_path, monkeypatch, caplog):
     folder.chmod(0o755)
 
     async def scenario():
-        end = Lanes(Replica().openai, "x")
+        end = LaneServer(Replica().openai, "x")
         await end.start()  # no lane; the replica serves by handles
         assert end.path == "" and "mend its owner and mode" in caplog.text
         await end.close()
@@ -406,9 +406,9 @@ def test_sockets_that_killed_replicas_left_are_removed_and_others_stay(tmp_path,
     monkeypatch.setattr(server.tempfile, "gettempdir", lambda: str(tmp_path))
 
     async def scenario():
-        here = Lanes(Replica().openai, "lives")
+        here = LaneServer(Replica().openai, "lives")
         await here.start()
-        gone = Lanes(Replica().openai, "gone")
+        gone = LaneServer(Replica().openai, "gone")
         await gone.start()
         gone.server.close()
         await gone.server.wait_closed()

@@ -65,7 +65,7 @@ def test_training_can_be_killed_and_goes_on(tmp_path):
 
     shape = Shape(hidden=32, heads=1, inner=32, layers=1, tokens_m=0.01, lr=1e-3)
     first = Trainer("tiny", tmp_path, shape=shape)
-    for batch in first.fed():
+    for batch in first.batches():
         first.learn(batch, 1e4)
         break
     first.save_checkpoint()

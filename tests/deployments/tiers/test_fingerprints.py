@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deployments.pocket import tasks
-from deployments.tiers import fingerprints
+from deployments.tiers.fingerprints import ladder_fingerprints
 from router.config import Config, load_config
 from router.decide.promises import Promises
 from router.engine import load_artefact
@@ -22,7 +22,7 @@ def folder(tmp_path):
 def of(folder, **changes):
     price = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
     tier = {"name": "small", "engine": "vllm", "source": str(folder), "context": 512, "price": price, **changes}
-    return fingerprints.of(Config.model_validate({"tiers": [tier]}))
+    return ladder_fingerprints(Config.model_validate({"tiers": [tier]}))
 
 
 def test_the_same_files_give_the_same_fingerprint(folder, tmp_path):
@@ -53,5 +53,5 @@ def test_a_model_that_is_not_here_is_known_by_its_name():
 
 def test_the_shipped_ladder_is_the_one_its_certificates_were_made_for():
     config = load_config("pocket")
-    promises = Promises(load_artefact(config), config.escalation, fingerprints.of(config))
+    promises = Promises(load_artefact(config), config.escalation, ladder_fingerprints(config))
     assert promises.states == dict.fromkeys(("cheap", "balanced", "quality"), "valid")

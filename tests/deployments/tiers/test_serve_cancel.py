@@ -9,7 +9,7 @@ import pytest
 from ray.serve._private.common import RequestMetadata
 from ray.serve.handle import DeploymentResponseGenerator
 
-from deployments.tiers.serve_tier import Manner, ServeTier
+from deployments.tiers.serve_tier import CallPolicy, ServeTier
 
 BODY = {"model": "it", "messages": [{"role": "user", "content": "one two"}]}
 
@@ -84,7 +84,7 @@ def test_whenever_a_call_is_given_up_its_replica_stops(stream):
     async def left_after(n: int) -> bool | None:
         """Whether the replica works on; None: the call was over before that."""
         handle = Handle()
-        asking = asyncio.create_task(asked(ServeTier("it", handle, one, Manner(5.0)), stream))
+        asking = asyncio.create_task(asked(ServeTier("it", handle, one, CallPolicy(5.0)), stream))
         await turns(n)
         if asking.done():
             return None

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 from yarl import URL
 
-from deployments.replicas.meter import Gauge
-from deployments.replicas.replica_count import Count, running_replicas
+from deployments.replicas.meter import ReplicaMeter
+from deployments.replicas.replica_count import ReplicaCounts, running_replicas
 from deployments.tiers.echo_tier import EchoTier
 from deployments.tiers.remote_tier import RemoteTier, lines, proxy_for
-from deployments.tiers.serve_tier import Manner, ServeTier, nothing
+from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from deployments.tiers.tier import DONE
 from router import config
 from router.errors import NoReplica, TierFailed
@@ -83,10 +83,10 @@ class Items:
 
 
 class Handle:
-    """A Serve handle onto PlainServer.openai's protocol: a real gauge, with an echo tier for an engine."""
+    """A Serve handle onto PlainServer.openai's protocol: a real meter, with an echo tier for an engine."""
 
     def __init__(self, tier: EchoTier) -> None:
-        self.tier, self.gauge = tier, Gauge("r1")
+        self.tier, self.meter = tier, ReplicaMeter("r1")
 
     def options(self, **_):
         return self
@@ -96,7 +96,7 @@ class Handle:
         return self.items
 
     async def openai(self, path, raw, call_id, missed):
-        metered, body = self.gauge.start(call_id, raw, missed), json.loads(raw)
+        metered, body = self.meter.start(call_id, raw, missed), json.loads(raw)
         try:
             if body.get("stream"):
                 async for item in self.tier.stream(path, body):
@@ -112,11 +112,11 @@ class Handle:
             raise
 
 
-def served(running: int = 1, late=nothing, **changes) -> ServeTier:
+def served(running: int = 1, late=None, **changes) -> ServeTier:
     async def replicas() -> int:
         return running
 
-    return ServeTier("it", Handle(echo(**changes)), replicas, Manner(5.0), late)
+    return ServeTier("it", Handle(echo(**changes)), replicas, CallPolicy(5.0), late)
 
 
 ENGINES = {"echo": echo, "remote": remote, "vllm": served}
@@ -189,7 +189,7 @@ def test_a_reading_is_filled_when_the_answer_ends(stream):
 
     asyncio.run(ask())
     assert reading.replica == "r1"
-    assert 0 < reading.busy_s == tier.replicas["r1"]["busy_s"]
+    assert 0 < reading.busy_s == tier.handle.meter.meter.busy_s
 
 
 def test_a_call_that_fails_has_a_reading_too():
@@ -213,7 +213,7 @@ def test_the_measurement_of_a_cancelled_call_comes_with_a_later_one():
     reading = Reading()
     asyncio.run(leave_then_ask())
     assert list(late) == ["t/left"] and late["t/left"] > 0
-    assert late["t/left"] + reading.busy_s == pytest.approx(tier.replicas["r1"]["busy_s"])
+    assert late["t/left"] + reading.busy_s == pytest.approx(tier.handle.meter.meter.busy_s)
 
 
 def test_a_reading_that_went_out_to_a_client_that_had_left_is_asked_for_again():
@@ -233,7 +233,7 @@ def test_a_reading_that_went_out_to_a_client_that_had_left_is_asked_for_again():
     reading = Reading()
     asyncio.run(leave_then_ask())
     assert list(late) == ["t/left"] and not tier.missed
-    assert late["t/left"] + reading.busy_s == pytest.approx(tier.replicas["r1"]["busy_s"])
+    assert late["t/left"] + reading.busy_s == pytest.approx(tier.handle.meter.meter.busy_s)
 
 
 def test_a_reading_that_no_replica_knows_is_not_asked_for_for_ever():
@@ -381,7 +381,7 @@ def test_tiers_with_one_tokenizer_share_a_counter_and_a_text_is_counted_once():
 def test_replicas_are_looked_up_in_the_application_they_belong_to():
     """`serve run` calls it `default`, `stepdown serve` calls it `stepdown`: only the handle knows."""
     replicas = [{"state": state} for state in ("RUNNING", "STARTING", "RUNNING", "STOPPING")]
-    count = Count(lambda: {"applications": {"default": {"deployments": {"tier-it": {"replicas": replicas}}}}})
+    count = ReplicaCounts(lambda: {"applications": {"default": {"deployments": {"tier-it": {"replicas": replicas}}}}})
     assert asyncio.run(running_replicas("default", "tier-it", count)()) == 2
     assert asyncio.run(running_replicas("stepdown", "tier-it", count)()) == 0
 
@@ -393,7 +393,7 @@ def test_the_controller_is_asked_once_a_second_however_many_wait():
         asked.append(time.sleep(0.02))
         return {}
 
-    count = Count(ask, lambda: now[0])
+    count = ReplicaCounts(ask, lambda: now[0])
     looks = [running_replicas("stepdown", f"tier-{n % 3}", count) for n in range(30)]
 
     async def all_at_once():
@@ -417,7 +417,7 @@ def test_a_controller_that_does_not_answer_is_asked_again():
             raise found
         return found
 
-    look = running_replicas("stepdown", "tier-it", Count(ask))
+    look = running_replicas("stepdown", "tier-it", ReplicaCounts(ask))
     with pytest.raises(OSError, match="away"):
         asyncio.run(look())
     assert asyncio.run(look()) == 0
@@ -447,7 +447,7 @@ async def one() -> int:
 
 def test_a_connection_that_breaks_in_a_way_of_its_own_is_a_lost_replica():
     with pytest.raises(NoReplica) as error:
-        asyncio.run(ServeTier("it", Cut(0), one, Manner(5.0)).complete("chat/completions", BODY))
+        asyncio.run(ServeTier("it", Cut(0), one, CallPolicy(5.0)).complete("chat/completions", BODY))
     assert error.value.lost
     with pytest.raises(TierFailed):
-        asyncio.run(collected(ServeTier("it", Cut(1), one, Manner(5.0))))
+        asyncio.run(collected(ServeTier("it", Cut(1), one, CallPolicy(5.0))))

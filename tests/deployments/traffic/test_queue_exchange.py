@@ -1,4 +1,4 @@
-"""Ingresses hear of each other's load: two balancers over one cluster see the same, and one whose meeting fell silent goes on."""
+"""Ingresses hear of each other's load: two balancers over one cluster agree; one whose exchange is silent goes on."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from balancing import PRICE, Clock, decided, rule
 
 from deployments.traffic.balance import Balancer
-from deployments.traffic.queue_exchange import STALE_S, Counts, Meeting, News, Teller
+from deployments.traffic.queue_exchange import STALE_S, Counts, OtherIngresses, QueueExchange, QueueReporter
 from deployments.traffic.watched_tier import Watched
 from router.config import VllmTier
 from router.errors import Overloaded
@@ -27,13 +27,13 @@ def balancer(clock, ingresses=2, **changes):
     return Balancer(tiers, watched, ingresses, clock)
 
 
-def exchanged(clock, meeting, *balancers):
+def exchanged(clock, exchange, *balancers):
     """What a second's exchange does."""
     for n, one in enumerate(balancers):
-        one.news.others, one.news.at_s = asyncio.run(meeting.tell(f"i{n}", one.counts())), clock.now
+        one.others.counts, one.others.at_s = asyncio.run(exchange.report(f"i{n}", one.counts())), clock.now
 
 
-def crowd(clock, meeting, mine, others, seconds=30, rate=2):
+def crowd(clock, exchange, mine, others, seconds=30, rate=2):
     """All work at `small` came through the other ingress: 8 run there and 24 wait. Where ours are sent."""
     others.watched["small"].running, others.watched["small"].waiting = 8, 24
     placed = []
@@ -41,14 +41,14 @@ def crowd(clock, meeting, mine, others, seconds=30, rate=2):
         clock.now += 0.5
         if n % 2:
             others.watched["small"].finished += rate
-            exchanged(clock, meeting, mine, others)
+            exchanged(clock, exchange, mine, others)
         placed.append(mine.place(decided(), rule()).tier)
     return placed
 
 
 def test_a_queue_that_came_through_another_ingress_is_seen(clock):
     mine, others = balancer(clock), balancer(clock)
-    placed = crowd(clock, Meeting(clock), mine, others)
+    placed = crowd(clock, QueueExchange(clock), mine, others)
     assert placed[0] == "small" and placed[-10:].count("large") >= 5
 
 
@@ -61,10 +61,10 @@ def test_without_news_an_ingress_knows_nothing_of_it(clock):
 
 
 def test_both_see_the_same_places_and_the_same_requests(clock):
-    one, two, meeting = balancer(clock), balancer(clock), Meeting(clock)
+    one, two, exchange = balancer(clock), balancer(clock), QueueExchange(clock)
     one.watched["small"].running, two.watched["small"].running, two.watched["large"].waiting = 3, 5, 2
     for _ in range(2):
-        exchanged(clock, meeting, one, two)
+        exchanged(clock, exchange, one, two)
     for which in (one, two):
         which.look(clock.now)
         small, large = (which.seen[name].load for name in NAMES)
@@ -78,11 +78,11 @@ def test_alone_an_ingress_has_all_places_and_in_silence_its_part(clock):
     assert (alone.seen["small"].load.capacity, silent.seen["small"].load.capacity) == (8, 4)
 
 
-def test_when_the_meeting_falls_silent_old_news_are_dropped(clock):
-    mine, others, meeting = balancer(clock), balancer(clock), Meeting(clock)
+def test_when_the_exchange_falls_silent_old_news_are_dropped(clock):
+    mine, others, exchange = balancer(clock), balancer(clock), QueueExchange(clock)
     others.watched["small"].running = 8
     for _ in range(2):
-        exchanged(clock, meeting, mine, others)
+        exchanged(clock, exchange, mine, others)
     mine.look(clock.now)
     assert mine.seen["small"].load.running == 8
     clock.now += STALE_S + 1
@@ -92,30 +92,30 @@ def test_when_the_meeting_falls_silent_old_news_are_dropped(clock):
 
 
 def test_a_cluster_that_is_full_through_others_is_full(clock):
-    mine, others, meeting = balancer(clock), balancer(clock), Meeting(clock)
+    mine, others, exchange = balancer(clock), balancer(clock), QueueExchange(clock)
     for watched in others.watched.values():
         watched.running, watched.waiting = 8, 100
     for _ in range(2):
-        exchanged(clock, meeting, mine, others)
+        exchanged(clock, exchange, mine, others)
     clock.now += 0.5
     with pytest.raises(Overloaded):
         mine.place(decided(), rule())
 
 
 def test_an_ingress_that_is_gone_has_nothing_under_way_but_what_it_finished_stays(clock):
-    meeting = Meeting(clock)
+    exchange = QueueExchange(clock)
 
     async def told():
-        await meeting.tell("gone", {"small": Counts(3, 4, 100)})
+        await exchange.report("gone", {"small": Counts(3, 4, 100)})
         clock.now += STALE_S + 1
-        return await meeting.tell("here", {"small": Counts(1, 1, 1)})
+        return await exchange.report("here", {"small": Counts(1, 1, 1)})
 
     assert asyncio.run(told()) == {"small": Counts(0, 0, 100)}
 
 
 @pytest.mark.slow
-def test_a_meeting_that_fails_or_hangs_is_tried_again_and_nobody_waits():
-    news, asked = News(), []
+def test_an_exchange_that_fails_or_hangs_is_tried_again_and_nobody_waits():
+    others, asked = OtherIngresses(), []
 
     async def tell(who, counts):
         asked.append(counts)
@@ -124,14 +124,14 @@ def test_a_meeting_that_fails_or_hangs_is_tried_again_and_nobody_waits():
         return {"small": Counts(1, 2, 3)}
 
     async def run():
-        teller = Teller(tell, lambda: {"small": Counts()}, news)
-        teller.start()
-        while not news.others:
+        reporter = QueueReporter(tell, lambda: {"small": Counts()}, others)
+        reporter.start()
+        while not others.counts:
             await asyncio.sleep(0.01)
-        await teller.close()
+        await reporter.stop()
 
     asyncio.run(asyncio.wait_for(run(), 10))
-    assert news.others == {"small": Counts(1, 2, 3)} and len(asked) == 2
+    assert others.counts == {"small": Counts(1, 2, 3)} and len(asked) == 2
 
 
 # -- a tier that sleeps -----------------------------------------------------------------------------------------------

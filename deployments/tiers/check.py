@@ -1,0 +1,14 @@
+"""Checks a configuration before anything starts. By itself in a file, so that `stepdown check` need not load Ray."""
+
+from deployments.tiers.token_counters import counters
+from router.config import Config
+from router.engine import Router, load_artefact
+from router.errors import BadConfig
+
+
+def check(config: Config) -> None:
+    """Find everything that would stop the start, without starting. Raises BadConfig."""
+    Router(config, load_artefact(config), counters(config))
+    for tier in config.tiers:
+        if missing := tier.missing():
+            raise BadConfig(f"tiers.{tier.name}.{missing}")
