@@ -149,8 +149,8 @@ def test_many_requests_at_once_keep_their_books_apart():
     made = tiers(worker=lambda body: Said("fine", wait_s=0.02))
 
     async def all_of(url):
-        many = openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0)
-        return await asyncio.gather(*(many.chat.completions.create(**CHAT) for _ in range(16)))
+        async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as many:
+            return await asyncio.gather(*(many.chat.completions.create(**CHAT) for _ in range(16)))
 
     with served(made) as url:
         answers = asyncio.run(all_of(url))

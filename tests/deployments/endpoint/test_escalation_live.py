@@ -69,11 +69,11 @@ def ask(url, way):
 
 
 async def ask_async(url):
-    client = openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0)
     text, usage = "", None
-    async for chunk in await client.chat.completions.create(**CHAT, stream=True):
-        usage = chunk.usage or usage
-        text += "" if chunk.usage else chunk.choices[0].delta.content or ""
+    async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
+        async for chunk in await client.chat.completions.create(**CHAT, stream=True):
+            usage = chunk.usage or usage
+            text += "" if chunk.usage else chunk.choices[0].delta.content or ""
     return text, usage
 
 

@@ -1,7 +1,6 @@
 """Server tools through a real server, with the `openai` client as it is: whatever it mixes, nothing of its own is lost or run."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import time
@@ -111,8 +110,9 @@ def client(url, key="x", kind=openai.OpenAI):
 
 
 async def ask_async(url, body, key):
-    answer = await client(url, key, openai.AsyncOpenAI).chat.completions.create(**body)
-    return [chunk async for chunk in answer] if body.get("stream") else answer
+    async with client(url, key, openai.AsyncOpenAI) as asking:  # left open, it would be closed in another test's event loop
+        answer = await asking.chat.completions.create(**body)
+        return [chunk async for chunk in answer] if body.get("stream") else answer
 
 
 def ask(url, way="whole", key="x", messages=(USER,), tools=(DELEGATE,), **more) -> Answer:
@@ -679,8 +679,7 @@ def test_many_clients_keep_their_exchanges_apart():
     async def one(url, who):
         chat = [{"role": "user", "content": f"this is {who}"}]
         body = {"model": "auto", "tools": [WEATHER, DELEGATE]}
-        with contextlib.closing(client(url)):
-            many = client(url, f"key-{who}", openai.AsyncOpenAI)
+        async with client(url, f"key-{who}", openai.AsyncOpenAI) as many:
             first = whole(await many.chat.completions.create(messages=chat, **body))
             return whole(await many.chat.completions.create(messages=[*chat, first.message, *result(first)], **body)).text
 
