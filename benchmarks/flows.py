@@ -126,7 +126,7 @@ def accounting(n: int = 100) -> None:
         bench="accounting",
         requests=n,
         calls=len(calls),
-        told=told,
+        report=told,
         by_call=by_call,
         tiers=spent(tiers),
         exact=told == by_call == spent(tiers),

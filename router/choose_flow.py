@@ -34,13 +34,13 @@ OWN_LOGPROBS = {"logprobs": True, "top_logprobs": 2}
 PLAIN = Chosen("direct")
 
 
-def one_call(tier: str, body: Mapping[str, Any], told: Mapping[str, Any]) -> Flow:
+def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any]) -> Flow:
     """One plain call as a flow, for a request with limits or whose answer has something to report."""
     call = Call("final", tier, "final", body, hold=1)
     reply = (yield Step((call,), phase=f"asking {tier}"))[0]
     if reply.error is not None:
-        return Fail(reply.error, {call.id: "failed"}, told)
-    return Commit(call.id, outcomes={call.id: "accepted"}, told=told)
+        return Fail(reply.error, {call.id: "failed"}, report)
+    return Commit(call.id, outcomes={call.id: "accepted"}, report=report)
 
 
 class Flows:

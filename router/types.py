@@ -121,7 +121,7 @@ class DelegationEstimate(Protocol):
     def direct_usd(self) -> float: ...  # expected cost of the plain call
     @property
     def delegated_usd(self) -> float: ...
-    def told(self) -> dict[str, Any]: ...  # as JSON, for the client
+    def as_json(self) -> dict[str, Any]: ...  # as JSON, for the client
 
 
 # -- calls and replies -----------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class Commit:
     """texts that replace `{{id}}` in the answer"""
     outcomes: Mapping[str, str] = field(default_factory=dict)
     """new since the last step, as a step's"""
-    told: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
     """what `usage.stepdown` says besides the calls"""
     hidden: tuple[Mapping[str, Any], ...] = ()
     """messages between the client's last and the answer, which the client does not see; kept in case the answer calls tools"""
@@ -230,7 +230,7 @@ class Say:
     tier: str
     """named as the answer's author: the tier that planned it"""
     outcomes: Mapping[str, str] = field(default_factory=dict)
-    told: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class Fail:
 
     error: RequestFailed
     outcomes: Mapping[str, str] = field(default_factory=dict)
-    told: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 End = Commit | Say | Fail

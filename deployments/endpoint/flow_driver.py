@@ -75,7 +75,7 @@ class FlowDriver:
             await self.stop(keep=end.call_id if isinstance(end, Commit) else None)
         self.note(end.outcomes)
         self.ongoing.tier = self.answered_by(end)
-        self.ongoing.degraded = bool(end.told.get("degraded"))
+        self.ongoing.degraded = bool(end.report.get("degraded"))
         return end
 
     def answered_by(self, end: End) -> str:
@@ -201,15 +201,15 @@ class FlowDriver:
 
     # -- what the client gets ------------------------------------------------------------------------------------------
 
-    def usage(self, told: Mapping[str, Any]) -> dict[str, Any]:
+    def usage(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """OpenAI's usage, the sum of all calls, and each call under `stepdown`."""
-        calls = [record.told(self.ongoing.prices[record.call.tier]) for record in self.records.values()]
+        calls = [record.as_json(self.ongoing.prices[record.call.tier]) for record in self.records.values()]
         total = sum((record.usage for record in self.records.values()), Usage())
         return {
             "prompt_tokens": total.input_tokens,
             "completion_tokens": total.output_tokens,
             "total_tokens": total.input_tokens + total.output_tokens,
-            "stepdown": {**told, "cost_usd": sum(call["cost_usd"] for call in calls), "calls": calls},
+            "stepdown": {**report, "cost_usd": sum(call["cost_usd"] for call in calls), "calls": calls},
         }
 
     def whole(self, end: Commit | Say) -> dict[str, Any]:
@@ -217,14 +217,14 @@ class FlowDriver:
         self.ongoing.sent()
         if isinstance(end, Say):
             self.ongoing.answer = [end.text]
-            return document(end.tier, end.text, self.usage(end.told))
+            return document(end.tier, end.text, self.usage(end.report))
         body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
         self.calls(end).clean(body["choices"][0], "message")
         if end.splice:
             message = body["choices"][0]["message"]
             message["content"] = splice(message.get("content") or "", end.splice)
         self.ongoing.answer = [body["choices"][0]["message"].get("content") or ""]
-        return body | {"usage": self.usage(end.told)}
+        return body | {"usage": self.usage(end.report)}
 
     def calls(self, end: Commit) -> ClientCalls:
         keep = self.keep
@@ -245,7 +245,7 @@ class FlowDriver:
                 async for last in passed:
                     yield event(last)
         if (self.request.body.get("stream_options") or {}).get("include_usage", True):
-            yield event({**last, "choices": [], "usage": self.usage(end.told)})
+            yield event({**last, "choices": [], "usage": self.usage(end.report)})
 
     def said(self, content: str | None) -> None:
         if content:

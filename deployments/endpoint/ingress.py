@@ -136,7 +136,7 @@ class Ingress:
             "escalation": self.router.config.escalation.model_dump(),
             "delegation": self.router.config.delegation.mode,
         }
-        return JSONResponse(shown | ({"reload": self.reloader.told} if self.reloader and self.reloader.told else {}))
+        return JSONResponse(shown | ({"reload": self.reloader.last} if self.reloader and self.reloader.last else {}))
 
     async def reload(self, request: Request, key: Key) -> Response:
         """Read routing, escalation, delegation and the artefact again, in this process. Raises NotAllowed, BadRequest."""

@@ -47,7 +47,7 @@ class CallRecord:
             hedged_call.lost_usd(self.usage, prices) if twin else 0.0
         )
 
-    def told(self, prices: Sequence[float]) -> dict[str, Any]:
+    def as_json(self, prices: Sequence[float]) -> dict[str, Any]:
         shown: dict[str, Any] = {
             "id": self.call.id,
             "role": self.call.role,

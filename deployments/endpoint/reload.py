@@ -38,7 +38,7 @@ class Reloader:
     make: Callable[[Config], Router]
     swap: Callable[[Router], None]
     times: int = 0
-    told: dict[str, Any] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=dict)
     """the last reload: `at` (Unix time), `error` or none, `needs_restart`: sections that changed and need a restart"""
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -63,7 +63,7 @@ class Reloader:
                 found = await asyncio.to_thread(read)
                 router = await asyncio.to_thread(self.prepared, found)
             except BadConfig as error:
-                self.told = {"at": time.time(), "error": str(error), "times": self.times}
+                self.last = {"at": time.time(), "error": str(error), "times": self.times}
                 log.error("not reloaded, the old settings stay: %s", error)
                 raise
             return self.use(router, found)
@@ -78,9 +78,9 @@ class Reloader:
         self.router, self.times = router, self.times + 1
         self.swap(router)
         left = [name for name in ("tiers", "ledger") if getattr(found, name) != getattr(self.at_start, name)]
-        self.told = {"at": time.time(), "error": None, "times": self.times, "needs_restart": left}
+        self.last = {"at": time.time(), "error": None, "times": self.times, "needs_restart": left}
         log.warning("reloaded: %s%s", self.file, f"; a restart is needed for {', '.join(left)}" if left else "")
-        return self.told
+        return self.last
 
     # -- watching ------------------------------------------------------------------------------------------------------
 

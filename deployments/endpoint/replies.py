@@ -24,7 +24,7 @@ def error_response(error: StepdownError, shown: Mapping[str, str] | None = None)
 
 def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:
     """Headers that report how a flow ended."""
-    shown = {f"x-stepdown-{name}": str(end.told[name]) for name in ("escalations", "delegation", "state") if name in end.told}
+    shown = {f"x-stepdown-{name}": str(end.report[name]) for name in ("escalations", "delegation", "state") if name in end.report}
     tier = driver.answered_by(end)
     if missed := next((r for r in reversed(driver.records.values()) if r.outcome in MISSED), None):
         shown["x-stepdown-degraded"] = f"{missed.call.tier} {missed.outcome}"
@@ -48,7 +48,7 @@ def decision_json(decided: Decision) -> dict[str, Any]:
         "excluded": dict(decided.excluded),
         "first": list(decided.first) or [decided.tier],
         "certificate": decided.certificate or None,
-        "delegation": decided.considered.told() if decided.considered else None,
+        "delegation": decided.considered.as_json() if decided.considered else None,
     }
 
 
@@ -62,7 +62,7 @@ def decision_headers(decided: Decision, took_ms: float, trace_id: str) -> dict[s
     }
     if decided.certificate:
         shown["x-stepdown-certificate"] = decided.certificate
-    if decided.considered and decided.considered.state:  # a no; what comes of a yes is told at the end
+    if decided.considered and decided.considered.state:  # a no; the outcome of a yes is reported at the end
         shown["x-stepdown-delegation"] = decided.considered.state
     if decided.confidence is not None:
         shown["x-stepdown-confidence"] = f"{decided.confidence:.4f}"

@@ -128,7 +128,7 @@ class Cascade:
         assert other.steps is not None
         yield Step((), cancel, outcomes=self.outcomes.new(), kind=other.kind)
         end = yield from other.steps
-        return replace(end, told={**end.told, "escalations": len(self.answers) + len(self.failed)})
+        return replace(end, report={**end.report, "escalations": len(self.answers) + len(self.failed)})
 
     # -- decisions -------------------------------------------------------------------------------------------------------
 
@@ -184,8 +184,8 @@ class Cascade:
         self.outcomes.set(reply.call.id, "accepted")
         for other in self.answers.values():
             self.outcomes.set_if_none(other.call.id, "not needed")
-        told: dict[str, Any] = {"escalations": max(0, len(self.answers) + len(self.failed) - 1)}
-        return Commit(reply.call.id, outcomes=self.outcomes.new(), told=told | ({"degraded": True} if degraded else {}))
+        report: dict[str, Any] = {"escalations": max(0, len(self.answers) + len(self.failed) - 1)}
+        return Commit(reply.call.id, outcomes=self.outcomes.new(), report=report | ({"degraded": True} if degraded else {}))
 
 
 def with_logprobs(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Race:
     def commit(self, reply: Reply, others: Sequence[str] = ()) -> Commit:
         self.outrun(others)
         self.outcomes.set(reply.call.id, "accepted")
-        return Commit(reply.call.id, outcomes=self.outcomes.new(), told={"hedged": self.hedged})
+        return Commit(reply.call.id, outcomes=self.outcomes.new(), report={"hedged": self.hedged})
 
     def outrun(self, others: Sequence[str] = ()) -> None:
         """Note that these calls and those in flight came too late."""

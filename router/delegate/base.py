@@ -26,7 +26,7 @@ class DelegationFlow:
         self.shared = shared
         self.considered = considered
         self.max_usd = max_usd
-        self.report: dict[str, Any] = considered.told()
+        self.report: dict[str, Any] = considered.as_json()
         self.jobs: Jobs | None = None
         """of the latest plan that was run"""
         self.to_cancel: list[str] = []
@@ -135,5 +135,5 @@ class DelegationFlow:
 
     def end(self, end: Commit | Say | Fail) -> End:
         """The end with the new outcomes and the report."""
-        told = {**self.report, "delegation": self.report["delegation"] or "direct"}
-        return replace(end, outcomes=self.shared.outcomes.new(), told=told)
+        report = {**self.report, "delegation": self.report["delegation"] or "direct"}
+        return replace(end, outcomes=self.shared.outcomes.new(), report=report)

@@ -42,8 +42,8 @@ class Considered:
     def kind(self) -> Kind:
         return self.cut.kind
 
-    def told(self) -> dict[str, Any]:
-        """As the client is told."""
+    def as_json(self) -> dict[str, Any]:
+        """The gates' outcome as the client gets it."""
         estimates = {"cost_direct_estimate_usd": self.direct_usd, "cost_delegated_estimate_usd": self.delegated_usd}
         return {"delegation": self.state} | ({"why": self.why} if self.why else {}) | (estimates if self.direct_usd else {})
 

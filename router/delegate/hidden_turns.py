@@ -109,7 +109,7 @@ def named_turns(message: Mapping[str, Any]) -> list[str]:
 def with_recalled(flow: Flow, recalled: Recalled) -> Flow:
     """The flow, whose answer may refer to results of earlier turns; its end reports whether they were found."""
     end: End = yield from flow
-    told = {**end.told, "state": recalled.state}
+    report = {**end.report, "state": recalled.state}
     if isinstance(end, Commit):
-        return replace(end, splice={**recalled.splices, **end.splice}, told=told)
-    return replace(end, told=told)
+        return replace(end, splice={**recalled.splices, **end.splice}, report=report)
+    return replace(end, report=report)

@@ -140,7 +140,7 @@ class FlowLimiter:
             return end
         if isinstance(end, Fail):
             return replace(end, error=self.error)
-        return replace(end, told={**end.told, "limited_by": self.stopped_by})
+        return replace(end, report={**end.report, "limited_by": self.stopped_by})
 
     def reportable(self, outcomes: Mapping[str, str]) -> dict[str, str]:
         """These and the postponed outcomes, without those of calls that were not made."""

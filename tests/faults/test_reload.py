@@ -127,7 +127,7 @@ def test_an_artefact_that_becomes_corrupt_in_its_place_is_refused(served, file, 
     model = max(artefact.iterdir(), key=lambda p: p.stat().st_size)
     whole = model.read_bytes()
     model.write_bytes(whole[: len(whole) // 2])
-    until(lambda: "routing.artefact" in str(served.reloader.told["error"]))
+    until(lambda: "routing.artefact" in str(served.reloader.last["error"]))
     assert tier(served) == "small"
     model.write_bytes(whole)
     until(lambda: served.reloader.times == 2)
@@ -218,4 +218,4 @@ def test_a_replica_that_serve_sends_bad_settings_keeps_the_old_ones_and_is_not_t
     for target, used in ((1.0, 1.0), ("no such", 1.0), (0.5, 0.5)):
         asyncio.run(made.reconfigure({"routing": {"artefact": str(ARTEFACT), "target": target}}))
         assert made.router.config.routing.target == used
-    assert made.reloader.told["error"] is None and made.reloader.times == 2
+    assert made.reloader.last["error"] is None and made.reloader.times == 2

@@ -62,7 +62,7 @@ def number(call):
 
 
 def state(done):
-    return done.end.told["delegation"]
+    return done.end.report["delegation"]
 
 
 def results(done):

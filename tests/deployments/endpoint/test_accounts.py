@@ -134,7 +134,7 @@ def two_steps(router, request, decided):
     def flow():
         yield Step((Call("first", "small", "attempt", request.body),))
         yield Step((Call("last", "large", "attempt", request.body, hold=1),), outcomes={"first": "low confidence"})
-        return Commit("last", outcomes={"last": "accepted"}, told={"escalations": 1})
+        return Commit("last", outcomes={"last": "accepted"}, report={"escalations": 1})
 
     return flow()
 

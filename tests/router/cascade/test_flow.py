@@ -131,12 +131,12 @@ def test_a_request_that_a_tier_calls_wrong_is_not_asked_again():
 def test_with_the_top_tier_down_the_best_below_stands_in_and_says_so(script, came):
     end, _ = play(script, first=("small",) if came == "attempt-small" else ("large",))
     assert end.call_id == came
-    assert end.told.get("degraded") or came == "attempt-medium"
+    assert end.report.get("degraded") or came == "attempt-medium"
 
 
 def test_of_several_answers_the_largest_tiers_stands_in():
     end, _ = play({"small": DOUBT, "medium": DOUBT, "large": DOWN})
-    assert (end.call_id, end.told["degraded"]) == ("attempt-medium", True)
+    assert (end.call_id, end.report["degraded"]) == ("attempt-medium", True)
 
 
 def test_with_every_tier_down_the_failure_is_told():
@@ -196,7 +196,7 @@ def test_a_stream_that_was_given_up_cannot_be_chosen_later():
 def test_with_the_top_down_what_was_given_up_is_no_answer_to_fall_back_to():
     said = {"small": DOUBT, "medium": {**DOUBT, "partial": True}, "large": DOWN}
     end, steps = play(said, mode="holdback")
-    assert (end.call_id, end.told["degraded"]) == ("attempt-small", True) and steps[-1].cancel == ("attempt-medium",)
+    assert (end.call_id, end.report["degraded"]) == ("attempt-small", True) and steps[-1].cancel == ("attempt-medium",)
 
 
 @pytest.mark.parametrize("asked, sent", [({}, 2), ({"top_logprobs": 1}, 2), ({"top_logprobs": 5}, 5)])
@@ -222,7 +222,7 @@ def test_where_nobody_judges_no_log_probabilities_are_asked_for():
 )
 def test_tiers_left_behind_are_counted_failed_ones_too(script, escalations):
     end, _ = play(script)
-    assert end.told == {"escalations": escalations}
+    assert end.report == {"escalations": escalations}
 
 
 def test_an_answer_that_was_paid_for_and_not_needed_says_so():
@@ -275,7 +275,7 @@ def test_a_failure_goes_to_the_top_when_the_steps_are_used_up():
 
 def test_the_top_tiers_answer_is_never_judged_nor_called_second_best():
     end, _ = play({"small": DOUBT, "medium": DOUBT, "large": DOUBT})
-    assert "degraded" not in end.told
+    assert "degraded" not in end.report
 
 
 def test_where_the_top_has_answered_in_the_wrong_way_no_smaller_one_is_asked():
@@ -313,7 +313,7 @@ def test_streams_are_let_go_before_another_flow_takes_over():
     def top_flow(replies):
         call = Call("turn", "large", "turn", BODY)
         yield Step((call,))
-        return Commit("turn", told={"turns": 1})
+        return Commit("turn", report={"turns": 1})
 
     cascade = Cascade(
         BODY, ["small", "large"], Says(GoUp(("large",), "low confidence")), Escalation(mode="holdback"), stream=True
@@ -325,7 +325,7 @@ def test_streams_are_let_go_before_another_flow_takes_over():
     (call,) = flow.send([]).start
     with pytest.raises(StopIteration) as done:
         flow.send([Reply(call, **good())])
-    assert done.value.value.told == {"turns": 1, "escalations": 1}
+    assert done.value.value.report == {"turns": 1, "escalations": 1}
 
 
 def test_what_takes_over_counts_the_tiers_that_failed():
@@ -340,7 +340,7 @@ def test_what_takes_over_counts_the_tiers_that_failed():
     (call,) = flow.send([]).start
     with pytest.raises(StopIteration) as done:
         flow.send([Reply(call, **good())])
-    assert done.value.value.told == {"escalations": 1}
+    assert done.value.value.report == {"escalations": 1}
 
 
 def test_what_takes_over_at_the_top_is_told_of_every_answer_that_was_paid_for():

@@ -38,7 +38,7 @@ def race(small, large, body=BODY):
 def test_the_first_that_can_stand_is_the_answer(small, large, asked, came, took_s):
     run = race(small, large)
     assert isinstance(run.end, Commit) and run.end.call_id == came and run.took_s == pytest.approx(took_s)
-    assert [call.tier for call in run.calls] == asked and run.end.told == {"hedged": len(asked) > 1}
+    assert [call.tier for call in run.calls] == asked and run.end.report == {"hedged": len(asked) > 1}
     assert run.outcomes[came] == "accepted" and set(run.outcomes) == {call.id for call in run.calls}
 
 

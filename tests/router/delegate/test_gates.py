@@ -75,13 +75,13 @@ def test_what_rules_delegation_out(more, why):
 def test_every_gate_says_no_on_its_own(more, state, why):
     found = judged(**{"body": chat(listing()), **more})
     assert found.state == state and why in found.why
-    assert found.told()["delegation"] == state
+    assert found.as_json()["delegation"] == state
 
 
 def test_both_estimates_are_told_where_cost_was_weighed():
     found = judged(chat(listing()))
-    assert found.told()["cost_direct_estimate_usd"] == found.direct_usd > found.delegated_usd > 0
-    assert "cost_direct_estimate_usd" not in judged(chat("short")).told()
+    assert found.as_json()["cost_direct_estimate_usd"] == found.direct_usd > found.delegated_usd > 0
+    assert "cost_direct_estimate_usd" not in judged(chat("short")).as_json()
 
 
 def test_a_long_answer_makes_a_short_request_long_enough():

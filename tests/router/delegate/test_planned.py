@@ -14,7 +14,7 @@ from router.types import Commit, Say
 
 def test_every_part_of_a_list_goes_down_and_the_list_of_results_is_the_answer():
     done = run(MAP, subtask=lambda call: f"r{number(call)}")
-    assert done.end == Say("\n".join(f"{i}. r{i}" for i in range(1, 9)), "large", done.end.outcomes, done.end.told)
+    assert done.end == Say("\n".join(f"{i}. r{i}" for i in range(1, 9)), "large", done.end.outcomes, done.end.report)
     assert [call.role for call in done.calls] == ["plan"] + ["subtask"] * 8
     assert {call.tier for call in done.of("subtask")} == {"small"} and state(done) == "done"
     assert told(done.of("subtask")[0]).startswith("say number 1 word"), "the part alone, its number stripped"
@@ -190,4 +190,4 @@ def test_a_long_document_behind_handles_costs_less_than_half_of_the_direct_run()
     direct = rungs[-1].cost(words(document()), 300)
     assert done.cost(rungs) <= 0.45 * direct and state(done) == "done"
     assert "w3_50" not in "".join(told(call) for call in done.of("plan") + done.of("final")), "the top tier reads no slice"
-    assert done.end.told["cost_delegated_estimate_usd"] < 0.8 * done.end.told["cost_direct_estimate_usd"]
+    assert done.end.report["cost_delegated_estimate_usd"] < 0.8 * done.end.report["cost_direct_estimate_usd"]

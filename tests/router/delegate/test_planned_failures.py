@@ -86,13 +86,13 @@ def test_if_all_fail_the_request_is_answered_as_it_was_sent():
     body = chat(listing())
     settings = SETTINGS.model_copy(update={"max_cost_ratio": 40.0, "max_calls": 64})
     done = run(MAP, body, settings, subtask=Said(error=TierFailed("x", "broke")))
-    assert done.of("final")[0].body is body and (state(done), done.end.told["why"]) == ("direct", "all subtasks failed")
+    assert done.of("final")[0].body is body and (state(done), done.end.report["why"]) == ("direct", "all subtasks failed")
 
 
 def test_when_time_is_up_the_rest_is_cancelled_and_what_there_is_is_merged():
     settings = SETTINGS.model_copy(update={"deadline_s": 2.0, "max_in_flight": 1})
     done = run(MAP, settings=settings, final=Said("y", 0.5))
-    assert isinstance(done.end, Commit) and done.end.told["truncated_by"] == "deadline" and state(done) == "partial"
+    assert isinstance(done.end, Commit) and done.end.report["truncated_by"] == "deadline" and state(done) == "partial"
     assert done.took_s <= 2.0 and list(codes(done).values()) == ["ok"] * 4 + ["timeout"] * 4
     late = {name for name, outcome in done.outcomes.items() if outcome == "cancelled: timeout"}
     assert len(late) == 1 and {name for step in done.steps for name in step.cancel} == late, "it runs on beside the last call"
@@ -113,7 +113,7 @@ def test_the_last_call_falls_back_to_smaller_tiers(failing, end, tiers, delegate
     plan = {**MAP, "merge": True} if delegated else {"plan": []}
     done = run(plan, final=lambda call: Said(error=failing.get(call.tier)) if call.tier in failing else "fine")
     assert isinstance(done.end, end) and [call.tier for call in done.of("final")] == tiers
-    assert done.end.told.get("degraded", False) == (len(tiers) > 1)
+    assert done.end.report.get("degraded", False) == (len(tiers) > 1)
     if end is Fail and len(tiers) == 3:
         assert done.end.error.code == ("delegation_failed" if delegated else "tier_unavailable")
     if end is Fail and len(tiers) == 1:
@@ -247,8 +247,8 @@ def test_whatever_happens_the_flow_ends_in_time_with_every_reply_accounted_for()
         assert done.took_s <= settings.deadline_s + 1e-6
         assert len(done.calls) - len(done.of("final")) < settings.max_calls
         assert set(done.outcomes) == {call.id for call in done.calls}, "cancelled calls have an outcome too"
-        counted = [done.end.told.get(key, 0) for key in ("ok", "failed", "skipped")]
-        assert sum(counted) == done.end.told.get("subtasks", 0)
+        counted = [done.end.report.get(key, 0) for key in ("ok", "failed", "skipped")]
+        assert sum(counted) == done.end.report.get("subtasks", 0)
         ends.add(type(done.end).__name__)
         states.add(state(done))
     assert ends == {"Commit", "Say", "Fail"} and {"done", "partial", "direct", "plan_invalid"} <= states

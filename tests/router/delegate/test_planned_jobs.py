@@ -32,7 +32,7 @@ def test_a_job_that_differs_in_anything_is_asked_by_itself(other):
     same = {"prompt": "a", "output_fields": FIELDS}
     done = run({"plan": [same, {**same, **other}, same]}, subtask='{"status": "ok", "amount": "5"}')
     assert [call.id for call in done.of("subtask")][:2] == ["t1", "t2"] and "t3" not in done.outcomes
-    assert done.end.told["shared"] == 1
+    assert done.end.report["shared"] == 1
 
 
 @pytest.mark.parametrize("answer", ["{{t1}}, {{t2}}", "{{t2}}"])
@@ -44,7 +44,7 @@ def test_a_template_with_a_part_that_failed_is_not_the_answer(answer):
 
 def test_the_time_of_a_request_never_goes_back():
     shared = Shared({}, ladder(1.0, 2.0), SETTINGS, lambda *_: "small", lambda *_: None, Memory(), Budget(1.0, 4))
-    flow = DelegationFlow(shared, SimpleNamespace(told=dict), None)
+    flow = DelegationFlow(shared, SimpleNamespace(as_json=dict), None)
     for times in ([3.0, 2.0], [1.0]):
         asking = flow.ask([], 9.0, "x")
         next(asking)
@@ -56,7 +56,7 @@ def test_the_time_of_a_request_never_goes_back():
 def test_a_job_is_expected_to_write_what_such_jobs_write_and_no_more_than_it_may():
     shared = Shared({}, ladder(0.1, 1.0), SETTINGS, lambda *_: "small", lambda *_: None, Memory(), Budget(1.0, 4))
     offloaded = offload([{"role": "user", "content": "hi"}], words, 10, 8)
-    flow = DelegationFlow(shared, SimpleNamespace(told=dict, chat=offloaded, kind="numbered"), None)
+    flow = DelegationFlow(shared, SimpleNamespace(as_json=dict, chat=offloaded, kind="numbered"), None)
     mean = shared.memory.means["numbered"].part_tokens
     for most, written in ((16, 16), (None, mean), (2048, mean)):
         job = Job("t1", Subtask(prompt="two words", max_tokens=most))

@@ -48,7 +48,7 @@ def test_the_budget_is_never_exceeded_over_500_random_runs():
         )
         plain = state(done) not in ("done", "partial")
         spent = done.cost(RUNGS, "plan repair subtask" if plain else "plan repair subtask final")
-        assert spent <= ratio * done.end.told.get("cost_direct_estimate_usd", 0) + 1e-9
+        assert spent <= ratio * done.end.report.get("cost_direct_estimate_usd", 0) + 1e-9
         assert len(done.calls) <= settings.max_calls + plain
 
 
@@ -61,7 +61,7 @@ def test_a_worker_that_asks_for_tools_or_delegates_is_not_obeyed():
 def test_the_same_subtask_is_asked_once_and_its_result_shared():
     plan = {"plan": [{"prompt": "a"}, {"prompt": "a"}, {"prompt": "b", "context": ["t2"]}]}
     done = run(plan, subtask=lambda call: told(call)[:9].upper())
-    assert len(done.of("subtask")) == 2 and done.end.told["shared"] == 1 and done.end.splice["t2"] == "A"
+    assert len(done.of("subtask")) == 2 and done.end.report["shared"] == 1 and done.end.splice["t2"] == "A"
 
 
 # -- acceptance 10: hostile workers ----------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def test_bad_plans_end_in_the_plain_answer_after_one_repair_at_most(repaired):
 
 def test_a_repaired_plan_is_worked_on():
     done = run('{"plan": [{"each": "c7"}]}', repair=json.dumps(MAP))
-    assert state(done) == "done" and "no block c7" in told(done.of("repair")[0]) and "why" not in done.end.told
+    assert state(done) == "done" and "no block c7" in told(done.of("repair")[0]) and "why" not in done.end.report
     assert done.outcomes["plan"] == "plan invalid" and done.outcomes["repair"] == "accepted"
 
 

@@ -52,7 +52,7 @@ def test_the_pocket_ladder_answers_composites_by_its_planners_shortest_plan():
             cost += done.cost(rungs)
             direct += rungs[-1].cost(count(task.prompt), count(task.answer))
         else:
-            assert done.end.told["why"] == "cost", "three short parts may be cheaper done alone"
+            assert done.end.report["why"] == "cost", "three short parts may be cheaper done alone"
     assert started >= 80 and right == started and cost <= 0.5 * direct
 
 

@@ -71,12 +71,12 @@ def test_what_cannot_be_paid_is_not_asked():
 def test_a_rejected_answer_stands_where_the_larger_cannot_be_paid():
     done = run(cascade(Never()), max_cost_usd=LARGE)
     assert [call.tier for call in done.calls] == ["small"] and isinstance(done.end, Commit)
-    assert done.end.told["limited_by"] == "max_cost_usd" and done.end.told["degraded"]
+    assert done.end.report["limited_by"] == "max_cost_usd" and done.end.report["degraded"]
 
 
 def test_with_enough_money_nothing_changes():
     done = run(cascade(Never()), max_cost_usd=1e9, deadline_s=1e6)
-    assert [call.tier for call in done.calls] == ["small", "large"] and "limited_by" not in done.end.told
+    assert [call.tier for call in done.calls] == ["small", "large"] and "limited_by" not in done.end.report
 
 
 def test_probes_side_by_side_share_what_there_is():
@@ -93,7 +93,7 @@ def test_a_deadline_ends_what_runs():
 def test_at_the_deadline_the_answer_that_is_there_is_given():
     slow = {"small": 1.0, "large": 50.0}
     done = run(cascade(Never()), lambda call: Said("here", wait_s=slow[call.tier]), deadline_s=5.0)
-    assert (done.answer, done.took_s, done.end.told["limited_by"]) == ("here", 5.0, "deadline_s")
+    assert (done.answer, done.took_s, done.end.report["limited_by"]) == ("here", 5.0, "deadline_s")
 
 
 def test_after_the_deadline_nobody_else_is_asked():

@@ -182,5 +182,5 @@ def test_a_part_that_fails_leaves_money_for_the_final_call():
         return Said(error=TierFailed(call.tier, "broke")) if "number 3" in told(call) and call.role == "subtask" else "w " * 60
 
     done = planned(0.9 * plain_usd(), script)
-    assert isinstance(done.end, Commit) and done.end.told["delegation"] == "partial"
+    assert isinstance(done.end, Commit) and done.end.report["delegation"] == "partial"
     assert paid(done) <= 0.9 * plain_usd()

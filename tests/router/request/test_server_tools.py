@@ -123,7 +123,7 @@ def test_a_delegation_and_an_answer():
     assert run.end.splice == {"t1": "did count cats", "t2": "did count dogs"}
     assert [m["role"] for m in run.end.hidden] == ["assistant", "tool"]
     assert run.outcomes == {"turn": "delegated", "t1": "accepted", "t2": "accepted", "turn-2": "accepted"}
-    assert run.end.told | {"delegation": "done", "mode": "tool", "subtasks": 2, "ok": 2, "failed": 0} == run.end.told
+    assert run.end.report | {"delegation": "done", "mode": "tool", "subtasks": 2, "ok": 2, "failed": 0} == run.end.report
 
 
 def test_without_a_call_nothing_is_hidden_and_nothing_is_spliced():
@@ -161,14 +161,14 @@ def test_arguments_that_are_no_json_do_not_stay_in_the_chat():
 def test_arguments_are_read_as_parsers_give_them(arguments):
     call = {"id": "c1", "function": {"name": "stepdown_delegate", "arguments": arguments}}
     run = play(Said("", finish="tool_calls", more={"tool_calls": (call,)}), "done")
-    assert run.end.told["ok"] == 2
+    assert run.end.report["ok"] == 2
 
 
 @pytest.mark.parametrize("arguments", [None, 7, "", "[]", '{"plan": "["}', '{"plan": "' + "[" * 9999 + '"}', {"plan": None}])
 def test_arguments_that_are_no_plan_cost_a_correction_and_no_more(arguments):
     call = {"function": {"name": "stepdown_delegate", "arguments": arguments}}
     run = play(Said("", finish="tool_calls", more={"tool_calls": (call,)}), "done")
-    assert run.answer == "done" and run.end.told["delegation"] == "plan_invalid"
+    assert run.answer == "done" and run.end.report["delegation"] == "plan_invalid"
 
 
 def test_workers_get_no_tools_and_the_systems_own_prompt():
@@ -239,7 +239,7 @@ def test_work_begins_only_where_the_answer_can_still_be_paid_for(share, worked):
     run = play(first, "done", body={"max_tokens": 100}, limits=limits, max_plans=1)
     assert bool(run.of("subtask")) == worked and run.answer == "done"
     assert run.of("turn")[-1].body["max_tokens"] <= 100
-    assert run.end.told["delegation"] == ("done" if worked else "not_worth_it")
+    assert run.end.report["delegation"] == ("done" if worked else "not_worth_it")
 
 
 def test_a_backend_that_refuses_strict_is_asked_without():
@@ -261,12 +261,12 @@ def test_a_backend_that_refuses_strict_is_asked_without():
         Memory(),
     )
     run = drive(flow, says)
-    assert run.answer == "fine" and run.end.told["delegation"] == "done" and len(run.of("turn")) == 3
+    assert run.answer == "fine" and run.end.report["delegation"] == "done" and len(run.of("turn")) == 3
 
 
 def test_the_largest_tier_down_after_the_work_was_done():
     run = play(delegates(), Said(error=NoReplica("large", "gone")), work=lambda call: "from small")
-    assert isinstance(run.end, Commit) and run.end.told["delegation"] == "done"
+    assert isinstance(run.end, Commit) and run.end.report["delegation"] == "done"
     assert run.calls[-1].tier == "large" and run.calls[-1].role == "final" and len(run.calls[-1].body["messages"]) == 3
 
 
@@ -338,13 +338,13 @@ def test_later_answers_may_refer_to_what_was_kept_but_json_may_not(body, splices
     asked = returned(hidden.keep("key", EXCHANGE, {"t1": "cats"}, "large"))
     asked, recalled = hidden.recall("key", Request("chat/completions", {**asked.body, **body}))
     run = drive(with_recalled(one_call("large", asked.body, {}), recalled), lambda call: "{{t1}}")
-    assert run.end.splice == splices and run.end.told["state"] == "hit"
+    assert run.end.splice == splices and run.end.report["state"] == "hit"
 
 
 def test_a_failure_tells_the_state_too():
     _, recalled = HiddenTurns().recall("key", returned("gone"))
     run = drive(with_recalled(one_call("large", {"messages": [ASK]}, {}), recalled), lambda call: Said(error=NoReplica("x", "y")))
-    assert isinstance(run.end, Fail) and run.end.told["state"] == "miss"
+    assert isinstance(run.end, Fail) and run.end.report["state"] == "miss"
 
 
 # -- handing up -----------------------------------------------------------------------------------------------------------
