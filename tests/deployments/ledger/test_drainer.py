@@ -185,7 +185,7 @@ def test_it_is_heard_by_an_ingress_with_thousands_of_connections(url: str) -> No
     try:
         process.start()
         until_s = time.monotonic() + 30
-        while not process.there(MUCH):
+        while not process.available(MUCH):
             assert process.process and time.monotonic() < until_s
             time.sleep(0.05)
     finally:
