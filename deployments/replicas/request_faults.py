@@ -4,7 +4,8 @@ vLLM's server tells them apart by the class of the exception, and so do we, by i
 
 - Whatever is raised while the body becomes vLLM's type of a request is the request's: nothing else was asked yet.
 - vLLM's own code around its engine (chat template, tools, tokens, sampling, the answer's form) depends on the request alone:
-  the errors that odd values cause in it (`ODD`) are the request's. Others, for example of memory or files, are the replica's.
+  the errors that odd values cause in it (`ODD`) are the request's, and so is all but a lack of memory while it turns the request
+  into tokens (`RENDERS`). Others, for example of files or the engine's socket, are the replica's.
 - Errors from inside the engine are the replica's, but for two: one raised while the engine took the request in (`TAKES_IN`),
   and a failed generation of a request that demands a grammar which the engine could not follow.
 """
@@ -16,20 +17,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-ODD = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    NotImplementedError,
-    RecursionError,
-)
+ODD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError, RecursionError)
 """the errors that an unexpected value causes in Python code; pydantic's ValidationError is a ValueError"""
 
 CLIENTS = {"VLLMClientError", "TemplateError"}  # vLLM's base class for a request's fault; jinja's for a chat template's
-TAKES_IN = "add_request"  # the method of vLLM's engine client that turns a request into the engine's own and sends it
+RENDERS = {"render_chat", "render_completion"}  # vLLM's methods that turn messages, pictures and tools into tokens
+TAKES_IN = {"add_request"}  # the method of vLLM's engine client that turns a request into the engine's own and sends it
 DEMANDS = {"json_schema", "structural_tag"}  # types of `response_format` with a grammar of the client
 UNFOLLOWED = "the engine could not follow the grammar, the schema or the tools that this request demands"
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -54,14 +47,23 @@ def is_odd(error: BaseException) -> bool:
     return isinstance(error, ODD) or not CLIENTS.isdisjoint(names_of(error))
 
 
-def while_taken_in(error: BaseException) -> bool:
-    """Whether it was raised before the engine had the request: its traceback leads through `TAKES_IN`."""
+def through(error: BaseException, methods: set[str]) -> bool:
+    """Whether its traceback leads through one of these methods."""
     at = error.__traceback__
     while at:
-        if at.tb_frame.f_code.co_name == TAKES_IN:
+        if at.tb_frame.f_code.co_name in methods:
             return True
         at = at.tb_next
     return False
+
+
+def unrendered(error: BaseException) -> bool:
+    """Whether the request could not be turned into tokens, for example as a picture is none or cannot be fetched.
+
+    A plain RuntimeError is how a thread pool says that the replica is stopping.
+    """
+    ill = isinstance(error, MemoryError) or type(error) is RuntimeError or "VLLMServerError" in names_of(error)
+    return not ill and through(error, RENDERS)
 
 
 def demanding(request: Any) -> bool:
@@ -74,10 +76,10 @@ def demanding(request: Any) -> bool:
 
 def blamed(error: BaseException) -> BaseException | None:
     """The error that the request caused; None: the fault is the replica's."""
-    if is_odd(error):
+    if is_odd(error) or unrendered(error):
         return error
     cause = error.__cause__
-    if "EngineGenerateError" in names_of(error) and cause and is_odd(cause) and while_taken_in(cause):
+    if "EngineGenerateError" in names_of(error) and cause and is_odd(cause) and through(cause, TAKES_IN):
         return cause
     return None
 
@@ -168,10 +170,7 @@ def is_role(answer: Any) -> bool:
 
 def refusal_in(answer: Any, request: Any) -> Refusal | None:
     """The error that an event of a stream, or an error document, tells; None: it is no error."""
-    if isinstance(answer, str):
-        error = error_in(answer)
-    else:
-        error = answer.error.model_dump() if hasattr(answer, "error") else None
+    error = error_of(answer)
     if error is None:
         return None
     status = error.get("code")
@@ -181,12 +180,14 @@ def refusal_in(answer: Any, request: Any) -> Refusal | None:
     return Refusal(status, json.dumps({"error": dict(error)}))
 
 
-def error_in(event: str) -> Mapping[str, Any] | None:
-    """The error object of an event that is nothing else."""
-    if not event.startswith('data: {"error"'):
+def error_of(answer: Any) -> Mapping[str, Any] | None:
+    """The error object of an answer that is nothing else."""
+    if not isinstance(answer, str):
+        return dict(answer.error.model_dump()) if hasattr(answer, "error") else None
+    if not answer.startswith('data: {"error"'):
         return None
     try:
-        error = json.loads(event.removeprefix("data: ")).get("error")
+        error = json.loads(answer.removeprefix("data: ")).get("error")
     except ValueError:
         return None
     return error if isinstance(error, dict) else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from types import SimpleNamespace
 
 import jinja2
@@ -130,6 +131,28 @@ def test_what_odd_values_cause_is_a_400_with_vllms_reason(error, reason, param):
 )
 def test_what_the_engine_or_the_machine_causes_is_the_replicas(error):
     assert refusal_of(error, PLAIN) is None
+
+
+def rendered(error):
+    """As raised in vLLM's code that turns a request into tokens."""
+
+    def render_chat():
+        raise error
+
+    with pytest.raises(type(error)) as found:
+        render_chat()
+    return found.value
+
+
+@pytest.mark.parametrize("error", [OSError("cannot identify image file"), TimeoutError("http://x"), re.error("bad pattern")])
+def test_what_cannot_be_turned_into_tokens_is_the_requests(error):
+    assert refusal_of(error, PLAIN) is None
+    assert told(refusal_of(rendered(error), PLAIN))[0] == 400
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("cannot schedule new futures after shutdown"), EngineDeadError()])
+def test_a_replica_that_stops_or_lacks_memory_is_at_fault_there_too(error):
+    assert refusal_of(rendered(error), PLAIN) is None
 
 
 @pytest.mark.parametrize("request_", [GRAMMAR, SCHEMA, TOOL])

@@ -115,12 +115,11 @@ class Items:
 
     async def __anext__(self):
         from ray.exceptions import RayTaskError
+        from vllm.exceptions import VLLMError
 
         try:
             return await anext(self.items)
-        except StopAsyncIteration:
-            raise
-        except Exception as error:
+        except (VLLMError, LookupError, TypeError) as error:
             raise RayTaskError("openai", "", error) from None
 
     def cancel(self):
@@ -268,6 +267,7 @@ def test_vllm_and_ray_still_have_what_whose_fault_is_told_by():
     from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
     from vllm import exceptions
     from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+    from vllm.renderers.online_renderer import OnlineRenderer
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -275,7 +275,9 @@ def test_vllm_and_ray_still_have_what_whose_fault_is_told_by():
     from deployments.replicas.vllm_tier import SERVINGS
 
     assert all(f"self.{name}" in inspect.getsource(VLLMEngine.__init__) for name in SERVINGS)
-    assert callable(getattr(AsyncLLM, request_faults.TAKES_IN)) and callable(OpenAIServingChat.create_error_response)
+    assert all(callable(getattr(AsyncLLM, name)) for name in request_faults.TAKES_IN)
+    assert all(callable(getattr(OnlineRenderer, name)) for name in request_faults.RENDERS)
+    assert callable(OpenAIServingChat.create_error_response)
     assert exceptions.VLLMClientError.__name__ in request_faults.CLIENTS
     assert exceptions.GenerationError.__name__ == "GenerationError" and EngineGenerateError.__name__ == "EngineGenerateError"
     assert not request_faults.is_odd(EngineDeadError()) and not request_faults.is_odd(exceptions.GenerationError())
