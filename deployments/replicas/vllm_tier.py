@@ -10,6 +10,7 @@ from ray import get_runtime_context, serve
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
+from vllm.exceptions import VLLMError
 
 from deployments.lane.frames import Item
 from deployments.lane.server import LaneServer
@@ -17,6 +18,7 @@ from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, bundles, choice_of, replicas_of
 from deployments.replicas.replica_health import FailureStreak
+from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
 from deployments.replicas.vllm_process import in_one_process
 from deployments.replicas.warm_up import warm_up
 from router import config
@@ -27,6 +29,9 @@ REQUESTS: dict[str, tuple[Any, str]] = {
     "completions": (CompletionRequest, "completions"),
 }
 """path -> vLLM's type of the request, and the engine's method for it"""
+
+SERVINGS = ("_oai_serving_chat", "_oai_serving_completion")
+"""what Ray's engine calls vLLM's answering code, one for each path"""
 
 
 class PlainServer(LLMServer):
@@ -59,6 +64,9 @@ class PlainServer(LLMServer):
     async def start(self) -> None:
         """Start the engine, then do what is slow the first time: Serve calls the replica ready after this."""
         await super().start()  # type: ignore[no-untyped-call]  # Ray's method has no annotations
+        for serving in (getattr(self.engine, name, None) for name in SERVINGS):
+            if serving is not None:
+                serving.create_error_response = told_apart(serving.create_error_response)
         await warm_up(self._llm_config.model_id, lambda body: self.ask("chat", ChatCompletionRequest.model_validate(body)))
         await self.lane_server.start()
 
@@ -88,11 +96,12 @@ class PlainServer(LLMServer):
         kind, method = REQUESTS[path]
         try:
             request = kind.model_validate(json.loads(raw))
-        except ValueError as error:  # pydantic's ValidationError is one
-            yield 400, json.dumps({"error": openai_error(error)}), ""
+        except (VLLMError, *ODD) as error:
+            refusal = refused(error)
+            yield refusal.status, refusal.text, ""
             return
         call = self.meter.start(call_id, raw, missed)
-        measured = self.measured(self.ask(method, request), call)
+        measured = self.measured(with_refusals(self.ask(method, request), request), call)
         async with aclosing(batched(measured) if request.stream else measured) as items:
             async for item in items:
                 yield item
@@ -120,18 +129,9 @@ def item_of(call: MeteredCall, answer: Any) -> Item:
     if isinstance(answer, str):
         call.item(answer)
         return 200, answer, call.last() if answer.startswith("data: [DONE]") else ""
-    if hasattr(answer, "error"):
-        return int(answer.error.code or 500), json.dumps({"error": answer.error.model_dump()}), call.last()
+    if isinstance(answer, Refusal):
+        return answer.status, answer.text, call.last()
     return 200, answer.model_dump_json(), call.last(answer.usage.model_dump() if answer.usage else {})
-
-
-def openai_error(error: ValueError) -> dict[str, Any]:
-    """OpenAI's error object for a field that vLLM refuses: which field and why, without its value."""
-    details: list[Any] = getattr(error, "errors", list)()
-    first = details[0] if details else {"loc": (), "msg": str(error)}
-    where = ".".join(str(part) for part in first["loc"]) or None
-    message = f"{where}: {first['msg']}" if where else str(first["msg"])
-    return {"message": message[:500], "type": "invalid_request_error", "param": where, "code": "invalid_request"}
 
 
 def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
