@@ -47,8 +47,6 @@ class BadInput(StepdownError):
 
 
 class BadConfig(BadInput):
-    """The configuration, or a file that it names, is wrong."""
-
     code = "bad_config"
 
 
@@ -86,8 +84,6 @@ class BadRequest(RequestFailed):
 
 
 class ContextTooLong(BadRequest):
-    """The prompt and the requested answer do not fit the context of any permitted tier."""
-
     code = "context_length_exceeded"
 
     def __init__(self, tokens: int, answer: int, largest: int) -> None:
@@ -98,8 +94,6 @@ class ContextTooLong(BadRequest):
 
 
 class NoTierFits(BadRequest):
-    """Every tier lacks something that the request needs."""
-
     code = "no_tier_fits"
 
     def __init__(self, excluded: Mapping[str, str]) -> None:
@@ -107,8 +101,6 @@ class NoTierFits(BadRequest):
 
 
 class ToolNameConflict(BadRequest):
-    """A client's function has a name that is reserved for the server."""
-
     code = "tool_name_conflict"
 
     def __init__(self, name: str, where: str) -> None:
@@ -207,8 +199,6 @@ class WrongMethod(RequestFailed):
 
 
 class TooSlow(RequestFailed):
-    """The body did not arrive in time."""
-
     status = 408
     code = "request_timeout"
 
