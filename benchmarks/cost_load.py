@@ -109,7 +109,7 @@ def budgeted(address: str) -> str:
     from router.config import Ledger
     from router.limits.key_limits import Key
 
-    engine = key_store.opened(Ledger(url=address))
+    engine = key_store.open_key_store(Ledger(url=address))
     _, secret = key_store.create(engine, Key("", "budgeted", usd_per_day=100.0), time.time())
     engine.dispose()
     return secret
