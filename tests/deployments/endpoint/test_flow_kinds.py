@@ -198,6 +198,12 @@ def in_turn(said: list[Said]) -> Callable[[Any], Said]:
     return lambda body: next(left, said[-1])
 
 
+@pytest.fixture(autouse=True)
+def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was counted stays where the tests read it, however long they take."""
+    monkeypatch.setattr("deployments.monitoring.metrics.FLUSH_S", 1e6)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_everybody_calls_it_by_the_same_kind(name: str, tmp_path: Any) -> None:
     case = CASES[name]
