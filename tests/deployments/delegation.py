@@ -2,6 +2,7 @@
 
 import openai
 from live import ladder, serving
+from planning import PLANNING
 from scripted_tier import Said, ScriptedTier, asked
 
 from router.engine import Router
@@ -11,16 +12,7 @@ TEXT = "Do each of these:\n" + "\n".join(f"{i}. Summarise report number {i} in o
 LONG = TEXT.replace("in one line", "in one line, from this text: " + "words " * 80)
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": TEXT}]}
 MAP, DIRECT = '{"plan": [{"each": "c1"}]}', '{"plan": []}'
-SETTINGS = {
-    "mode": "plan",
-    "min_input_tokens": 20,
-    "min_saving": 0.0,
-    "offload_min_tokens": 20,
-    "preview_chars": 40,
-    "plan_prompt": "plan {preview}",
-    "max_cost_ratio": 20.0,
-    "deadline_s": 10.0,
-}
+SETTINGS = {**PLANNING, "deadline_s": 10.0}
 
 
 def is_plan(body) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from live import OneFlow, ladder
+from planning import PLANNING
 from scripted_tier import Said, ScriptedTier, asked
 
 from deployments.endpoint.accounts import Accounts, without_books
@@ -24,15 +25,6 @@ from router.trace import Trace
 from router.types import Accept, GoUp
 
 TASK = "Do each of these:\n" + "\n".join(f"{n}. Summarise report number {n} in one line." for n in range(1, 4))
-PLANS = {
-    "mode": "plan",
-    "min_input_tokens": 20,
-    "min_saving": 0.0,
-    "offload_min_tokens": 20,
-    "preview_chars": 40,
-    "plan_prompt": "plan {preview}",
-    "max_cost_ratio": 20.0,
-}
 
 
 class Sure:
@@ -59,7 +51,7 @@ def race() -> Router:
 
 
 def delegation() -> Router:
-    config = ladder(delegation=PLANS)
+    config = ladder(delegation=PLANNING)
     return Router(config, None, dict.fromkeys(config.names, lambda text: len(text.split())))
 
 

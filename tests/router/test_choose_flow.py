@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from planning import PLANNING
 from scripted import words
 
 from router.choose_flow import LOWEST, STRICTEST, Flows
@@ -14,15 +15,6 @@ from router.types import Accept, Decision, GoUp, Reply, Request
 
 NAMES = ["small", "medium", "large"]
 PARTS = "Do each of these:\n" + "\n".join(f"{i}. Summarise report number {i} in one line." for i in range(1, 9))
-PLANNING = {
-    "mode": "plan",
-    "min_input_tokens": 20,
-    "min_saving": 0.0,
-    "offload_min_tokens": 20,
-    "preview_chars": 40,
-    "plan_prompt": "plan {preview}",
-    "max_cost_ratio": 20.0,
-}
 HEDGE = {"mode": "hedge"}
 DELEGATE = OfferedTools(delegate=ClientLimits())
 ESCALATE = OfferedTools(escalate=True)
