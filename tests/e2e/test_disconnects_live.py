@@ -131,21 +131,29 @@ def test_calls_go_straight_to_the_one_replica_of_a_tier(ladder):
 def test_an_engine_that_goes_on_would_be_seen(ladder):
     """What the test above rests on: a call under way is counted, and its engine's time shows."""
     url, key = ladder
+    body = {"model": "large", "messages": [{"role": "user", "content": SINGLE[0]}], **LONG}
 
     async def seen():
+        looked = asyncio.Event()
+
+        async def ask_until_looked(client):
+            while not looked.is_set():  # on a fast machine one answer of 400 tokens ends before the engine was looked at
+                await client.chat.completions.create(**body)
+
         async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0) as client:
-            body = {"model": "large", "messages": [{"role": "user", "content": SINGLE[0]}], **LONG}
-            calls = [asyncio.create_task(client.chat.completions.create(**body)) for _ in range(4)]
+            calls = [asyncio.create_task(ask_until_looked(client)) for _ in range(4)]
             await asyncio.sleep(0.3)
             before = await asyncio.to_thread(computed)
-            busy = await asyncio.to_thread(under_way, url, key)
+            busy = [await asyncio.to_thread(under_way, url, key)]
             await asyncio.sleep(LOOK_S)
             took = await asyncio.to_thread(computed) - before
+            busy.append(await asyncio.to_thread(under_way, url, key))
+            looked.set()
             await asyncio.gather(*calls)
-            return busy, took
+            return max(busy), took
 
     busy, took = asyncio.run(seen())
-    assert busy == 4 and took > IDLE
+    assert 1 <= busy <= 4 and took > IDLE
 
 
 def test_what_was_made_for_clients_that_left_is_written_down_once(ladder):
