@@ -31,7 +31,7 @@ from deployments.tiers.remote_tier import RemoteTier
 from deployments.tiers.tier import Engine
 from deployments.tiers.token_counters import counters, special_tokens
 from deployments.traffic.queue_exchange import QueueExchange, QueueReporter
-from router.config import Config, find_config, load_config
+from router.config import Config, as_given, find_config, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
 
@@ -165,7 +165,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
 
 def placed_file(name: str) -> str:
     """The file behind a name, as replicas find it from another working folder."""
-    return str(find_config(name).resolve())
+    return as_given(find_config(name))
 
 
 def build(args: Args) -> serve.Application:
