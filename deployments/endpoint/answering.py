@@ -59,6 +59,14 @@ class Answering:
         slow = self.settings[tier.name].hedge_after_s
         return Watched(tier, self.breaker, self.retries, self.settings[tier.name].most_replicas, slow)
 
+    async def state(self, name: str) -> str:
+        """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
+        if self.breaker.left_s(name):
+            return "circuit open"
+        if await self.tiers[name].replicas():
+            return "ready"
+        return "cold" if self.settings[name].sleeps else "no replica"
+
     def use(self, router: Router) -> None:
         """Use this router for new requests; those under way keep their flow."""
         self.router, self.auditor.share = router, router.config.escalation.audit_rate

@@ -127,7 +127,9 @@ def tighten(file: Path, mode: int) -> None:
         file.chmod(mode & PRIVATE)
         log.warning("%s could be read by other users (mode %03o); now only by this one (%03o)", file, mode, mode & PRIVATE)
     except PermissionError:
-        log.warning("%s can be read by other users (mode %03o) and is another user's file: its owner should chmod 600", file, mode)
+        log.warning(
+            "%s can be read by other users (mode %03o) and is another user's file: its owner should chmod 600", file, mode
+        )
 
 
 def to_wal(connection: sqlite3.Connection) -> None:
