@@ -24,6 +24,7 @@ from deployments.ledger.held_time import Running
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS
+from deployments.replicas.replica_log import write_to_file
 from deployments.tiers import serve_tier
 from deployments.tiers.check import check
 from deployments.tiers.echo_tier import EchoTier
@@ -65,6 +66,7 @@ class ServedIngress(Ingress):
     def __init__(
         self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any], file: str = "", exchange: Any = None
     ) -> None:
+        write_to_file()
         settings = Config.model_validate(config)
         accounts = accounts_of(settings, key_hash, insecure, self.running)
         timeout_s = settings.server.first_token_timeout_s

@@ -12,6 +12,7 @@ from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.exceptions import VLLMError
 
+from deployments.ids import CURRENT
 from deployments.lane.frames import Item
 from deployments.lane.server import LaneServer
 from deployments.replicas.abilities import tried
@@ -19,6 +20,7 @@ from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
 from deployments.replicas.replica_health import FailureStreak
+from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
 from deployments.replicas.vllm_process import in_one_process
 from router import config
@@ -43,6 +45,7 @@ class PlainServer(LLMServer):
     """
 
     async def __init__(self, llm_config: LLMConfig, tier: config.VllmTier | None = None) -> None:
+        write_to_file()
         self.tier = tier
         self.found: dict[str, str] = {}
         await super().__init__(llm_config)
@@ -118,6 +121,7 @@ class PlainServer(LLMServer):
         reports the measurement of this one if it is cut off; empty: it is not reported. missed: see `ReplicaMeter.start`.
         hint: see `router.traffic.affinity.hint_of`; only the choice of the replica reads it.
         """
+        CURRENT.set(call_id.partition("/")[0])
         kind, method = REQUESTS[path]
         try:
             request = kind.model_validate(json.loads(raw))
