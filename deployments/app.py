@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -23,6 +24,7 @@ from deployments.ledger.held_time import Running
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS
+from deployments.replicas.replica_log import write_to_file
 from deployments.tiers import serve_tier
 from deployments.tiers.check import check
 from deployments.tiers.echo_tier import EchoTier
@@ -31,10 +33,12 @@ from deployments.tiers.remote_tier import RemoteTier
 from deployments.tiers.tier import Engine
 from deployments.tiers.token_counters import counters, special_tokens
 from deployments.traffic.queue_exchange import QueueExchange, QueueReporter
-from router.config import Config, find_config, load_config
+from router.config import Config, as_given, find_config, load_config
+from router.decide.abilities import Abilities
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
 
+log = logging.getLogger("stepdown")
 COUNT_EVERY_S = 1.0  # replicas of tiers that may sleep
 
 TIERS: dict[str, Engine] = {
@@ -62,6 +66,7 @@ class ServedIngress(Ingress):
     def __init__(
         self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any], file: str = "", exchange: Any = None
     ) -> None:
+        write_to_file()
         settings = Config.model_validate(config)
         accounts = accounts_of(settings, key_hash, insecure, self.running)
         timeout_s = settings.server.first_token_timeout_s
@@ -80,7 +85,8 @@ class ServedIngress(Ingress):
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         async with super().lifespan(app):
-            counting = Daemon(self.count)
+            counting, learning = Daemon(self.count), Daemon(self.learn)
+            learning.start()
             if self.sleepers:
                 counting.start()
             if self.reporter:
@@ -91,6 +97,7 @@ class ServedIngress(Ingress):
                 yield
             finally:
                 await counting.stop()
+                await learning.stop()
                 if self.reporter:
                     await self.reporter.stop()
 
@@ -100,12 +107,22 @@ class ServedIngress(Ingress):
             await asyncio.gather(*map(self.running, self.sleepers), return_exceptions=True)
             await asyncio.sleep(COUNT_EVERY_S)
 
+    async def learn(self) -> None:
+        """Keep up to date what the tiers can do, as their replicas found it."""
+        await asyncio.gather(*map(self.learn_of, self.tiers))
+
+    async def learn_of(self, name: str) -> None:
+        while True:
+            self.router.abilities.report(name, await self.tiers[name].abilities())
+            if none := self.router.abilities.no_chat():
+                log.error("%s", none)
+
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve calls it with a changed `user_config`: sections routing, escalation and delegation.
 
         Never raises: Serve would take the replica for ill, and start it again with the same settings.
         """
-        reloader = self.reloader or Reloader("", self.router, routers(self.router.config), self.use)
+        reloader = self.reloader or Reloader("", self.router, routers(self.router.config, self.router.abilities), self.use)
         with suppress(BadConfig):  # already in the log and on the status page
             await reloader.from_sections(user_config)
         self.reloader = reloader
@@ -115,8 +132,12 @@ class ServedIngress(Ingress):
         return await self.tiers[name].replicas()
 
 
-def routers(settings: Config) -> Callable[[Config], Router]:
-    """Makes routers for other settings of the same ladder; what belongs to the ladder's models is read once."""
+def routers(settings: Config, abilities: Abilities | None = None) -> Callable[[Config], Router]:
+    """Makes routers for other settings of the same ladder; what belongs to the ladder's models is read once.
+
+    abilities: what is known already of what the tiers can do.
+    """
+    known = abilities or Abilities(settings.tiers)
     count, tokens, prints = counters(settings), special_tokens(settings), ladder_fingerprints(settings)
 
     def make(config: Config) -> Router:
@@ -127,7 +148,7 @@ def routers(settings: Config) -> Callable[[Config], Router]:
             artefact.read_ahead("")  # loads a pretrained model, where one is needed, which takes seconds
             # Until it is compiled it decides too, ten times slower.
             Thread(target=precompile, args=(artefact.model, config.routing.artefact), name="compile", daemon=True).start()
-        return Router(config, artefact, count, tokens, prints)
+        return Router(config, artefact, count, tokens, prints, known)
 
     return make
 
@@ -165,7 +186,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
 
 def placed_file(name: str) -> str:
     """The file behind a name, as replicas find it from another working folder."""
-    return str(find_config(name).resolve())
+    return as_given(find_config(name))
 
 
 def build(args: Args) -> serve.Application:

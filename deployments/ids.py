@@ -6,9 +6,12 @@ behind them to get it back. A generator that the kernel seeded once costs no suc
 
 import random
 import secrets
+from contextvars import ContextVar
 
 GENERATOR = random.Random(secrets.randbits(256))
 """this process's own; other code may seed the random module's"""
+CURRENT: ContextVar[str] = ContextVar("CURRENT", default="")
+"""the id of the request that is being answered; empty outside of requests"""
 
 
 def fresh() -> str:

@@ -5,15 +5,17 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from classifiers import Artifact, choose
+from classifiers import Artifact, Rule, choose
 from classifiers.choose import Floats
 from classifiers.parts.decomposability import splits
-from router.cascade.flow import AcceptAny, Cascade
+from classifiers.replies.posterior import Posterior
+from router.cascade.flow import AcceptAny, Cascade, without_logprobs
 from router.cascade.judge import TrainedJudge
 from router.cascade.race import Race
 from router.client_options import ClientLimits, OfferedTools
 from router.config import Config, Delegation
 from router.costs.prices import per_token
+from router.decide.abilities import Abilities
 from router.decide.promises import Promises
 from router.delegate import gates
 from router.delegate.gates import Considered
@@ -53,8 +55,10 @@ class Flows:
         count: Mapping[str, Counter],
         special: Sequence[str] = (),
         fingerprints: Mapping[str, Any] | None = None,
+        abilities: Abilities | None = None,
     ) -> None:
         self.config = config
+        self.abilities = abilities or Abilities(config.tiers)
         self.artefact = artefact
         self.special = special
         self.names = config.names
@@ -67,6 +71,11 @@ class Flows:
 
     def choose(self, asked: Request, decided: Decision, offered: OfferedTools) -> Chosen:
         """The flow of a chat request, within the client's own limits. asked: without the server tools, which are in `offered`."""
+        chosen, unscored = self.limited(asked, decided, offered), self.abilities.lacking("logprobs")
+        return replace(chosen, steps=without_logprobs(chosen.steps, unscored)) if chosen.steps and unscored else chosen
+
+    def limited(self, asked: Request, decided: Decision, offered: OfferedTools) -> Chosen:
+        """The same, where calls may ask any tier for log-probabilities."""
         limits = asked.limits
         if limits is None:
             return self.unlimited(asked, decided, offered)
@@ -102,14 +111,25 @@ class Flows:
         state: of the certificate for this request; None for a subtask, which no certificate covers.
         """
         allowed = tuple(i for i, name in enumerate(self.names) if name not in excluded)
-        if self.artefact is None or not self.config.escalation.looks or len(allowed) < 2:
-            return None
-        posterior, rule = self.artefact.posterior, self.artefact.cascades.get(target)
-        if posterior is None or rule is None:
+        posterior, rule = self.judging(target)
+        if posterior is None or rule is None or len(allowed) < 2:
             return None
         bound = rule if state is None else self.promises.rule(rule, target, state, stream)
         early = stream and self.config.escalation.mode == "holdback"
         return TrainedJudge(self.names, p, cost, bound, posterior, allowed, best_of=False, early=early)
+
+    def judging(self, target: str) -> tuple[Posterior | None, Rule | None]:
+        """What answers are judged by; None where answers are not judged."""
+        if self.artefact is None or not self.config.escalation.looks:
+            return None, None
+        return self.artefact.posterior, self.artefact.cascades.get(target)
+
+    def not_judgeable(self, target: str, excluded: Mapping[str, str]) -> dict[str, str]:
+        """Tiers whose answers would have to be judged and cannot be, each with the reason. The largest one's need no judging."""
+        if None in self.judging(target):
+            return {}
+        below = [name for name in self.names if name not in excluded][:-1]
+        return {name: why for name in below if (why := self.abilities.lack(name, "logprobs"))}
 
     def escalation(self, asked: Request, decided: Decision, offered: OfferedTools) -> Chosen:
         """A cascade from the first tiers upwards; a race or a plain call if answers are not judged."""
@@ -160,8 +180,8 @@ class Flows:
 
     def tiers_with_escalate(self, names: Sequence[str], body: Mapping[str, Any]) -> set[str]:
         """The tiers that are offered `stepdown_escalate`: all below the top that take tools."""
-        able = {tier.name for tier in self.config.tiers if tier.tools}
-        return able & set(names[:-1]) if server_tools.may_escalate(body) else set()
+        able = set(names[:-1]) - set(self.abilities.lacking("tools"))
+        return able if server_tools.may_escalate(body) else set()
 
     # -- delegation ------------------------------------------------------------------------------------------------------
 
@@ -219,12 +239,11 @@ class Flows:
 
     def why_no_delegation(self, body: Mapping[str, Any], decided: Decision) -> str:
         """Why `stepdown_delegate` is not offered to the chosen tier; empty: it is."""
-        tier = next(tier for tier in self.config.tiers if tier.name == decided.tier)
-        beyond = beyond_flows(body)
+        beyond, no_tools = beyond_flows(body), self.abilities.lack(decided.tier, "tools")
         reasons = (
             (decided.tier != decided.allowed(self.names)[-1], "a smaller tier answers"),
             (len(self.names) < 2 or decided.tier == self.names[0], "there is no smaller tier"),
-            (not tier.tools, f"tier {tier.name} takes no tools"),
+            (no_tools, f"tier {decided.tier} {no_tools}"),
             (not server_tools.free_choice(body), "tool_choice leaves no choice"),
             (beyond, beyond),
             (body.get("functions"), "the client brings functions of the old kind"),
@@ -233,8 +252,9 @@ class Flows:
         return next((why for found, why in reasons if found), "")
 
     def rungs_below(self, decided: Decision) -> list[Rung]:
-        """The chosen tier and those below it that may be asked."""
-        return [rung for rung in self.rungs[: self.names.index(decided.tier) + 1] if rung.name not in decided.barred]
+        """The chosen tier and those below it that may be asked, and answer chats."""
+        out = {*decided.barred, *self.abilities.lacking("chat")}
+        return [rung for rung in self.rungs[: self.names.index(decided.tier) + 1] if rung.name not in out]
 
     # -- subtasks --------------------------------------------------------------------------------------------------------
 

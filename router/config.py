@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from router.errors import BadConfig
-from router.tier_settings import AnyTier, EchoTier, Price, RemoteTier, Settings, Tier, VllmTier, comparable
+from router.tier_settings import AnyTier, EchoTier, Price, RemoteTier, Settings, Tier, VllmTier, as_given, comparable
 
 __all__ = [
     "AnyTier",
@@ -24,6 +24,7 @@ __all__ = [
     "Settings",
     "Tier",
     "VllmTier",
+    "as_given",
     "describe",
     "find_config",
     "load_config",
@@ -270,5 +271,5 @@ def with_absolute_paths(config: Config, folder: Path) -> Config:
     tiers = [tier.placed(folder) for tier in config.tiers]
     routing = config.routing
     if routing.artefact:
-        routing = routing.model_copy(update={"artefact": str((folder / routing.artefact).resolve())})
+        routing = routing.model_copy(update={"artefact": as_given(folder / routing.artefact)})
     return config.model_copy(update={"tiers": tiers, "routing": routing})

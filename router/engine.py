@@ -13,6 +13,7 @@ from router.cascade.judge import check_holdback
 from router.choose_flow import PLAIN, Flows
 from router.config import Config, Tier
 from router.decide import policy, sessions
+from router.decide.abilities import Abilities
 from router.decide.targets import TARGETS, as_chance
 from router.errors import BadConfig, BadRequest, UnknownModel
 from router.request import server_tools, wire
@@ -36,7 +37,10 @@ def load_artefact(config: Config) -> Artifact | None:
 
 
 class Router:
-    """Decides for one ladder. artefact: None means that `auto` is the top tier. count: by tier."""
+    """Decides for one ladder. artefact: None means that `auto` is the top tier. count: by tier.
+
+    abilities: what the tiers can do; None: what their settings say.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Router:
         count: Mapping[str, Counter],
         special: Sequence[str] = (),
         fingerprints: Mapping[str, Any] | None = None,
+        abilities: Abilities | None = None,
     ) -> None:
         self.config = config
         self.tiers: Sequence[Tier] = config.tiers
@@ -54,7 +59,8 @@ class Router:
         self.default = str(config.routing.target)
         self.targets = list(artefact.rules) if artefact else list(TARGETS)
         self.rule(self.default)  # stops the start if the target does not exist
-        self.flows = Flows(config, artefact, count, special, fingerprints)
+        self.abilities = abilities or Abilities(config.tiers)
+        self.flows = Flows(config, artefact, count, special, fingerprints, self.abilities)
         self.check = load_code_check(config.escalation.tests)
         """runs the tests that come with a request; None: such requests are refused"""
 
@@ -120,9 +126,11 @@ class Router:
         """share: expected cost of delegation, as a share of the top tier's plain call; None: the request is not divided."""
         target = self.target_of(facts.wanted)
         asked = [t for t in self.tiers if t.name == facts.wanted or (target is not None and t.name not in barred)]
-        excluded = {**policy.exclude(facts, asked, self.count), **barred}
+        excluded = {**policy.exclude(facts, asked, self.count, self.abilities), **barred}
         if not [t for t in asked if t.name not in excluded]:
-            policy.refuse(facts, asked, self.count, excluded)
+            policy.refuse(facts, asked, self.count, excluded, self.abilities)
+        if target is not None and facts.one_answer:
+            excluded |= self.flows.not_judgeable(target, excluded)
         if target is None:
             return Decision(facts.wanted, "asked for", facts.wanted)
         rule = self.rule(target)

@@ -5,6 +5,7 @@ a default that suits an engine elsewhere; so only an engine's own files need to 
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -12,6 +13,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
 ANSWER_OPTIONS = ("dtype", "quantization", "revision", "tokenizer", "logprobs_mode")  # vLLM options that change answers
+
+
+def as_given(path: Path) -> str:
+    """The absolute path, with its links as they are: a link may lead elsewhere while the server runs, as in a ConfigMap.
+
+    `..` is taken out where that does not change where the path leads.
+    """
+    given = path.absolute()
+    short = os.path.normpath(given)
+    return short if os.path.realpath(short) == os.path.realpath(given) else str(given)
 
 
 class Settings(BaseModel):
@@ -219,7 +230,7 @@ class VllmTier(Tier):
 
     def placed(self, folder: Path) -> "VllmTier":
         if self.source.startswith((".", "/")) or (folder / self.source).is_dir():
-            return self.model_copy(update={"source": str((folder / self.source).resolve())})
+            return self.model_copy(update={"source": as_given(folder / self.source)})
         return self
 
     def missing(self) -> str:

@@ -19,6 +19,7 @@ from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
 from deployments.endpoint.replies import cost_header, decision_headers, end_headers, error_response
+from deployments.ids import CURRENT
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched, down
@@ -59,6 +60,14 @@ class Answering:
         slow = self.settings[tier.name].hedge_after_s
         return Watched(tier, self.breaker, self.retries, self.settings[tier.name].most_replicas, slow)
 
+    async def state(self, name: str) -> str:
+        """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
+        if self.breaker.left_s(name):
+            return "circuit open"
+        if await self.tiers[name].replicas():
+            return "ready"
+        return "cold" if self.settings[name].sleeps else "no replica"
+
     def use(self, router: Router) -> None:
         """Use this router for new requests; those under way keep their flow."""
         self.router, self.auditor.share = router, router.config.escalation.audit_rate
@@ -93,6 +102,7 @@ class Answering:
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
+        CURRENT.set(ongoing.id)
         ongoing.limit_s = self.router.config.server.request_timeout_s
         shown = decision_headers(decided, took_ms, ongoing.id)
         if key.budgeted:  # else an answer without a limit would reserve a whole context window

@@ -128,9 +128,14 @@ class Ingress:
         return shown | ({"certificate": self.router.flows.promises.worst(target)} if target else {})
 
     async def status(self, request: Request, key: Key) -> Response:
-        """The ladder, the targets, and the certificate of each."""
+        """The ladder, what each tier can do and how it is, the targets, and the certificate of each."""
+        states = await asyncio.gather(*map(self.answering.state, self.router.names), return_exceptions=True)
         shown = {
             "tiers": list(self.router.names),
+            "ladder": {
+                name: {"state": state if isinstance(state, str) else "unknown", **self.router.abilities.shown(name)}
+                for name, state in zip(self.router.names, states, strict=True)
+            },
             "target": self.router.default,
             "certificates": self.router.flows.promises.status(),
             "escalation": self.router.config.escalation.model_dump(),

@@ -6,6 +6,7 @@ file that cannot be used is refused, its reason is logged and shown on /v1/statu
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,7 +24,9 @@ from router.errors import BadConfig
 SECTIONS = ("routing", "escalation", "delegation")
 LOOK_EVERY_S = 1.0
 log = logging.getLogger("stepdown")
-Stamp = tuple[tuple[str, int, int], ...]
+FileStamp = tuple[str, str, int, int, int]
+"""path, where its links lead, inode, time of change, bytes: links are swapped, and a copy may keep time and size"""
+Stamp = tuple[FileStamp, ...]
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Reloader:
 
     def __post_init__(self) -> None:
         self.at_start = self.router.config
-        self.read: tuple[str, int, int] | None = None
+        self.read: FileStamp | None = None
         """the file's stamp when `named`, the artefact it names, was read from it"""
         self.named: str | None = None
         self.watching = Daemon(self.watch)
@@ -133,12 +136,12 @@ def in_folder(folder: str | None) -> list[Path]:
         return [Path(folder)] if folder else []
 
 
-def stamped(file: Path) -> tuple[str, int, int]:
+def stamped(file: Path) -> FileStamp:
     try:
         found = file.stat()
-        return str(file), found.st_mtime_ns, found.st_size
+        return str(file), os.path.realpath(file), found.st_ino, found.st_mtime_ns, found.st_size
     except OSError:
-        return str(file), 0, 0
+        return str(file), "", 0, 0, 0
 
 
 def same_ladder(found: Config, running: Config) -> Config:

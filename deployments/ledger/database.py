@@ -8,10 +8,11 @@ power cut may lose the last commits.
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from router import config
 from router.errors import BadConfig
 
+log = logging.getLogger("stepdown")
+PRIVATE = 0o600  # mode of the files: for this user only
 BUSY_S = 5.0  # how long a statement waits for another process's lock
 SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -88,6 +91,10 @@ def sqlite_engine(url: URL) -> Engine:
     make_folder(Path(url.database or "").parent, "choose another with ledger.url")
     engine = create_engine(url.difference_update_query(["synchronous"]), connect_args={"timeout": BUSY_S})
 
+    @event.listens_for(engine, "do_connect")
+    def before(*_: object) -> None:
+        keep_private(Path(url.database or ""))
+
     @event.listens_for(engine, "connect")
     def opened(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None
@@ -100,6 +107,29 @@ def sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
 
     return engine
+
+
+def keep_private(file: Path) -> None:
+    """Let only this user read the file, which holds prompts and keys' hashes. SQLite gives its own files beside it the same mode,
+    and says what is wrong where the file cannot be made.
+    """
+    with suppress(OSError):  # O_EXCL: to close a descriptor of a database in use would drop all locks that this process has on it
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDONLY, PRIVATE))
+    for part in (file, *(file.with_name(file.name + ending) for ending in ("-wal", "-shm", "-journal"))):
+        with suppress(FileNotFoundError):
+            mode = stat.S_IMODE(part.stat().st_mode)
+            if mode & ~PRIVATE:
+                tighten(part, mode)
+
+
+def tighten(file: Path, mode: int) -> None:
+    try:
+        file.chmod(mode & PRIVATE)
+        log.warning("%s could be read by other users (mode %03o); now only by this one (%03o)", file, mode, mode & PRIVATE)
+    except PermissionError:
+        log.warning(
+            "%s can be read by other users (mode %03o) and is another user's file: its owner should chmod 600", file, mode
+        )
 
 
 def to_wal(connection: sqlite3.Connection) -> None:

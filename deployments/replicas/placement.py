@@ -4,6 +4,7 @@ from typing import Any
 
 from router.config import VllmTier
 
+PREFIX = "tier-"  # of the names of tiers' deployments
 DRAIN_LOOK_S = 0.5  # how often a replica that is to stop checks whether its last answer has ended
 # Serve logs a line for each request in each of its processes, 1 % of the time of a short one; the ledger has them all.
 LOGS = {"log_level": "WARNING", "enable_access_log": False}
@@ -13,6 +14,11 @@ def bundles(tier: VllmTier) -> list[dict[str, float]]:
     """One placement-group bundle for each accelerator, or one for a replica on CPUs."""
     bundle = {"CPU": tier.cpus} | ({"GPU": 1.0} if tier.accelerator else {}) | tier.resources
     return [bundle] * tier.tensor_parallel
+
+
+def deployment_of(tier: str) -> str:
+    """The name of the tier's deployment, as Ray makes it from ours."""
+    return PREFIX + tier.replace(".", "_")
 
 
 def replicas_of(tier: VllmTier) -> dict[str, Any]:

@@ -12,16 +12,20 @@ from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.exceptions import VLLMError
 
+from deployments.ids import CURRENT
 from deployments.lane.frames import Item
 from deployments.lane.server import LaneServer
+from deployments.replicas.abilities import tried
 from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
-from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, bundles, choice_of, replicas_of
+from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
 from deployments.replicas.replica_health import FailureStreak
+from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
 from deployments.replicas.vllm_process import in_one_process
-from deployments.replicas.warm_up import warm_up
 from router import config
+from router.decide.abilities import broken_promises
+from router.errors import BadConfig
 from router.types import Path
 
 REQUESTS: dict[str, tuple[Any, str]] = {
@@ -35,7 +39,16 @@ SERVINGS = ("_oai_serving_chat", "_oai_serving_completion")
 
 
 class PlainServer(LLMServer):
-    """Ray's vLLM replica, called in plain JSON, so that the ingress needs neither vLLM nor its types."""
+    """Ray's vLLM replica, called in plain JSON, so that the ingress needs neither vLLM nor its types.
+
+    tier: its settings, whose promises a start checks; None: nothing is checked.
+    """
+
+    async def __init__(self, llm_config: LLMConfig, tier: config.VllmTier | None = None) -> None:
+        write_to_file()
+        self.tier = tier
+        self.found: dict[str, str] = {}
+        await super().__init__(llm_config)
 
     @cached_property
     def meter(self) -> ReplicaMeter:
@@ -62,13 +75,28 @@ class PlainServer(LLMServer):
         await super().__del__()
 
     async def start(self) -> None:
-        """Start the engine, then do what is slow the first time: Serve calls the replica ready after this."""
+        """Start the engine, then try what it can do: Serve calls the replica ready after this.
+
+        Raises BadConfig where it cannot do what the settings promise.
+        """
         await super().start()  # type: ignore[no-untyped-call]  # Ray's method has no annotations
         for serving in (getattr(self.engine, name, None) for name in SERVINGS):
             if serving is not None:
                 serving.create_error_response = told_apart(serving.create_error_response)
-        await warm_up(self._llm_config.model_id, lambda body: self.ask("chat", ChatCompletionRequest.model_validate(body)))
+        self.found = await tried(self._llm_config.model_id, self.try_once)
+        if self.tier and (broken := broken_promises(self.tier, self.found)):
+            raise BadConfig(broken)
         await self.lane_server.start()
+
+    def try_once(self, path: Path, body: dict[str, Any]) -> AsyncGenerator[Any]:
+        """The engine's answers to a request of our own, or its refusal."""
+        kind, method = REQUESTS[path]
+        request = kind.model_validate(body)
+        return with_refusals(self.ask(method, request), request)
+
+    async def abilities(self) -> dict[str, str]:
+        """See `deployments.replicas.abilities.tried`."""
+        return self.found
 
     def ask(self, method: str, request: Any) -> AsyncGenerator[Any]:
         """Ray's engine type declares coroutines; its methods are asynchronous generators."""
@@ -93,6 +121,7 @@ class PlainServer(LLMServer):
         reports the measurement of this one if it is cut off; empty: it is not reported. missed: see `ReplicaMeter.start`.
         hint: see `router.traffic.affinity.hint_of`; only the choice of the replica reads it.
         """
+        CURRENT.set(call_id.partition("/")[0])
         kind, method = REQUESTS[path]
         try:
             request = kind.model_validate(json.loads(raw))
@@ -159,4 +188,5 @@ def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
 
 def bind(tier: config.VllmTier, drain_s: float = 30.0) -> Any:
     """The Serve application of one tier's replicas; its handle answers `openai`."""
-    return build_llm_deployment(LLMConfig(**settings_of(tier, drain_s)), deployment_cls=PlainServer, name_prefix="tier-")
+    settings = LLMConfig(**settings_of(tier, drain_s))
+    return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=PREFIX, bind_kwargs={"tier": tier})

@@ -21,6 +21,7 @@ from deployments.ports import check_port
 from deployments.serve.haproxy import environment, state_folder, uses_haproxy
 from deployments.serve.haproxy_stand_in import StandIn
 from deployments.serve.process_cleanup import MARK, ServerProcesses
+from deployments.serve.start_checks import asked_abilities, broken_promise, limits
 from router.config import Config, load_config
 from router.errors import BadInput
 
@@ -64,7 +65,8 @@ def serve(
             if started:
                 install_boards()
             stand_in.start()
-            click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started))
+            known = asked_abilities(loaded)
+            click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started, limits(known), log_folder()))
             stop.wait()
             click.echo(f"stopping: running answers have {loaded.server.drain_s:g} s to end ...")
     finally:
@@ -142,6 +144,8 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
     """Deploy and show progress until every tier is ready. False: stopped before that. Raises BadInput."""
     from ray import serve as ray_serve
 
+    from deployments.replicas.replica_count import details
+
     ray_serve.start(http_options={"host": config.server.host, "port": config.server.port})
     failed: list[BaseException] = []
 
@@ -155,12 +159,14 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
     began, shown = time.monotonic(), ""
     thread.start()
     while thread.is_alive() and not stop.wait(1.0):
+        if broken := broken_promise(details()):
+            raise BadInput(f"the ladder did not start: {broken}")
         now = progress(config.sleepers)
         if now != shown:
             click.echo(f"  {time.monotonic() - began:4.0f} s  {now}")
             shown = now
     if failed:
-        raise BadInput(f"the ladder did not start: {failed[0]}\n{messages()}")
+        raise BadInput(f"the ladder did not start: {failed[0]}\n{messages()}\nthe log has more: {log_folder()}")
     return not stop.is_set() and answers(config, stop)
 
 
@@ -215,17 +221,23 @@ def dashboard_address() -> str:
     return str(address) if "://" in address else f"http://{address}"
 
 
-def welcome(config: Config, door: Access, dashboard: str, started: bool = True) -> str:
-    """What a newcomer needs: the address, the key, and one line that works."""
+def log_folder() -> str:
+    """The folder of this machine's log: a file for each ingress and each tier's replica."""
+    return f"{ray_node().get_logs_dir_path()}/serve"
+
+
+def welcome(config: Config, door: Access, dashboard: str, started: bool = True, unable: str = "", log: str = "") -> str:
+    """What a newcomer needs: the address, the key, and one line that works. unable: what tiers cannot do, a line each."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
     asleep = "".join(f"\n  asleep     {name}: starts with its first request" for name in config.sleepers)
     reach = "   (HAProxy's statistics: on every interface, see server.front)" if uses_haproxy(config, door) and started else ""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
     return f"""
-Stepdown is ready: {" < ".join(config.names)}{asleep}
+Stepdown is ready: {" < ".join(config.names)}{asleep}{unable}
   URL        {url}{reach}
   API key    {door.summary()}
   dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)
+  log        {log}
 
   curl -s {url}/chat/completions {door.curl_header()}-H "Content-Type: application/json" -d '{body}'
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ from router.trace import Reading
 from router.traffic.affinity import HEAD, How, hint_of
 from router.types import Path
 
+log = logging.getLogger("stepdown")
 LOST = (RayError, RayServeException, RpcError, LaneLost)  # Ray wraps only UNAVAILABLE of gRPC's errors
 MISSED = 20  # late readings that one request asks for
 ASKS = 20  # requests that ask for a late reading before it is given up
 LOOK_EVERY_S = 2.0  # between two checks, while a request waits for its first token, that a replica exists at all
 FIRST_LOOK_S = 0.2  # the first of these checks, where a sleeping tier must not be waited for
+HEARD = 500  # replicas that are remembered
 STARTS_S = 1_800.0  # a replica that does not start within that time is asked for again by the next request
 
 
@@ -67,12 +70,19 @@ class ServeTier(Tier):
         self.name = name
         self.handle = handle.options(stream=True, method_name="openai")
         self.awake = handle.options(stream=False, method_name="awake")
+        self.ask_abilities = handle.options(stream=False, method_name="abilities")
+        self.heard: set[str] = set()
+        """replicas that have answered"""
+        self.unheard = asyncio.Event()
+        """set while a replica may know something new of what the tier can do"""
         self.running = running
         self.policy = policy
         self.late = late
         self.lane = lane
         self.health = health_of(str(getattr(handle, "deployment_name", name)))
         self.waking: asyncio.Task[None] | None = None
+        if not policy.sleeps:  # to ask a tier that sleeps would wake it: its first answer says that it is awake
+            self.unheard.set()
         self.missed: dict[str, int] = {}
         """call id -> how often its reading was asked for"""
 
@@ -119,6 +129,9 @@ class ServeTier(Tier):
         if not measured:
             return
         found = json.loads(measured)
+        if found["replica"] not in self.heard:
+            self.heard = {*list(self.heard)[-HEARD:], found["replica"]}
+            self.unheard.set()
         if reading is not None:
             reading.replica, reading.busy_s = found["replica"], found["busy_s"]
             reading.cached_tokens = found["cached_tokens"]
@@ -176,6 +189,17 @@ class ServeTier(Tier):
 
     async def replicas(self) -> int:
         return int(await self.running())
+
+    async def abilities(self) -> Mapping[str, str]:
+        await self.unheard.wait()
+        while True:
+            self.unheard.clear()
+            try:
+                found: Mapping[str, str] = await self.ask_abilities.remote()  # waits for a replica
+                return found
+            except LOST as error:
+                log.debug("what tier %s can do is asked for again: %s", self.name, error)
+                await asyncio.sleep(LOOK_EVERY_S)
 
     async def close(self) -> None:
         if self.lane:

@@ -1,5 +1,6 @@
 """What every tier can do: complete a request or stream it. Bodies and answers are OpenAI's JSON."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
@@ -42,6 +43,13 @@ class Tier(Protocol):
     async def replicas(self) -> int:
         """How many of its replicas run."""
         return 1
+
+    async def abilities(self) -> Mapping[str, str]:
+        """What its replicas found that the tier can and cannot do: see `router.decide.abilities.Abilities.report`.
+
+        Returns once they have been asked, and when called again only after a replica that has not been asked yet has answered.
+        """
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never: there are no replicas
 
     def slow(self, call_id: str) -> None:
         """A second replica, asked later, answered this call first."""

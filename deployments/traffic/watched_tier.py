@@ -157,6 +157,9 @@ class Watched(Tier):
         self.count = await self.tier.replicas()
         return self.count
 
+    async def abilities(self) -> Mapping[str, str]:
+        return await self.tier.abilities()
+
     async def close(self) -> None:
         await self.tier.close()
 

@@ -3,7 +3,7 @@
 Not one byte of a rejected answer reaches the client: its first content byte is the commit point.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -191,3 +191,21 @@ class Cascade:
 def with_logprobs(body: Mapping[str, Any]) -> dict[str, Any]:
     """The body with the log-probabilities that judging needs, or more if the client asks for more."""
     return {**body, "logprobs": True, "top_logprobs": max(2, body.get("top_logprobs") or 0)}
+
+
+def without_logprobs(flow: Flow, tiers: Collection[str]) -> Flow:
+    """The same flow, whose calls to these tiers do not ask for log-probabilities: they would refuse the whole call."""
+    try:
+        step = next(flow)
+        while True:
+            calls = (unscored(call) if call.tier in tiers else call for call in step.start)
+            step = flow.send((yield replace(step, start=tuple(calls))))
+    except StopIteration as done:
+        end: End = done.value
+        return end
+    finally:
+        flow.close()
+
+
+def unscored(call: Call) -> Call:
+    return replace(call, body={name: value for name, value in call.body.items() if name not in ("logprobs", "top_logprobs")})

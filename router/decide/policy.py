@@ -4,27 +4,29 @@ from collections.abc import Mapping, Sequence
 
 from classifiers import Rule, choose
 from classifiers.choose import Floats
+from router.decide.abilities import Abilities
 from router.errors import ContextTooLong, NoTierFits
 from router.tier_settings import Tier
 from router.types import Counter, Decision, Facts, byte_bound
 
-ABILITIES = {"tools": "takes no tools", "json": "has no JSON mode", "images": "takes no images"}
 TEMPLATE_TOKENS = 64  # bound of the tokens that a chat template adds to a prompt
 
 
-def able(tier: Tier, need: str) -> bool:
-    return bool({"tools": tier.tools, "json": tier.json_mode, "images": tier.images}[need])
+def exclude(
+    facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], abilities: Abilities | None = None
+) -> dict[str, str]:
+    """Tiers that cannot take the request, each with the reason. Counts tokens only where the request might not fit.
 
-
-def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, str]:
-    """Tiers that cannot take the request, each with the reason. Counts tokens only where the request might not fit."""
+    abilities: None: what the settings say.
+    """
+    abilities = abilities or Abilities(tiers)
     out: dict[str, str] = {}
     counted: dict[Counter, int] = {}  # tiers of one family share a counter, and counting is the slowest step here
     most = byte_bound(facts.counted) + TEMPLATE_TOKENS + facts.answer_tokens
     for tier in tiers:
-        missing = [ABILITIES[need] for need in sorted(facts.needs) if not able(tier, need)]
+        missing = next((why for need in sorted(facts.needs) if (why := abilities.lack(tier.name, need))), "")
         if missing:
-            out[tier.name] = missing[0]
+            out[tier.name] = missing
         elif most > tier.context:
             counter = count[tier.name]
             if counter not in counted:
@@ -35,9 +37,16 @@ def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -
     return out
 
 
-def refuse(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], excluded: Mapping[str, str]) -> None:
+def refuse(
+    facts: Facts,
+    tiers: Sequence[Tier],
+    count: Mapping[str, Counter],
+    excluded: Mapping[str, str],
+    abilities: Abilities | None = None,
+) -> None:
     """Raise for a request that no tier can take: ContextTooLong where only its length is the reason, else NoTierFits."""
-    capable = [t for t in tiers if all(able(t, need) for need in facts.needs)]
+    abilities = abilities or Abilities(tiers)
+    capable = [t for t in tiers if not any(abilities.lack(t.name, need) for need in facts.needs)]
     if not capable:
         raise NoTierFits(excluded)
     widest = max(capable, key=lambda t: t.context)

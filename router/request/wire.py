@@ -143,7 +143,8 @@ def facts(request: Request) -> Facts:
     if tools := server_tools.client_tools(body):
         counted += json.dumps(tools)
     one = request.path == "chat/completions" and not several_wanted(body)
-    return Facts(text, counted, body["model"], answer_limit(body) or 1, needs(body), body.get("temperature"), request.stream, one)
+    wanted = needs(body) | {"chat" if request.path == "chat/completions" else "completions"}
+    return Facts(text, counted, body["model"], answer_limit(body) or 1, wanted, body.get("temperature"), request.stream, one)
 
 
 def prompt_of(prompt: Any) -> str:
@@ -160,8 +161,12 @@ def needs(body: Mapping[str, Any]) -> frozenset[str]:
     found = set()
     if server_tools.client_tools(body):
         found.add("tools")
-    if wants_json(body):
+        if body.get("tool_choice") == "required" or isinstance(body.get("tool_choice"), dict):
+            found.add("tool_choice")
+    if wants_json(body) or body.get("structured_outputs"):
         found.add("json")
+    if any(body.get(field) is not None and body[field] is not False for field in ("logprobs", "prompt_logprobs")):
+        found.add("logprobs")
     contents = [m.get("content") for m in body.get("messages") or []]
     if any(part.get("type") in ("image_url", "input_image") for c in contents if isinstance(c, list) for part in c):
         found.add("images")

@@ -18,7 +18,7 @@ from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.endpoint.reload import Reloader
 from deployments.keys.admission import Keys
-from router.config import SHIPPED, load_config
+from router.config import SHIPPED, as_given, load_config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
 
@@ -219,3 +219,104 @@ def test_a_replica_that_serve_sends_bad_settings_keeps_the_old_ones_and_is_not_t
         asyncio.run(made.reconfigure({"routing": {"artefact": str(ARTEFACT), "target": target}}))
         assert made.router.config.routing.target == used
     assert made.reloader.last["error"] is None and made.reloader.times == 2
+
+
+# -- links, as Kubernetes makes them for a ConfigMap ------------------------------------------------------------------------
+
+
+def config_map(folder, name: str, target: float) -> None:
+    """The files of a ConfigMap's next version, and the link to it, swapped at once as the kubelet does.
+
+    All versions have the same sizes and times: only where the link leads tells them apart.
+    """
+    version = folder / f"..{name}"
+    version.mkdir()
+    write(version / "ladder.yaml", target=target, artefact="router")
+    copied(version / "router")
+    for file in (version / "ladder.yaml", *(version / "router").iterdir()):
+        os.utime(file, (1e9, 1e9))
+    (folder / "..next").symlink_to(version.name)
+    (folder / "..next").rename(folder / "..data")
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    config_map(folder, "1", 0.0)
+    for name in ("ladder.yaml", "router"):
+        (folder / name).symlink_to(f"..data/{name}")
+    return folder / "ladder.yaml"
+
+
+def test_paths_are_kept_as_they_were_given(mounted):
+    from deployments.app import placed_file
+
+    assert placed_file(str(mounted)) == str(mounted)
+    assert load_config(mounted).routing.artefact == str(mounted.parent / "router")
+
+
+def test_dots_are_taken_out_only_where_the_path_leads_to_the_same(tmp_path):
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/deep")
+    assert as_given(tmp_path / "real" / ".." / "other") == str(tmp_path / "other")
+    assert as_given(tmp_path / "link" / ".." / "other") == str(tmp_path / "link" / ".." / "other")
+
+
+@pytest.fixture
+def file_of_map(mounted):
+    return Served(mounted)
+
+
+def stamps_differ(reloader: Reloader, change) -> bool:
+    before = reloader.stamp()
+    change()
+    return reloader.stamp() != before
+
+
+def test_a_swapped_link_is_a_change_although_sizes_and_times_are_the_same(mounted, file_of_map):
+    assert stamps_differ(file_of_map.reloader, lambda: config_map(mounted.parent, "2", 1.0))
+    assert not stamps_differ(file_of_map.reloader, lambda: None)
+
+
+def test_a_file_renamed_over_another_of_the_same_size_and_time_is_a_change(file):
+    made = Served(file)
+
+    def replaced() -> None:
+        found = file.stat()
+        write(file.with_suffix(".new"), target=1.0)
+        os.utime(file.with_suffix(".new"), ns=(found.st_atime_ns, found.st_mtime_ns))
+        file.with_suffix(".new").rename(file)
+
+    assert stamps_differ(made.reloader, replaced)
+
+
+def test_the_artefacts_own_link_may_be_swapped(file, tmp_path):
+    copied(tmp_path / "v1"), copied(tmp_path / "v2")
+    (tmp_path / "current").symlink_to("v1")
+    write(file, artefact=tmp_path / "current")
+    made = Served(file)
+
+    def swapped() -> None:
+        (tmp_path / "next").symlink_to("v2")
+        (tmp_path / "next").rename(tmp_path / "current")
+
+    assert stamps_differ(made.reloader, swapped)
+
+
+@pytest.mark.slow
+def test_a_swapped_config_map_is_reloaded(mounted, monkeypatch):
+    made = Served(mounted)
+    monkeypatch.setattr("live.Ingress", lambda *_: made.ingress)
+    monkeypatch.setattr(reload, "LOOK_EVERY_S", 0.05)
+    with serving(made.router, {}, made.accounts) as url, httpx.Client(base_url=url, timeout=30) as client:
+        made.client = client
+        assert tier(made) == "small"
+        config_map(mounted.parent, "2", 1.0)
+        until(lambda: tier(made) == "large")
+        assert made.reloader.last["needs_restart"] == []
+        (mounted.parent / "..data").unlink()  # gone for a moment: the old settings stay, and it is said
+        until(lambda: made.reloader.last["error"])
+        assert tier(made) == "large"
+        config_map(mounted.parent, "3", 0.0)
+        until(lambda: tier(made) == "small" and not made.reloader.last["error"])

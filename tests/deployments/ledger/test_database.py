@@ -12,7 +12,7 @@ from made import count, rows_of, trace
 from sqlalchemy import Engine, text
 
 from deployments.ledger import schema
-from deployments.ledger.database import FIRST_REVISION, address, alembic_setup, connect, migrate, writing
+from deployments.ledger.database import FIRST_REVISION, address, alembic_setup, connect, keep_private, migrate, writing
 from deployments.ledger.rows import from_trace, from_window
 from deployments.ledger.schema import calls, metadata, traces, windows
 from deployments.ledger.store import spool_folder
@@ -150,3 +150,35 @@ def test_deleted_texts_are_overwritten(tmp_path: Path) -> None:
     engine.dispose()
     sqlite3.connect(tmp_path / "ledger.db").execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert b"a secret text" not in (tmp_path / "ledger.db").read_bytes()
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+
+
+def test_a_ledger_in_a_folder_that_was_there_is_for_its_user_only(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    engine = connect(config.Ledger(url=f"sqlite:///{tmp_path}/ledger.db"))
+    migrate(engine)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        assert modes(tmp_path) == dict.fromkeys(("ledger.db", "ledger.db-wal", "ledger.db-shm"), 0o600)
+
+
+def test_a_ledger_that_others_could_read_is_closed_to_them_and_it_is_said_once(tmp_path: Path, caplog) -> None:
+    address = f"sqlite:///{tmp_path}/ledger.db"
+    migrate(connect(config.Ledger(url=address)))
+    (tmp_path / "ledger.db").chmod(0o664)
+    (tmp_path / "ledger.db-wal").touch(0o644)
+    (tmp_path / "ledger.db-wal").chmod(0o644)
+    for _ in range(2):
+        migrate(connect(config.Ledger(url=address)))
+    assert set(modes(tmp_path).values()) == {0o600}
+    assert caplog.text.count("ledger.db could be read by other users (mode 664)") == 1
+    assert caplog.text.count("ledger.db-wal could be read by other users (mode 644)") == 1
+
+
+def test_a_mode_that_is_tighter_stays(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").touch(0o400)
+    keep_private(tmp_path / "ledger.db")
+    assert modes(tmp_path) == {"ledger.db": 0o400}

@@ -197,7 +197,7 @@ def test_it_is_heard_by_an_ingress_with_thousands_of_connections(url: str) -> No
 @pytest.mark.slow
 def test_it_does_without_what_only_classifiers_need() -> None:
     """scikit-learn and what it imports take seconds and hundreds of megabytes; so it is in replicas, which warm up."""
-    text = "import sys, deployments.ledger.drain_process, deployments.replicas.warm_up; "
+    text = "import sys, deployments.ledger.drain_process, deployments.replicas.abilities; "
     text += "print({'sklearn', 'ray'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

@@ -69,7 +69,7 @@ def test_with_the_last_tool_all_that_is_about_tools_goes():
 def test_the_clients_tools_stay():
     body = parsed(tools=[DELEGATE, WEATHER], tool_choice="required")
     assert wire.forwarded(body, "small") == {"model": "small", "messages": [ASK], "tools": [WEATHER], "tool_choice": "required"}
-    assert wire.needs(body) == {"tools"}
+    assert wire.needs(body) == {"tools", "tool_choice"}
     assert "stepdown" not in wire.facts(Request("chat/completions", body)).counted
 
 

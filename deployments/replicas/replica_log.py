@@ -1,0 +1,56 @@
+"""Writes this project's log into the file that Ray Serve keeps for each replica, one line with the request's trace id first.
+
+By default Serve writes only its own logger's lines there. With the fast front door it also takes over a replica's standard
+error, and writes it down at a level that our replicas do not log, so that messages of any other logger are lost. And its `print`
+writes all arguments as one tuple into whatever is not standard output, so that nobody can read a traceback in the log.
+"""
+
+import builtins
+import logging
+import sys
+from collections.abc import Callable
+from logging.handlers import MemoryHandler
+from types import BuiltinFunctionType
+from typing import Any
+
+from deployments.ids import CURRENT
+
+SERVE = "ray.serve"  # Ray's name of its logger
+OURS = ("stepdown", "deployments")
+"""loggers of this project"""
+
+
+def with_trace_id(record: logging.LogRecord) -> bool:
+    """A filter that keeps every record. `request_id` is the attribute that Ray's formatters, text and JSON, write down."""
+    if CURRENT.get():
+        record.request_id = CURRENT.get()
+    return True
+
+
+def write_to_file() -> None:
+    """To be called once in a replica. Elsewhere, where Serve writes no file, nothing is changed."""
+    handlers = logging.getLogger(SERVE).handlers
+    if not any(isinstance(handler, MemoryHandler) for handler in handlers):
+        return
+    for handler in handlers:
+        handler.addFilter(with_trace_id)
+    for name in OURS:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = list(handlers), False
+    if not isinstance(builtins.print, BuiltinFunctionType):
+        builtins.print = mended(builtins.print)
+
+
+def mended(replaced: Callable[..., None]) -> Callable[..., None]:
+    """Serve's `print`, but into a file as Python's."""
+
+    def printed(*values: Any, sep: str | None = None, end: str | None = None, file: Any = None, flush: bool = False) -> None:
+        sep, end = (" " if sep is None else sep), ("\n" if end is None else end)
+        if file in (None, sys.stdout, sys.stderr):
+            replaced(*values, sep=sep, end=end, file=file, flush=flush)
+            return
+        file.write(sep.join(map(str, values)) + end)
+        if flush:
+            file.flush()
+
+    return printed

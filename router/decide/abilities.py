@@ -1,0 +1,91 @@
+"""What each tier can do: what its settings allow, less what its replicas found out that they cannot do.
+
+A replica of vLLM tries each ability once, while it warms up (`deployments/replicas/abilities.py`), and reports an empty text or
+the reason why not. What it could not try is not in the report: until a report says otherwise, the settings count.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from router.tier_settings import Tier
+
+CANNOT: Mapping[str, str] = MappingProxyType(
+    {
+        "chat": "answers no chats",
+        "completions": "answers no completions",
+        "images": "takes no images",
+        "json": "has no JSON mode",
+        "logprobs": "gives no log-probabilities",
+        "tool_choice": "cannot be made to call a tool",
+        "tools": "takes no tools",
+    }
+)
+"""each ability, and what is said of a tier without it"""
+
+SETTINGS: Mapping[str, str] = MappingProxyType({"images": "images", "json": "json_mode", "tools": "tools"})
+"""the abilities that a tier's settings can allow or deny, and the setting of each"""
+
+MENDS: Mapping[str, str] = MappingProxyType(
+    {
+        "images": "name a model that reads images",
+        "json": "set engine_kwargs.structured_outputs_config to a backend that this model's tokenizer works with",
+        "tools": "set engine_kwargs.enable_auto_tool_choice: true and engine_kwargs.tool_call_parser: hermes (or whatever its "
+        "model's card names)",
+    }
+)
+
+
+def as_configured(tier: Tier, need: str) -> str:
+    """Why the tier's settings say that it cannot; empty: they do not."""
+    return "" if need not in SETTINGS or getattr(tier, SETTINGS[need]) else CANNOT[need]
+
+
+class Abilities:
+    """What the tiers of one ladder cannot do. A reload keeps it, since it belongs to the models."""
+
+    def __init__(self, tiers: Sequence[Tier]) -> None:
+        self.tiers = {tier.name: tier for tier in tiers}
+        self.found: dict[str, Mapping[str, str]] = {}
+        """tier -> ability -> why it cannot; empty: it can"""
+
+    def report(self, tier: str, found: Mapping[str, str]) -> None:
+        """What a tier's replica found. A later report replaces it: the replica may have been started with another model."""
+        self.found[tier] = {need: why for need, why in found.items() if need in CANNOT}
+
+    def lack(self, tier: str, need: str) -> str:
+        """Why the tier cannot; empty: it can, as far as anybody knows."""
+        denied = as_configured(self.tiers[tier], need)
+        why = self.found.get(tier, {}).get(need, "")
+        return denied or (f"{CANNOT[need]}: {why}" if why else "")
+
+    def lacking(self, need: str) -> list[str]:
+        """The tiers that cannot."""
+        return [name for name in self.tiers if self.lack(name, need)]
+
+    def shown(self, tier: str) -> dict[str, Any]:
+        """For the status page: `able`, and `unable` with the reasons. Abilities that nobody tried are in neither list."""
+        known = self.found.get(tier, {})
+        unable = {need: why for need in CANNOT if (why := self.lack(tier, need))}
+        return {"able": [need for need in known if need not in unable], "unable": unable}
+
+    def no_chat(self) -> str:
+        """Why no tier of the ladder can answer a chat, and how to mend it; empty: some can."""
+        whys = {name: self.lack(name, "chat") for name in self.tiers}
+        if not all(whys.values()):
+            return ""
+        return "tiers: at least one has to answer chats, none does: " + "; ".join(f"{name} {why}" for name, why in whys.items())
+
+
+def broken_promises(tier: Tier, found: Mapping[str, str]) -> str:
+    """The settings that promise what the tier was found unable to do, each with its mend; empty: there are none.
+
+    A default promises nothing: it only leaves out the tier where it is unable.
+    """
+    promised = [need for need, setting in SETTINGS.items() if setting in tier.model_fields_set and getattr(tier, setting)]
+    return "; ".join(
+        f"tiers.{tier.name}.{SETTINGS[need]} is true, but the tier {CANNOT[need]} ({found[need]}): {MENDS[need]}, "
+        f"or set {SETTINGS[need]}: false"
+        for need in promised
+        if found.get(need)
+    )
