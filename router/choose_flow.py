@@ -102,14 +102,18 @@ class Flows:
         state: of the certificate for this request; None for a subtask, which no certificate covers.
         """
         allowed = tuple(i for i, name in enumerate(self.names) if name not in excluded)
-        if self.artefact is None or not self.config.escalation.looks or len(allowed) < 2:
+        if self.artefact is None or not self.judges(target) or len(allowed) < 2:
             return None
-        posterior, rule = self.artefact.posterior, self.artefact.cascades.get(target)
-        if posterior is None or rule is None:
-            return None
+        posterior, rule = self.artefact.posterior, self.artefact.cascades[target]
+        assert posterior is not None
         bound = rule if state is None else self.promises.rule(rule, target, state, stream)
         early = stream and self.config.escalation.mode == "holdback"
         return TrainedJudge(self.names, p, cost, bound, posterior, allowed, best_of=False, early=early)
+
+    def judges(self, target: str) -> bool:
+        """Whether answers under this target are judged before they are accepted, which is what certificates are about."""
+        found = self.artefact
+        return found is not None and self.config.escalation.looks and found.posterior is not None and target in found.cascades
 
     def escalation(self, asked: Request, decided: Decision, offered: OfferedTools) -> Chosen:
         """A cascade from the first tiers upwards; a race or a plain call if answers are not judged."""
