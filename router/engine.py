@@ -144,7 +144,7 @@ class Router:
             tier=first[0] if first else decided.tier,
             first=first,
             judge=judge,
-            certificate=state if self.flows.judges(target) else "",
+            certificate=state if facts.one_answer and self.flows.judges(target) else "",
             unfamiliar=round(unfamiliar, 4),
             cost={name: usd for name, usd in zip(self.names, cost.tolist(), strict=True) if name in decided.p},
         )

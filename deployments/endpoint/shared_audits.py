@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -27,7 +28,7 @@ class SharedAudits:
 
     def __init__(self, ledger: Ledger, promises: Callable[[], Promises]) -> None:
         self.ledger, self.promises = ledger, promises
-        self.one_at_a_time = asyncio.Lock()
+        self.one_at_a_time = threading.Lock()
         self.failed = False
         self.watching = Daemon(self.watch)
 
@@ -43,8 +44,7 @@ class SharedAudits:
             await self.share()
 
     async def share(self) -> None:
-        async with self.one_at_a_time:
-            await asyncio.to_thread(self.exchange, self.promises())
+        await asyncio.to_thread(self.exchange, self.promises())
 
     async def watch(self) -> None:
         while True:
@@ -53,18 +53,22 @@ class SharedAudits:
 
     def exchange(self, promises: Promises) -> None:
         """Save what is not saved, then go by what all have found. Blocks; an outage is logged once and tried again."""
-        try:
-            while promises.unsaved:
-                found, differs = promises.unsaved[0]
-                following = partial(certificates.count, found, differs=differs)
-                add = partial(
-                    certificate_audits.add, digest=certificates.digest(found), rule=found.rule, following=following
-                )
-                self.ledger.store.transact(add)
-                promises.unsaved.popleft()
-            promises.take(self.ledger.store.transact(partial(certificate_audits.read, digests=list(promises.digests.values()))))
-            promises.unread = self.failed = False
-        except SQLAlchemyError as error:
-            if not self.failed:
-                log.warning("what audits found is not shared while the ledger's database is down: %s", driver_message(error))
-            self.failed = True
+        with self.one_at_a_time:
+            try:
+                self.save_and_read(promises)
+                promises.unread = self.failed = False
+            except SQLAlchemyError as error:
+                if not self.failed:
+                    log.warning("what audits find is not shared while the ledger's database is down: %s", driver_message(error))
+                self.failed = True
+
+    def save_and_read(self, promises: Promises) -> None:
+        """Raises the database's errors; what was not saved then stays unsaved."""
+        transact = self.ledger.store.transact
+        while promises.unsaved:
+            found, differs = promises.unsaved[0]
+            following = partial(certificates.count, found, differs=differs)
+            add = partial(certificate_audits.add, digest=certificates.digest(found), rule=found.rule, following=following)
+            transact(add)
+            promises.unsaved.popleft()
+        promises.take(transact(partial(certificate_audits.read, digests=promises.digests.values())))

@@ -38,7 +38,7 @@ class Promises:
         made: dict[str, tuple[str, int | None]] = {target: (target, None) for target in targets}
         made |= {target + HOLDBACK: (target, held) for target in targets if held is not None}
         self.known = {name: certificates.find_certificate(manifest, name) for name in made}
-        self.digests = {name: certificates.digest(one) for name, one in self.certificates().items()}
+        self.digests = {name: certificates.digest(one) for name, one in self.promising().items()}
         here = {
             name: {**fingerprints, "prefix": prefix, "score": certificates.score_fingerprint(manifest, target, prefix)}
             for name, (target, prefix) in made.items()
@@ -46,15 +46,15 @@ class Promises:
         # Computed once: every request needs its state, and only an alarm changes one.
         self.states = {name: certificates.state_of(self.known[name], here[name]) for name in made}
         self.at_first = {name: (self.known[name], self.states[name]) for name in made}
-        self.why = {name: certificates.why_stale(one, here[name]) for name, one in self.certificates().items()}
+        self.why = {name: certificates.why_stale(one, here[name]) for name, one in self.promising().items()}
         for name, why in self.why.items():
             if why:
                 log.warning("the certificate of auto:%s is stale: %s", name, why)
-            elif self.states[name] == "valid" and self.certificates()[name].harmless is None:
+            elif self.states[name] == "valid" and self.promising()[name].harmless is None:
                 log.warning("the certificate of auto:%s does not say how often harmless differences occur, so audits may retire "
                             "it though its promise is kept; calibrate it again to have that measured", name)  # fmt: skip
 
-    def certificates(self) -> dict[str, Certificate]:
+    def promising(self) -> dict[str, Certificate]:
         """Those that promise something, by name."""
         return {name: found for name, found in self.known.items() if isinstance(found, Certificate)}
 
