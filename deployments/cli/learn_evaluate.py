@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deployments.cli.shared import AS_JSON, COSTS, PATH, show
-from deployments.tiers.fingerprints import ladder_fingerprints
+from deployments.tiers.fingerprints import ladder_fingerprints, to_record
 from router.config import load_config
 from router.errors import BadInput
 
@@ -129,7 +129,7 @@ def calibrate(
         raise BadInput("--holdback says which answers --alpha promises something about; give --alpha too")
     loaded = open_artefact(artefact)
     if alpha is not None:
-        prints = ladder_fingerprints(load_config(config)) if config else {}
+        prints = to_record(ladder_fingerprints(load_config(config))) if config else {}
         made = {**prints, "sampling": {"temperature": temperature}}
         return certify(artefact, loaded, rows, alpha, delta, holdback, made, name, as_json)
     table = rows.table(loaded)
