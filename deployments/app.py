@@ -105,9 +105,7 @@ class ServedIngress(Ingress):
 
         Never raises: Serve would take the replica for ill, and start it again with the same settings.
         """
-        reloader = self.reloader or Reloader(
-            "", self.router, routers(self.router.config), self.use, self.accounts.refresh
-        )
+        reloader = self.reloader or Reloader("", self.router, routers(self.router.config), self.use, self.accounts.refresh)
         with suppress(BadConfig):  # already in the log and on the status page
             await reloader.from_sections(user_config)
         self.reloader = reloader

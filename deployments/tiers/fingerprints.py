@@ -9,6 +9,7 @@ model behind a name cannot be seen; audits are for that.
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -106,9 +107,11 @@ def template(tier: Tier) -> str:
 
 @cache
 def version_of(engine: str) -> str:
-    """The installed version of an engine's package, under whatever name it was built; empty where it is not on this machine."""
-    built = metadata.packages_distributions().get(engine, [])
-    return f"{engine} {metadata.version(built[0])}" if built else ""
+    """The installed version of an engine's package; empty where it is not on this machine."""
+    for name in (engine, f"{engine}-cpu"):
+        with suppress(metadata.PackageNotFoundError):
+            return f"{engine} {metadata.version(name)}"
+    return ""
 
 
 def digest(*parts: bytes) -> str:
