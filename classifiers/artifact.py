@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import sklearn
+from numpy.typing import NDArray
 
 import classifiers.models.registry  # noqa: F401  (defines every class that an artefact may hold)
 from classifiers.arrays import Floats
@@ -96,6 +97,10 @@ class Artifact:
         found = self.guess(prompts)
         p, recalled = self.model.honest(prompts, found.p)
         return replace(found, p=p), recalled
+
+    def trained_on(self, prompts: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) which prompts were trained on; the model keeps eight bytes of each prompt's hash."""
+        return self.model.places(prompts)[1]
 
     def predict_one(self, prompt: str) -> Floats:
         """Public API, see docs/training.md: the (n_tiers,) chances of one prompt, to be used with the mean `costs`."""

@@ -133,10 +133,14 @@ class Sufficiency(Classifier):
 
         This way targets can be solved, and quality measured, on the training table too.
         """
+        at, seen = self.places(texts)
+        return np.where(seen[:, None], self.unseen_[at], p), int(seen.sum())
+
+    def places(self, texts: Sequence[str]) -> tuple[Ints, NDArray[np.bool_]]:
+        """(n,) the place of each text in `known_`, and whether it was trained on; only then its place means something."""
         hashes = hash_texts([clip(text) for text in texts])
         at = np.minimum(np.searchsorted(self.known_, hashes), len(self.known_) - 1)
-        seen = self.known_[at] == hashes
-        return np.where(seen[:, None], self.unseen_[at], p), int(seen.sum())
+        return at, self.known_[at] == hashes
 
     def logits(self, view: View) -> Floats:
         return self.assess(view)[0]

@@ -77,7 +77,7 @@ class ServedIngress(Ingress):
         make = routers(settings)
         router = make(settings)
         super().__init__(router, tiers, accounts, settings.server.max_body_bytes)
-        self.reloader = Reloader(file, router, make, self.use) if file else None
+        self.reloader = Reloader(file, router, make, self.use, accounts.refresh) if file else None
         self.sleepers = settings.sleepers
         balancer = self.answering.balancer
         self.reporter = QueueReporter(exchange.report.remote, balancer.counts, balancer.others) if exchange else None
@@ -122,7 +122,8 @@ class ServedIngress(Ingress):
 
         Never raises: Serve would take the replica for ill, and start it again with the same settings.
         """
-        reloader = self.reloader or Reloader("", self.router, routers(self.router.config, self.router.abilities), self.use)
+        made = routers(self.router.config, self.router.abilities)
+        reloader = self.reloader or Reloader("", self.router, made, self.use, self.accounts.refresh)
         with suppress(BadConfig):  # already in the log and on the status page
             await reloader.from_sections(user_config)
         self.reloader = reloader

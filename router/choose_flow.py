@@ -111,22 +111,22 @@ class Flows:
         state: of the certificate for this request; None for a subtask, which no certificate covers.
         """
         allowed = tuple(i for i, name in enumerate(self.names) if name not in excluded)
-        posterior, rule = self.judging(target)
-        if posterior is None or rule is None or len(allowed) < 2:
+        if self.artefact is None or not self.judges(target) or len(allowed) < 2:
             return None
+        posterior, rule = self.artefact.posterior, self.artefact.cascades[target]
+        assert posterior is not None
         bound = rule if state is None else self.promises.rule(rule, target, state, stream)
         early = stream and self.config.escalation.mode == "holdback"
         return TrainedJudge(self.names, p, cost, bound, posterior, allowed, best_of=False, early=early)
 
-    def judging(self, target: str) -> tuple[Posterior | None, Rule | None]:
-        """What answers are judged by; None where answers are not judged."""
-        if self.artefact is None or not self.config.escalation.looks:
-            return None, None
-        return self.artefact.posterior, self.artefact.cascades.get(target)
+    def judges(self, target: str) -> bool:
+        """Whether answers under this target are judged before they are accepted, which is what certificates are about."""
+        found = self.artefact
+        return found is not None and self.config.escalation.looks and found.posterior is not None and target in found.cascades
 
     def not_judgeable(self, target: str, excluded: Mapping[str, str]) -> dict[str, str]:
         """Tiers whose answers would have to be judged and cannot be, each with the reason. The largest one's need no judging."""
-        if None in self.judging(target):
+        if not self.judges(target):
             return {}
         below = [name for name in self.names if name not in excluded][:-1]
         return {name: why for name in below if (why := self.abilities.lack(name, "logprobs"))}

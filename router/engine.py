@@ -143,7 +143,8 @@ class Router:
             cost = np.append(cost[:-1], cost[-1] * share)
         decided = policy.pick(self.names, p, cost, rule, target, excluded)
         promises, size = self.flows.promises, len(facts.text)
-        state = promises.covering(target, facts.temperature, facts.stream, unfamiliar, size, divided)
+        other = divided or bool(excluded) or not facts.as_measured
+        state = promises.covering(target, facts.temperature, facts.stream, unfamiliar, size, other)
         judge = self.flows.judge(p, cost, target, excluded, state, facts.stream) if facts.one_answer else None
         first = judge.first() if judge else ()
         decided = replace(  # only once: it is the slowest step of a decision outside numpy
@@ -151,7 +152,7 @@ class Router:
             tier=first[0] if first else decided.tier,
             first=first,
             judge=judge,
-            certificate=state if judge else "",
+            certificate=state if facts.one_answer and self.flows.judges(target) else "",
             unfamiliar=round(unfamiliar, 4),
             cost={name: usd for name, usd in zip(self.names, cost.tolist(), strict=True) if name in decided.p},
         )

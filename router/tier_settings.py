@@ -6,13 +6,16 @@ a default that suits an engine elsewhere; so only an engine's own files need to 
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
-ANSWER_OPTIONS = ("dtype", "quantization", "revision", "tokenizer", "logprobs_mode")  # vLLM options that change answers
+# The vLLM options that fingerprints knew before deployments/tiers/engine_options.py; for certificates of that time.
+ANSWER_OPTIONS = ("dtype", "quantization", "revision", "tokenizer", "logprobs_mode")
 
 
 def as_given(path: Path) -> str:
@@ -53,6 +56,9 @@ class Price(Settings):
         return self
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 class ModelSource(NamedTuple):
     """Where a tier's model comes from."""
 
@@ -61,9 +67,13 @@ class ModelSource(NamedTuple):
     folder: Path | None = None
     """the model's files, if they are on this machine"""
     options: str = ""
-    """JSON of the engine's options that change answers; empty: it has none"""
+    """JSON of the options among ANSWER_OPTIONS; empty: it has none"""
     chat_template: str = ""
-    """the settings' own, if they replace the model's"""
+    """the settings' own, or the name of its file, if they replace the model's"""
+    settings: Mapping[str, Any] = NOTHING
+    """all options of the engine, by name"""
+    env: Mapping[str, str] = NOTHING
+    """the environment variables that the engine gets"""
 
 
 class Tier(Settings):
@@ -226,7 +236,8 @@ class VllmTier(Tier):
     def model_source(self) -> ModelSource:
         folder, given = Path(self.source), self.engine_kwargs
         options = json.dumps({name: given[name] for name in ANSWER_OPTIONS if name in given}, sort_keys=True)
-        return ModelSource(self.source, folder if folder.is_dir() else None, options, str(given.get("chat_template") or ""))
+        template = str(given.get("chat_template") or "")
+        return ModelSource(self.source, folder if folder.is_dir() else None, options, template, given, self.env)
 
     def placed(self, folder: Path) -> "VllmTier":
         if self.source.startswith((".", "/")) or (folder / self.source).is_dir():
@@ -267,6 +278,10 @@ class EchoTier(Tier):
     """seconds before the first token, and again between tokens"""
     fail: Literal["", "error", "refuse", "mid-stream"] = ""
     """fail on purpose: with status 500, with status 400, or after two tokens of a stream"""
+
+    @property
+    def model_source(self) -> ModelSource:
+        return ModelSource(self.engine, settings={"answers": self.answers} if self.answers else NOTHING)
 
 
 def by_engine(given: Any) -> Any:

@@ -60,6 +60,8 @@ class Facts:
     stream: bool = False
     one_answer: bool = True
     """a chat request for one answer, which may be judged before the client gets it"""
+    as_measured: bool = True
+    """it asks for nothing that would change answers from those that certificates are made on: tools, a format, tests, ..."""
 
 
 Reason = Literal[
@@ -218,6 +220,8 @@ class Commit:
     """new since the last step, as a step's"""
     report: Mapping[str, Any] = field(default_factory=dict)
     """what `usage.stepdown` says besides the calls"""
+    departed: bool = False
+    """something happened on the way that no certificate knows of: a tier failed, or an answer was taken without being judged"""
     hidden: tuple[Mapping[str, Any], ...] = ()
     """messages between the client's last and the answer, which the client does not see; kept in case the answer calls tools"""
 

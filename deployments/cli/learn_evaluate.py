@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deployments.cli.shared import AS_JSON, COSTS, PATH, show
-from deployments.tiers.fingerprints import ladder_fingerprints
+from deployments.tiers.fingerprints import ladder_fingerprints, to_record
 from router.config import load_config
 from router.errors import BadInput
 
@@ -79,8 +79,8 @@ def evaluate(artefact: Path, rows: Rows, train_file: Path | None, against: Path 
     table = rows.table(loaded)
     train = replace(rows, outcomes=(train_file,), split=None).table(loaded) if train_file else None
     other = open_artefact(against) if against else None
-    found = compare(loaded, table, train, other, seed)
-    show(found, compare_text(found), as_json)
+    found = {**compare(loaded, table, train, other, seed), "repeated": table.repeated}
+    show(found, compare_text(found) + repeated(table), as_json)
 
 
 @click.command()
@@ -129,7 +129,7 @@ def calibrate(
         raise BadInput("--holdback says which answers --alpha promises something about; give --alpha too")
     loaded = open_artefact(artefact)
     if alpha is not None:
-        prints = ladder_fingerprints(load_config(config)) if config else {}
+        prints = to_record(ladder_fingerprints(load_config(config))) if config else {}
         made = {**prints, "sampling": {"temperature": temperature}}
         return certify(artefact, loaded, rows, alpha, delta, holdback, made, name, as_json)
     table = rows.table(loaded)
@@ -137,10 +137,16 @@ def calibrate(
     rule = solve(guess.p, guess.cost, table, quality, cost, large_share, confidence)
     rewrite_rule(artefact, name, rule)
     known = f" ({recalled} of {len(table)} rows were trained on; judged as if unseen)" if recalled else ""
+    known += repeated(table)
     text = f"auto:{name}: {rule.describe(loaded.tiers)}{known}"
     if quality is not None and rule.kind == "tier":
         text += f"\nno cheaper rule is sure to keep that, judged by {len(table)} rows; more rows prove more, even rows trained on"
     show({"name": name, **rule.to_dict()}, text, as_json)
+
+
+def repeated(table: "Outcomes") -> str:
+    """What is said of rows that were given more than once."""
+    return f"\n{table.repeated} rows were given before (same prompt and replies) and count once" if table.repeated else ""
 
 
 def certify(
@@ -157,15 +163,20 @@ def certify(
     """`calibrate --alpha`: write the certificate into the manifest, print the region that it was chosen from."""
     from router.decide.certificates import Certificate
     from router.learn.cascades import bind, certificate_text, promise, reach_of, rows_to_judge
+    from router.learn.certified_rows import certifiable
     from router.learn.inputs import rewrite_manifest
 
-    table = rows.table(artefact)
+    table, left = certifiable(artefact, rows.table(artefact))
     prefix = {"prefix": artefact.posterior.prefix} if artefact.posterior else {}
-    judged, recalled = rows_to_judge(artefact, table, rows.answers(table, **prefix))
+    judged, _ = rows_to_judge(artefact, table, rows.answers(table, **prefix))
     found, region = promise(artefact, judged, name, alpha, delta, made, reach_of(artefact, table), holdback)
     rewrite_manifest(folder, bind(artefact.manifest, name, found))
     points = [[p.threshold, p.coverage, p.k, p.bound] for p in region]
-    show({**found.to_dict(), "trained_on": recalled, "region": points}, certificate_text(found, region, recalled), as_json)
+    notes = left.lines()
+    if "models" not in made:
+        notes.append("made without --config, so it does not know for which models, and will be stale on every served ladder")
+    told = {**found.to_dict(), "left_out": asdict(left), "trained_on": left.trained_on, "region": points}
+    show(told, certificate_text(found, region, notes), as_json)
     if not isinstance(found, Certificate):
         sys.exit(3)
 
@@ -196,6 +207,6 @@ def simulate(artefact: Path, rows: Rows, output: Path | None, best_of: bool, see
     found, frontiers = play(loaded.posterior, judged, best_of, seed=seed)
     if output:
         draw(frontiers, judged, loaded.tiers, output)
-    show({"trained_on": recalled, **found}, text(found, loaded.tiers), as_json)
+    show({"trained_on": recalled, "repeated": table.repeated, **found}, text(found, loaded.tiers) + repeated(table), as_json)
     if recalled and not as_json:
         click.echo(f"{recalled} of these rows were trained on; only their chances before an answer are as if unseen")

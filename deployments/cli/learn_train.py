@@ -64,7 +64,10 @@ def train(
     save(output, trained.model, trained.manifest, posterior)
     if not no_report:
         write(report_folder or output / "report", *measured_on(trained, table, kept), trained.manifest)
-    show(trained.manifest, summary(trained.manifest, output), as_json)
+    told = summary(trained.manifest, output)
+    if table.repeated:
+        told += f"\n{table.repeated} rows were given before (same prompt and replies) and count once"
+    show(trained.manifest, told, as_json)
 
 
 def summary(manifest: Mapping[str, Any], output: Path) -> str:

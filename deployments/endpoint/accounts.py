@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployments.endpoint.shared_audits import SharedAudits
 from deployments.keys.admission import Grant, Keys
 from deployments.ledger.held_time import HeldTime, Running, last_windows
 from deployments.ledger.ledger import Ledger
@@ -35,10 +36,13 @@ class Accounts:
     """how many replicas of a tier run; None: no tier has accelerator time of its own"""
     sampler: Sampler | None = None
     held_time: HeldTime | None = None
+    audits: SharedAudits | None = None
 
     async def open(self, promises: Callable[[], Promises]) -> None:
         if self.ledger:
             await self.ledger.open()
+            self.audits = SharedAudits(self.ledger, promises)
+            await self.audits.open()
         if self.ledger and self.replicas_of:
             ours = [tier for tier in self.tiers.values() if tier.local]
             last = await asyncio.to_thread(last_windows, self.ledger.engine)
@@ -54,6 +58,8 @@ class Accounts:
             await asyncio.wait(self.running, timeout=10)
         if self.held_time:
             await self.held_time.close()
+        if self.audits:
+            await self.audits.close()
         if self.metrics and self.sampler:
             await self.sampler.stop()
             await self.metrics.close()
@@ -88,6 +94,16 @@ class Accounts:
             await self.ledger.add([call])
         if self.metrics:
             self.metrics.called(call)
+
+    async def share_audits(self) -> None:
+        """Let the other ingresses and the next start know what an audit found. Without a ledger only this process knows."""
+        if self.audits:
+            await self.audits.share()
+
+    def refresh(self, promises: Promises) -> None:
+        """Let new promises, of a reload, know what audits have found. Blocks; for a thread."""
+        if self.audits:
+            self.audits.exchange(promises)
 
     def later(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run this although the request is over."""

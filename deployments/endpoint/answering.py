@@ -18,7 +18,7 @@ from deployments.endpoint.deadline import LimitedStream, timed, within
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
-from deployments.endpoint.replies import cost_header, decision_headers, end_headers, error_response
+from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
 from deployments.ids import CURRENT
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
@@ -138,6 +138,7 @@ class Answering:
 
     async def record_failure(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
         """Write the failure down like an answer. Returns it as the client gets it."""
+        shown = {**shown, **certificate_header(ongoing)}
         try:
             await ongoing.finish(error.status, error)
         except RequestFailed as down:
@@ -175,10 +176,12 @@ class Answering:
         if not ongoing.asked.stream:
             raw = await within(ongoing, direct.complete())
             await ongoing.finish()
-            return Response(raw, media_type="application/json", headers=shown | cost_header(ongoing))
+            headers = shown | certificate_header(ongoing) | cost_header(ongoing)
+            return Response(raw, media_type="application/json", headers=headers)
         events = direct.stream()
         first = await within(ongoing, anext(events, b""))  # an error before the first event still gets its own status
-        return LimitedStream(ongoing, self.ending(ongoing, first, events), shown, events.aclose)
+        headers = shown | certificate_header(ongoing)
+        return LimitedStream(ongoing, self.ending(ongoing, first, events), headers, events.aclose)
 
     async def ending(self, ongoing: OngoingRequest, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """The stream. The request is written down before the last event; a failure on the way is sent as an event."""
@@ -227,6 +230,8 @@ class Answering:
                     return Response(text, media_type="application/json", headers=shown | cost_header(driver.ongoing))
             elif not driver.request.stream:
                 raise DeadlineExceeded(driver.ongoing.limit_s)
+            elif shown.get("x-stepdown-certificate") == "valid":
+                del shown["x-stepdown-certificate"]  # too early to say; the usage at the stream's end says it
             events = self.driven(driver, running)
             return LimitedStream(driver.ongoing, self.ending(driver.ongoing, b"", events), shown, stop)
         except BaseException:

@@ -1,7 +1,7 @@
 """Audits: asks the largest tier a share of the accepted requests again, in the background, while it is idle.
 
-An answer that differs counts as worse. That errs on the safe side, since the largest tier may be the one that is wrong.
-Answers that cannot be compared (free text) are not counted.
+What is told to a certificate's alarm is whether the answers differ, of requests that the certificate covers; the alarm knows
+how many differences are harmless. Answers that cannot be compared (free text) are not counted.
 """
 
 import asyncio
@@ -78,6 +78,7 @@ class Auditor:
             record.outcome = reply.error.code if reply.error else OUTCOMES[differs]
             if differs is not None:
                 self.tell(ongoing, record, differs)
+                await ongoing.accounts.share_audits()
             await ongoing.accounts.add(ongoing.row(record))
             if reply.error:
                 await asyncio.sleep(LOOK_EVERY_S)
@@ -104,7 +105,8 @@ class Auditor:
     def tell(self, ongoing: OngoingRequest, record: CallRecord, differs: bool) -> None:
         """Report the audit to the certificate's alarm, the metrics and the estimate of the largest tier's answer lengths."""
         target, small = ongoing.decided.target, accepted(ongoing)
-        self.promises().audited(target, differs, ongoing.asked.stream)
+        if ongoing.certificate == "valid":
+            self.promises().audited(target, differs, ongoing.asked.stream)
         if ongoing.accounts.metrics:
             ongoing.accounts.metrics.audited(target, differs, ongoing.decided.p.get(ongoing.tier))
         if small and small.usage.output_tokens and not small.estimated:

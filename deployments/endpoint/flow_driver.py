@@ -76,6 +76,7 @@ class FlowDriver:
         self.note(end.outcomes)
         self.ongoing.tier = self.answered_by(end)
         self.ongoing.degraded = bool(end.report.get("degraded"))
+        self.ongoing.departed = not isinstance(end, Commit) or end.departed
         return end
 
     def answered_by(self, end: End) -> str:
@@ -205,11 +206,12 @@ class FlowDriver:
         """OpenAI's usage, the sum of all calls, and each call under `stepdown`."""
         calls = [record.as_json(self.ongoing.prices[record.call.tier]) for record in self.records.values()]
         total = sum((record.usage for record in self.records.values()), Usage())
+        promised = {"certificate": state} if (state := self.ongoing.certificate) else {}
         return {
             "prompt_tokens": total.input_tokens,
             "completion_tokens": total.output_tokens,
             "total_tokens": total.input_tokens + total.output_tokens,
-            "stepdown": {**report, "cost_usd": sum(call["cost_usd"] for call in calls), "calls": calls},
+            "stepdown": {**report, **promised, "cost_usd": sum(call["cost_usd"] for call in calls), "calls": calls},
         }
 
     def whole(self, end: Commit | Say) -> dict[str, Any]:

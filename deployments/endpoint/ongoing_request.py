@@ -13,6 +13,7 @@ from router.config import Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import token_cost_usd
+from router.decide import coverage
 from router.errors import RequestFailed
 from router.limits.key_limits import Key
 from router.request import wire
@@ -85,6 +86,8 @@ class OngoingRequest:
     """the tier whose answer the client gets"""
     degraded: bool = False
     """a smaller tier's answer was given since no larger tier could answer"""
+    departed: bool = False
+    """see `Commit.departed`"""
     limit_s: float = 600.0
     """seconds that the whole request may take"""
     answer: list[str] = field(default_factory=list)
@@ -98,6 +101,12 @@ class OngoingRequest:
     def left_s(self) -> float:
         """Seconds until its deadline."""
         return max(0.0, self.limit_s - self.now())
+
+    @property
+    def certificate(self) -> str:
+        """What is promised of the answer, by what has happened so far; see router/decide/coverage.py."""
+        asked = [record.call.tier for record in self.records.values() if record.call.role != "audit"]
+        return coverage.of_answer(self.decided, tuple(self.tiers), self.flow, asked, self.departed)
 
     def call_id(self, name: str) -> str:
         return f"{self.id}/{name}"
@@ -142,7 +151,7 @@ class OngoingRequest:
             confidence=decided.confidence,
             unfamiliar=decided.unfamiliar,
             p=decided.p,
-            certificate=decided.certificate,
+            certificate=self.certificate,
             decision_ms=self.decision_ms,
             first_byte_s=self.first_byte_s,
             counterfactual_usd=alone.usd if alone else None,

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from deployments.daemon import Daemon
 from router.config import Config, describe, find_config, load_config
+from router.decide.promises import Promises
 from router.engine import Router
 from router.errors import BadConfig
 
@@ -33,13 +34,16 @@ Stamp = tuple[FileStamp, ...]
 class Reloader:
     """Reloads the router of this process, on request or when its files change.
 
-    file: the configuration. make: builds the router for a configuration and checks its artefact; raises BadConfig.
+    file: the configuration. make: builds the router for a configuration and checks its artefact; raises BadConfig. What audits
+    have found goes over to the new router's promises, whatever else has changed.
     """
 
     file: str
     router: Router
     make: Callable[[Config], Router]
     swap: Callable[[Router], None]
+    refresh: Callable[[Promises], None] = lambda promises: None
+    """tells new promises what all processes' audits have found"""
     times: int = 0
     last: dict[str, Any] = field(default_factory=dict)
     """the last reload: `at` (Unix time), `error` or none, `needs_restart`: sections that changed and need a restart"""
@@ -74,7 +78,8 @@ class Reloader:
     def prepared(self, found: Config) -> Router:
         """Build the new router. Runs in a thread, since reading an artefact takes a while."""
         made = self.make(self.at_start.model_copy(update={name: getattr(found, name) for name in SECTIONS}))
-        keep_audits(self.router, made)
+        made.flows.promises.inherit(self.router.flows.promises)  # reading an artefact again must not revive what audits retired
+        self.refresh(made.flows.promises)
         return made
 
     def use(self, router: Router, found: Config) -> dict[str, Any]:
@@ -160,9 +165,3 @@ def with_sections(running: Config, sections: Mapping[str, Any]) -> Config:
         return Config.model_validate(running.model_dump(mode="json") | dict(sections))
     except ValidationError as error:
         raise BadConfig(describe(Path("user_config"), error)) from None
-
-
-def keep_audits(old: Router, new: Router) -> None:
-    """Keep the audits of an unchanged artefact: reading it again must not revive a certificate that they retired."""
-    if old.artefact and new.artefact and old.artefact.manifest == new.artefact.manifest:
-        new.flows.promises.inherit(old.flows.promises)

@@ -28,12 +28,18 @@ def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:
     tier = driver.answered_by(end)
     if missed := next((r for r in reversed(driver.records.values()) if r.outcome in MISSED), None):
         shown["x-stepdown-degraded"] = f"{missed.call.tier} {missed.outcome}"
-    return shown | ({"x-stepdown-tier": tier} if tier else {}) | {"x-stepdown-calls": str(len(driver.records))}
+    shown |= {"x-stepdown-tier": tier} if tier else {}
+    return shown | certificate_header(driver.ongoing) | {"x-stepdown-calls": str(len(driver.records))}
 
 
 def cost_header(ongoing: OngoingRequest) -> dict[str, str]:
     """The token price of all calls; a stream reports it in its usage."""
     return {"x-stepdown-cost-usd": f"{ongoing.cost_usd():.9g}"}
+
+
+def certificate_header(ongoing: OngoingRequest) -> dict[str, str]:
+    """What is promised of the answer, as it came about."""
+    return {"x-stepdown-certificate": state} if (state := ongoing.certificate) else {}
 
 
 def decision_json(decided: Decision) -> dict[str, Any]:

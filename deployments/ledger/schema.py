@@ -180,3 +180,15 @@ reservations = Table(
     Column("periods", Text, nullable=False),  # JSON list of the periods that hold it
     Index("reservations_expires", "expires_s"),
 )
+
+# What audits have found of each certificate, by all processes; see router/decide/drift.py.
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # of the certificate's content
+    Column("rule", String(128), nullable=False),  # its target, or `TARGET:holdback`
+    Column("audits", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),  # audited answers that differed
+    Column("retired", Text, nullable=False),  # when and why; "": it is not retired
+    Column("changed_s", Float(53), nullable=False),
+)

@@ -185,7 +185,17 @@ class Cascade:
         for other in self.answers.values():
             self.outcomes.set_if_none(other.call.id, "not needed")
         report: dict[str, Any] = {"escalations": max(0, len(self.answers) + len(self.failed) - 1)}
-        return Commit(reply.call.id, outcomes=self.outcomes.new(), report=report | ({"degraded": True} if degraded else {}))
+        report |= {"degraded": True} if degraded else {}
+        return Commit(reply.call.id, outcomes=self.outcomes.new(), report=report, departed=self.departed(reply))
+
+    def departed(self, reply: Reply) -> bool:
+        """Whether this answer came about in a way that no certificate knows of.
+
+        A certificate is made of plain answers, each judged whole or by its first tokens, with nothing failing on the way.
+        """
+        fell_short = bool(self.failed or self.retried or self.tests or self.escalate)
+        unjudged = checks.is_refusal(reply) or bool(reply.tool_calls) or reply.finish_reason == "length"
+        return fell_short or (unjudged and reply.call.tier != self.names[-1])
 
 
 def with_logprobs(body: Mapping[str, Any]) -> dict[str, Any]:

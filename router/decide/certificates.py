@@ -5,26 +5,29 @@ returned, and was worse than the top tier's). R only grows as t falls, so thresh
 fixed order, each by an exact binomial test, up to the first that fails. Then R(threshold) <= alpha with confidence
 1 - delta, however well the chances are calibrated. The risk given acceptance has no such order and is not promised.
 
-A certificate holds while traffic stays the same. Audits (accepted answers that the top tier is asked for as well) feed an
-e-process, which may be checked after each audit: while the promise holds, the chance that it ever alarms is at most 0.1.
+A certificate holds while traffic stays the same. Audits (accepted answers that the top tier is asked for as well) feed its
+alarm, see drift.py: while the promise holds, the chance that it ever goes off is at most 0.1.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import beta
 
 from classifiers.choose import Floats, Rule
+from router.decide.drift import BOUND_ERROR, Audited, Drift, alarm_of
 
 CertificateState = Literal["valid", "stale", "retired", "infeasible", "none"]
 ALWAYS_UP = 2.0  # a threshold that no chance reaches
 # Fixed before any row is seen; finest near 1, where most chances are.
 THRESHOLDS = np.concatenate([1 - np.geomspace(1e-4, 0.1, 40), np.linspace(0.895, 0.0, 180)])
-FALSE_ALARM = 0.10  # chance of an alarm, ever, while the promise holds
 HOLDBACK = ":holdback"  # suffix of a target's name: its certificate for streams, which are accepted by their first tokens
 REACH = 0.99  # quantile of the certificate's own prompts that bounds the requests it covers; beyond it they are too few
 
@@ -53,6 +56,11 @@ class Certificate:
     """when and why its promise was found broken; empty: it is not retired"""
     reach: Mapping[str, float] = field(default_factory=dict)
     """upper bounds of `unfamiliar` and `characters`, by `reach_of`; a request beyond them is not covered"""
+    comparable: float = 0.0
+    """share of the n prompts on which a smaller tier's answer was returned and could be compared with the top tier's"""
+    harmless: float | None = None
+    """upper bound of the share of those on which the two answers differed and the top tier's was not better; None: never
+    measured, then the alarm takes every difference for a worse answer"""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -120,11 +128,14 @@ def region(scores: Floats, loss: Floats, delta: float, thresholds: Floats = THRE
     return [Point(t, a / n, b, b / n, u) for t, a, b, u in columns]
 
 
-def certify(scores: Floats, loss: Floats, alpha: float, delta: float, rule: str = "") -> Certificate | Infeasible:
+def certify(
+    scores: Floats, loss: Floats, alpha: float, delta: float, rule: str = "", differs: Floats | None = None
+) -> Certificate | Infeasible:
     """The laxest threshold that keeps the promise.
 
     scores: (n,) chance of the smaller tier's answer that the rule would return, -inf where it asked the top tier itself.
     loss: (n,) 1 where that answer was worse than the top tier's, else 0. No row may have been trained on.
+    differs: (n,) 1 where it differed from the top tier's, 0 where it did not, NaN where they cannot be compared. None: not known.
     """
     n, known = len(scores), np.isfinite(scores)
     mu = float((loss * known).mean()) if n else math.nan
@@ -138,7 +149,18 @@ def certify(scores: Floats, loss: Floats, alpha: float, delta: float, rule: str 
         last = point
     if last is None or not last.coverage:
         return Infeasible(alpha, delta, n, "no threshold keeps the promise and lets a smaller tier answer", mu, rule)
-    return Certificate(last.threshold, alpha, delta, n, last.k, last.coverage, last.bound, rule)
+    found = Certificate(last.threshold, alpha, delta, n, last.k, last.coverage, last.bound, rule)
+    return found if differs is None else replace(found, **harmless(scores >= last.threshold, loss, differs))
+
+
+def harmless(accepted: NDArray[np.bool_], loss: Floats, differs: Floats) -> dict[str, float]:
+    """What a certificate's alarm needs to know of the accepted answers (n,): `comparable` and `harmless`, if there are any."""
+    compared = accepted & np.isfinite(differs)
+    m = int(compared.sum())
+    if not m:
+        return {}
+    k = int((compared & (differs > 0) & ~(loss > 0)).sum())
+    return {"comparable": m / len(accepted), "harmless": float(upper_bound(k, m, BOUND_ERROR))}
 
 
 def reach_of(unfamiliar: Floats, texts: Sequence[str]) -> dict[str, float]:
@@ -168,15 +190,44 @@ def binding(rule: Rule, found: Certificate | Infeasible) -> Rule:
 
 
 def state_of(certificate: Certificate | Infeasible | None, fingerprints: Mapping[str, Any]) -> CertificateState:
-    """Whether a certificate is valid on a ladder with these fingerprints. Those that one side lacks are not compared."""
+    """Whether a certificate is valid on a ladder with these fingerprints."""
     if certificate is None:
         return "none"
     if isinstance(certificate, Infeasible):
         return "infeasible"
     if certificate.retired:
         return "retired"
-    changed = any(fingerprints[key] != made for key, made in certificate.fingerprints.items() if key in fingerprints)
-    return "stale" if changed else "valid"
+    return "stale" if why_stale(certificate, fingerprints) else "valid"
+
+
+def why_stale(certificate: Certificate, fingerprints: Mapping[str, Any]) -> str:
+    """Why a certificate does not fit a ladder with these fingerprints, and how to mend it; empty: it fits.
+
+    A fingerprint that one side lacks is not compared, except that a certificate has to know its models. One that knows them
+    only by the form before FORM is compared with the ladder's fingerprints of that form, which stand under `before`.
+    """
+    made, mend = certificate.fingerprints, "calibrate again on answers of this ladder, with --config"
+    if "models" in fingerprints and "models" not in made:
+        return f"made without --config, so it does not know for which models; {mend}"
+    here = fingerprints
+    if "models" in made and made.get("form") != fingerprints.get("form"):
+        here = {**fingerprints, **fingerprints.get("before", {}), "form": made.get("form")}
+    changed = [key for key, value in made.items() if key in here and here[key] != value]
+    return f"made for other {', '.join(map(of_which, changed))}; {mend}" if changed else ""
+
+
+def of_which(fingerprint: str) -> str:
+    """A fingerprint's name, as shown to people."""
+    return {"score": "scores (the router was trained or its target set anew)", "engines": "engine versions"}.get(
+        fingerprint, fingerprint
+    )
+
+
+def digest(certificate: Certificate) -> str:
+    """Identifies a certificate by its content, whether or not it is retired. A new calibration makes another."""
+    plain = {f.name: f.default for f in fields(certificate) if f.default is not MISSING}
+    said = {key: value for key, value in certificate.to_dict().items() if key != "retired" and value != plain.get(key, MISSING)}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def retire(certificate: Certificate, why: str) -> Certificate:
@@ -195,32 +246,20 @@ def score_fingerprint(manifest: Mapping[str, Any], rule: str, prefix: int | None
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """An alarm over audited answers, valid at every look: an e-process of p1 against p0.
-
-    p0: error rate among accepted answers that the promise allows, alpha / coverage. p1: the rate to detect.
-    """
-
-    p0: float
-    p1: float
-    log_wealth: float = 0.0
-    audits: int = 0
-    errors: int = 0
-    alarmed: bool = False
-
-    def update(self, error: bool) -> "Drift":
-        """The alarm after one more audit. Once alarmed it stays so."""
-        gain = math.log(self.p1 / self.p0) if error else math.log1p(-self.p1) - math.log1p(-self.p0)
-        wealth = self.log_wealth + gain
-        alarmed = self.alarmed or wealth >= -math.log(FALSE_ALARM)
-        return Drift(self.p0, self.p1, wealth, self.audits + 1, self.errors + error, alarmed)
-
-
 def watch(certificate: Certificate) -> Drift:
-    """The alarm of a certificate, which detects twice the promised rate."""
-    p0 = min(max(certificate.alpha / max(certificate.coverage, 1e-9), 1e-6), 0.98)
-    return Drift(p0, min(2 * p0, (1 + p0) / 2))
+    """The alarm of a certificate, which detects twice the promised rate of worse answers."""
+    audited = certificate.coverage if certificate.harmless is None else certificate.comparable
+    return alarm_of(certificate.alpha / max(audited, 1e-9), certificate.harmless)
+
+
+def count(certificate: Certificate, before: Audited, differs: bool) -> Audited:
+    """What audits have found after one more, and whether the alarm went off. What is retired stays as it is."""
+    if before.retired:
+        return before
+    drift = watch(certificate).counted(before.audits + 1, before.errors + differs)
+    why = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: {drift.errors} of {drift.audits} audited answers differed"
+    allowed = f"; a kept promise allows {drift.p0:.1%}"
+    return Audited(drift.audits, drift.errors, why + allowed if drift.alarmed else "")
 
 
 def region_text(points: list[Point], alpha: float, shown: int = 12) -> str:

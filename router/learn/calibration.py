@@ -45,11 +45,13 @@ def menu(p: Floats, guessed: Floats, outcomes: Outcomes, confidence: float = CON
     chosen; the result counts the real costs.
     """
     choice, prices = ev.sweep(p, guessed, n_points=200)
-    weights = ev.draws(len(outcomes), n_draws)
+    shares = outcomes.shares
+    weights = ev.draws(len(outcomes), n_draws, shares=shares)
     f, top = frontier(choice, outcomes, weights), top_quality(outcomes, weights)
-    large = (choice == p.shape[1] - 1).mean(axis=1)
-    expected = np.take_along_axis(p, choice.T, axis=1).mean(axis=0) / max(float(p[:, -1].mean()), 1e-9)
-    bound = np.minimum(lower_bound(f.quality, top, large < 1, confidence, len(outcomes)), expected)
+    large = np.average(choice == p.shape[1] - 1, axis=1, weights=shares)
+    chances = np.average(np.take_along_axis(p, choice.T, axis=1), axis=0, weights=shares)
+    expected = chances / max(float(np.average(p[:, -1], weights=shares)), 1e-9)
+    bound = np.minimum(lower_bound(f.quality, top, large < 1, confidence, ev.effective(shares)), expected)
     return Menu(prices, f.cost[0], f.quality[0] / top[0], bound, large, p.shape[1])
 
 
@@ -58,7 +60,7 @@ def top_quality(outcomes: Outcomes, weights: Floats) -> Floats:
     return np.asarray(np.maximum(weights @ outcomes.scores[:, -1] / weights.sum(axis=1), 1e-9))
 
 
-def lower_bound(quality: Floats, top: Floats, sends_down: NDArray[np.bool_], confidence: float, n_rows: int) -> Floats:
+def lower_bound(quality: Floats, top: Floats, sends_down: NDArray[np.bool_], confidence: float, n_rows: float) -> Floats:
     """(n_points,) lower bound of a quality (n_draws, n_points) relative to the top tier's (n_draws,).
 
     Where any prompt is sent down, it subtracts the losses that may have gone unseen: up to -ln(1 - confidence) in n rows,
@@ -125,9 +127,9 @@ def solve(
 
 def single_rule(outcomes: Outcomes, share: float) -> Rule:
     """The router switched off: always the cheapest tier whose bound keeps `share` of the top tier's quality."""
-    weights = ev.draws(len(outcomes), 400)
+    weights = ev.draws(len(outcomes), 400, shares=outcomes.shares)
     f, top, last = single_tiers(outcomes, weights), top_quality(outcomes, weights), len(outcomes.tiers) - 1
-    bound = lower_bound(f.quality, top, np.arange(last + 1) < last, CONFIDENCE, len(outcomes))
+    bound = lower_bound(f.quality, top, np.arange(last + 1) < last, CONFIDENCE, ev.effective(outcomes.shares))
     tier = int(np.flatnonzero(bound >= share)[0]) if share <= 1 else last
     return Rule("tier", tier, float(f.cost[0, tier]), float(f.quality[0, tier] / top[0]), float(bound[tier]))
 

@@ -1,6 +1,6 @@
 """Learns what answers tell, for `stepdown train`, and certifies their acceptance, for `stepdown calibrate --alpha`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +30,8 @@ BEST_OF = False  # as served: the top tier's answer streams and is final, so it 
 def rows_to_learn(trained: Trained, outcomes: Outcomes, seen: Seen) -> Rows:
     """The training rows, with chances by classifiers that had not seen them."""
     _, guessed, _ = trained.model.assess(View(list(outcomes.texts)))
-    return Rows(trained.unseen, guessed, seen, outcomes.scores, outcomes.costs / np.nanmean(outcomes.costs[:, -1]))
+    costs = outcomes.costs / np.nanmean(outcomes.costs[:, -1])
+    return Rows(trained.unseen, guessed, seen, outcomes.scores, costs, outcomes.shares)
 
 
 def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, dict[str, Rule]]:
@@ -48,10 +49,11 @@ def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, 
 def menu(rows: Rows, fold: Any, outcomes: Outcomes) -> Menu:
     """As calibration.menu, by posteriors and plans that had not seen the rows."""
     played = cross_play(rows, fold, PRICES, BEST_OF)
-    weights = ev.draws(len(rows), 400)
+    shares = outcomes.shares
+    weights = ev.draws(len(rows), 400, shares=shares)
     f, top = frontier_of(played, rows, weights), top_quality(outcomes, weights)
-    large = np.array([(p.tier == rows.prior.shape[1] - 1).mean() for p in played])
-    bound = lower_bound(f.quality * top[:, None], top, large < 1, CONFIDENCE, len(rows))
+    large = np.array([np.average(p.tier == rows.prior.shape[1] - 1, weights=shares) for p in played])
+    bound = lower_bound(f.quality * top[:, None], top, large < 1, CONFIDENCE, ev.effective(shares))
     return Menu(PRICES, f.cost[0], f.quality[0], bound, large, rows.prior.shape[1])
 
 
@@ -80,8 +82,8 @@ def promise(
     holdback: certify the target's streams, which are accepted by as many first tokens as the artefact was trained on.
     """
     played = played_by(artefact, rows, name, holdback)
-    scores, loss = to_certify(played, rows)
-    found = ct.certify(scores, loss, alpha, delta, name + ct.HOLDBACK * holdback)
+    scores, loss, differs = to_certify(played, rows)
+    found = ct.certify(scores, loss, alpha, delta, name + ct.HOLDBACK * holdback, differs)
     prefix = artefact.posterior.prefix if artefact.posterior and holdback else None
     score = {"score": ct.score_fingerprint(artefact.manifest, name, prefix)} | ({"prefix": prefix} if holdback else {})
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -127,11 +129,13 @@ def check_first_tokens(posterior: Posterior, seen: Seen) -> None:
         )
 
 
-def to_certify(played: Played, rows: Rows) -> tuple[Floats, Floats]:
-    """scores and loss for certificates.certify: (n,) each."""
+def to_certify(played: Played, rows: Rows) -> tuple[Floats, Floats, Floats]:
+    """scores, loss and differs for certificates.certify: (n,) each. What is compared is what an audit compares."""
     top = rows.prior.shape[1] - 1
     small = played.tier < top
-    return np.where(small, played.chance, -np.inf), (small & (played.scores(rows) < rows.scores[:, top])).astype(np.float64)
+    loss = small & (played.scores(rows) < rows.scores[:, top])
+    agrees = rows.seen.agree[np.arange(len(rows)), played.tier, top]
+    return np.where(small, played.chance, -np.inf), loss.astype(np.float64), np.where(small, 1 - agrees, np.nan)
 
 
 def rows_to_judge(artefact: Artifact, outcomes: Outcomes, seen: Seen) -> tuple[Rows, int]:
@@ -142,7 +146,7 @@ def rows_to_judge(artefact: Artifact, outcomes: Outcomes, seen: Seen) -> tuple[R
         raise BadInput("no row has a score and a cost of every tier")
     guess, recalled = artefact.guess_honestly(list(kept.texts))
     costs = kept.costs / kept.costs[:, -1].mean()
-    return Rows(guess.p, guess.cost, seen.take(whole), kept.scores, costs), recalled
+    return Rows(guess.p, guess.cost, seen.take(whole), kept.scores, costs, kept.shares), recalled
 
 
 def bind(manifest: dict[str, Any], name: str, found: ct.Certificate | ct.Infeasible) -> dict[str, Any]:
@@ -154,8 +158,8 @@ def bind(manifest: dict[str, Any], name: str, found: ct.Certificate | ct.Infeasi
     return {**written, "cascades": {**manifest["cascades"], name: rule.to_dict()}}
 
 
-def certificate_text(found: ct.Certificate | ct.Infeasible, region: list[ct.Point], recalled: int) -> str:
-    """The certificate, or why there is none, as text."""
+def certificate_text(found: ct.Certificate | ct.Infeasible, region: list[ct.Point], notes: Sequence[str] = ()) -> str:
+    """The certificate, or why there is none, as text. notes: what else is to be said."""
     base = region[-1].risk
     lines = [
         f"returning every answer that {auto(found.rule)} would: {base:.1%} of {found.n} prompts worse than by the top tier",
@@ -172,9 +176,7 @@ def certificate_text(found: ct.Certificate | ct.Infeasible, region: list[ct.Poin
         ]
     else:
         lines += [f"infeasible: {found.reason}", f"under {auto(found.rule)} every request now goes to the top tier"]
-    if recalled:
-        lines.append(f"{recalled} of these rows were trained on: the promise needs rows that were not")
-    return "\n".join(lines)
+    return "\n".join([*lines, *notes])
 
 
 def auto(rule: str) -> str:

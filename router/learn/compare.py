@@ -48,7 +48,7 @@ def compare_chances(p: Floats, cost: Floats, table: Outcomes, train: Outcomes | 
 
 def _singles(table: Outcomes, seed: int) -> dict[str, Any]:
     """Quality and relative cost of always taking the same tier."""
-    f = single_tiers(table, ev.draws(len(table), 200, seed))
+    f = single_tiers(table, ev.draws(len(table), 200, seed, table.shares))
     return {tier: _numbers({"quality": f.quality[:, k], "cost": f.cost[:, k]}) for k, tier in enumerate(table.tiers)}
 
 

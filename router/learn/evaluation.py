@@ -50,10 +50,19 @@ class Frontier:
         return np.asarray(np.quantile(drawn, [0.025, 0.975], axis=0))
 
 
-def draws(n: int, n_draws: int = 300, seed: int = 0) -> Floats:
-    """(n_draws + 1, n) weights: ones, then multinomial counts of prompts drawn with replacement."""
+def draws(n: int, n_draws: int = 300, seed: int = 0, shares: Floats | None = None) -> Floats:
+    """(n_draws + 1, n) weights: ones, then multinomial counts of prompts drawn with replacement.
+
+    shares: (n,) weights of the rows, with a mean of 1, by which all of them are multiplied.
+    """
     random = np.random.default_rng(seed)
-    return np.concatenate([np.ones((1, n)), random.multinomial(n, np.full(n, 1 / n), size=n_draws)])
+    drawn = np.concatenate([np.ones((1, n)), random.multinomial(n, np.full(n, 1 / n), size=n_draws)])
+    return drawn if shares is None else drawn * shares
+
+
+def effective(shares: Floats) -> float:
+    """How many rows of equal weight prove as much (Kish): n where all weights are the same."""
+    return float(shares.sum() ** 2 / (shares**2).sum())
 
 
 def estimate(values: Floats) -> Estimate:

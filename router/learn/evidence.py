@@ -22,7 +22,7 @@ from classifiers.replies.signals import (
     plain_signals,
     statistics,
 )
-from router.learn.outcomes import Outcomes
+from router.learn.outcomes import Outcomes, contents_of
 from router.learn.tables import Table, number, numbers, read_table, text_of
 
 STATISTIC_COLUMNS = ("mean_logprob", "min_logprob", "p10_logprob", "p25_logprob", "p50_logprob")
@@ -38,7 +38,7 @@ def read_seen(paths: Sequence[Path], tiers: Mapping[str, str], outcomes: Outcome
     if any(part is None for part in parts):
         return None
     place = {name: (k, i) for k, part in enumerate(parts) if part for i, name in enumerate(part[0])}
-    at = [place[name] for name in zip(outcomes.ids.tolist(), outcomes.texts.tolist(), strict=True)]
+    at = [place[name] for name in zip(outcomes.ids.tolist(), outcomes.contents.tolist(), strict=True)]
     offset = np.cumsum([0, *(len(part[0]) for part in parts if part)])
     whole = _concatenate([part[1] for part in parts if part])
     return whole.take(np.array([offset[k] + i for k, i in at], dtype=np.int64))
@@ -52,7 +52,7 @@ def _concatenate(parts: Sequence[Seen]) -> Seen:
 
 
 def _seen_of(table: Table, path: Path, names: Sequence[str], prefix: int) -> tuple[list[tuple[str, str]], Seen] | None:
-    """(id, text) of each row, and the signals of its answers."""
+    """(id, hash of its content) of each row, and the signals of its answers."""
     if not all(any(f"{column}|{name}" in table for column in ANY) for name in names):
         return None
     n = len(table["_line"])
@@ -61,7 +61,8 @@ def _seen_of(table: Table, path: Path, names: Sequence[str], prefix: int) -> tup
     signals = np.stack([_signals(table, path, name, a, h) for name, a, h in zip(names, answers, has, strict=True)], axis=1)
     prefixes = [_prefix_signals(table, path, name, prefix) for name in names]
     early = np.stack([p for p in prefixes if p is not None], axis=1) if all(p is not None for p in prefixes) else None
-    return list(zip(ids, text_of(table, path), strict=True)), Seen(signals, agreements(answers), early, prefix)
+    contents = contents_of(table, names, text_of(table, path)).tolist()
+    return list(zip(ids, contents, strict=True)), Seen(signals, agreements(answers), early, prefix)
 
 
 def _answers(table: Table, name: str, n: int) -> tuple[list[str | None], Floats]:

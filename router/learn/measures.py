@@ -45,7 +45,7 @@ def measure(p: Floats, cost: Floats, outcomes: Outcomes, seed: int = 0, n_draws:
     cost: guessed, (n, n_tiers) or (n_tiers,), for choosing; the measures count the real costs. With more than two tiers
     PGR, APGR and CPT compare the cheapest with the top tier.
     """
-    weights = ev.draws(len(outcomes), n_draws, seed)
+    weights = ev.draws(len(outcomes), n_draws, seed, outcomes.shares)
     return {**_gap_measures(p, outcomes, weights), **_money_measures(p, cost, outcomes, weights), **_chance(p, outcomes, weights)}
 
 

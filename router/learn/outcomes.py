@@ -6,7 +6,8 @@ names, or `"outcomes": {NAME: {"score": .., "cost_usd": ..}}`. A null score mean
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ class Outcomes:
     splits: NDArray[np.str_]
     groups: NDArray[np.str_]
     helpers: dict[str, Floats]
+    contents: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=str))
+    """(n,) hashes of each row's prompt and replies, by which a row that was given twice is known; see `contents_of`"""
+    repeated: int = 0
+    """rows that were left out because they were given before"""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,7 +53,22 @@ class Outcomes:
         """The rows selected by a mask or by positions."""
         parts = {name: getattr(self, name)[rows] for name in ROWS}
         helpers = {name: scores[rows] for name, scores in self.helpers.items()}
-        return Outcomes(tiers=self.tiers, helpers=helpers, **parts)
+        contents = self.contents[rows] if len(self.contents) else self.contents
+        return Outcomes(tiers=self.tiers, helpers=helpers, contents=contents, repeated=self.repeated, **parts)
+
+    def distinct(self) -> "Outcomes":
+        """The rows without those whose prompt and replies were given before: giving rows twice must prove nothing."""
+        if len(self.contents) != len(self):
+            return self  # made in memory, without replies
+        _, first = np.unique(self.contents, return_index=True)
+        kept = self.take(np.sort(first))
+        return replace(kept, repeated=self.repeated + len(self) - len(kept))
+
+    @property
+    def shares(self) -> Floats:
+        """(n,) weights with a mean of 1. Where all are the same they are exactly 1."""
+        same = bool((self.weights == self.weights[0]).all()) if len(self) else True
+        return np.ones(len(self)) if same else np.asarray(self.weights / self.weights.mean())
 
     @property
     def is_complete(self) -> NDArray[np.bool_]:
@@ -71,7 +91,9 @@ class Outcomes:
 
     def relative_costs(self) -> Floats:
         """(n_tiers,) mean cost of a request; the top tier's = 1."""
-        mean = np.nanmean(self.costs, axis=0)
+        known = np.isfinite(self.costs)
+        weights = self.shares[:, None] * known
+        mean = (weights * np.where(known, self.costs, 0.0)).sum(axis=0) / weights.sum(axis=0)
         return np.asarray(mean / mean[-1])
 
 
@@ -80,7 +102,19 @@ def join(tables: Sequence[Outcomes]) -> Outcomes:
     parts = {name: np.concatenate([getattr(t, name) for t in tables]) for name in ROWS}
     names = dict.fromkeys(name for t in tables for name in t.helpers)
     helpers = {name: np.concatenate([t.helpers.get(name, np.full(len(t), np.nan)) for t in tables]) for name in names}
-    return Outcomes(tiers=tables[0].tiers, helpers=helpers, **parts)
+    contents = np.concatenate([t.contents for t in tables])
+    return Outcomes(tiers=tables[0].tiers, helpers=helpers, contents=contents, **parts).distinct()
+
+
+def contents_of(table: Mapping[str, list[Any]], names: Sequence[str], texts: Sequence[str]) -> NDArray[np.str_]:
+    """(n,) a hash of each row's prompt and of the tiers' replies; where the table has no replies, of their scores.
+
+    names: the tiers' columns. Ids, costs and times are no part of it: they differ where the same row is given again.
+    """
+    kinds = [kind for kind in ("answer", "pred") if any(f"{kind}|{name}" in table for name in names)] or ["score"]
+    found = [table[column] for kind in kinds for name in names if (column := f"{kind}|{name}") in table]
+    rows = zip(texts, *found, strict=True)
+    return np.array([blake2b(repr(row).encode("utf-8", "replace"), digest_size=16).hexdigest() for row in rows], dtype=str)
 
 
 def parse_tiers(text: str) -> dict[str, str]:
@@ -106,6 +140,7 @@ def read_outcomes(path: str | Path, tiers: Mapping[str, str], costs: Mapping[str
     money = np.stack([_costs(table, tier, name, costs, path) for tier, name in tiers.items()], axis=1)
     helpers = {name: _scores(table, name, path) for name in names if name not in tiers.values()}
     outcomes = _assemble(table, list(tiers), scores, money, helpers, path)
+    outcomes = replace(outcomes, contents=contents_of(table, list(tiers.values()), outcomes.texts.tolist()))
     outcomes = outcomes.take(np.asarray(~np.isnan(scores).all(axis=1)))
     for k, tier in enumerate(tiers):
         if np.isnan(outcomes.scores[:, k]).all():

@@ -30,10 +30,14 @@ def by_task(p: Floats, table: Outcomes) -> list[dict[str, Any]]:
         rows = table.tasks == task
         if not task or rows.sum() < FEWEST_OF_A_TASK:
             continue
-        scores, weights = table.scores[rows], ev.draws(int(rows.sum()), 200)
+        scores, shares = table.scores[rows], table.shares[rows]
+        if not shares.sum() > 0:
+            continue
+        weights = ev.draws(int(rows.sum()), 200, shares=shares)
         gain = ev.estimate(ev.apgr(p[rows, -1] - p[rows, 0], scores[:, 0], scores[:, -1], weights))
-        error = float(np.abs(p[rows].mean(0) - scores.mean(0)).max())
-        quality = [round(float(q), 4) for q in scores.mean(0)]
+        quality_of = np.average(scores, axis=0, weights=shares)
+        error = float(np.abs(np.average(p[rows], axis=0, weights=shares) - quality_of).max())
+        quality = [round(float(q), 4) for q in quality_of]
         apgr = [None if not np.isfinite(v) or abs(v) > 5 else round(v, 4) for v in (gain.value, gain.low, gain.high)]
         found.append({"task": str(task), "rows": int(rows.sum()), "quality": quality, "apgr": apgr, "bias": round(error, 4)})
     return sorted(found, key=lambda row: row["apgr"][0] if row["apgr"][0] is not None else 9.0)
@@ -111,7 +115,7 @@ def picture(path: Path, p: Floats, cost: Floats, table: Outcomes, report: Mappin
     """Draw quality over cost (left) and the reliability of each tier's chance (right)."""
     from matplotlib.figure import Figure
 
-    weights = ev.draws(len(table), 100)
+    weights = ev.draws(len(table), 100, shares=table.shares)
     singles = single_tiers(table, weights)
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -32,6 +32,8 @@ class Rows:
     seen: Seen
     scores: Floats
     costs: Floats
+    weights: Floats | None = None
+    """(n,) with a mean of 1; None: all count alike"""
 
     def __len__(self) -> int:
         return len(self.prior)
@@ -39,7 +41,7 @@ class Rows:
     def take(self, rows: NDArray[np.bool_] | Ints) -> "Rows":
         """The rows selected by a mask or by positions."""
         arrays = (self.prior[rows], self.guessed[rows], self.seen.take(rows), self.scores[rows], self.costs[rows])
-        return Rows(*arrays)
+        return Rows(*arrays, None if self.weights is None else self.weights[rows])
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def cross_play(rows: Rows, fold: Ints, prices: Sequence[float] | Floats, best_of
     for k in np.unique(fold):
         seen, unseen = fold != k, np.flatnonzero(fold == k)
         part = rows.take(seen)
-        posterior = fit_posterior(part.prior, part.guessed, part.seen, part.scores, part.costs, fold[seen])
+        posterior = fit_posterior(part.prior, part.guessed, part.seen, part.scores, part.costs, fold[seen], part.weights)
         states, ground = States(posterior, rows.take(unseen)), all_tiers(posterior.n_tiers, best_of)
         for whole, price in zip(found, prices, strict=True):
             played = play(states, make_plan(posterior, float(price), ground))

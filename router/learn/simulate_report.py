@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from classifiers.choose import Floats
 from classifiers.replies.posterior import Posterior
 from router.learn import evaluation as ev
 from router.learn.evaluation import Frontier
@@ -23,16 +26,22 @@ def simulate(
 ) -> tuple[dict[str, Any], dict[str, Frontier]]:
     """All figures, and the frontiers for `draw`."""
     played = play_all(posterior, rows, best_of)
-    weights = ev.draws(len(rows), n_draws, seed)
+    weights = ev.draws(len(rows), n_draws, seed, rows.weights)
     frontiers = {name: frontier_of(p, rows, weights) for name, p in played.items()}
     found = costs_at(frontiers, SHARES)
     return {
         "rows": len(rows),
         "top_is_final": not best_of,
-        "quality": rows.scores.mean(axis=0).round(4).tolist(),
-        "cost": (rows.costs.mean(axis=0) / rows.costs[:, -1].mean()).round(4).tolist(),
+        "quality": np.average(rows.scores, axis=0, weights=rows.weights).round(4).tolist(),
+        "cost": relative(rows).round(4).tolist(),
         "cost_at": {name: {share: e.rounded(4) for share, e in by.items()} for name, by in found.items()},
     }, frontiers
+
+
+def relative(rows: Rows) -> Floats:
+    """(n_tiers,) mean cost, the top tier's = 1."""
+    mean = np.average(rows.costs, axis=0, weights=rows.weights)
+    return np.asarray(mean / mean[-1])
 
 
 def _cell(value: list[float | None]) -> str:
@@ -61,8 +70,8 @@ def draw(frontiers: Mapping[str, Frontier], rows: Rows, tiers: list[str], path: 
     axes = figure.subplots()
     for i, (name, description) in enumerate(POLICIES.items()):
         draw_band(axes, frontiers[name], f"{name}: {description}", f"C{i}")
-    cost = rows.costs.mean(axis=0) / rows.costs[:, -1].mean()
-    quality = rows.scores.mean(axis=0) / rows.scores[:, -1].mean()
+    cost, quality = relative(rows), np.average(rows.scores, axis=0, weights=rows.weights)
+    quality = quality / quality[-1]
     axes.plot(cost, quality, "k.", markersize=8)
     for tier, a, b in zip(tiers, cost, quality, strict=True):
         axes.annotate(tier, (a, b), textcoords="offset points", xytext=(6, -10))

@@ -66,3 +66,37 @@ def beyond_flows(body: Mapping[str, Any]) -> str:
         (body.get("echo"), "echo is asked for"),
     )
     return next((why for found, why in reasons if found), "")
+
+
+PASSIVE = frozenset(  # fields that leave an answer as it would be without them
+    "model messages stream stream_options logprobs top_logprobs temperature max_tokens max_completion_tokens user metadata store "
+    "service_tier safety_identifier prompt_cache_key prompt_cache_retention request_id priority cache_salt "
+    "return_token_ids return_tokens_as_token_ids include_reasoning parallel_tool_calls".split()
+)
+GREEDY = frozenset({"top_p", "top_k", "min_p", "seed"})  # do nothing at temperature 0
+NEUTRAL: Mapping[str, Any] = {
+    "n": 1,
+    "best_of": 1,
+    "top_p": 1,
+    "min_p": 0,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "repetition_penalty": 1,
+    "min_tokens": 0,
+    "response_format": {"type": "text"},
+    "use_beam_search": False,
+    "ignore_eos": False,
+    "add_generation_prompt": True,
+    "continue_final_message": False,
+    "skip_special_tokens": True,
+    "echo": False,
+    "tool_choice": "none",
+}
+"""values that mean the same as leaving the field out"""
+
+
+def asks_for_more(body: Mapping[str, Any]) -> bool:
+    """Whether a chat asks for anything that may change its answer: tools, a format, penalties, or any field not known here."""
+    passive = PASSIVE | GREEDY if body.get("temperature") == 0 else PASSIVE
+    rest = [(name, value) for name, value in body.items() if name not in passive and value not in (None, "", [], {})]
+    return any(value != NEUTRAL.get(name) for name, value in rest)

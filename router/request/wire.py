@@ -9,7 +9,7 @@ from classifiers import prompt_text
 from classifiers.text.prompt import content_text
 from router.errors import BadRequest
 from router.request import server_tools
-from router.request.body import answer_limit, one_answer_limit, several_wanted, wants_json
+from router.request.body import answer_limit, asks_for_more, one_answer_limit, several_wanted, wants_json
 from router.types import Facts, Path, Request
 
 SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
@@ -143,8 +143,10 @@ def facts(request: Request) -> Facts:
     if tools := server_tools.client_tools(body):
         counted += json.dumps(tools)
     one = request.path == "chat/completions" and not several_wanted(body)
-    wanted = needs(body) | {"chat" if request.path == "chat/completions" else "completions"}
-    return Facts(text, counted, body["model"], answer_limit(body) or 1, wanted, body.get("temperature"), request.stream, one)
+    needed, plain = needs(body), not (request.tests or asks_for_more(body))
+    limit, as_measured = answer_limit(body) or 1, one and plain and "images" not in needed
+    needed |= {"chat" if request.path == "chat/completions" else "completions"}
+    return Facts(text, counted, body["model"], limit, needed, body.get("temperature"), request.stream, one, as_measured)
 
 
 def prompt_of(prompt: Any) -> str:

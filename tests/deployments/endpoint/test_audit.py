@@ -37,10 +37,11 @@ class Judge:
         return Accept(tier) if min(reply.logprobs, default=0.0) > -1 else GoUp(("large",), "low confidence")
 
 
-class Promised:
-    """Takes the place of `Promises`."""
+class Promised(Promises):
+    """Writes down what it is told."""
 
     def __init__(self):
+        super().__init__(None, Escalation(), {})
         self.heard = []
 
     def audited(self, target, error, stream=False):
@@ -50,14 +51,15 @@ class Promised:
 class Judged(OneFlow):
     """Every `auto` request is a cascade from `small` on, its answers looked at."""
 
-    def __init__(self, config, mode="buffer"):
+    def __init__(self, config, mode="buffer", certificate="valid", **changes):
         super().__init__(config, self.cascade)
+        self.changes = {"certificate": certificate, **changes}
         self.settings = Escalation(mode=mode, holdback_tokens=2)
         self.flows.promises = Promised()
 
     def decide(self, *given):
         decided = super().decide(*given)
-        return decided if decided.target in self.names else replace(decided, tier="small", judge=Judge())
+        return decided if decided.target in self.names else replace(decided, tier="small", judge=Judge(), **self.changes)
 
     def cascade(self, router, request, decided):
         return Cascade(request.body, self.names, Judge(), self.settings, request.stream).run(["small"])
@@ -66,11 +68,11 @@ class Judged(OneFlow):
 class Place:
     """An endpoint whose every accepted answer is audited."""
 
-    def __init__(self, ledger=None, small="42", large="42", rate=1.0, judge_large=None, mode="buffer"):
+    def __init__(self, ledger=None, small="42", large="42", rate=1.0, mode="buffer", medium="unused", **judged):
         config = ladder(escalation={"audit_rate": rate})
-        said = {"small": small, "medium": "unused", "large": large}
+        said = {"small": small, "medium": medium, "large": large}
         self.tiers = {n: ScriptedTier(n, s if callable(s) else lambda body, s=s: as_said(s)) for n, s in said.items()}
-        self.router = Judged(config, mode)
+        self.router = Judged(config, mode, **judged)
         tiers = {tier.name: tier for tier in config.tiers}
         self.accounts = Accounts(Keys(None, insecure=True), ledger, tiers=tiers)
         self.ingress = Ingress(self.router, self.tiers, self.accounts, 1_000_000)
