@@ -5,10 +5,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from classifiers import Artifact, Rule, choose
+from classifiers import Artifact, choose
 from classifiers.choose import Floats
 from classifiers.parts.decomposability import splits
-from classifiers.replies.posterior import Posterior
 from router.cascade.flow import AcceptAny, Cascade, without_logprobs
 from router.cascade.judge import TrainedJudge
 from router.cascade.race import Race
