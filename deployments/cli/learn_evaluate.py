@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deployments.cli.shared import AS_JSON, COSTS, PATH, show
+from deployments.cli.shared import AS_JSON, COSTS, PATH, SEEDS, FiniteRange, show
 from deployments.tiers.fingerprints import ladder_fingerprints
 from router.config import load_config
 from router.errors import BadInput
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from classifiers.replies.signals import Seen
     from router.learn.outcomes import Outcomes
 
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+SHARE = FiniteRange(0, 1, min_open=True, max_open=True)
+QUALITY = FiniteRange(0, 1, min_open=True)
+WHOLE_SHARE = FiniteRange(0, 1)
 COLUMNS = click.option("--tiers", default=None, help="TIER=NAME,... if columns are named differently from the artefact's tiers.")
 SPLIT = click.option("--split", default=None, help="Use only rows of this split: test, val or train.")
-SEED = click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
-CONFIDENCE = click.FloatRange(0.5, 0.999)
+SEED = click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the bootstrap.")
+CONFIDENCE = FiniteRange(0.5, 0.999)
 
 # What loads scikit-learn is imported inside the commands.
 
@@ -86,14 +88,14 @@ def evaluate(artefact: Path, rows: Rows, train_file: Path | None, against: Path 
 @click.command()
 @click.argument("artefact", type=PATH)
 @rows_of_outcomes
-@click.option("--quality", type=click.FloatRange(0, 1.5), help="Keep this share of the top tier's quality: 0.98.")
-@click.option("--cost", type=click.FloatRange(0, 1), help="Spend at most this share of what the top tier alone would cost.")
-@click.option("--large-share", type=click.FloatRange(0, 1), help="Send at most this share of requests to the top tier.")
+@click.option("--quality", type=QUALITY, help="Keep this share of the top tier's quality: 0.98.")
+@click.option("--cost", type=WHOLE_SHARE, help="Spend at most this share of what the top tier alone would cost.")
+@click.option("--large-share", type=WHOLE_SHARE, help="Send at most this share of requests to the top tier.")
 @click.option("--alpha", type=SHARE, help="Certify: at most this share gets a smaller tier's answer worse than the top tier's.")
 @click.option("--delta", type=SHARE, default=0.10, show_default=True, help="Probability that the promise of --alpha fails.")
 @click.option("--holdback", is_flag=True, help="With --alpha: certify streams under escalation.mode holdback.")
 @click.option("--config", type=PATH, default=None, help="The ladder that gave OUTCOMES, to be recorded in the certificate.")
-@click.option("--temperature", default=0.0, show_default=True, help="Temperature of the answers; `stepdown label` uses 0.")
+@click.option("--temperature", type=FiniteRange(0), default=0.0, show_default=True, help="Temperature of the answers; `stepdown label` uses 0.")
 @click.option("--name", default="balanced", show_default=True, help="The target to set: cheap, balanced or quality.")
 @click.option("--confidence", type=CONFIDENCE, default=0.95, show_default=True, help="Confidence of the bound for --quality.")
 @AS_JSON
