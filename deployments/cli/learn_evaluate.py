@@ -12,6 +12,7 @@ import click
 from deployments.cli.shared import AS_JSON, COSTS, PATH, SEEDS, FiniteRange, show
 from deployments.tiers.fingerprints import ladder_fingerprints
 from router.config import load_config
+from router.decide.targets import TARGETS
 from router.errors import BadInput
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def evaluate(artefact: Path, rows: Rows, train_file: Path | None, against: Path 
 @click.option("--holdback", is_flag=True, help="With --alpha: certify streams under escalation.mode holdback.")
 @click.option("--config", type=PATH, default=None, help="The ladder that gave OUTCOMES, to be recorded in the certificate.")
 @click.option("--temperature", type=FiniteRange(0), default=0.0, show_default=True, help="Temperature of the answers; `stepdown label` uses 0.")
-@click.option("--name", default="balanced", show_default=True, help="The target to set: cheap, balanced or quality.")
+@click.option("--name", type=click.Choice(TARGETS), default="balanced", show_default=True, help="The target to set: cheap, balanced or quality.")
 @click.option("--confidence", type=CONFIDENCE, default=0.95, show_default=True, help="Confidence of the bound for --quality.")
 @AS_JSON
 def calibrate(
@@ -123,13 +124,15 @@ def calibrate(
     so and ends with code 3, and under that target every request goes to the top tier.
     """
     from router.learn.calibration import solve
-    from router.learn.inputs import open_artefact, rewrite_rule
+    from classifiers.artifact import MANIFEST
+    from router.learn.inputs import fresh_file, open_artefact, rewrite_rule
 
     if sum(wish is not None for wish in (quality, cost, large_share, alpha)) != 1:
         raise BadInput("give one of --quality, --cost, --large-share and --alpha")
     if holdback and alpha is None:
         raise BadInput("--holdback says which answers --alpha promises something about; give --alpha too")
     loaded = open_artefact(artefact)
+    fresh_file(artefact / MANIFEST)
     if alpha is not None:
         prints = ladder_fingerprints(load_config(config)) if config else {}
         made = {**prints, "sampling": {"temperature": temperature}}
@@ -186,10 +189,12 @@ def simulate(artefact: Path, rows: Rows, output: Path | None, best_of: bool, see
     and `out_tok|NAME`, or what `stepdown label` writes). Prints the cost at 95, 98, 99 and 100 % of the top tier's score.
     """
     from router.learn.cascades import rows_to_judge
-    from router.learn.inputs import open_artefact
+    from router.learn.inputs import fresh_file, open_artefact
     from router.learn.simulate_report import draw, text
     from router.learn.simulate_report import simulate as play
 
+    if output:
+        fresh_file(output, *rows.outcomes)
     loaded = open_artefact(artefact)
     if loaded.posterior is None:
         raise BadInput(f"{artefact}: it knows no answers; train it on outcomes that hold them")
