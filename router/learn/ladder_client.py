@@ -139,13 +139,13 @@ class LadderClient:
                 why = f"no answer ({error or type(error).__name__})"
                 continue
             if reply.status_code == 200:
-                found = _answer_in(reply)
+                found = answer_in(reply)
                 if found is not None:
                     self.has_answered = True
                     return found
                 why = f"tier {tier!r} gave no chat completion: {reply.text[:200]!r}"
                 continue
-            why = f"tier {tier!r} answered HTTP {reply.status_code}: {_reason_in(reply)}"
+            why = f"tier {tier!r} answered HTTP {reply.status_code}: {reason_in(reply)}"
             if reply.status_code in OWN_FAULTS:
                 break
             self.check_status(reply, why)
@@ -162,7 +162,7 @@ class LadderClient:
             raise BadInput(f"{self.ladder.url}: {why}; check --url and --tiers")
 
     def key_refused(self, reply: Any) -> str:
-        return f"the key is refused (HTTP {reply.status_code}: {_reason_in(reply)}); give another with --api-key or STEPDOWN_API_KEY"
+        return f"the key is refused (HTTP {reply.status_code}: {reason_in(reply)}); give another with --api-key or STEPDOWN_API_KEY"
 
     def down(self, error: object) -> BadInput:
         return BadInput(f"{self.ladder.url}: no answer ({error or type(error).__name__}); is it running?")
@@ -179,7 +179,7 @@ class LadderClient:
             reply = await self.client.post(CHAT, json=body)
         except httpx.RequestError as error:
             raise self.down(error) from None
-        if reply.status_code != 200 or _answer_in(reply) is None:
+        if reply.status_code != 200 or answer_in(reply) is None:
             raise BadInput(f"{self.ladder.url}: {why}; it does not answer a greeting either; run the same command again when it does")
 
     async def _wait_turn(self) -> None:
@@ -198,7 +198,7 @@ def _json_of(reply: Any) -> Any:
         return None
 
 
-def _answer_in(reply: Any) -> Row | None:
+def answer_in(reply: Any) -> Row | None:
     """The reply, if it holds an answer: a text or nothing at choices[0].message.content."""
     found = _json_of(reply)
     try:
@@ -208,7 +208,7 @@ def _answer_in(reply: Any) -> Row | None:
     return found if content is None or isinstance(content, str) else None
 
 
-def _reason_in(reply: Any) -> str:
+def reason_in(reply: Any) -> str:
     """The message of an error body of OpenAI's form or an older one, else its first characters."""
     found = _json_of(reply)
     error = found.get("error", found) if isinstance(found, dict) else None
