@@ -8,12 +8,17 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: str | Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to. On success it replaces `path`, else it is deleted. Raises OSError."""
+    """Yields a path beside `path` to write to. On success it replaces `path`, else it is deleted. Raises OSError, with the name
+    of the file also where the disk is full.
+    """
     path = Path(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         yield fresh
         os.replace(fresh, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         fresh.unlink(missing_ok=True)
 

@@ -255,7 +255,9 @@ def load_config(name: str | Path) -> Config:
     except OSError as error:
         shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
         raise BadConfig(f"{path}: {error.strerror}; give a file, or one of the shipped ladders: {shipped}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise BadConfig(f"{path}: not YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date or number that cannot be
         raise BadConfig(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise BadConfig(f"{path}: expected settings (tiers: ...), found {type(data).__name__}")

@@ -8,9 +8,10 @@ sum is known, so the estimate is scaled by its error on the log, which is report
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from classifiers import Artifact
 from classifiers.choose import Floats
@@ -38,6 +39,46 @@ MEANS = {
 }
 
 
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class LoggedCall(BaseModel):
+    """What replay reads of a call in a line of the log."""
+
+    tier: str
+    role: str
+    input_tokens: Count
+    output_tokens: Count
+    cached_tokens: Count
+
+
+class LoggedRow(BaseModel):
+    """What replay reads of a line of the log."""
+
+    began_s: Amount = 0.0
+    """Unix time"""
+    key_id: str = ""
+    wanted: str
+    prompt: str | None
+    flow: str
+    cost_usd: Amount
+    p: Mapping[str, Annotated[float, Field(ge=0, le=1)]]
+    calls: list[LoggedCall]
+
+
+def logged_row(row: Any) -> LoggedRow:
+    """Raises BadInput that names the field, what was found, and what was expected."""
+    try:
+        return LoggedRow.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the line"
+        found = "missing" if first["type"] == "missing" else f"{first['input']!r:.60}"
+        more = f"; {error.error_count() - 1} more fields are wrong" if error.error_count() > 1 else ""
+        raise BadInput(f"not a request of a log: {field} is {found} ({first['msg']}){more}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Logged:
     """One request of the log without its audits."""
@@ -53,15 +94,13 @@ class Logged:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Logged":
         """From a line of `stepdown costs --export`. Raises BadInput."""
-        try:
-            calls = tuple(
-                (call["tier"], Usage(int(call["input_tokens"]), int(call["output_tokens"])), int(call["cached_tokens"]))
-                for call in row["calls"]
-                if call["role"] != "audit"
-            )
-            return cls(row["wanted"], row["prompt"], row["flow"], float(row["cost_usd"]), row["p"], calls)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"not a line of a log ({error}); make one with `stepdown costs --export FILE`") from None
+        read = logged_row(row)
+        calls = tuple(
+            (call.tier, Usage(call.input_tokens, call.output_tokens), call.cached_tokens)
+            for call in read.calls
+            if call.role != "audit"
+        )
+        return cls(read.wanted, read.prompt, read.flow, read.cost_usd, read.p, calls)
 
     @property
     def first(self) -> str:

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from deployments.cli.shared import LADDER
+from deployments.cli.shared import LADDER, POSITIVE
 from deployments.tiers.token_counters import counters
 from router.config import load_config
 from router.request.wire import parse
@@ -21,8 +21,8 @@ def bench() -> None:
 
 @bench.command()
 @LADDER
-@click.option("--characters", default=500, show_default=True, help="Length of the prompt.")
-@click.option("--n", default=2000, show_default=True, help="Decisions to time.")
+@click.option("--characters", type=POSITIVE, default=500, show_default=True, help="Length of the prompt.")
+@click.option("--n", type=POSITIVE, default=2000, show_default=True, help="Decisions to time.")
 def decide(config: str, characters: int, n: int) -> None:
     """Time whole decisions, from request body to tier: parsing, facts, constraints, classifier, policy.
 

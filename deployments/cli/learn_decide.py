@@ -45,7 +45,7 @@ def decide(artefact: Path, prompts: Path, output: Path, target: str, as_json: bo
     from router.learn.decisions import decide_table, write_lines
     from router.learn.inputs import fresh_file
 
-    fresh_file(output)
+    fresh_file(output, prompts)
     loaded = load(artefact)
     rule = rule_of(loaded, target)
     lines = decide_table(loaded, read_table(prompts), rule, prompts)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deployments.cli.shared import AS_JSON, COSTS, PATH, show
+from deployments.cli.shared import AS_JSON, COSTS, PATH, SEEDS, FiniteRange, show
 from deployments.tiers.fingerprints import ladder_fingerprints, to_record
 from router.config import load_config
+from router.decide.targets import TARGETS
 from router.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from classifiers.replies.signals import Seen
     from router.learn.outcomes import Outcomes
 
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+SHARE = FiniteRange(0, 1, min_open=True, max_open=True)
+QUALITY = FiniteRange(0, 1, min_open=True)
+WHOLE_SHARE = FiniteRange(0, 1)
 COLUMNS = click.option("--tiers", default=None, help="TIER=NAME,... if columns are named differently from the artefact's tiers.")
 SPLIT = click.option("--split", default=None, help="Use only rows of this split: test, val or train.")
-SEED = click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
-CONFIDENCE = click.FloatRange(0.5, 0.999)
+SEED = click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the bootstrap.")
+CONFIDENCE = FiniteRange(0.5, 0.999)
 
 # What loads scikit-learn is imported inside the commands.
 
@@ -86,15 +89,15 @@ def evaluate(artefact: Path, rows: Rows, train_file: Path | None, against: Path 
 @click.command()
 @click.argument("artefact", type=PATH)
 @rows_of_outcomes
-@click.option("--quality", type=click.FloatRange(0, 1.5), help="Keep this share of the top tier's quality: 0.98.")
-@click.option("--cost", type=click.FloatRange(0, 1), help="Spend at most this share of what the top tier alone would cost.")
-@click.option("--large-share", type=click.FloatRange(0, 1), help="Send at most this share of requests to the top tier.")
+@click.option("--quality", type=QUALITY, help="Keep this share of the top tier's quality: 0.98.")
+@click.option("--cost", type=WHOLE_SHARE, help="Spend at most this share of what the top tier alone would cost.")
+@click.option("--large-share", type=WHOLE_SHARE, help="Send at most this share of requests to the top tier.")
 @click.option("--alpha", type=SHARE, help="Certify: at most this share gets a smaller tier's answer worse than the top tier's.")
 @click.option("--delta", type=SHARE, default=0.10, show_default=True, help="Probability that the promise of --alpha fails.")
 @click.option("--holdback", is_flag=True, help="With --alpha: certify streams under escalation.mode holdback.")
 @click.option("--config", type=PATH, default=None, help="The ladder that gave OUTCOMES, to be recorded in the certificate.")
-@click.option("--temperature", default=0.0, show_default=True, help="Temperature of the answers; `stepdown label` uses 0.")
-@click.option("--name", default="balanced", show_default=True, help="The target to set: cheap, balanced or quality.")
+@click.option("--temperature", type=FiniteRange(0), default=0.0, show_default=True, help="Temperature of the answers; `stepdown label` uses 0.")
+@click.option("--name", type=click.Choice(TARGETS), default="balanced", show_default=True, help="The target to set: cheap, balanced or quality.")
 @click.option("--confidence", type=CONFIDENCE, default=0.95, show_default=True, help="Confidence of the bound for --quality.")
 @AS_JSON
 def calibrate(
@@ -121,13 +124,15 @@ def calibrate(
     so and ends with code 3, and under that target every request goes to the top tier.
     """
     from router.learn.calibration import solve
-    from router.learn.inputs import open_artefact, rewrite_rule
+    from classifiers.artifact import MANIFEST
+    from router.learn.inputs import fresh_file, open_artefact, rewrite_rule
 
     if sum(wish is not None for wish in (quality, cost, large_share, alpha)) != 1:
         raise BadInput("give one of --quality, --cost, --large-share and --alpha")
     if holdback and alpha is None:
         raise BadInput("--holdback says which answers --alpha promises something about; give --alpha too")
     loaded = open_artefact(artefact)
+    fresh_file(artefact / MANIFEST)
     if alpha is not None:
         prints = to_record(ladder_fingerprints(load_config(config))) if config else {}
         made = {**prints, "sampling": {"temperature": temperature}}
@@ -195,10 +200,12 @@ def simulate(artefact: Path, rows: Rows, output: Path | None, best_of: bool, see
     and `out_tok|NAME`, or what `stepdown label` writes). Prints the cost at 95, 98, 99 and 100 % of the top tier's score.
     """
     from router.learn.cascades import rows_to_judge
-    from router.learn.inputs import open_artefact
+    from router.learn.inputs import fresh_file, open_artefact
     from router.learn.simulate_report import draw, text
     from router.learn.simulate_report import simulate as play
 
+    if output:
+        fresh_file(output, *rows.outcomes)
     loaded = open_artefact(artefact)
     if loaded.posterior is None:
         raise BadInput(f"{artefact}: it knows no answers; train it on outcomes that hold them")

@@ -1,13 +1,20 @@
 """stepdown train and classifiers."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deployments.cli.shared import AS_JSON, COSTS, PATH, show
+from router.config import load_config
+from router.errors import BadInput
 from router.learn.outcomes import parse_tiers
+
+if TYPE_CHECKING:
+    from classifiers.replies.posterior import Posterior
+    from router.learn.training import Trained
 
 PREFIX = click.IntRange(1, 64)
 
@@ -18,6 +25,7 @@ PREFIX = click.IntRange(1, 64)
 @click.option("-o", "--output", required=True, type=PATH, help="Folder of the artefact.")
 @click.option("--classifier", default=None, help="One of `stepdown classifiers`.  [default: the best of them]")
 @COSTS
+@click.option("--config", type=PATH, default=None, help="The ladder to train for; its tiers must be --tiers, in the same order.")
 @click.option("--val", multiple=True, type=PATH, help="Rows kept out of training; targets and report come from them.")
 @click.option(
     "--prefix", type=PREFIX, default=16, show_default=True, help="Tokens on which the streaming mode `holdback` decides."
@@ -31,29 +39,34 @@ def train(
     output: Path,
     classifier: str | None,
     costs: str | None,
+    config: Path | None,
     val: tuple[Path, ...],
     prefix: int,
     report_folder: Path | None,
     no_report: bool,
     as_json: bool,
 ) -> None:
-    """Train a router from OUTCOMES (Parquet or JSONL): which tier answers which prompt well enough.
+    """Train a router from OUTCOMES (Parquet, JSONL, a JSON list or CSV): which tier answers which prompt well enough.
 
     Rows with split "test" are left out; all others are learned from. The figures of the report come from predictions for rows
     that the classifier had not seen (cross-fitting), or from --val. If OUTCOMES hold the answers too, the router also
     learns to judge answers, for escalation and `stepdown simulate`.
     """
-    from classifiers import save  # loads scikit-learn, as do the next
+    from router.learn import inputs  # loads scikit-learn, as do the next
     from router.learn.cascades import teach
     from router.learn.evidence import read_seen
-    from router.learn.inputs import fresh_output, known_classifier, parse_costs, progress_bar, read_all, training_rows
+    from router.learn.inputs import parse_costs, progress_bar, read_all
     from router.learn.report import write
     from router.learn.training import check_teaches, measured_on
     from router.learn.training import train as fit
 
-    name = known_classifier(classifier)
-    fresh_output(output)
-    table = training_rows(read_all(outcomes, tiers, parse_costs(costs)))
+    name = inputs.known_classifier(classifier)
+    inputs.fresh_output(output, (*outcomes, *val))
+    if report_folder and not no_report:
+        inputs.fresh_folder(report_folder)
+    check_ladder(parse_tiers(tiers), config)
+    table = inputs.training_rows(read_all(outcomes, tiers, parse_costs(costs)))
+    inputs.check_costs_rise(table)
     check_teaches(table)
     kept = read_all(val, tiers, parse_costs(costs)) if val else None
     seen = read_seen(outcomes, parse_tiers(tiers), table, prefix)
@@ -61,13 +74,40 @@ def train(
         trained = fit(table, name, progress, kept)
     posterior, cascades = teach(trained, table, seen) if seen else (None, {})
     trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
-    save(output, trained.model, trained.manifest, posterior)
+    place = keep(output, trained, posterior)
     if not no_report:
-        write(report_folder or output / "report", *measured_on(trained, table, kept), trained.manifest)
-    told = summary(trained.manifest, output)
+        try:
+            write(report_folder or place / "report", *measured_on(trained, table, kept), trained.manifest)
+        except OSError as error:
+            raise BadInput(f"{error.filename}: {error.strerror}; only the report is missing, the artefact is in {place}") from None
+    told = summary(trained.manifest, place)
     if table.repeated:
         told += f"\n{table.repeated} rows were given before (same prompt and replies) and count once"
     show(trained.manifest, told, as_json)
+
+
+def check_ladder(tiers: Mapping[str, str], config: Path | None) -> None:
+    """Refuse tiers in another order than the ladder's: an artefact knows its tiers by their place. Raises BadInput."""
+    names = load_config(config).names if config else list(tiers)
+    if list(tiers) != list(names):
+        raise BadInput(f"--tiers names {', '.join(tiers)}; the ladder of {config} is {', '.join(names)}, cheapest first")
+
+
+def keep(output: Path, trained: "Trained", posterior: "Posterior | None") -> Path:
+    """Save the artefact; where that fails, in a folder for temporary files, so that the work is not lost. Returns the folder."""
+    from classifiers import save
+
+    try:
+        save(output.resolve(), trained.model, trained.manifest, posterior)
+        return output
+    except OSError as error:
+        why = error.strerror or str(error)
+    other = Path(tempfile.mkdtemp(prefix="stepdown-router-")) / "router"
+    try:
+        save(other, trained.model, trained.manifest, posterior)
+    except OSError as error:
+        raise BadInput(f"{output}: {why}; {other}: {error.strerror}; the artefact could be written to neither") from None
+    raise BadInput(f"{output}: {why}; the artefact was written to {other} instead, move it from there")
 
 
 def summary(manifest: Mapping[str, Any], output: Path) -> str:

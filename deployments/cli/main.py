@@ -1,5 +1,8 @@
 """stepdown: one command with subcommands, each imported only when it is called or explained."""
 
+import os
+import tempfile
+import traceback
 from pkgutil import resolve_name
 from typing import Any
 
@@ -29,6 +32,9 @@ COMMANDS = {
 }
 
 
+TRACE = "STEPDOWN_TRACE"  # environment variable: if set, errors are raised with their traces
+
+
 class Lazy(click.Group):
     """A group that imports a subcommand when it is called: `stepdown check` needs no Ray."""
 
@@ -42,19 +48,44 @@ class Lazy(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Print our errors, and those of files that cannot be read or written, as one line, and exit with code 2."""
+        """Print our errors, and those of files that cannot be read or written, as one line, and exit with code 2.
+
+        Any other error is a mistake of ours: its trace goes to a file, which the line names, and the code is 1.
+        """
         try:
             return super().invoke(ctx)
-        except OSError as error:
-            if error.filename is None:  # it is no file's: a connection's, a pipe's
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click's own, and a reader that left
+        except Exception as error:
+            said, code = explained(error)
+            if os.environ.get(TRACE):
                 raise
-            click.echo(f"stepdown: {error.filename}: {error.strerror}", err=True)
-            ctx.exit(2)
-        except (StepdownError, ValueError) as error:
-            if not isinstance(error, StepdownError) and type(error).__module__.split(".")[0] != "classifiers":
-                raise
-            click.echo(f"stepdown: {error}", err=True)
-            ctx.exit(2)
+            click.echo(f"stepdown: {said}", err=True)
+            ctx.exit(code)
+
+
+def explained(error: Exception) -> tuple[str, int]:
+    """One line about an error, and the exit code."""
+    if isinstance(error, StepdownError) or (isinstance(error, ValueError) and type(error).__module__.startswith("classifiers.")):
+        return str(error), 2
+    if isinstance(error, OSError) and error.filename is not None:  # else it is no file's: a connection's, a pipe's
+        return f"{error.filename}: {error.strerror}", 2
+    where = trace_file(error)
+    return f"unexpected error: {type(error).__name__}: {one_line(error)[:300]}; its trace is in {where}, please report it", 1
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def trace_file(error: Exception) -> str:
+    """Write the trace to a new file. Returns its name, or how to see the trace where no file can be written."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="stepdown-", suffix=".log", delete=False, errors="replace") as file:
+            file.write("".join(traceback.format_exception(error)))
+        return file.name
+    except OSError:
+        return f"nowhere, no file can be written; set {TRACE}=1 to print it"
 
 
 @click.group(cls=Lazy)

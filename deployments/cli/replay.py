@@ -1,6 +1,5 @@
 """stepdown replay: decide a stored log again with another artefact, target or price."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from deployments.costs.interval import asked_for
 from deployments.tiers.fingerprints import ladder_fingerprints
 from router.config import Config, Price, load_config
 from router.errors import BadInput
+from router.learn.tables import each_row
 
 
 @click.command()
@@ -78,29 +78,46 @@ def rows(log: str | None, config: Config, since: str | None, until: str | None, 
     when = asked_for(since or "1970-01-02", until)
     path = Path(log) if log and "://" not in log else None
     if path and not is_sqlite(path):
-        yield from (row for row in lines(path) if when.since <= row["began_s"] < when.until and key in (None, row["key_id"]))
+        for row in lines(path):
+            if when.since <= row["began_s"] < when.until and key in (None, row["key_id"]):
+                yield row
         return
     with ledgers.open_for_reading(config.ledger, f"sqlite:///{path}" if path else log) as engine:
         yield from every_request(engine, when, key)
 
 
 def is_sqlite(path: Path) -> bool:
+    """False also for what cannot be read, which `each_row` explains."""
     try:
         with path.open("rb") as file:
             return file.read(15) == b"SQLite format 3"
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; give a ledger, or a file that `stepdown costs --export` wrote") from None
+    except OSError:
+        return False
 
 
 def lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for n, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-                row["began_s"], row["key_id"]
-            except (ValueError, KeyError, TypeError):
-                raise BadInput(f"{path}, line {n}: not a request of a log; export one with `stepdown costs --export`") from None
+    """The requests in an exported file, checked. Raises BadInput with the line."""
+    n = 0
+    try:
+        for n, row in each_row(path):
+            check_line(row, f"{path}: line {n}")
             yield row
+        if not n:
+            raise BadInput(f"{path}: no requests")
+    except BadInput as error:
+        raise BadInput(f"{error}; expected a ledger, or a file that `stepdown costs --export` wrote") from None
+
+
+def check_line(row: Mapping[str, Any], where: str) -> None:
+    from router.replay import logged_row
+
+    missing = [name for name in ("began_s", "key_id") if name not in row]
+    if missing:
+        raise BadInput(f"{where}: not a request of a log: {missing[0]} is missing")
+    try:
+        logged_row(row)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
 
 
 def text(found: Mapping[str, Any], config: Config) -> str:

@@ -52,7 +52,7 @@ def train(tier: str | None, out: Path, seed: int) -> None:
 @pocket.command()
 @KIND
 @click.option("--n", default=100, show_default=True, type=click.IntRange(1, 200_000), help="Number of prompts.")
-@click.option("--seed", default=0, show_default=True, help="The same seed gives the same prompts.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same prompts.")
 def prompts(kind: Any, n: int, seed: int) -> None:
     """Write graded prompts as JSONL. The recipe never trained on any of them."""
     from deployments.pocket.tasks import fresh

@@ -1,10 +1,14 @@
 """Shared by the learning commands: reads tables and artefacts, parses prices, and checks options before any work."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from classifiers import CLASSIFIERS, DEFAULT, Artifact, BadArtifact, Rule, load
 from classifiers.artifact import MANIFEST, manifest_text, read_manifest
@@ -64,6 +68,24 @@ def check_costs(costs: Mapping[str, float], tiers: Sequence[str]) -> None:
             raise BadInput(f"--costs: no tier {name!r}; {did_you_mean(name, tiers) or 'tiers: ' + ', '.join(tiers)}")
 
 
+def check_order(what: str, usd: Mapping[str, float]) -> None:
+    """Refuse tiers that are not listed cheapest first: the last one is what the others are measured against. Raises BadInput."""
+    for (small, less), (large, more) in pairwise(usd.items()):
+        if less > more:
+            order = ",".join(sorted(usd, key=lambda name: usd[name]))
+            raise BadInput(
+                f"--tiers: expected cheapest first, but by their {what} {small!r} ({less:.4g} USD) costs more than "
+                f"{large!r} ({more:.4g} USD); the order is {order}"
+            )
+
+
+def check_costs_rise(table: Outcomes) -> None:
+    """`check_order` by the mean cost of the rows that all tiers answered, else of each tier's rows."""
+    whole = table.costs[~np.isnan(table.costs).any(axis=1)]
+    mean = np.nanmean(whole if len(whole) else table.costs, axis=0)
+    check_order("mean costs", dict(zip(table.tiers, mean.tolist(), strict=True)))
+
+
 def training_rows(table: Outcomes) -> Outcomes:
     """The rows that are not marked as test."""
     rows = table.take(table.splits != "test")
@@ -97,9 +119,16 @@ def ladder_of(tiers: str | None, config: Path | None, prices: str | None) -> tup
     names = [name.strip() for name in tiers.split(",")] if tiers else [tier.name for tier in ladder] or list(found)
     if not names:
         raise BadInput("give --config, or --tiers and --prices")
+    unknown = [name for name in names if ladder and name not in [tier.name for tier in ladder]]
+    if unknown:
+        known = ", ".join(tier.name for tier in ladder)
+        raise BadInput(f"--tiers: {config} has no tier {unknown[0]!r}; {did_you_mean(unknown[0], known.split(', ')) or f'it has {known}'}")
+    if len(set(names)) < len(names) or not all(names):
+        raise BadInput(f"--tiers {tiers!r}: expected different names, cheapest first: small,large")
     missing = [name for name in names if name not in found]
     if missing:
         raise BadInput(_no_price(missing, config))
+    check_order("prices", {name: sum(found[name]) for name in names})
     return names, {name: found[name] for name in names}
 
 
@@ -125,21 +154,49 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
-def fresh_output(folder: Path) -> None:
-    """Check, before any work, that an artefact can be written there. Only an artefact is ever replaced. Raises BadInput."""
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).exists()):
+def fresh_output(folder: Path, reads: Sequence[Path] = ()) -> None:
+    """Check, before any work, that an artefact can be written there. Only an artefact is ever replaced, and never with a file in it
+    that the command reads. Raises BadInput.
+    """
+    whole = folder.resolve()
+    nearest = next(place for place in (whole, *whole.parents) if place.exists())
+    if whole in (Path.cwd(), *Path.cwd().parents):
+        raise BadInput(f"{folder}: the folder that the command runs in, or one above it, cannot be replaced; choose another name")
+    if whole.exists() and not (whole.is_dir() and (whole / MANIFEST).exists()):
         raise BadInput(f"{folder}: exists and is not an artefact (it has no {MANIFEST}); choose another name")
     if not nearest.is_dir():
         raise BadInput(f"{folder}: {nearest} is no folder; choose another place")
+    inside = [path for path in reads if whole in path.resolve().parents]
+    if inside:
+        raise BadInput(f"{folder}: it would be replaced, and {inside[0]} with it, which this command reads; choose another name")
+    _try_to_write((nearest if nearest != whole else whole.parent) / f".{whole.name}.{os.getpid()}.new")
 
 
-def fresh_file(path: Path) -> None:
-    """Check, before any work, that a file can be written there. Raises BadInput."""
+def fresh_file(path: Path, *reads: Path) -> None:
+    """Check, before any work, that a file can be written there, and is none that the command reads. Raises BadInput."""
     if path.is_dir():
         raise BadInput(f"{path}: is a folder, expected the name of a file to write")
     if not path.absolute().parent.is_dir():
         raise BadInput(f"{path}: there is no folder {path.parent}; make it first")
+    if path.resolve() in [other.resolve() for other in reads]:
+        raise BadInput(f"{path}: is the file that this command reads; choose another output")
+    _try_to_write(path.with_name(f".{path.name}.{os.getpid()}.new"))
+
+
+def fresh_folder(folder: Path) -> None:
+    """Check, before any work, that files can be written into a folder, which need not exist. Raises BadInput."""
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise BadInput(f"{folder}: {nearest} is no folder; choose another place")
+    _try_to_write(nearest / f".stepdown.{os.getpid()}.new")
+
+
+def _try_to_write(path: Path) -> None:
+    try:
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; choose another place, or make this one writable") from None
 
 
 def open_artefact(path: Path) -> Artifact:
