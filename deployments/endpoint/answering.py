@@ -93,7 +93,7 @@ class Answering:
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
-        ongoing.limit_s = self.router.config.server.request_timeout_s
+        ongoing.server = self.router.config.server
         shown = decision_headers(decided, took_ms, ongoing.id)
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]

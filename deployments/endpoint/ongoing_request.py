@@ -9,7 +9,7 @@ from deployments.endpoint.accounts import Accounts
 from deployments.ids import fresh
 from deployments.keys.admission import Grant
 from deployments.traffic import hedged_call
-from router.config import Tier
+from router.config import Server, Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import token_cost_usd
@@ -85,14 +85,24 @@ class OngoingRequest:
     """the tier whose answer the client gets"""
     degraded: bool = False
     """a smaller tier's answer was given since no larger tier could answer"""
-    limit_s: float = 600.0
-    """seconds that the whole request may take"""
+    server: Server = Server()
     answer: list[str] = field(default_factory=list)
     done: bool = False
 
     def now(self) -> float:
         """Seconds since the request."""
         return time.monotonic() - self.began
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds that the whole request may take."""
+        return self.server.request_timeout_s
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether its stream ends in a chunk with the usage."""
+        asked = (self.asked.body.get("stream_options") or {}).get("include_usage")
+        return asked is True or (self.server.stream_usage == "always" and asked is not False)
 
     @property
     def left_s(self) -> float:
