@@ -52,7 +52,7 @@ COMMON: Schema = {
         "examples": ["auto"],
     },
     "stream": maybe({"type": "boolean"}),
-    "stream_options": maybe({"type": "object"}),
+    "stream_options": maybe({"type": "object", "properties": {"include_usage": maybe({"type": "boolean"})}}),
     "max_tokens": whole("max_tokens"),
     "max_completion_tokens": whole("max_completion_tokens"),
     "n": whole("n"),

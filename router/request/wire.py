@@ -85,6 +85,8 @@ def check_common(body: Mapping[str, Any]) -> None:
     for field, kind, word in SHAPES:
         if body.get(field) is not None and not isinstance(body[field], kind):
             raise BadRequest(f"`{field}` must be {word}", field)
+    if not isinstance((body.get("stream_options") or {}).get("include_usage"), bool | None):
+        raise BadRequest("`stream_options.include_usage` must be true or false", "stream_options")
     schema = (body.get("response_format") or {}).get("json_schema")
     if schema is not None and not isinstance(schema, dict):
         raise BadRequest("`response_format.json_schema` must be an object", "response_format")
