@@ -148,6 +148,12 @@ class Server(Settings):
     /v1/admin/reload; asked: by the latter only"""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
     """seconds that running answers have to end when the server stops"""
+    hosts: list[str] = []
+    """names, beside this machine's own, by which clients may call a server that asks for no key: others are refused, since a
+    web page could have pointed its own name here"""
+    cors: list[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]] | Literal["*"] | None = None
+    """web pages that may use the endpoint from a browser: origins such as https://chat.example.com, or "*" for all; none: no
+    page may. Without keys "*" counts as none"""
     stream_usage: Literal["asked", "always"] = "asked"
     """when a stream ends in a chunk with the usage, whose `choices` is empty. asked: where `stream_options.include_usage` is
     true, as with OpenAI; always: unless it is false"""

@@ -19,6 +19,7 @@ from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
 from deployments.endpoint.replies import cost_header, decision_headers, end_headers, error_response
+from deployments.ids import traced
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched, down
@@ -183,7 +184,7 @@ class Answering:
         except RequestFailed as error:
             with suppress(RequestFailed):  # the first failure is the one that the client hears of
                 await ongoing.finish(error.status, error)
-            yield event(error.body())
+            yield event(traced(error.body()))
         except Exception:
             ongoing.left(500)
             raise

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.endpoint.accounts import Accounts
-from deployments.ids import fresh
+from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.traffic import hedged_call
 from router.config import Server, Tier
@@ -73,7 +73,7 @@ class OngoingRequest:
     prices: Mapping[str, Sequence[float]]
     counts: Mapping[str, Callable[[str], int]]
     decision_ms: float = 0.0
-    id: str = field(default_factory=fresh)
+    id: str = field(default_factory=current)
     at_s: float = field(default_factory=time.time)
     began: float = field(default_factory=time.monotonic)
     records: dict[str, CallRecord] = field(default_factory=dict)

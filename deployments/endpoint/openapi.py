@@ -97,6 +97,7 @@ ERROR: Schema = {
                 "type": {"type": "string"},
                 "param": {"type": ["string", "null"]},
                 "code": {"type": ["string", "integer", "null"]},
+                "trace_id": {"type": "string", "description": "the request's id, as in the header x-stepdown-trace-id"},
             },
         }
     },

@@ -56,7 +56,9 @@ def test_the_header_says_what_became_of_it(state, stream):
     made = make()
     body = {"model": "auto", "messages": [{"role": "user", "content": TEXT}], **more}
     with served(made, **settings) as url:
-        raw = client(url).chat.completions.with_raw_response.create(**body, stream=stream, stream_options={"include_usage": True} if stream else openai.NOT_GIVEN)
+        raw = client(url).chat.completions.with_raw_response.create(
+            **body, stream=stream, stream_options={"include_usage": True} if stream else openai.NOT_GIVEN
+        )
         chunks = list(raw.parse()) if stream else [raw.parse()]
     assert raw.headers["x-stepdown-delegation"] == state
     told = (chunks[-1].usage.model_extra or {}).get("stepdown")
