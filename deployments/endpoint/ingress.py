@@ -21,6 +21,7 @@ from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.answering import Answering
 from deployments.endpoint.framing import Framing
 from deployments.endpoint.guard import Guard, shared_with_pages
+from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.ids import current
@@ -33,6 +34,7 @@ from router.types import Path
 
 log = logging.getLogger("stepdown")
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
+NOT_KEPT = {"cache-control": "no-store"}
 
 
 class Ingress:
@@ -46,6 +48,7 @@ class Ingress:
         self.accounts = accounts or without_books()
         self.answering = Answering(router, tiers, self.accounts)
         self.settings, self.tiers, self.auditor = self.answering.settings, self.answering.tiers, self.answering.auditor
+        self.readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down)
         self.started = int(time.time())
         self.reloader: Reloader | None = None
 
@@ -63,6 +66,7 @@ class Ingress:
             Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),  # first, since it is matched in order
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
             Route("/v1/models", self.guarded(self.models)),
             Route("/v1/models/{name}", self.guarded(self.model)),
             Route("/v1/status", self.guarded(self.status)),
@@ -94,6 +98,7 @@ class Ingress:
         try:
             yield
         finally:
+            self.readiness.draining = True
             if watched:
                 await watched.close()
             await self.auditor.close()
@@ -123,13 +128,22 @@ class Ingress:
         return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
 
     async def read(self, request: Request) -> bytes:
-        """Raises TooLarge, TooSlow."""
+        """Raises TooLarge, TooSlow, UnknownEncoding, BadRequest."""
         return await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
     async def healthz(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "tiers": list(self.router.names)})
+        return JSONResponse({"status": "ok", "tiers": list(self.router.names)}, headers=NOT_KEPT)
+
+    async def readyz(self, request: Request) -> Response:
+        status, body = await self.readiness.shown()
+        return JSONResponse(body, status, headers=NOT_KEPT | ({"retry-after": "1"} if status == 503 else {}))
+
+    def tiers_down(self) -> dict[str, str]:
+        """Tiers whose circuit is open, each with the reason."""
+        resting = {name: self.answering.breaker.left_s(name) for name in self.router.names}
+        return {name: f"it failed, and is tried again in {left:.1f} s" for name, left in resting.items() if left}
 
     def card(self, name: str) -> dict[str, Any]:
         """OpenAI's model object; a routing target also has the state of its certificate."""

@@ -142,6 +142,7 @@ def asking(summary: str, body: Schema, answer: Schema, streams: bool = True) -> 
 
 PATHS: Schema = {
     "/healthz": reading("Whether the server runs", {"type": "object", "required": ["status", "tiers"]}, security=[]),
+    "/readyz": reading("Whether it can answer requests: 503 with what is missing", ref("Ready"), security=[]),
     "/v1/models": reading("Tiers and ways to ask for routing", ref("Models")),
     "/v1/models/{name}": reading(
         "One of them",
@@ -169,6 +170,7 @@ SCHEMAS: Schema = {
     "Model": CARD,
     "Models": {"type": "object", "required": ["data"], "properties": {"data": {"type": "array", "items": ref("Model")}}},
     "Decision": DECISION,
+    "Ready": {"type": "object", "required": ["status", "missing"], "properties": {"missing": {"type": "object"}}},
 }
 
 

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import OngoingRequest
-from deployments.ids import traced
+from deployments.ids import CURRENT, traced
 from router.errors import NoReplica, RequestFailed, StepdownError, TierCold, TierFailed, TooLarge, TooSlow
 from router.types import Decision, End
 

@@ -8,12 +8,27 @@ from router.errors import ContextTooLong, NoTierFits
 from router.tier_settings import Tier
 from router.types import Counter, Decision, Facts, byte_bound
 
-ABILITIES = {"tools": "takes no tools", "json": "has no JSON mode", "images": "takes no images"}
+ABILITIES = {
+    "tools": "takes no tools",
+    "json": "has no JSON mode",
+    "images": "takes no images",
+    "audio": "takes no audio",
+    "video": "takes no video",
+    "files": "takes no files",
+}
+FIELDS = {"json": "json_mode"}
+"""needs whose setting has another name"""
+UNKNOWN_PART = "part "  # begins the need of a message part whose type we do not know
 TEMPLATE_TOKENS = 64  # bound of the tokens that a chat template adds to a prompt
 
 
 def able(tier: Tier, need: str) -> bool:
-    return bool({"tools": tier.tools, "json": tier.json_mode, "images": tier.images}[need])
+    """need: one of ABILITIES, or a type of message part that we do not know."""
+    return need.removeprefix(UNKNOWN_PART) in tier.parts or bool(getattr(tier, FIELDS.get(need, need), False))
+
+
+def inability(need: str) -> str:
+    return ABILITIES.get(need) or f"takes no message parts of type {need.removeprefix(UNKNOWN_PART)[:40]!r}"
 
 
 def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, str]:
@@ -22,7 +37,7 @@ def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -
     counted: dict[Counter, int] = {}  # tiers of one family share a counter, and counting is the slowest step here
     most = byte_bound(facts.counted) + TEMPLATE_TOKENS + facts.answer_tokens
     for tier in tiers:
-        missing = [ABILITIES[need] for need in sorted(facts.needs) if not able(tier, need)]
+        missing = [inability(need) for need in sorted(facts.needs) if not able(tier, need)]
         if missing:
             out[tier.name] = missing[0]
         elif most > tier.context:
