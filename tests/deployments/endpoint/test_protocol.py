@@ -49,7 +49,12 @@ def scripted(said, **server):
 # -- ids ---------------------------------------------------------------------------------------------------------------------
 
 
-ASKED = [("GET", "/healthz", None), ("GET", "/nothing", None), ("POST", "/v1/chat/completions", CHAT), ("PUT", "/v1/models", None)]
+ASKED = [
+    ("GET", "/healthz", None),
+    ("GET", "/nothing", None),
+    ("POST", "/v1/chat/completions", CHAT),
+    ("PUT", "/v1/models", None),
+]
 
 
 @pytest.mark.parametrize("method, path, body", [*ASKED, ("POST", "/v1/chat/completions", {}), ("GET", "/v1/models", None)])
@@ -177,7 +182,9 @@ def test_without_keys_nothing_is_read_by_another_name(path):
         assert httpx.get(f"{url}/{path}", headers={"host": "evil.example"}).status_code == 403
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:9", "127.1.2.3", "[::1]:8000", "gpu-box:8000", "GPU-BOX"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:9", "127.1.2.3", "[::1]:8000", "gpu-box:8000", "GPU-BOX"]
+)
 def test_this_machines_own_names_are_answered(host):
     with scripted(Said("yes"), hosts=["gpu-box"]) as url:
         sent = {"host": host, "origin": f"http://{host}", "content-type": "application/json; charset=utf-8"}
