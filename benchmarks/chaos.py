@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 from benchmarks.chaos_faults import Faults, kinds_of
 from benchmarks.chaos_ladders import LADDERS, Ladder
 from benchmarks.cost import rows_once
-from benchmarks.cost_load import Seen, usage_of
+from benchmarks.cost_load import Seen, tokens_of, usage_of
 
 TRIES, AGAIN_S = 3, 0.5  # as the openai client's defaults
 LEAVES = 0.03  # share of the clients that go in the middle
@@ -135,7 +135,7 @@ class Clients:
         usage = usage_of(text, body["stream"])
         if usage is None or headers.get("x-stepdown-trace-id") is None:
             return "wrong", "no usage", text[-300:]
-        self.told.seen.completed[headers["x-stepdown-trace-id"]] = usage["total_tokens"]
+        self.told.seen.completed[headers["x-stepdown-trace-id"]] = tokens_of(usage)
         return "right", "200", ""
 
 

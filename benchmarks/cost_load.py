@@ -49,7 +49,7 @@ def body(prompt: str, chance: random.Random) -> dict[str, Any]:
         "model": "medium" if common else chance.choice(WAYS),
         "messages": [{"role": "user", "content": (PREAMBLE if common else "") + prompt}],
         "temperature": 0,
-        "stream": chance.random() < 0.5,
+        **({"stream": True, "stream_options": {"include_usage": True}} if chance.random() < 0.5 else {"stream": False}),
     }
 
 
@@ -67,7 +67,7 @@ async def ask(client: httpx.AsyncClient, url: str, key: str, body: dict[str, Any
         seen.failed[f"{answer.status_code} {said(text)}"] += 1
         return
     trace = answer.headers["x-stepdown-trace-id"]
-    seen.completed[trace] = usage["total_tokens"]
+    seen.completed[trace] = tokens_of(usage)
     if "stepdown" in usage:
         seen.usd[trace] = usage["stepdown"]["cost_usd"]
 
@@ -76,6 +76,11 @@ def said(text: str) -> str:
     """The code of our error, or how somebody else's begins: Ray's and HAProxy's are not JSON."""
     found = re.search(r'"code": ?"(\w+)"', text)
     return found[1] if found else text[:60]
+
+
+def tokens_of(usage: dict[str, Any]) -> int:
+    """Tokens of all calls of the request."""
+    return int(usage.get("stepdown", {}).get("total", usage)["total_tokens"])
 
 
 def usage_of(text: str, stream: bool) -> dict[str, Any] | None:

@@ -119,7 +119,8 @@ def accounting(n: int = 100) -> None:
 
         answers = in_client(all_of)
     usages = [answer["usage"] for answer in answers]
-    told = (sum(u["prompt_tokens"] for u in usages), sum(u["completion_tokens"] for u in usages))
+    sums = [usage["stepdown"]["total"] for usage in usages]
+    told = (sum(s["prompt_tokens"] for s in sums), sum(s["completion_tokens"] for s in sums))
     calls = [call for u in usages for call in u["stepdown"]["calls"]]
     by_call = (sum(c["prompt_tokens"] for c in calls), sum(c["completion_tokens"] for c in calls))
     say(

@@ -13,6 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from deployments.daemon import Daemon
 from deployments.endpoint.accounts import Accounts
@@ -62,6 +64,8 @@ class ServedIngress(Ingress):
 
     exchange: the handle of the QueueExchange, if there are several ingresses.
     """
+
+    behind_ray = True
 
     def __init__(
         self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any], file: str = "", exchange: Any = None
@@ -128,9 +132,22 @@ class ServedIngress(Ingress):
             await reloader.from_sections(user_config)
         self.reloader = reloader
 
+    async def readyz(self, request: Request) -> Response:
+        self.readiness.draining = self.readiness.draining or replica_stops()
+        return await super().readyz(request)
+
     async def running(self, name: str) -> int:
         """How many replicas of a tier run."""
         return await self.tiers[name].replicas()
+
+
+def replica_stops() -> bool:
+    """Whether Serve is stopping the replica that this is; it tells the application only when the last answer has ended."""
+    import ray
+
+    worker = ray._private.worker.global_worker  # Ray has no public way to it
+    own = worker.actors.get(worker.actor_id) if worker.actor_id else None
+    return bool(getattr(getattr(own, "_replica_impl", None), "_shutting_down", False))
 
 
 def routers(settings: Config, abilities: Abilities | None = None) -> Callable[[Config], Router]:

@@ -6,7 +6,9 @@ behind them to get it back. A generator that the kernel seeded once costs no suc
 
 import random
 import secrets
+from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Any
 
 GENERATOR = random.Random(secrets.randbits(256))
 """this process's own; other code may seed the random module's"""
@@ -17,3 +19,14 @@ CURRENT: ContextVar[str] = ContextVar("CURRENT", default="")
 def fresh() -> str:
     """32 hexadecimal digits."""
     return f"{GENERATOR.getrandbits(128):032x}"
+
+
+def current() -> str:
+    """The id of the request that is being answered: in its headers, its errors, the log and the ledger."""
+    return CURRENT.get() or fresh()
+
+
+def traced(body: Mapping[str, Any]) -> dict[str, Any]:
+    """An error's body with the id of its request, so that whoever reads it can find the request in the log."""
+    error = body.get("error")
+    return {**body, "error": {**error, "trace_id": CURRENT.get()}} if isinstance(error, dict) and CURRENT.get() else dict(body)

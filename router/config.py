@@ -149,6 +149,18 @@ class Server(Settings):
     /v1/admin/reload; asked: by the latter only"""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
     """seconds that running answers have to end when the server stops"""
+    hosts: list[str] = []
+    """names, beside this machine's own, by which clients may call a server that asks for no key: others are refused, since a
+    web page could have pointed its own name here"""
+    cors: list[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]] | Literal["*"] | None = None
+    """web pages that may use the endpoint from a browser: origins such as https://chat.example.com, or "*" for all; none: no
+    page may. Without keys "*" counts as none"""
+    stream_usage: Literal["asked", "always"] = "asked"
+    """when a stream ends in a chunk with the usage, whose `choices` is empty. asked: where `stream_options.include_usage` is
+    true, as with OpenAI; always: unless it is false"""
+    usage: Literal["answer", "sum"] = "answer"
+    """what `prompt_tokens` and `completion_tokens` of an answer made of several calls say. answer: the tokens of the
+    conversation and of the answer that the client gets; sum: those of all calls. Both are under `usage.stepdown`"""
     front: Literal["fast", "plain"] = "fast"
     """fast: HAProxy; its statistics ports listen on every interface, so it is used only where clients need keys. plain: Ray's
     own proxy"""

@@ -11,11 +11,15 @@ StepdownError
     │   └── ToolNameConflict 400  a client's function has a reserved name
     ├── BadKey             401
     ├── NotAllowed         403  the key may not use this tier, target or page
+    ├── ForeignRequest     403  no key is asked for, and a web page from elsewhere could have sent it
     ├── NotFound           404  no such path
     │   └── UnknownModel   404
     ├── WrongMethod        405
     ├── TooSlow            408  the body did not arrive in time
     ├── TooLarge           413
+    ├── UnknownEncoding    415  the body is compressed in a way that we do not read
+    ├── NotJson            415  no key is asked for, and the body is not said to be JSON
+    ├── HeadersTooLarge    431
     ├── DelegationFailed   502  no subtask succeeded, and no direct answer is possible
     ├── DeadlineExceeded   504
     ├── BudgetExceeded     429  the client's own cost limit
@@ -214,6 +218,53 @@ class TooLarge(RequestFailed):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"the body is larger than {limit_bytes} bytes, the most this server takes")
+
+
+class UnknownEncoding(RequestFailed):
+    """The body's `content-encoding` is none that we read."""
+
+    status = 415
+    code = "unsupported_encoding"
+
+    def __init__(self, found: str, known: str) -> None:
+        super().__init__(f"content-encoding {found[:60]!r} is not read here; send the body as it is, or in one of: {known}")
+        self.known = known
+
+    def headers(self) -> dict[str, str]:
+        return super().headers() | {"accept-encoding": self.known}
+
+
+class NotJson(RequestFailed):
+    """A body whose `content-type` is not JSON, where no key tells our clients from web pages."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"send content-type: application/json, found {found[:60]!r}: this server asks for no key")
+
+
+class HeadersTooLarge(RequestFailed):
+    """The request's headers are larger than the server accepts."""
+
+    status = 431
+    code = "headers_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the headers are larger than {limit_bytes} bytes, the most this server takes; send fewer cookies")
+
+
+class ForeignRequest(RequestFailed):
+    """A request that a web page from elsewhere could have sent, where no key tells our clients from it."""
+
+    status = 403
+    code = "foreign_request"
+
+    def __init__(self, found: str, setting: str) -> None:
+        super().__init__(
+            f"{found} is not this server, which asks for no key: use http://127.0.0.1 or http://localhost, "
+            f"list the name in {setting}, or start the server with keys"
+        )
 
 
 class TierFailed(RequestFailed):

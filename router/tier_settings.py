@@ -98,6 +98,14 @@ class Tier(Settings):
     """may be asked for JSON or a JSON schema"""
     images: bool = False
     """may be given images"""
+    audio: bool = False
+    """may be given sound, and asked for it"""
+    video: bool = False
+    """may be given videos"""
+    files: bool = False
+    """may be given files, such as PDFs"""
+    parts: list[str] = []
+    """further types of message parts that it understands, by the name that clients give them"""
     hedge_after_s: Annotated[float, Field(gt=0)] | Literal["p95"] | None = None
     """seconds without a first token after which a request is also sent to another replica (of a remote tier: to the same
     address). The first to begin answers, the other is stopped, and both are paid for. p95: longer than 19 of 20 recent

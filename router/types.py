@@ -54,7 +54,7 @@ class Facts:
     answer_tokens: int
     """tokens asked for the answer, at least 1"""
     needs: frozenset[str] = frozenset()
-    """abilities that the tier must have: keys of `decide.abilities.CANNOT`"""
+    """abilities that the tier must have: keys of `decide.abilities.CANNOT`, or types of message parts that we do not know"""
     temperature: float | None = None
     """None: the request leaves it to the model"""
     stream: bool = False

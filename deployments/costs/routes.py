@@ -17,6 +17,7 @@ from starlette.routing import Route
 from deployments.costs.decisions import recent, trace
 from deployments.costs.interval import asked_for
 from deployments.costs.report import BY, report
+from deployments.ids import traced
 from router.config import Config
 from router.errors import BadRequest, LedgerDown, NotFound, RequestFailed
 
@@ -131,7 +132,7 @@ def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 def refused(error: RequestFailed) -> Response:
     """OpenAI's error body, as in the rest of the endpoint."""
-    return answer(error.body(), error.status, error.headers())
+    return answer(traced(error.body()), error.status, error.headers())
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------

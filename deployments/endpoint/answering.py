@@ -19,7 +19,7 @@ from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
 from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
-from deployments.ids import CURRENT
+from deployments.ids import traced
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched, down
@@ -102,8 +102,7 @@ class Answering:
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
-        CURRENT.set(ongoing.id)
-        ongoing.limit_s = self.router.config.server.request_timeout_s
+        ongoing.server = self.router.config.server
         shown = decision_headers(decided, took_ms, ongoing.id)
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
@@ -196,7 +195,7 @@ class Answering:
         except RequestFailed as error:
             with suppress(RequestFailed):  # the first failure is the one that the client hears of
                 await ongoing.finish(error.status, error)
-            yield event(error.body())
+            yield event(traced(error.body()))
         except Exception:
             ongoing.left(500)
             raise

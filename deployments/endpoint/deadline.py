@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from deployments.endpoint.encodings import Decoder
 from deployments.endpoint.ongoing_request import OngoingRequest
 from router.errors import DeadlineExceeded, TooLarge, TooSlow
 
@@ -15,27 +16,31 @@ GRACE_S = 5.0  # beyond the deadline, so that the event that reports it can stil
 
 
 async def read(request: Request, most_bytes: int, limit_s: float) -> bytes:
-    """The body. One whose `content-length` is too large is not read at all.
+    """The body, unpacked if it was compressed. One whose `content-length` is too large is not read at all.
 
-    Raises TooLarge, TooSlow.
+    Raises TooLarge, TooSlow, UnknownEncoding, BadRequest.
     """
+    decoder = Decoder(request.headers.get("content-encoding", ""))
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said[:20]) > most_bytes:
         raise TooLarge(most_bytes)
     try:
         async with asyncio.timeout(limit_s):
-            return await whole(request, most_bytes)
+            return await whole(request, most_bytes, decoder)
     except TimeoutError:
         raise TooSlow(limit_s) from None
 
 
-async def whole(request: Request, most_bytes: int) -> bytes:
+async def whole(request: Request, most_bytes: int, decoder: Decoder) -> bytes:
+    """most_bytes: counted after unpacking."""
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most_bytes:
-            raise TooLarge(most_bytes)
-        parts.append(part)
+    async for sent in request.stream():
+        for part in decoder.feed(sent):
+            size += len(part)
+            if size > most_bytes:
+                raise TooLarge(most_bytes)
+            parts.append(part)
+    decoder.end()
     return b"".join(parts)
 
 

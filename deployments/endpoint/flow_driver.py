@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
+from deployments.endpoint.answer_usage import shown_usage
 from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
@@ -202,31 +203,25 @@ class FlowDriver:
 
     # -- what the client gets ------------------------------------------------------------------------------------------
 
-    def usage(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """OpenAI's usage, the sum of all calls, and each call under `stepdown`."""
-        calls = [record.as_json(self.ongoing.prices[record.call.tier]) for record in self.records.values()]
-        total = sum((record.usage for record in self.records.values()), Usage())
-        promised = {"certificate": state} if (state := self.ongoing.certificate) else {}
-        return {
-            "prompt_tokens": total.input_tokens,
-            "completion_tokens": total.output_tokens,
-            "total_tokens": total.input_tokens + total.output_tokens,
-            "stepdown": {**report, **promised, "cost_usd": sum(call["cost_usd"] for call in calls), "calls": calls},
-        }
+    def usage(self, end: Commit | Say) -> dict[str, Any]:
+        """What the client is told about tokens and calls, once it has the answer."""
+        name = end.call_id if isinstance(end, Commit) else ""
+        given = self.held[name].given_usage if name in self.held else self.bodies.get(name, {}).get("usage")
+        return shown_usage(self.ongoing, end, given or {})
 
     def whole(self, end: Commit | Say) -> dict[str, Any]:
         """The answer as one document."""
         self.ongoing.sent()
         if isinstance(end, Say):
             self.ongoing.answer = [end.text]
-            return document(end.tier, end.text, self.usage(end.report))
+            return document(end.tier, end.text, self.usage(end))
         body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
         self.calls(end).clean(body["choices"][0], "message")
         if end.splice:
             message = body["choices"][0]["message"]
             message["content"] = splice(message.get("content") or "", end.splice)
         self.ongoing.answer = [body["choices"][0]["message"].get("content") or ""]
-        return body | {"usage": self.usage(end.report)}
+        return body | {"usage": self.usage(end)}
 
     def calls(self, end: Commit) -> ClientCalls:
         keep = self.keep
@@ -246,8 +241,8 @@ class FlowDriver:
             async with aclosing(self.passed_on(end)) as passed:
                 async for last in passed:
                     yield event(last)
-        if (self.request.body.get("stream_options") or {}).get("include_usage", True):
-            yield event({**last, "choices": [], "usage": self.usage(end.report)})
+        if self.ongoing.wants_usage:
+            yield event({**last, "choices": [], "usage": self.usage(end)})
 
     def said(self, content: str | None) -> None:
         if content:

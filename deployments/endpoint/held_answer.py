@@ -64,6 +64,8 @@ class HeldAnswer:
         self.tokens = 0
         self.spoke = False
         self.usage = Usage()
+        self.given_usage: Mapping[str, Any] = {}
+        """as the tier reported it"""
         self.ended = False
 
     async def more(self) -> AsyncIterator[dict[str, Any]]:
@@ -76,7 +78,7 @@ class HeldAnswer:
                 if "error" in data:
                     raise TierFailed(self.call.tier, str((data["error"] or {}).get("message"))[:500])
                 if data.get("usage"):
-                    self.usage = usage_of(data)
+                    self.usage, self.given_usage = usage_of(data), data["usage"]
                 if data.get("choices"):
                     self.count(data["choices"][0].get("delta") or {})
                     yield {k: v for k, v in data.items() if k != "usage"}

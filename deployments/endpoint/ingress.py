@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,28 +19,36 @@ from deployments.costs import routes as costs
 from deployments.endpoint import deadline, openapi
 from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.answering import Answering
+from deployments.endpoint.framing import Framing
+from deployments.endpoint.guard import Guard, shared_with_pages
+from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
-from deployments.ids import fresh
+from deployments.ids import current
 from deployments.tiers.tier import Tier
 from router.engine import Router
-from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, StepdownError, UnknownModel, WrongMethod
+from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
 from router.limits.key_limits import Key
 from router.request import wire
 from router.types import Path
 
 log = logging.getLogger("stepdown")
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
+NOT_KEPT = {"cache-control": "no-store"}
 
 
 class Ingress:
     """The routes, and what stands around every request. accounts: None lets every client in and keeps nothing."""
+
+    behind_ray = False
+    """Ray Serve's own servers stand before the application"""
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
         self.max_body_bytes = max_body_bytes
         self.accounts = accounts or without_books()
         self.answering = Answering(router, tiers, self.accounts)
         self.settings, self.tiers, self.auditor = self.answering.settings, self.answering.tiers, self.answering.auditor
+        self.readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down)
         self.started = int(time.time())
         self.reloader: Reloader | None = None
 
@@ -57,6 +66,7 @@ class Ingress:
             Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),  # first, since it is matched in order
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
             Route("/v1/models", self.guarded(self.models)),
             Route("/v1/models/{name}", self.guarded(self.model)),
             Route("/v1/status", self.guarded(self.status)),
@@ -66,10 +76,18 @@ class Ingress:
         ]
         if ledger := self.accounts.ledger:
             routes += costs.routes(ledger.engine, self.router.config, self.live, self.may_see_costs, ledger.settled)
-        handlers = {HTTPException: self.no_route, Exception: self.unexpected}
-        made = Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan)
+        made = Starlette(
+            routes=routes, exception_handlers={HTTPException: self.no_route}, middleware=self.around(), lifespan=self.lifespan
+        )
         made.router.redirect_slashes = False  # would send clients to whatever host their request names
         return made
+
+    def around(self) -> list[Middleware]:
+        """What stands around all routes, the outermost first."""
+        server = self.router.config.server
+        framing = Middleware(Framing, names_request=not self.behind_ray)
+        guard = Middleware(Guard, server=server, open_door=self.accounts.keys.insecure)
+        return [framing, *shared_with_pages(server, self.accounts.keys.insecure), guard]
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -80,6 +98,7 @@ class Ingress:
         try:
             yield
         finally:
+            self.readiness.draining = True
             if watched:
                 await watched.close()
             await self.auditor.close()
@@ -108,18 +127,23 @@ class Ingress:
             return error_response(WrongMethod(f"{request.method} is not allowed here"), getattr(error, "headers", None))
         return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
 
-    async def unexpected(self, request: Request, error: Exception) -> Response:
-        log.exception("unexpected error", exc_info=error)
-        return error_response(StepdownError())
-
     async def read(self, request: Request) -> bytes:
-        """Raises TooLarge, TooSlow."""
+        """Raises TooLarge, TooSlow, UnknownEncoding, BadRequest."""
         return await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
     async def healthz(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "tiers": list(self.router.names)})
+        return JSONResponse({"status": "ok", "tiers": list(self.router.names)}, headers=NOT_KEPT)
+
+    async def readyz(self, request: Request) -> Response:
+        status, body = await self.readiness.shown()
+        return JSONResponse(body, status, headers=NOT_KEPT | ({"retry-after": "1"} if status == 503 else {}))
+
+    def tiers_down(self) -> dict[str, str]:
+        """Tiers whose circuit is open, each with the reason."""
+        resting = {name: self.answering.breaker.left_s(name) for name in self.router.names}
+        return {name: f"it failed, and is tried again in {left:.1f} s" for name, left in resting.items() if left}
 
     def card(self, name: str) -> dict[str, Any]:
         """OpenAI's model object; a routing target also has the state of its certificate."""
@@ -202,5 +226,5 @@ class Ingress:
         decided = self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(
-            decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, fresh())
+            decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, current())
         )

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.endpoint.accounts import Accounts
-from deployments.ids import fresh
+from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.traffic import hedged_call
-from router.config import Tier
+from router.config import Server, Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import token_cost_usd
@@ -74,7 +74,7 @@ class OngoingRequest:
     prices: Mapping[str, Sequence[float]]
     counts: Mapping[str, Callable[[str], int]]
     decision_ms: float = 0.0
-    id: str = field(default_factory=fresh)
+    id: str = field(default_factory=current)
     at_s: float = field(default_factory=time.time)
     began: float = field(default_factory=time.monotonic)
     records: dict[str, CallRecord] = field(default_factory=dict)
@@ -88,14 +88,24 @@ class OngoingRequest:
     """a smaller tier's answer was given since no larger tier could answer"""
     departed: bool = False
     """see `Commit.departed`"""
-    limit_s: float = 600.0
-    """seconds that the whole request may take"""
+    server: Server = Server()
     answer: list[str] = field(default_factory=list)
     done: bool = False
 
     def now(self) -> float:
         """Seconds since the request."""
         return time.monotonic() - self.began
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds that the whole request may take."""
+        return self.server.request_timeout_s
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether its stream ends in a chunk with the usage."""
+        asked = (self.asked.body.get("stream_options") or {}).get("include_usage")
+        return asked is True or (self.server.stream_usage == "always" and asked is not False)
 
     @property
     def left_s(self) -> float:

@@ -52,7 +52,7 @@ COMMON: Schema = {
         "examples": ["auto"],
     },
     "stream": maybe({"type": "boolean"}),
-    "stream_options": maybe({"type": "object"}),
+    "stream_options": maybe({"type": "object", "properties": {"include_usage": maybe({"type": "boolean"})}}),
     "max_tokens": whole("max_tokens"),
     "max_completion_tokens": whole("max_completion_tokens"),
     "n": whole("n"),
@@ -97,6 +97,7 @@ ERROR: Schema = {
                 "type": {"type": "string"},
                 "param": {"type": ["string", "null"]},
                 "code": {"type": ["string", "integer", "null"]},
+                "trace_id": {"type": "string", "description": "the request's id, as in the header x-stepdown-trace-id"},
             },
         }
     },
@@ -141,6 +142,7 @@ def asking(summary: str, body: Schema, answer: Schema, streams: bool = True) -> 
 
 PATHS: Schema = {
     "/healthz": reading("Whether the server runs", {"type": "object", "required": ["status", "tiers"]}, security=[]),
+    "/readyz": reading("Whether it can answer requests: 503 with what is missing", ref("Ready"), security=[]),
     "/v1/models": reading("Tiers and ways to ask for routing", ref("Models")),
     "/v1/models/{name}": reading(
         "One of them",
@@ -168,6 +170,7 @@ SCHEMAS: Schema = {
     "Model": CARD,
     "Models": {"type": "object", "required": ["data"], "properties": {"data": {"type": "array", "items": ref("Model")}}},
     "Decision": DECISION,
+    "Ready": {"type": "object", "required": ["status", "missing"], "properties": {"missing": {"type": "object"}}},
 }
 
 

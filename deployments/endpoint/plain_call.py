@@ -16,7 +16,7 @@ from router.types import Call, Usage
 
 SPEAKS = re.compile(rb'"(?:content|text|arguments)"\s*:\s*"[^"]')
 # Text of an answer cannot look like this: its quotes are escaped.
-TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|\[DONE\]')
+TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"choices"\s*:\s*\[\s*\]|\[DONE\]')
 
 
 @dataclass(slots=True)
@@ -38,10 +38,6 @@ class PlainCall:
         ongoing.records[name] = record
         ongoing.tier = tier.name
         return cls(tier, ongoing, record)
-
-    @property
-    def wants_usage(self) -> bool:
-        return bool((self.ongoing.asked.body.get("stream_options") or {}).get("include_usage", True))
 
     async def complete(self) -> bytes:
         """The tier's answer as one document. Raises RequestFailed."""
@@ -98,7 +94,7 @@ class PlainCall:
             self.ongoing.answer += [text_of(choice, "delta") for chunk in chunks for choice in chunk.get("choices") or []]
 
     def without_end(self, item: bytes) -> bytes:
-        """The item without [DONE], and without the usage where the client declined it; notes the usage."""
+        """The item without [DONE], and without chunks that have no choices unless the client asked for usage; notes the usage."""
         shown = []
         for part in parts_of(item):
             if part == DONE[6:-2]:
@@ -108,7 +104,7 @@ class PlainCall:
                 self.count_it(usage_of(data))
             if data.get("error"):
                 self.record.outcome = "tier_failed"
-            if data.get("choices") or data.get("error") or self.wants_usage:
+            if data.get("choices") or data.get("error") or (data.get("usage") and self.ongoing.wants_usage):
                 shown.append(b"data: " + part + b"\n\n")
         return b"".join(shown)
 

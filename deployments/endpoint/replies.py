@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import OngoingRequest
+from deployments.ids import CURRENT, traced
 from router.errors import NoReplica, RequestFailed, StepdownError, TierCold, TierFailed, TooLarge, TooSlow
 from router.types import Decision, End
 
@@ -15,11 +16,12 @@ MISSED = {NoReplica.code, TierCold.code, TierFailed.code}  # outcomes of a call 
 
 def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
     """OpenAI's error body; an unexpected error reveals nothing about itself. shown: further headers."""
-    known = error if isinstance(error, RequestFailed) else RequestFailed("internal error; the server's log has more")
+    internal = f"internal error; the server's log has more, under {CURRENT.get()}"
+    known = error if isinstance(error, RequestFailed) else RequestFailed(internal)
     headers = known.headers()
     if isinstance(known, TooLarge | TooSlow):  # the rest of the body is not read
         headers["connection"] = "close"
-    return JSONResponse(known.body(), known.status, headers | dict(shown or {}))
+    return JSONResponse(traced(known.body()), known.status, headers | dict(shown or {}))
 
 
 def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:

@@ -25,7 +25,7 @@ def served(config: str, timeout_s: float = 600.0) -> Iterator[tuple[str, str]]:
     try:
         wait_until_ready(process, timeout_s)
         url = f"http://127.0.0.1:{port}"
-        httpx.get(f"{url}/healthz", timeout=30).raise_for_status()
+        httpx.get(f"{url}/readyz", timeout=30).raise_for_status()
         yield f"{url}/v1", key
     finally:
         process.send_signal(signal.SIGINT)

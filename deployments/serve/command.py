@@ -171,17 +171,19 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
 
 
 def answers(config: Config, stop: threading.Event) -> bool:
-    """Wait for the front door, which opens a little after the ladder is ready. False: stopped. Raises BadInput after a while."""
+    """Wait until requests are answered, a little after the ladder is ready. False: stopped. Raises BadInput after a while."""
     host = "127.0.0.1" if config.server.host in ("0.0.0.0", "::") else config.server.host.strip("[]")
-    until = time.monotonic() + FRONT_DOOR_S
+    until, said = time.monotonic() + FRONT_DOOR_S, "nothing answers"
     while time.monotonic() < until:
         with suppress(httpx.HTTPError):
             at = f"[{host}]" if ":" in host else host
-            if httpx.get(f"http://{at}:{config.server.port}/healthz", timeout=5).status_code == 200:
+            answer = httpx.get(f"http://{at}:{config.server.port}/readyz", timeout=5)
+            if answer.status_code == 200:
                 return True
+            said = f"/readyz says {answer.status_code}: {answer.text[:500]}"
         if stop.wait(0.1):
             return False
-    raise BadInput(f"the ladder is ready, but nothing answers on {host}:{config.server.port} after {FRONT_DOOR_S:g} s")
+    raise BadInput(f"the ladder has started, but on {host}:{config.server.port} after {FRONT_DOOR_S:g} s {said}")
 
 
 def progress(sleepers: Collection[str]) -> str:

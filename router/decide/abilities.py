@@ -8,22 +8,28 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from router.request.wire import UNKNOWN_PART
 from router.tier_settings import Tier
 
 CANNOT: Mapping[str, str] = MappingProxyType(
     {
         "chat": "answers no chats",
         "completions": "answers no completions",
+        "audio": "takes no audio",
+        "files": "takes no files",
         "images": "takes no images",
         "json": "has no JSON mode",
         "logprobs": "gives no log-probabilities",
         "tool_choice": "cannot be made to call a tool",
         "tools": "takes no tools",
+        "video": "takes no video",
     }
 )
 """each ability, and what is said of a tier without it"""
 
-SETTINGS: Mapping[str, str] = MappingProxyType({"images": "images", "json": "json_mode", "tools": "tools"})
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {"audio": "audio", "files": "files", "images": "images", "json": "json_mode", "tools": "tools", "video": "video"}
+)
 """the abilities that a tier's settings can allow or deny, and the setting of each"""
 
 MENDS: Mapping[str, str] = MappingProxyType(
@@ -38,6 +44,9 @@ MENDS: Mapping[str, str] = MappingProxyType(
 
 def as_configured(tier: Tier, need: str) -> str:
     """Why the tier's settings say that it cannot; empty: they do not."""
+    if need.startswith(UNKNOWN_PART):
+        kind = need.removeprefix(UNKNOWN_PART)
+        return "" if kind in tier.parts else f"takes no message parts of type {kind[:40]!r}"
     return "" if need not in SETTINGS or getattr(tier, SETTINGS[need]) else CANNOT[need]
 
 

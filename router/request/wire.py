@@ -24,6 +24,17 @@ MAX_TEMPERATURE = 100.0
 MAX_DEPTH = 100  # of nested lists and objects; JSON libraries give up between 128 and a few hundred
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
+TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "thinking", "reasoning")
+PART_NEEDS = {
+    **dict.fromkeys(TEXT_PARTS, ""),
+    **dict.fromkeys(("image_url", "input_image", "image", "image_pil", "image_embeds"), "images"),
+    **dict.fromkeys(("input_audio", "audio_url", "audio", "audio_embeds"), "audio"),
+    **dict.fromkeys(("video_url", "input_video", "video"), "video"),
+    **dict.fromkeys(("file", "input_file", "document", "file_url"), "files"),
+}
+"""type of a message's part -> what the tier must be able to do; empty: nothing but read"""
+UNKNOWN_PART = "part "  # begins the need of a part whose type we do not know
+
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
@@ -85,6 +96,8 @@ def check_common(body: Mapping[str, Any]) -> None:
     for field, kind, word in SHAPES:
         if body.get(field) is not None and not isinstance(body[field], kind):
             raise BadRequest(f"`{field}` must be {word}", field)
+    if not isinstance((body.get("stream_options") or {}).get("include_usage"), bool | None):
+        raise BadRequest("`stream_options.include_usage` must be true or false", "stream_options")
     schema = (body.get("response_format") or {}).get("json_schema")
     if schema is not None and not isinstance(schema, dict):
         raise BadRequest("`response_format.json_schema` must be an object", "response_format")
@@ -170,9 +183,19 @@ def needs(body: Mapping[str, Any]) -> frozenset[str]:
     if any(body.get(field) is not None and body[field] is not False for field in ("logprobs", "prompt_logprobs")):
         found.add("logprobs")
     contents = [m.get("content") for m in body.get("messages") or []]
-    if any(part.get("type") in ("image_url", "input_image") for c in contents if isinstance(c, list) for part in c):
-        found.add("images")
-    return frozenset(found)
+    found |= {part_need(part) for content in contents if isinstance(content, list) for part in content}
+    modalities = body.get("modalities")
+    if isinstance(modalities, list) and "audio" in modalities:
+        found.add("audio")
+    return frozenset(found - {""})
+
+
+def part_need(part: Mapping[str, Any]) -> str:
+    """What a tier must be able to do with a part of a message; empty: read text. A type that we do not know is a need itself."""
+    kind = part.get("type")
+    if kind is None:  # some servers take parts without a type; what they hold says it
+        kind = next((name for name in PART_NEEDS if name in part), "text" if "text" in part else "none")
+    return PART_NEEDS.get(str(kind), f"{UNKNOWN_PART}{str(kind)[:64]}")
 
 
 def margin(token: Mapping[str, Any]) -> float | None:

@@ -27,7 +27,7 @@ def ask(client, model="auto", content="one two three", **more):
 
 def test_chats_and_streams(client):
     assert ask(client).choices[0].message.content == "one two three"
-    chunks = list(ask(client, "small", stream=True))
+    chunks = list(ask(client, "small", stream=True, stream_options={"include_usage": True}))
     assert "".join(c.choices[0].delta.content for c in chunks if c.choices) == "one two three"
     assert chunks[-1].usage.completion_tokens == 3
 

@@ -48,7 +48,7 @@ def traffic(client):
         for model in ("auto", "small"):
             asked = {"model": model, "messages": [{"role": "user", "content": "word " * (n + 1)}]}
             usages.append(client.chat.completions.create(**asked).usage)
-            *_, last = client.chat.completions.create(**asked, stream=True)
+            *_, last = client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
             usages.append(last.usage)
         time.sleep(1.5)
     return usages

@@ -35,7 +35,7 @@ def test_the_large_tier_can_add(client):
 
 @pytest.mark.parametrize("model", ["auto", "auto:cheap", "auto:0.5", *TIERS])
 def test_streams_real_tokens_ending_in_usage(client, model):
-    chunks = list(ask(client, model, "Spell the word banoki.", stream=True))
+    chunks = list(ask(client, model, "Spell the word banoki.", stream=True, stream_options={"include_usage": True}))
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     whole = ask(client, model, "Spell the word banoki.")  # `small` may misspell it; what streams is what it says whole
     assert text == whole.choices[0].message.content and text.startswith("b-")

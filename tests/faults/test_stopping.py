@@ -76,7 +76,8 @@ def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_pat
     got: list[str] = []
 
     def stream() -> None:
-        body = {"model": "small", "stream": True, "messages": [{"role": "user", "content": "word " * 100}]}
+        chat = {"model": "small", "messages": [{"role": "user", "content": "word " * 100}]}
+        body = {**chat, "stream": True, "stream_options": {"include_usage": True}}
         headers = {"authorization": "Bearer right"}
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         with httpx.stream("POST", url, headers=headers, json=body, timeout=60) as answer:

@@ -78,7 +78,7 @@ def test_a_plain_answer_leaves_one_trace_and_one_call(endpoint, ledger, stream):
 
 def test_a_stream_is_passed_on_as_it_is(endpoint):
     client, _ = endpoint
-    text = post(client, {**CHAT, "stream": True}).text
+    text = post(client, {**CHAT, "stream": True, "stream_options": {"include_usage": True}}).text
     events = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
     assert events[-1] == "[DONE]" and text.count("[DONE]") == 1
     assert json.loads(events[-2])["usage"]["completion_tokens"] == 4
@@ -144,7 +144,9 @@ def test_every_call_of_a_flow_is_a_row(ledger, stream):
     config, tiers = ladder(), {name: ScriptedTier(name, words) for name in NAMES}
     app = Ingress(OneFlow(config, two_steps), tiers, accounts(ledger), 1_000_000).app()
     with TestClient(app) as client:
-        answer = post(client, {**CHAT, "model": "auto", "stream": stream})
+        answer = post(
+            client, {**CHAT, "model": "auto", **({"stream": True, "stream_options": {"include_usage": True}} if stream else {})}
+        )
     (trace,) = rows(ledger, schema.traces)
     found = {call["id"].split("/")[1]: call for call in rows(ledger, schema.calls)}
     assert {name: call["outcome"] for name, call in found.items()} == {"first": "low confidence", "last": "accepted"}
@@ -152,7 +154,9 @@ def test_every_call_of_a_flow_is_a_row(ledger, stream):
     assert trace["cost_usd"] == pytest.approx(sum(call["cost_usd"] for call in found.values())) == pytest.approx(7 * 21e-6)
     text = answer.text
     usage = json.loads(text.split("\n\n")[-3].removeprefix("data: ") if stream else text)["usage"]
-    assert usage["total_tokens"] == sum(call["input_tokens"] + call["output_tokens"] for call in found.values())
+    assert usage["stepdown"]["total"]["total_tokens"] == sum(
+        call["input_tokens"] + call["output_tokens"] for call in found.values()
+    )
     assert usage["stepdown"]["cost_usd"] == pytest.approx(trace["cost_usd"])
 
 

@@ -33,7 +33,7 @@ def ask(made, stream, tests=TESTS, check="sandbox:passes", **settings):
             text, usage = answer.choices[0].message.content, answer.usage
         else:
             text, usage = "", None
-            for chunk in client.chat.completions.create(**body, stream=True):
+            for chunk in client.chat.completions.create(**body, stream=True, stream_options={"include_usage": True}):
                 text += chunk.choices[0].delta.content or "" if chunk.choices else ""
                 usage = chunk.usage or usage
     return text, {call["tier"]: call["outcome"] for call in usage.model_extra["stepdown"]["calls"]}

@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import openai
 import pytest
 from delegation import DIRECT, TEXT, client, did, is_plan, served, tiers
 from scripted_tier import Said, asked
@@ -55,7 +56,9 @@ def test_the_header_says_what_became_of_it(state, stream):
     made = make()
     body = {"model": "auto", "messages": [{"role": "user", "content": TEXT}], **more}
     with served(made, **settings) as url:
-        raw = client(url).chat.completions.with_raw_response.create(**body, stream=stream)
+        raw = client(url).chat.completions.with_raw_response.create(
+            **body, stream=stream, stream_options={"include_usage": True} if stream else openai.NOT_GIVEN
+        )
         chunks = list(raw.parse()) if stream else [raw.parse()]
     assert raw.headers["x-stepdown-delegation"] == state
     told = (chunks[-1].usage.model_extra or {}).get("stepdown")

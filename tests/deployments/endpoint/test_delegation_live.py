@@ -20,11 +20,17 @@ def ask(url, stream=False, **more):
         answer = client(url).chat.completions.create(**body)
         return answer.choices[0].message.content, answer.usage
     text, usage = "", None
-    for chunk in client(url).chat.completions.create(**body, stream=True):
+    for chunk in client(url).chat.completions.create(**body, stream=True, stream_options={"include_usage": True}):
         usage = chunk.usage or usage
         text += chunk.choices[0].delta.content or "" if chunk.choices else ""
         assert chunk.choices or chunk.usage
     return text, usage
+
+
+def total(usage):
+    """The tokens of all calls, as the client is told."""
+    told = usage.model_extra["stepdown"]["total"]
+    return told["prompt_tokens"], told["completion_tokens"]
 
 
 def spent(made) -> tuple[int, int]:
@@ -42,10 +48,10 @@ def test_eight_parts_run_side_by_side_and_the_sum_is_told(stream):
         took = time.monotonic() - began
     assert text == "\n".join(f"{i}. did {i}" for i in range(1, PARTS + 1))
     assert took < 0.9 and made["medium"].most_running == PARTS  # 1.7 s one after the other
-    assert (usage.prompt_tokens, usage.completion_tokens) == spent(made)
+    assert total(usage) == spent(made)
     told = usage.model_extra["stepdown"]
     assert told["delegation"] == "done" and len(told["calls"]) == 1 + PARTS
-    assert sum(call["prompt_tokens"] for call in told["calls"]) == usage.prompt_tokens
+    assert sum(call["prompt_tokens"] for call in told["calls"]) == told["total"]["prompt_tokens"]
     assert told["cost_usd"] == pytest.approx(sum(call["cost_usd"] for call in told["calls"]))
 
 
@@ -72,7 +78,7 @@ def test_whatever_the_plan_the_request_is_answered(plan, stream):
         text, usage = ask(url, stream)
     assert text == "plain answer"
     assert messages_of(made["large"]) == [CHAT["messages"]]  # as it was sent
-    assert (usage.prompt_tokens, usage.completion_tokens) == spent(made)
+    assert total(usage) == spent(made)
     assert len(made["large"].bodies) <= 3
 
 
@@ -155,7 +161,7 @@ def test_many_requests_at_once_keep_their_books_apart():
     with served(made) as url:
         answers = asyncio.run(all_of(url))
     usages = [answer.usage for answer in answers]
-    assert (sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages)) == spent(made)
+    assert tuple(map(sum, zip(*map(total, usages), strict=True))) == spent(made)
     assert all(len(u.model_extra["stepdown"]["calls"]) == 1 + PARTS for u in usages)
 
 

@@ -60,7 +60,7 @@ def ask(url, way):
             final = stream.get_final_completion()
         return final.choices[0].message.content, final.usage
     text, usage = "", None
-    for chunk in client.chat.completions.create(**CHAT, stream=True):
+    for chunk in client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}):
         usage = chunk.usage or usage
         if not chunk.usage:
             text += chunk.choices[0].delta.content or ""
@@ -71,7 +71,7 @@ def ask(url, way):
 async def ask_async(url):
     text, usage = "", None
     async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
-        async for chunk in await client.chat.completions.create(**CHAT, stream=True):
+        async for chunk in await client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}):
             usage = chunk.usage or usage
             text += "" if chunk.usage else chunk.choices[0].delta.content or ""
     return text, usage
@@ -84,10 +84,12 @@ def test_after_an_escalation_the_text_is_the_large_answer_exactly(mode, way):
         text, usage = ask(url, way)
     assert text == ANSWER
     spent = [call for tier in made.values() for call in tier.ledger]
-    assert usage.prompt_tokens == sum(given for given, _ in spent) == 12
     told = usage.model_extra["stepdown"]
+    assert told["total"]["prompt_tokens"] == sum(given for given, _ in spent) == 12
+    assert (usage.prompt_tokens, usage.completion_tokens) == made["large"].ledger[-1]  # the accepted call's own
     assert [c["outcome"] for c in told["calls"]] == ["low confidence", "accepted"]
-    assert usage.completion_tokens == sum(c["completion_tokens"] for c in told["calls"]) == sum(out for _, out in spent)
+    sums = sum(c["completion_tokens"] for c in told["calls"]), sum(out for _, out in spent)
+    assert (told["total"]["completion_tokens"],) * 2 == sums
 
 
 @pytest.mark.parametrize("way", ["whole", "stream", "async", "helper"])

@@ -56,7 +56,7 @@ def events(response) -> list[str]:
     "path, body", [("chat/completions", CHAT), ("completions", {"model": "auto", "prompt": "one two three"})]
 )
 def test_a_stream_comes_word_by_word_and_ends_in_usage_and_done(path, body):
-    got = events(post({**body, "stream": True}, path))
+    got = events(post({**body, "stream": True, "stream_options": {"include_usage": True}}, path))
     assert got[-1] == "[DONE]"
     assert json.loads(got[-2])["usage"]["completion_tokens"] == 3
     assert len(got) == 5

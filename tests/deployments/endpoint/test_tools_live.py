@@ -122,9 +122,9 @@ def ask(url, way="whole", key="x", messages=(USER,), tools=(DELEGATE,), **more) 
     if way == "whole":
         return whole(client(url, key).chat.completions.create(**body))
     if way == "stream":
-        return streamed(client(url, key).chat.completions.create(**body, stream=True))
+        return streamed(client(url, key).chat.completions.create(**body, stream=True, stream_options={"include_usage": True}))
     if way == "async stream":
-        return streamed(asyncio.run(ask_async(url, {**body, "stream": True}, key)))
+        return streamed(asyncio.run(ask_async(url, {**body, "stream": True, "stream_options": {"include_usage": True}}, key)))
     # the helper takes no tools but its own kinds, and no schema that it has not made itself: they go around it
     around = {k: body.pop(k) for k in ("tools", "response_format") if k in body}
     with client(url, key).chat.completions.stream(**body, extra_body=around, stream_options={"include_usage": True}) as stream:
@@ -138,7 +138,8 @@ def offered(body) -> list[str]:
 def balanced(made, *answers: Answer) -> None:
     """What clients were told is what the tiers counted, and no server tool reached a tier."""
     spent = [pair for tier in made.values() for pair in tier.ledger]
-    told = (sum(a.usage.prompt_tokens for a in answers), sum(a.usage.completion_tokens for a in answers))
+    sums = [a.told["total"] for a in answers]
+    told = (sum(s["prompt_tokens"] for s in sums), sum(s["completion_tokens"] for s in sums))
     assert told == (sum(given for given, _ in spent), sum(out for _, out in spent))
     bodies = [body for tier in made.values() for body in tier.bodies]
     assert all(tool["type"] == "function" for body in bodies for tool in body.get("tools") or [])
