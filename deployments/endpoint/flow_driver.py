@@ -148,7 +148,7 @@ class FlowDriver:
             self.settle(record, reply.usage)
             if self.check and call.tests and not reply.tool_calls:
                 reply = replace(reply, passed=await self.tested(self.check, reply.text, call.tests))
-        return replace(reply, at_s=self.now())
+        return replace(reply, at_s=self.now(), sent=2 if record.reading.twin else 1)
 
     async def tested(self, check: CodeCheck, text: str, tests: str) -> bool | None:
         """Whether the answer's code passes its tests; None where the operator's function fails or takes too long."""

@@ -129,7 +129,7 @@ class PlanMode(DelegationFlow):
         shared, top = self.shared, self.shared.top
         body: dict[str, Any] = {"messages": list(messages), "temperature": 0}
         body |= shared.json_field(top.name, "plan", plans.plan_schema(shared.settings.max_subtasks))
-        given = top.input_tokens(body)
+        given = top.prompt_tokens(body)
         room = min(self.plan_room(given), self.spare_tokens(body), top.context - given)
         body["max_tokens"] = int(min(shared.settings.plan_max_tokens, room))
         left = shared.work_until_s - shared.now_s
@@ -142,7 +142,7 @@ class PlanMode(DelegationFlow):
 
     def plain_usd(self, answer_tokens: float) -> float:
         """Upper bound on the price of the plain call, counted as the client's limit counts it."""
-        return self.shared.top.cost(self.shared.top.prompt_tokens(self.shared.body), answer_tokens)
+        return self.shared.top.most(self.shared.top.prompt_tokens(self.shared.body), answer_tokens)
 
     def spare_tokens(self, body: Mapping[str, Any]) -> float:
         """Output tokens that a plan may have so that the client's limit still covers the plain answer after it.
@@ -155,7 +155,7 @@ class PlanMode(DelegationFlow):
         plain = self.plain_usd(self.considered.answer_tokens)
         if plain <= self.max_usd:
             spare -= plain
-        spare -= top.price_in * top.prompt_tokens(body)
+        spare -= top.most(top.prompt_tokens(body), 0)
         if top.price_out:
             return spare / top.price_out
         return math.inf if spare >= 0 else 0
@@ -196,9 +196,9 @@ class PlanMode(DelegationFlow):
     def merge_usd(self, jobs: int, share: float) -> float:
         """Expected price of the final call. share: its answer's length as a share of the plain answer's."""
         top, settings = self.shared.top, self.shared.settings
-        stubs = {"messages": self.considered.chat.with_stubs(settings.preview_chars)}
+        stubs = self.considered.chat.with_stubs(settings.preview_chars)
         results = jobs * min(self.shared.memory.means[self.considered.kind].part_tokens, settings.digest_over_tokens)
-        return top.cost(top.input_tokens(stubs) + results, share * self.considered.answer_tokens)
+        return top.cost(top.expected_tokens(stubs) + results, share * self.considered.answer_tokens)
 
     # -- the answer --------------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class PlanMode(DelegationFlow):
         messages = prompts.merge_messages(jobs.chat, jobs.listed(), shared.settings, bool(splices))
         body = {**shared.body, "messages": messages}
         shared.budget.refund(FINAL_CALL)
-        given, answer = top.input_tokens(body), self.considered.answer_tokens
+        given, answer = top.prompt_tokens(body), self.considered.answer_tokens
         needed = top.cost(given, min(answer, LEAST_ANSWER_TOKENS) if self.client_limit_binds else answer)
         if not top.fits(given, answer_limit(shared.body) or 1) or not shared.budget.hold(FINAL_CALL, needed):
             self.set_state("direct", "nothing is left to merge with")

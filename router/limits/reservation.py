@@ -12,7 +12,7 @@ from router.config import Config, Tier
 from router.costs.prices import per_token
 from router.request import server_tools
 from router.request.body import answer_count, answer_limit, wants_json
-from router.request.token_bounds import PER_TOOLS, prompt_tokens
+from router.request.request_tokens import PER_TOOLS, Reader
 from router.trace import FlowKind
 from router.types import Counter, Decision, Request
 
@@ -46,9 +46,9 @@ def max_cost(
 
 
 def prompts_tokens(body: Mapping[str, Any], tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, int]:
-    """`prompt_tokens` by tier; counted once for tiers that share a counter and a window."""
-    counted = cache(lambda context, counter: prompt_tokens(body, context, counter))
-    return {tier.name: counted(tier.context, count[tier.name]) for tier in tiers}
+    """Upper bound of the prompts' tokens by tier; counted once for tiers that count alike."""
+    counted = cache(lambda reader: reader.total(body))
+    return {tier.name: counted(Reader.of(tier, count[tier.name])) for tier in tiers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +126,4 @@ def with_limit(body: Mapping[str, Any], tier: Tier, count: Counter) -> Mapping[s
     if answer_limit(body) is not None:
         return body
     cap = ANSWER_TOKENS if "messages" in body else COMPLETION_TOKENS
-    return {**body, "max_tokens": cap} if tier.context - prompt_tokens(body, tier.context, count) >= cap else body
+    return {**body, "max_tokens": cap} if tier.context - Reader.of(tier, count).total(body) >= cap else body

@@ -6,10 +6,10 @@ from math import isinf
 from typing import Any
 
 from classifiers import prompt_text
-from classifiers.text.prompt import content_text
 from router.errors import BadRequest
 from router.request import server_tools
 from router.request.body import answer_limit, one_answer_limit, several_wanted, wants_json
+from router.request.request_tokens import prompts_of
 from router.types import Facts, Path, Request
 
 SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
@@ -133,26 +133,13 @@ def check_prompt(body: Mapping[str, Any]) -> None:
 
 def facts(request: Request) -> Facts:
     """What deciding needs to know of a request."""
-    body = request.body
-    if request.path == "chat/completions":
-        text = prompt_text(body["messages"])
-        counted = "\n".join(content_text(m.get("content")) for m in body["messages"])
-    else:
-        counted = prompt_of(body["prompt"])
-        text = prompt_text([{"role": "user", "content": counted}])
-    if tools := server_tools.client_tools(body):
-        counted += json.dumps(tools)
-    one = request.path == "chat/completions" and not several_wanted(body)
-    return Facts(text, counted, body["model"], answer_limit(body) or 1, needs(body), body.get("temperature"), request.stream, one)
-
-
-def prompt_of(prompt: Any) -> str:
-    """The longest of the prompts. A token id counts as one character, so a prompt that fits is never refused."""
-    if isinstance(prompt, str):
-        return prompt
-    if all(isinstance(p, int) for p in prompt):
-        return " " * len(prompt)
-    return max((p if isinstance(p, str) else " " * len(p) for p in prompt if isinstance(p, str | list)), key=len)
+    body, chat = request.body, request.path == "chat/completions"
+    prompts = prompts_of(body)
+    counted = prompts[0].text if len(prompts) == 1 else max((prompt.text for prompt in prompts), key=len)
+    text = prompt_text(body["messages"]) if chat else prompt_text([{"role": "user", "content": counted}])
+    one = chat and not several_wanted(body)
+    answer, heat = answer_limit(body) or 1, body.get("temperature")
+    return Facts(text, counted, body["model"], answer, needs(body), heat, request.stream, one, prompts)
 
 
 def needs(body: Mapping[str, Any]) -> frozenset[str]:
