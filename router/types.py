@@ -11,8 +11,8 @@ from router.trace import FlowKind
 Counter = Callable[[str], int]
 """Estimates the tokens of a text for one tier, one question's chat template included. Further attributes, where it has them:
 
-exact: True: it is the tier's own tokenizer. tokens: counts a text without a template. template, rendered: what the chat template
-costs, see router/request/request_tokens.py. longest: bytes of text that one token may stand for, 0 if unknown.
+exact: whether it is the tier's own tokenizer. tokens: counts a text without a template. template, rendered: what the chat template
+costs, see router/request/token_bounds.py. longest: bytes of text that one token may stand for, 0 if unknown.
 """
 
 
@@ -44,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a tier reads for one answer: a whole chat, or one prompt of a completion. See router/request/request_tokens.py."""
+    """What a tier reads for one answer: a whole chat, or one prompt of a completion. See router/request/token_bounds.py."""
 
     text: str = ""
     """all its texts, joined by newlines"""
@@ -56,6 +56,8 @@ class Prompt:
     unbounded: bool = False
     """it has audio, video, a file or a template of its own, of which no bound is known: it may fill any window"""
     tools: bool = False
+    form: str = ""
+    """the form asked for, as JSON: a tier that is not known may write it into the prompt"""
     shaped: int = 0
     """characters of the text that are JSON: tools, tool calls"""
     body: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)

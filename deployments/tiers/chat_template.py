@@ -15,7 +15,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from classifiers.text.prompt import content_text
-from router.request.request_tokens import TemplateCost, chat_prompt
+from router.request.token_bounds import TemplateCost, chat_prompt
 from router.tier_settings import ModelSource
 
 log = logging.getLogger("stepdown")

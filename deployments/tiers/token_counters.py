@@ -36,7 +36,9 @@ def estimated(text: str) -> int:
     return max(round(len(data) / BYTES_PER_TOKEN), len(PIECES.findall(data)))
 
 
-estimate.tokens = estimated  # type: ignore[attr-defined]  # a function's own attribute has no type: see `types.Counter`
+# A function's own attributes have no type: see `types.Counter`.
+estimate.exact = False  # type: ignore[attr-defined]
+estimate.tokens = estimated  # type: ignore[attr-defined]
 
 
 class TokenizerCount:

@@ -7,7 +7,7 @@ from functools import cache
 from classifiers import Rule, choose
 from classifiers.choose import Floats
 from router.errors import ContextTooLong, NoTierFits
-from router.request.request_tokens import Reader
+from router.request.token_bounds import Reader
 from router.tier_settings import Tier
 from router.types import Counter, Decision, Facts, Prompt
 
@@ -34,20 +34,23 @@ class Needs:
         return reader if self.media else replace(reader, context=0, image_tokens=1)
 
     def least(self, tier: Tier) -> int:
-        """A lower bound for which nothing is counted."""
-        return self.answer + self.reader(tier).least(self.length)
+        """A lower bound, for which nothing is counted, where it is beyond the window; else 0."""
+        least = self.reader(tier).least(self.length)
+        return self.answer + least if least > tier.context else 0
 
     def most(self, tier: Tier) -> int:
         """An upper bound, or enough to tell that the window is too small."""
         reader = self.reader(tier)
-        if (least := self.least(tier)) > tier.context:
+        if least := self.least(tier):
             return least
         quick = self.answer + max(map(reader.at_most, self.prompts))
-        return quick if quick <= tier.context else self.answer + int(self.bound(reader))
+        if quick <= tier.context:
+            return quick
+        return self.answer + int(self.bound(reader) if reader.says else self.expected(reader))
 
     def likely(self, tier: Tier) -> int:
         """The number expected, not more than the bound; or enough to tell that the window is too small."""
-        if (least := self.least(tier)) > tier.context:
+        if least := self.least(tier):
             return least
         return min(self.most(tier), self.answer + int(self.expected(self.reader(tier))))
 

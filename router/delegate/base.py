@@ -112,7 +112,7 @@ class DelegationFlow:
         deadline = self.shared.settings.deadline_s if self.shared.call_ids else None
         last: RequestFailed | None = None
         for rung in reversed(self.shared.ladder):
-            if last and not rung.fits(rung.prompt_tokens(body), answer_limit(body) or 1):
+            if last and not rung.fits(rung.input_tokens(body), answer_limit(body) or 1):
                 continue
             if deadline is not None and self.shared.now_s >= deadline:
                 return self.end(Fail(DeadlineExceeded(deadline)))

@@ -12,7 +12,7 @@ from router.delegate.blocks import OffloadedChat, offload
 from router.delegate.memory import Memory
 from router.limits.delegation_budget import Rung, rung_of
 from router.request.body import answer_limit, beyond_flows, is_text, wants_json
-from router.request.request_tokens import USUAL_TEMPLATE
+from router.request.token_bounds import USUAL_TEMPLATE
 
 Route = Callable[[str, str | None], str]
 """(worker's prompt, difficulty or None) -> the name of the tier that gets it"""

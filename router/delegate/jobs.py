@@ -74,7 +74,7 @@ class Jobs(Results):
             state.fail("context_overflow")
             return None
         rung = rung_of(self.shared.ladder, state.tier)
-        given = rung.prompt_tokens(body)
+        given = rung.input_tokens(body)
         if not self.running():  # no refund will come, and a short answer is better than none
             state.max_tokens = min(state.max_tokens, max(plans.MIN_TOKENS, self.affordable_tokens(rung, given)))
         call = self.shared.new_call_id(state.job.id)
@@ -99,7 +99,7 @@ class Jobs(Results):
         rung: Rung | None = rung_of(self.shared.ladder, state.tier)
         while rung:
             body = self.body(rung, prompt)
-            room = rung.context - rung.prompt_tokens(body)
+            room = rung.context - rung.input_tokens(body)
             if room >= min(wanted, LEAST_ROOM):
                 state.tier, state.max_tokens = rung.name, min(wanted, room)
                 return {**body, "temperature": state.temperature}

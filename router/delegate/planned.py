@@ -129,7 +129,7 @@ class PlanMode(DelegationFlow):
         shared, top = self.shared, self.shared.top
         body: dict[str, Any] = {"messages": list(messages), "temperature": 0}
         body |= shared.json_field(top.name, "plan", plans.plan_schema(shared.settings.max_subtasks))
-        given = top.prompt_tokens(body)
+        given = top.input_tokens(body)
         room = min(self.plan_room(given), self.spare_tokens(body), top.context - given)
         body["max_tokens"] = int(min(shared.settings.plan_max_tokens, room))
         left = shared.work_until_s - shared.now_s
@@ -198,7 +198,7 @@ class PlanMode(DelegationFlow):
         top, settings = self.shared.top, self.shared.settings
         stubs = self.considered.chat.with_stubs(settings.preview_chars)
         results = jobs * min(self.shared.memory.means[self.considered.kind].part_tokens, settings.digest_over_tokens)
-        return top.cost(top.expected_tokens(stubs) + results, share * self.considered.answer_tokens)
+        return top.cost(top.input_tokens({"messages": stubs}) + results, share * self.considered.answer_tokens)
 
     # -- the answer --------------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class PlanMode(DelegationFlow):
         messages = prompts.merge_messages(jobs.chat, jobs.listed(), shared.settings, bool(splices))
         body = {**shared.body, "messages": messages}
         shared.budget.refund(FINAL_CALL)
-        given, answer = top.prompt_tokens(body), self.considered.answer_tokens
+        given, answer = top.input_tokens(body), self.considered.answer_tokens
         needed = top.cost(given, min(answer, LEAST_ANSWER_TOKENS) if self.client_limit_binds else answer)
         if not top.fits(given, answer_limit(shared.body) or 1) or not shared.budget.hold(FINAL_CALL, needed):
             self.set_state("direct", "nothing is left to merge with")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.request.request_tokens import IMAGE_TOKENS, Reader, expected_tokens
+from router.request.token_bounds import IMAGE_TOKENS, Reader, expected_tokens
 from router.types import Counter, Usage
 
 
@@ -39,6 +39,10 @@ class Rung:
     def prompt_tokens(self, body: Mapping[str, Any]) -> int:
         """Upper bound of a prompt's tokens, for any body of a client or a flow."""
         return Reader(self.count, self.context, self.image_tokens).total(body)
+
+    def input_tokens(self, body: Mapping[str, Any]) -> int:
+        """The same of a flow's own prompt, which has no tools or images."""
+        return Reader(self.count, self.context).own(body)
 
     def expected_tokens(self, messages: Sequence[Mapping[str, Any]]) -> int:
         """Estimate of a prompt's tokens, for choosing by price."""

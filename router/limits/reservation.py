@@ -12,7 +12,7 @@ from router.config import Config, Tier
 from router.costs.prices import per_token
 from router.request import server_tools
 from router.request.body import answer_count, answer_limit, wants_json
-from router.request.request_tokens import PER_TOOLS, Reader
+from router.request.token_bounds import PER_TOOLS, Reader
 from router.trace import FlowKind
 from router.types import Counter, Decision, Request
 

@@ -9,7 +9,7 @@ from classifiers import prompt_text
 from router.errors import BadRequest
 from router.request import server_tools
 from router.request.body import answer_limit, one_answer_limit, several_wanted, wants_json
-from router.request.request_tokens import prompts_of
+from router.request.token_bounds import prompts_of
 from router.types import Facts, Path, Request
 
 SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))

@@ -18,7 +18,7 @@ from router.delegate.planned import delegate
 from router.delegate.tool_mode import tool_mode
 from router.errors import BudgetExceeded, NoReplica, TierFailed
 from router.request.server_tools import DELEGATE
-from router.request.request_tokens import PER_MESSAGE, PER_PROMPT
+from router.request.token_bounds import PER_MESSAGE, PER_PROMPT
 from router.types import Commit, Fail, Say, Usage
 
 RUNGS = ladder(0.1, 0.3, 1.0)

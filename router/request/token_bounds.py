@@ -29,7 +29,8 @@ IMAGE_TOKENS = 16_384  # the most that current vision models take by default: Qw
 USUAL_IMAGE = 1_024
 PLAIN_FIELDS = ("content", "role")  # of a message; its other fields are counted as JSON
 PLAIN_ROLES = ("system", "developer", "user", "assistant")
-TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs", "response_format", "structured_outputs")
+TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
+FORM_FIELDS = ("response_format", "structured_outputs")
 RENDERED_FIELDS = ("tools", "documents", "chat_template_kwargs")  # with these a template writes more than it does for a plain chat
 TEXTS = ("text", "refusal", "thinking", "input_text", "output_text")  # types of parts that are text, in the field of their kind
 IMAGES = ("image_url", "input_image", "image")
@@ -75,7 +76,8 @@ def chat_prompt(body: Mapping[str, Any]) -> Prompt:
     unbounded = len(parts) > images or body.get("chat_template") is not None
     texts = [*map(message_text, messages), *fields]
     shaped = sum(len(text) for text in [*map(beside_text, messages), *fields]) if not plain or fields else 0
-    return Prompt("\n".join(texts), len(messages), 0, images, unbounded, tools, shaped, None if plain else body)
+    form = "\n".join(as_json(body[name]) for name in FORM_FIELDS if body.get(name))
+    return Prompt("\n".join(texts), len(messages), 0, images, unbounded, tools, form, shaped, None if plain else body)
 
 
 def is_plain(message: Mapping[str, Any]) -> bool:
@@ -166,6 +168,11 @@ class Reader:
     def template(self) -> TemplateCost:
         return getattr(self.count, "template", None) or TemplateCost()
 
+    @property
+    def says(self) -> bool:
+        """Whether its count says what it is: a tokenizer's, or an estimate. Others are taken at their word in windows."""
+        return hasattr(self.count, "exact")
+
     @classmethod
     def of(cls, tier: Tier, count: Counter) -> "Reader":
         return cls(count, tier.context, tier.image_tokens)
@@ -176,16 +183,24 @@ class Reader:
 
     def most(self, prompt: Prompt) -> int:
         """Upper bound of one prompt's tokens."""
-        found = text_bound(prompt.text, self.count) + self.overhead(prompt)
+        found = text_bound(prompt.text, self.count) + self.form(prompt) + self.overhead(prompt)
         rendered = getattr(self.count, "rendered", None)
         if prompt.body is not None and rendered is not None:
             found = max(found, rendered(prompt.body))
         return found + prompt.ids + self.media(prompt)
 
+    def own(self, body: Mapping[str, Any]) -> int:
+        """Upper bound of a flow's own prompt. A template of which nothing is known is taken to add no system prompt of its own."""
+        prompt = chat_prompt(body)
+        if not self.says or getattr(self.count, "template", None) is None:
+            text = text_bound(prompt.text, self.count) if self.says else self.count(prompt.text)
+            return text + PER_MESSAGE * prompt.messages + self.media(prompt)
+        return self.most(prompt)
+
     def at_most(self, prompt: Prompt) -> int:
         """A larger bound that needs no tokenizer: the bytes, and for JSON, which templates write in their own way, four times those."""
         shaped = 4 * prompt.shaped + PER_TOOLS if prompt.body is not None else 0
-        return byte_bound(prompt.text) + shaped + self.overhead(prompt) + prompt.ids + self.media(prompt)
+        return byte_bound(prompt.text) + byte_bound(prompt.form) + shaped + self.overhead(prompt) + prompt.ids + self.media(prompt)
 
     def overhead(self, prompt: Prompt) -> int:
         """The most that the chat template adds."""
@@ -194,6 +209,11 @@ class Reader:
             return cost.per_text
         known = prompt.body is not None and getattr(self.count, "rendered", None) is not None
         return cost.per_prompt + cost.per_message * prompt.messages + (PER_TOOLS if prompt.tools and not known else 0)
+
+    def form(self, prompt: Prompt) -> int:
+        """The form asked for, which a known template does not write."""
+        known = getattr(self.count, "template", None) is not None
+        return 0 if known or not prompt.form else text_bound(prompt.form, self.count)
 
     def media(self, prompt: Prompt) -> int:
         """The most that images and other parts take; never more than the window, beyond which a tier reads nothing."""
