@@ -222,7 +222,8 @@ class VllmTier(Tier):
         options = json.dumps({name: given[name] for name in ANSWER_OPTIONS if name in given}, sort_keys=True)
         own = Path(str(given.get("tokenizer") or ""))
         named = own if given.get("tokenizer") and own.is_dir() else None
-        return ModelSource(self.source, folder if folder.is_dir() else None, options, str(given.get("chat_template") or ""), named)
+        template = str(given.get("chat_template") or "")
+        return ModelSource(self.source, folder if folder.is_dir() else None, options, template, named)
 
     def placed(self, folder: Path) -> "VllmTier":
         if self.source.startswith((".", "/")) or (folder / self.source).is_dir():

@@ -11,8 +11,8 @@ from router.trace import FlowKind
 Counter = Callable[[str], int]
 """Estimates the tokens of a text for one tier, one question's chat template included. Further attributes, where it has them:
 
-exact: whether it is the tier's own tokenizer. tokens: counts a text without a template. template, rendered: what the chat template
-costs, see router/request/token_bounds.py. longest: bytes of text that one token may stand for, 0 if unknown.
+exact: whether it is the tier's own tokenizer. tokens: counts a text without a template. template, rendered: what the chat
+template costs, see router/request/token_bounds.py. longest: bytes of text that one token may stand for, 0 if unknown.
 """
 
 

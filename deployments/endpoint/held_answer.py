@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from typing import Any
 
 from deployments.endpoint.openai_json import parts_of, usage_of
+from deployments.endpoint.received import Received
 from deployments.tiers.tier import DONE
 from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer
@@ -62,6 +63,7 @@ class HeldAnswer:
         self.call, self.events, self.first = call, events, first
         self.seen: list[dict[str, Any]] = []
         self.tokens = 0
+        self.received = Received()
         self.spoke = False
         self.usage = Usage()
         self.ended = False
@@ -78,6 +80,7 @@ class HeldAnswer:
                 if data.get("usage"):
                     self.usage = usage_of(data)
                 if data.get("choices"):
+                    self.received.body(data)
                     self.count(data["choices"][0].get("delta") or {})
                     yield {k: v for k, v in data.items() if k != "usage"}
         self.ended = True

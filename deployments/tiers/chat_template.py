@@ -1,4 +1,4 @@
-"""A tier's chat template, rendered as transformers and vLLM render it: what it adds to a chat's texts is measured, not guessed."""
+"""A tier's chat template, rendered as transformers and vLLM render it: what it adds to a chat's texts is measured."""
 
 import json
 import logging

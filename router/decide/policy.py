@@ -66,7 +66,9 @@ def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -
     over = {tier.name: n for tier in fitting if (n := needs.most(tier)) > tier.context}
     if len(over) == len(fitting):
         over = {tier.name: n for tier in fitting if (n := needs.likely(tier)) > tier.context}
-    found = out | {tier.name: f"takes {tier.context} tokens, this needs {over[tier.name]}" for tier in fitting if tier.name in over}
+    found = out | {
+        tier.name: f"takes {tier.context} tokens, this needs {over[tier.name]}" for tier in fitting if tier.name in over
+    }
     return {tier.name: found[tier.name] for tier in tiers if tier.name in found}
 
 

@@ -20,6 +20,9 @@ from router.types import Counter, Decision, Request
 ANSWER_TOKENS = 4_096  # of a chat
 COMPLETION_TOKENS = 16  # OpenAI's own default, and vLLM's
 PER_RESULT = 100  # tokens around one subtask's result
+# Tokens of the function that hands work down: its 3,500 bytes and a template's words about tools; and of each text that it names.
+DELEGATE_TOKENS = 1_536
+PER_HANDLE = 40
 LAST_TURNS = 3  # tool mode's turns after the plans: an answer, one without tools, and one that repairs its form
 
 
@@ -109,7 +112,8 @@ class WorstCase:
         settings, tier = self.config.delegation, tier_of(self.config, top)
         price_in, price_out = per_token(tier)
         per_turn = self.output(tier) + self.results()
-        turns = sum(self.call(top, PER_TOOLS + k * per_turn) for k in range(settings.max_plans + LAST_TURNS))
+        function = DELEGATE_TOKENS + PER_HANDLE * (self.given[top] // settings.offload_min_tokens)
+        turns = sum(self.call(top, function + k * per_turn) for k in range(settings.max_plans + LAST_TURNS))
         direct = price_in * self.given[top] + price_out * (self.limit or settings.min_answer_tokens)
         return turns + self.parts(direct)
 

@@ -31,7 +31,11 @@ PLAIN_FIELDS = ("content", "role")  # of a message; its other fields are counted
 PLAIN_ROLES = ("system", "developer", "user", "assistant")
 TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
 FORM_FIELDS = ("response_format", "structured_outputs")
-RENDERED_FIELDS = ("tools", "documents", "chat_template_kwargs")  # with these a template writes more than it does for a plain chat
+RENDERED_FIELDS = (
+    "tools",
+    "documents",
+    "chat_template_kwargs",
+)  # with these a template writes more than it does for a plain chat
 TEXTS = ("text", "refusal", "thinking", "input_text", "output_text")  # types of parts that are text, in the field of their kind
 IMAGES = ("image_url", "input_image", "image")
 
@@ -200,7 +204,9 @@ class Reader:
     def at_most(self, prompt: Prompt) -> int:
         """A larger bound that needs no tokenizer: the bytes, and for JSON, which templates write in their own way, four times those."""
         shaped = 4 * prompt.shaped + PER_TOOLS if prompt.body is not None else 0
-        return byte_bound(prompt.text) + byte_bound(prompt.form) + shaped + self.overhead(prompt) + prompt.ids + self.media(prompt)
+        return (
+            byte_bound(prompt.text) + byte_bound(prompt.form) + shaped + self.overhead(prompt) + prompt.ids + self.media(prompt)
+        )
 
     def overhead(self, prompt: Prompt) -> int:
         """The most that the chat template adds."""

@@ -12,13 +12,27 @@ from router.request.body import answer_limit, one_answer_limit, several_wanted, 
 from router.request.token_bounds import prompts_of
 from router.types import Facts, Path, Request
 
-SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
+SHAPES = (
+    ("tools", list, "a list"),
+    ("response_format", dict, "an object"),
+    ("stream_options", dict, "an object"),
+    ("chat_template_kwargs", dict, "an object"),
+    ("documents", list, "a list"),
+    ("echo", bool, "true or false"),
+)
+# Fields of the other path. Backends overlook them, so they are taken out before anything reads them.
+FOREIGN = {
+    "chat/completions": ("prompt", "suffix"),
+    "completions": ("tools", "tool_choice", "functions", "function_call", "documents", "chat_template", "chat_template_kwargs"),
+}
 MAX_TOKENS = 10**9
 INTEGER_RANGES = {
     "max_tokens": (0, MAX_TOKENS),
     "max_completion_tokens": (0, MAX_TOKENS),
     "n": (1, 128),
+    "best_of": (1, 128),
     "top_logprobs": (-1, 1_000),  # vLLM takes -1 for all of them
+    "prompt_logprobs": (-1, 1_000),
 }
 MAX_TEMPERATURE = 100.0
 MAX_DEPTH = 100  # of nested lists and objects; JSON libraries give up between 128 and a few hundred
@@ -70,7 +84,9 @@ def parse(path: Path, raw: bytes) -> Request:
     body = decoded(raw)
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
+    body = {name: value for name, value in body.items() if name not in FOREIGN[path]}
     check_common(body)
+    check_logprobs(path, body.get("logprobs"))
     check_messages(body.get("messages")) if path == "chat/completions" else check_prompt(body)
     limits, tests = server_tools.take_stepdown_field(body)
     return Request(path, one_answer_limit(body), limits, tests)
@@ -85,6 +101,8 @@ def check_common(body: Mapping[str, Any]) -> None:
     for field, kind, word in SHAPES:
         if body.get(field) is not None and not isinstance(body[field], kind):
             raise BadRequest(f"`{field}` must be {word}", field)
+    if not isinstance((body.get("stream_options") or {}).get("include_usage"), bool | None):
+        raise BadRequest("`stream_options.include_usage` must be true or false", "stream_options")
     schema = (body.get("response_format") or {}).get("json_schema")
     if schema is not None and not isinstance(schema, dict):
         raise BadRequest("`response_format.json_schema` must be an object", "response_format")
@@ -96,6 +114,14 @@ def check_common(body: Mapping[str, Any]) -> None:
     if heat is not None and (not isinstance(heat, int | float) or isinstance(heat, bool) or not 0 <= heat <= MAX_TEMPERATURE):
         raise BadRequest(f"`temperature` must be a number from 0 to {MAX_TEMPERATURE:g}", "temperature")
     server_tools.check(body)
+
+
+def check_logprobs(path: Path, given: Any) -> None:
+    """A chat says whether it wants log-probabilities, a completion how many alternatives of each token."""
+    number = isinstance(given, int) and not isinstance(given, bool) and -1 <= given <= INTEGER_RANGES["top_logprobs"][1]
+    if given is None or (isinstance(given, bool) if path == "chat/completions" else number):
+        return
+    raise BadRequest("`logprobs` must be true or false in a chat, a whole number in a completion", "logprobs")
 
 
 def check_messages(messages: Any) -> None:
@@ -127,8 +153,9 @@ def check_prompt(body: Mapping[str, Any]) -> None:
         raise BadRequest("`messages` belong to chat/completions; completions takes a `prompt`", "messages")
     prompt = body.get("prompt")
     several = isinstance(prompt, list) and bool(prompt) and all(type(p) in (str, int, list) for p in prompt)  # bool is an int too
-    if not isinstance(prompt, str) and not several:
-        raise BadRequest("`prompt` must be a text or a list", "prompt")
+    nested = [p for p in prompt if isinstance(p, list)] if several else []
+    if not isinstance(prompt, str) and not several or any(type(id_) is not int for ids in nested for id_ in ids):
+        raise BadRequest("`prompt` must be a text, a list of texts, or token ids", "prompt")
 
 
 def facts(request: Request) -> Facts:
