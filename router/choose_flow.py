@@ -12,7 +12,7 @@ from router.cascade.flow import AcceptAny, Cascade, without_logprobs
 from router.cascade.judge import TrainedJudge
 from router.cascade.race import Race
 from router.client_options import ClientLimits, OfferedTools
-from router.config import Config, Delegation
+from router.config import Config, Delegation, Tier
 from router.costs.prices import per_token
 from router.decide.abilities import Abilities
 from router.decide.promises import Promises
@@ -44,6 +44,12 @@ def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any]) -> F
     return Commit(call.id, outcomes={call.id: "accepted"}, report=report)
 
 
+def rung(tier: Tier, count: Counter) -> Rung:
+    """A tier as flows use it."""
+    sent = 1 if tier.hedge_after_s is None else 2
+    return Rung(tier.name, tier.context, *per_token(tier), count, tier.image_tokens, sent)
+
+
 class Flows:
     """Chooses flows for one ladder. special: all special tokens of the tiers' tokenizers."""
 
@@ -63,7 +69,7 @@ class Flows:
         self.names = config.names
         self.memory = Memory()
         self.promises = Promises(artefact, config.escalation, fingerprints or {})
-        self.rungs = [Rung(t.name, t.context, *per_token(t), count[t.name]) for t in config.tiers]
+        self.rungs = [rung(tier, count[tier.name]) for tier in config.tiers]
         # Cached because a subtask's gates, price, tier and judge all need the guess for the same text.
         self.guess = lru_cache(maxsize=256)(artefact.guess_one) if artefact else None
         self.strict = next((name for name in STRICTEST if artefact and name in artefact.rules), None)

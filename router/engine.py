@@ -15,8 +15,10 @@ from router.config import Config, Tier
 from router.decide import policy, sessions
 from router.decide.abilities import Abilities
 from router.decide.targets import TARGETS, as_chance
-from router.errors import BadConfig, BadRequest, UnknownModel
+from router.errors import BadConfig, BadRequest, ContextTooLong, UnknownModel
 from router.request import server_tools, wire
+from router.request.body import answer_limit
+from router.request.token_bounds import Reader, surely_too_long, text_length
 from router.types import Chosen, Counter, Decision, Facts, Request
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -93,11 +95,21 @@ class Router:
         if self.artefact is not None and self.target_of(str(request.body["model"])) is not None:
             self.artefact.read_ahead(wire.facts(request).text)
 
+    def refuse_too_long(self, request: Request) -> None:
+        """Refuse what no tier's window can hold by its length alone, before anything is tokenized. Raises ContextTooLong."""
+        wanted = str(request.body["model"])
+        tiers = [tier for tier in self.tiers if tier.name == wanted or wanted not in self.names]
+        readers = [Reader.of(tier, self.count[tier.name]) for tier in tiers]
+        if surely_too_long(request.body, readers):
+            widest = max(readers, key=lambda reader: reader.context)
+            raise ContextTooLong(widest.least(text_length(request.body)), answer_limit(request.body) or 1, widest.context)
+
     def decide(self, request: Request, before: str | None = None, barred: Mapping[str, str] = NOTHING) -> Decision:
         """Where the request goes. Raises BadRequest, UnknownModel.
 
         before: the tier of its conversation so far. barred: tiers that may not be asked at all, each with the reason.
         """
+        self.refuse_too_long(request)
         server_tools.check_mode(request.body, self.config.delegation.mode)
         if request.tests and self.check is None:
             raise BadRequest("`stepdown.tests`: this server runs no tests; escalation.tests of its configuration names what does")

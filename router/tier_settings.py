@@ -74,6 +74,8 @@ class ModelSource(NamedTuple):
     """all options of the engine, by name"""
     env: Mapping[str, str] = NOTHING
     """the environment variables that the engine gets"""
+    tokenizer: Path | None = None
+    """the folder of the tokenizer, if the settings name one on this machine"""
 
 
 class Tier(Settings):
@@ -106,6 +108,9 @@ class Tier(Settings):
     """may be given files, such as PDFs"""
     parts: list[str] = []
     """further types of message parts that it understands, by the name that clients give them"""
+    image_tokens: Annotated[int, Field(gt=0)] = 16_384
+    """tokens that one image takes at most, in windows, reservations and limits; the default is the most that current vision
+    models take (Qwen-VL). Audio, video and files have no known bound: each counts as a whole window"""
     hedge_after_s: Annotated[float, Field(gt=0)] | Literal["p95"] | None = None
     """seconds without a first token after which a request is also sent to another replica (of a remote tier: to the same
     address). The first to begin answers, the other is stopped, and both are paid for. p95: longer than 19 of 20 recent
@@ -244,8 +249,10 @@ class VllmTier(Tier):
     def model_source(self) -> ModelSource:
         folder, given = Path(self.source), self.engine_kwargs
         options = json.dumps({name: given[name] for name in ANSWER_OPTIONS if name in given}, sort_keys=True)
+        own = Path(str(given.get("tokenizer") or ""))
+        named = own if given.get("tokenizer") and own.is_dir() else None
         template = str(given.get("chat_template") or "")
-        return ModelSource(self.source, folder if folder.is_dir() else None, options, template, given, self.env)
+        return ModelSource(self.source, folder if folder.is_dir() else None, options, template, given, self.env, named)
 
     def placed(self, folder: Path) -> "VllmTier":
         if self.source.startswith((".", "/")) or (folder / self.source).is_dir():
@@ -269,10 +276,21 @@ class RemoteTier(Tier):
     """the model's name there"""
     api_key_env: str | None = None
     """the environment variable that holds its key; never the key itself"""
+    tokenizer: str | None = None
+    """a folder (relative to this file) with the model's tokenizer.json and chat template, so that tokens are counted as the tier
+    counts them; none: an upper bound is every byte of a prompt, and other figures are estimates"""
 
     @property
     def model_source(self) -> ModelSource:
-        return ModelSource(f"{self.url}#{self.model}")
+        return ModelSource(f"{self.url}#{self.model}", tokenizer=Path(self.tokenizer) if self.tokenizer else None)
+
+    def placed(self, folder: Path) -> "RemoteTier":
+        return self.model_copy(update={"tokenizer": str((folder / self.tokenizer).resolve())}) if self.tokenizer else self
+
+    def missing(self) -> str:
+        if self.tokenizer and not (Path(self.tokenizer) / "tokenizer.json").is_file():
+            return f"tokenizer: no file {self.tokenizer}/tokenizer.json; name a folder that has one, or leave the setting out"
+        return ""
 
 
 class EchoTier(Tier):

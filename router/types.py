@@ -9,7 +9,11 @@ from router.errors import RequestFailed
 from router.trace import FlowKind
 
 Counter = Callable[[str], int]
-"""Counts the tokens of a text for one tier. It has the attribute `exact` (True) where it is the tier's own tokenizer."""
+"""Estimates the tokens of a text for one tier, one question's chat template included. Further attributes, where it has them:
+
+exact: whether it is the tier's own tokenizer. tokens: counts a text without a template. template, rendered: what the chat
+template costs, see router/request/token_bounds.py. longest: bytes of text that one token may stand for, 0 if unknown.
+"""
 
 
 def byte_bound(text: str) -> int:
@@ -38,6 +42,28 @@ class Request:
         return bool(self.body.get("stream"))
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a tier reads for one answer: a whole chat, or one prompt of a completion. See router/request/token_bounds.py."""
+
+    text: str = ""
+    """all its texts, joined by newlines"""
+    messages: int = 1
+    """0: a completion's prompt"""
+    ids: int = 0
+    """token ids that the client sent instead of a text"""
+    images: int = 0
+    unbounded: bool = False
+    """it has audio, video, a file or a template of its own, of which no bound is known: it may fill any window"""
+    tools: bool = False
+    form: str = ""
+    """the form asked for, as JSON: a tier that is not known may write it into the prompt"""
+    shaped: int = 0
+    """characters of the text that are JSON: tools, tool calls"""
+    body: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    """of a chat with more than plain messages, to be rendered where the template is known"""
+
+
 # -- the decision ----------------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +74,7 @@ class Facts:
     text: str
     """what the classifier sees: `classifiers.prompt_text`"""
     counted: str
-    """all text that takes up context: messages and tool definitions"""
+    """all text that takes up context"""
     wanted: str
     """the request's `model`"""
     answer_tokens: int
@@ -62,6 +88,8 @@ class Facts:
     """a chat request for one answer, which may be judged before the client gets it"""
     as_measured: bool = True
     """it asks for nothing that would change answers from those that certificates are made on: tools, a format, tests, ..."""
+    prompts: tuple["Prompt", ...] = ()
+    """what takes up context, as `counted` and beside it; empty: one message of that text"""
 
 
 Reason = Literal[
@@ -183,6 +211,8 @@ class Reply:
     """whether its code passed the call's tests; None: there were none, or the test runner could not tell"""
     at_s: float = 0.0
     """seconds since the request was received"""
+    sent: int = 1
+    """replicas that were sent the call; each has read the prompt"""
 
 
 # -- the flow --------------------------------------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from contextlib import suppress
 from typing import Any
 
 from classifiers.replies.answers import final_answer, same
-from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
+from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, count_call
 from deployments.endpoint.openai_json import read_answer
 from deployments.traffic.watched_tier import Watched
 from router.decide.promises import Promises
 from router.errors import NoReplica, RequestFailed, TierFailed
 from router.request import wire
-from router.types import Call, Path, Reply, Usage
+from router.types import Call, Path, Reply
 
 log = logging.getLogger("stepdown")
 # Audits that may wait, and the bytes of their bodies; more are dropped, since those that wait are as good a sample.
@@ -90,16 +90,20 @@ class Auditor:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 raw = await self.top.complete(PATH, call.body, record.reading, ongoing.call_id(call.id))
-            reply = read_answer(call, json.loads(raw))
-            record.usage = reply.usage
+            answer = json.loads(raw)
+            reply = read_answer(call, answer)
+            record.received.body(answer)
+            record.usage, record.ended = reply.usage, True
         except RequestFailed as error:
             reply = Reply(call, error=error)
         except TimeoutError:
             reply = Reply(call, error=NoReplica(call.tier, f"no answer within {TIMEOUT_S:.0f} s"))
-            record.usage, record.estimated = Usage(ongoing.counts[call.tier](wire.facts(ongoing.asked).counted)), True
+            record.ended = True
         except (ValueError, LookupError, TypeError, AttributeError):
             reply = Reply(call, error=TierFailed(call.tier, "it gave no chat completion"))
         record.took_s = ongoing.now() - record.began_s
+        if record.uncounted:
+            await count_call(record, ongoing.reader(call.tier))
         return reply, record
 
     def tell(self, ongoing: OngoingRequest, record: CallRecord, differs: bool) -> None:

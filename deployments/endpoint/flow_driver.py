@@ -14,7 +14,7 @@ from typing import Any
 
 from deployments.endpoint.answer_usage import shown_usage
 from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
-from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
+from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, count_call
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
 from deployments.tiers.tier import Tier, event
 from router.cascade.code_tests import CodeCheck
@@ -74,6 +74,7 @@ class FlowDriver:
         finally:
             flow.close()
             await self.stop(keep=end.call_id if isinstance(end, Commit) else None)
+        await self.ongoing.count()
         self.note(end.outcomes)
         self.ongoing.tier = self.answered_by(end)
         self.ongoing.degraded = bool(end.report.get("degraded"))
@@ -113,8 +114,7 @@ class FlowDriver:
             record = self.records[name]
             record.outcome = record.outcome or "cancelled"
             record.took_s = self.now() - record.began_s
-            if record.usage == Usage():
-                self.count_it(record)
+            record.ended = True
 
     async def arrived(self, step: Step) -> list[Reply]:
         """Wait for at least one reply; none where nothing runs or `until_s` has passed."""
@@ -140,7 +140,7 @@ class FlowDriver:
         except RequestFailed as error:
             reply = Reply(call, error=error)
         except TimeoutError:
-            self.count_it(self.records[call.id])
+            self.records[call.id].ended = True
             reply = Reply(call, error=NoReplica(call.tier, f"no answer within {call.timeout_s:.1f} s"))
         record = self.records[call.id]
         record.took_s = self.now() - record.began_s
@@ -148,9 +148,12 @@ class FlowDriver:
             record.outcome = reply.error.code
         if reply.error is None and not reply.partial:
             self.settle(record, reply.usage)
+            if record.uncounted:
+                await count_call(record, self.ongoing.reader(call.tier))
+            reply = replace(reply, usage=record.usage)
             if self.check and call.tests and not reply.tool_calls:
                 reply = replace(reply, passed=await self.tested(self.check, reply.text, call.tests))
-        return replace(reply, at_s=self.now())
+        return replace(reply, at_s=self.now(), sent=2 if record.reading.twin else 1)
 
     async def tested(self, check: CodeCheck, text: str, tests: str) -> bool | None:
         """Whether the answer's code passes its tests; None where the operator's function fails or takes too long."""
@@ -168,6 +171,7 @@ class FlowDriver:
         raw = await self.tiers[call.tier].complete(PATH, body, reading, self.ongoing.call_id(call.id))
         body = json.loads(raw)
         self.bodies[call.id] = body
+        self.records[call.id].received.body(body)
         return read_answer(call, body)
 
     async def hold(self, call: Call) -> Reply:
@@ -177,7 +181,7 @@ class FlowDriver:
         record = self.records[call.id]
         events = self.tiers[call.tier].stream(PATH, body, record.reading, self.ongoing.call_id(call.id))
         held = HeldAnswer(call, events, partial(self.first_token, record))
-        self.held[call.id] = held
+        self.held[call.id], record.received = held, held.received
         try:
             await held.read(call.hold)
         except BaseException:
@@ -189,17 +193,7 @@ class FlowDriver:
         record.first_token_s = self.now() - record.began_s
 
     def settle(self, record: CallRecord, usage: Usage) -> None:
-        record.usage = usage
-        if usage == Usage():
-            self.count_it(record)
-
-    def count_it(self, record: CallRecord) -> None:
-        """The tier reported no usage: count the tokens that it was sent and that came back."""
-        count = self.ongoing.counts[record.call.tier]
-        held = self.held.get(record.call.id)
-        sent = "\n".join(str(m.get("content") or "") for m in record.call.body.get("messages") or [])
-        record.usage = Usage(count(sent), held.tokens if held else 0)
-        record.estimated = True
+        record.usage, record.ended = usage, True
 
     # -- what the client gets ------------------------------------------------------------------------------------------
 
@@ -242,6 +236,7 @@ class FlowDriver:
                 async for last in passed:
                     yield event(last)
         if self.ongoing.wants_usage:
+            await self.ongoing.count()
             yield event({**last, "choices": [], "usage": self.usage(end)})
 
     def said(self, content: str | None) -> None:

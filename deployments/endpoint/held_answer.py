@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from typing import Any
 
 from deployments.endpoint.openai_json import parts_of, usage_of
+from deployments.endpoint.received import Received
 from deployments.tiers.tier import DONE
 from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer
@@ -62,6 +63,7 @@ class HeldAnswer:
         self.call, self.events, self.first = call, events, first
         self.seen: list[dict[str, Any]] = []
         self.tokens = 0
+        self.received = Received()
         self.spoke = False
         self.usage = Usage()
         self.given_usage: Mapping[str, Any] = {}
@@ -80,6 +82,7 @@ class HeldAnswer:
                 if data.get("usage"):
                     self.usage, self.given_usage = usage_of(data), data["usage"]
                 if data.get("choices"):
+                    self.received.body(data)
                     self.count(data["choices"][0].get("delta") or {})
                     yield {k: v for k, v in data.items() if k != "usage"}
         self.ended = True

@@ -1,11 +1,13 @@
 """One request under way: a record of each call, and at its end, once, the trace that the ledger keeps."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.endpoint.accounts import Accounts
+from deployments.endpoint.received import LONG, Received
 from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.traffic import hedged_call
@@ -18,6 +20,7 @@ from router.errors import RequestFailed
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.body import answer_limit
+from router.request.token_bounds import Reader, text_length, text_tokens
 from router.trace import CallRow, FlowKind, Reading, Trace
 from router.types import Call, Decision, Request, Usage
 
@@ -39,6 +42,15 @@ class CallRecord:
     estimated: bool = False
     """the tier gave no usage: tokens are counted with its tokenizer"""
     reading: Reading = field(default_factory=Reading)
+    received: Received = field(default_factory=Received)
+    ended: bool = False
+    """it ended, so that tokens which the tier did not report are counted"""
+
+    @property
+    def uncounted(self) -> bool:
+        """Whether there is something to count that the tier did not report."""
+        known = self.usage.input_tokens and (self.usage.output_tokens or not self.received.size)
+        return self.ended and not self.estimated and not known
 
     def cost_usd(self, prices: Sequence[float]) -> float:
         """Token price; of a call that was sent to two replicas, of both."""
@@ -126,6 +138,14 @@ class OngoingRequest:
         if self.first_byte_s is None:
             self.first_byte_s = self.now()
 
+    async def count(self) -> None:
+        """Count the tokens of calls that ended without usage, beside the event loop where that takes long."""
+        for record in [record for record in self.records.values() if record.uncounted]:
+            await count_call(record, self.reader(record.call.tier))
+
+    def reader(self, tier: str) -> Reader:
+        return Reader.of(self.tiers[tier], self.counts[tier])
+
     def cost_usd(self) -> float:
         return sum(record.cost_usd(self.prices[record.call.tier]) for record in self.records.values())
 
@@ -133,6 +153,7 @@ class OngoingRequest:
         """Write the request down, once. Raises LedgerDown."""
         if not self.done:
             self.done = True
+            await self.count()
             await self.accounts.finish(self.trace(status, error), self.grant)
 
     def left(self, status: int = LEFT) -> None:
@@ -183,8 +204,8 @@ class OngoingRequest:
                 learn(lengths, top.name, calls, answered)
             asked = Usage(answered.input_tokens, answered.output_tokens)
         else:
-            count = self.counts[top.name]
-            asked = Usage(count(wire.facts(self.asked).counted), count("".join(self.answer)))
+            answer = text_tokens("".join(self.answer), self.counts[top.name])
+            asked = Usage(self.reader(top.name).expected_total(self.asked.body), answer)
         most = answer_limit(self.asked.body)
         return counterfactual.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)
 
@@ -212,6 +233,18 @@ class OngoingRequest:
             cost_usd=record.cost_usd(self.prices[tier]),
             **hedged_call.measured(reading, self.tiers[tier]),
         )
+
+
+async def count_call(record: CallRecord, reader: Reader) -> None:
+    """The tokens that a call was sent and that came back, where its tier reported none."""
+    long = record.received.size + text_length(record.call.body) > LONG
+    record.usage = await asyncio.to_thread(counted, record, reader) if long else counted(record, reader)
+    record.estimated = True  # only now: whoever is cancelled while it counts leaves it to the next
+
+
+def counted(record: CallRecord, reader: Reader) -> Usage:
+    given, made = record.usage.input_tokens, record.usage.output_tokens
+    return Usage(given or reader.expected_total(record.call.body), made or record.received.tokens(reader.count))
 
 
 def learn(lengths: counterfactual.Lengths, top: str, calls: Sequence[CallRow], answered: CallRow) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import parts_of, usage_of
+from deployments.endpoint.received import Received
 from deployments.tiers.tier import DONE, Tier
 from router.errors import RequestFailed
 from router.request import wire
+from router.request.body import answer_count
 from router.types import Call, Usage
 
-SPEAKS = re.compile(rb'"(?:content|text|arguments)"\s*:\s*"[^"]')
 # Text of an answer cannot look like this: its quotes are escaped.
 TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"choices"\s*:\s*\[\s*\]|\[DONE\]')
 
@@ -26,7 +27,6 @@ class PlainCall:
     tier: Tier
     ongoing: OngoingRequest
     record: CallRecord
-    chunks: int = 0
 
     @classmethod
     def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
@@ -34,7 +34,8 @@ class PlainCall:
         body = wire.forwarded(ongoing.asked.body, tier.name)
         if ongoing.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
-        record = CallRecord(Call(name, tier.name, "final", body), ongoing.now())
+        received = Received(answer_count(body) > 1)
+        record = CallRecord(Call(name, tier.name, "final", body), ongoing.now(), received=received)
         ongoing.records[name] = record
         ongoing.tier = tier.name
         return cls(tier, ongoing, record)
@@ -48,11 +49,12 @@ class PlainCall:
             record.outcome = error.code
             raise
         except BaseException:
-            self.cut_off()
+            record.ended, record.outcome = True, record.outcome or "cancelled"
             raise
         finally:
             record.took_s = ongoing.now() - record.began_s
         body = json.loads(raw)
+        record.received.body(body)
         self.count_it(usage_of(body))
         ongoing.sent()
         if ongoing.accounts.keeps("all"):
@@ -75,17 +77,16 @@ class PlainCall:
             ended = True
         except RequestFailed as error:
             record.outcome = error.code
-            refused = not self.chunks  # the tier generated nothing
+            refused = not record.received.size  # the tier generated nothing
             raise
         finally:
             record.took_s = ongoing.now() - record.began_s
-            if not ended and not refused or ended and record.usage == Usage():
-                self.cut_off()
+            record.outcome = record.outcome or ("answered" if ended else "cancelled")
+            record.ended = not refused
 
     def look(self, item: bytes, keep: bool) -> None:
-        """Count the answer's pieces, in case the call is cut off, and note when the first came."""
-        speaks = len(SPEAKS.findall(item))  # an item may hold several events
-        self.chunks += speaks
+        """Take the answer's pieces, in case the call is cut off, and note when the first came."""
+        speaks = self.record.received.event(item)
         if speaks and self.record.first_token_s is None:
             self.record.first_token_s = self.ongoing.now() - self.record.began_s
             self.ongoing.sent()
@@ -109,17 +110,10 @@ class PlainCall:
         return b"".join(shown)
 
     def count_it(self, usage: Usage) -> None:
+        """Note the usage; what the tier did not report is counted when the request is written down."""
         self.record.usage = usage
         self.record.outcome = self.record.outcome or "answered"
-        if usage == Usage():
-            self.cut_off()
-
-    def cut_off(self) -> None:
-        """Where the tier reported no usage, count the tokens that it was sent and that came back."""
-        if self.record.usage == Usage():
-            self.record.usage = Usage(self.ongoing.counts[self.tier.name](wire.facts(self.ongoing.asked).counted), self.chunks)
-            self.record.estimated = True
-        self.record.outcome = self.record.outcome or "cancelled"
+        self.record.ended = True
 
 
 def text_of(choice: dict[str, Any], part: str) -> str:

@@ -1,40 +1,79 @@
 """Hard constraints first, then chances and costs: pure functions from facts to a tier."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 
 from classifiers import Rule, choose
 from classifiers.choose import Floats
 from router.decide.abilities import Abilities
 from router.errors import ContextTooLong, NoTierFits
+from router.request.token_bounds import Reader
 from router.tier_settings import Tier
-from router.types import Counter, Decision, Facts, byte_bound
+from router.types import Counter, Decision, Facts, Prompt
 
-TEMPLATE_TOKENS = 64  # bound of the tokens that a chat template adds to a prompt
+
+class Needs:
+    """Tokens of prompt and answer that a request needs at each tier. Each counter counts once, and only where it might not fit."""
+
+    def __init__(self, facts: Facts, count: Mapping[str, Counter]) -> None:
+        self.prompts, self.answer, self.count = facts.prompts or (Prompt(facts.counted),), facts.answer_tokens, count
+        self.length = max(len(prompt.text) + prompt.ids for prompt in self.prompts)
+        self.media = any(prompt.images or prompt.unbounded for prompt in self.prompts)
+        self.bound = cache(lambda reader: max(map(reader.most, self.prompts)))
+        self.expected = cache(lambda reader: max(map(reader.expected, self.prompts)))
+
+    def reader(self, tier: Tier) -> Reader:
+        """Equal for tiers that count alike."""
+        reader = Reader.of(tier, self.count[tier.name])
+        return reader if self.media else replace(reader, context=0, image_tokens=1)
+
+    def least(self, tier: Tier) -> int:
+        """A lower bound, for which nothing is counted, where it is beyond the window; else 0."""
+        least = self.reader(tier).least(self.length)
+        return self.answer + least if least > tier.context else 0
+
+    def most(self, tier: Tier) -> int:
+        """An upper bound, or enough to tell that the window is too small."""
+        reader = self.reader(tier)
+        if least := self.least(tier):
+            return least
+        quick = self.answer + max(map(reader.at_most, self.prompts))
+        if quick <= tier.context:
+            return quick
+        return self.answer + int(self.bound(reader) if reader.says else self.expected(reader))
+
+    def likely(self, tier: Tier) -> int:
+        """The number expected, not more than the bound; or enough to tell that the window is too small."""
+        if least := self.least(tier):
+            return least
+        return min(self.most(tier), self.answer + int(self.expected(self.reader(tier))))
 
 
 def exclude(
     facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], abilities: Abilities | None = None
 ) -> dict[str, str]:
-    """Tiers that cannot take the request, each with the reason. Counts tokens only where the request might not fit.
+    """Tiers that cannot take the request, each with the reason.
 
+    A window must hold the upper bound of the prompt, and the answer asked for. Where no window does, the tiers stay whose windows
+    hold what is expected: without their tokenizer the bound is far from exact, and they can still say no.
     abilities: None: what the settings say.
     """
-    abilities = abilities or Abilities(tiers)
-    out: dict[str, str] = {}
-    counted: dict[Counter, int] = {}  # tiers of one family share a counter, and counting is the slowest step here
-    most = byte_bound(facts.counted) + TEMPLATE_TOKENS + facts.answer_tokens
-    for tier in tiers:
-        missing = next((why for need in sorted(facts.needs) if (why := abilities.lack(tier.name, need))), "")
-        if missing:
-            out[tier.name] = missing
-        elif most > tier.context:
-            counter = count[tier.name]
-            if counter not in counted:
-                counted[counter] = counter(facts.counted)
-            has = counted[counter]
-            if has + facts.answer_tokens > tier.context:
-                out[tier.name] = f"takes {tier.context} tokens, this needs {has + facts.answer_tokens}"
-    return out
+    known = abilities or Abilities(tiers)
+    out = {tier.name: missing for tier in tiers if (missing := lacks(tier, facts, known))}
+    fitting, needs = [tier for tier in tiers if tier.name not in out], Needs(facts, count)
+    over = {tier.name: n for tier in fitting if (n := needs.most(tier)) > tier.context}
+    if len(over) == len(fitting):
+        over = {tier.name: n for tier in fitting if (n := needs.likely(tier)) > tier.context}
+    found = out | {
+        tier.name: f"takes {tier.context} tokens, this needs {over[tier.name]}" for tier in fitting if tier.name in over
+    }
+    return {tier.name: found[tier.name] for tier in tiers if tier.name in found}
+
+
+def lacks(tier: Tier, facts: Facts, abilities: Abilities) -> str:
+    """The first ability that the tier lacks; empty: none."""
+    return next((why for need in sorted(facts.needs) if (why := abilities.lack(tier.name, need))), "")
 
 
 def refuse(
@@ -45,12 +84,12 @@ def refuse(
     abilities: Abilities | None = None,
 ) -> None:
     """Raise for a request that no tier can take: ContextTooLong where only its length is the reason, else NoTierFits."""
-    abilities = abilities or Abilities(tiers)
-    capable = [t for t in tiers if not any(abilities.lack(t.name, need) for need in facts.needs)]
+    known = abilities or Abilities(tiers)
+    capable = [tier for tier in tiers if not lacks(tier, facts, known)]
     if not capable:
         raise NoTierFits(excluded)
     widest = max(capable, key=lambda t: t.context)
-    raise ContextTooLong(count[widest.name](facts.counted), facts.answer_tokens, widest.context)
+    raise ContextTooLong(Needs(facts, count).likely(widest) - facts.answer_tokens, facts.answer_tokens, widest.context)
 
 
 def pick(names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str, excluded: Mapping[str, str]) -> Decision:

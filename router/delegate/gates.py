@@ -10,8 +10,9 @@ from router.config import Delegation
 from router.delegate import prompts
 from router.delegate.blocks import OffloadedChat, offload
 from router.delegate.memory import Memory
-from router.limits.delegation_budget import USUAL_TEMPLATE, Rung, rung_of
+from router.limits.delegation_budget import Rung, rung_of
 from router.request.body import answer_limit, beyond_flows, is_text, wants_json
+from router.request.token_bounds import USUAL_TEMPLATE
 
 Route = Callable[[str, str | None], str]
 """(worker's prompt, difficulty or None) -> the name of the tier that gets it"""

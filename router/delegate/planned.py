@@ -142,7 +142,7 @@ class PlanMode(DelegationFlow):
 
     def plain_usd(self, answer_tokens: float) -> float:
         """Upper bound on the price of the plain call, counted as the client's limit counts it."""
-        return self.shared.top.cost(self.shared.top.prompt_tokens(self.shared.body), answer_tokens)
+        return self.shared.top.most(self.shared.top.prompt_tokens(self.shared.body), answer_tokens)
 
     def spare_tokens(self, body: Mapping[str, Any]) -> float:
         """Output tokens that a plan may have so that the client's limit still covers the plain answer after it.
@@ -155,7 +155,7 @@ class PlanMode(DelegationFlow):
         plain = self.plain_usd(self.considered.answer_tokens)
         if plain <= self.max_usd:
             spare -= plain
-        spare -= top.price_in * top.prompt_tokens(body)
+        spare -= top.most(top.prompt_tokens(body), 0)
         if top.price_out:
             return spare / top.price_out
         return math.inf if spare >= 0 else 0
@@ -196,9 +196,9 @@ class PlanMode(DelegationFlow):
     def merge_usd(self, jobs: int, share: float) -> float:
         """Expected price of the final call. share: its answer's length as a share of the plain answer's."""
         top, settings = self.shared.top, self.shared.settings
-        stubs = {"messages": self.considered.chat.with_stubs(settings.preview_chars)}
+        stubs = self.considered.chat.with_stubs(settings.preview_chars)
         results = jobs * min(self.shared.memory.means[self.considered.kind].part_tokens, settings.digest_over_tokens)
-        return top.cost(top.input_tokens(stubs) + results, share * self.considered.answer_tokens)
+        return top.cost(top.input_tokens({"messages": stubs}) + results, share * self.considered.answer_tokens)
 
     # -- the answer --------------------------------------------------------------------------------------------------------
 

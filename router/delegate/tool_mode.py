@@ -55,7 +55,7 @@ def tool_mode(
     top = ladder[-1]
     chat = offload(body["messages"], top.count, settings.offload_min_tokens, settings.max_subtasks)
     answer = answer_limit(body) or settings.min_answer_tokens
-    direct = top.cost(top.input_tokens(body), answer)
+    direct = top.cost(min(top.expected_tokens(body["messages"]), top.prompt_tokens(body)), answer)
     considered = Considered(chat, gates.outline(chat, settings), None, "", direct, 0.0, answer)
     budget = Budget(settings.max_cost_ratio * direct, settings.max_calls)
     shared = Shared(body, ladder, settings, route, judge, memory, budget, special, worker_fields or {})
@@ -144,10 +144,9 @@ class ToolMode(DelegationFlow):
         return self.max_usd - self.turns_usd - self.shared.budget.spent_usd
 
     def turn_usd(self, answer_tokens: float) -> float:
-        """Price of the next turn."""
-        top, body = self.shared.top, self.body()
-        tools = top.count(json.dumps(body["tools"])) if "tools" in body else 0
-        return top.cost(top.input_tokens(body) + tools, answer_tokens)
+        """The most that the next turn costs with an answer of that length."""
+        top = self.shared.top
+        return top.most(top.prompt_tokens(self.body()), answer_tokens)
 
     def capped(self, body: dict[str, Any]) -> dict[str, Any]:
         """After paid work, cut the answer to what is left of the client's limit: a truncated answer is better than none."""

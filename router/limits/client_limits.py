@@ -103,14 +103,14 @@ class FlowLimiter:
             return call
         rung, left, wanted = rung_of(self.ladder, call.tier), self.budget.left_usd, answer_limit(call.body)
         prompt = rung.prompt_tokens(call.body)
-        prompt_usd = rung.price_in * prompt
+        prompt_usd = rung.most(prompt, 0)
         spare_usd = left / sharing - prompt_usd
         tokens = spare_usd / rung.price_out if rung.price_out else (math.inf if spare_usd >= 0 else 0.0)
         if tokens < 1:
             self.error, self.stopped_by = BudgetExceeded(prompt_usd + rung.price_out, left), "max_cost_usd"
             return None
         limit = tightest_limit(tokens, wanted, prompt, rung.context)
-        self.budget.reserve(call.id, min(rung.cost(prompt, rung.context if limit is None else limit), left))
+        self.budget.reserve(call.id, min(rung.most(prompt, rung.context if limit is None else limit), left))
         return call if limit is None or limit == wanted else replace(call, body=with_answer_limit(call.body, limit))
 
     # -- replies -------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class FlowLimiter:
             elif reply.error is not None:
                 self.budget.refund(reply.call.id)
             elif not reply.partial:
-                self.budget.commit(reply.call.id, rung_of(self.ladder, reply.call.tier).paid(reply.usage))
+                self.budget.commit(reply.call.id, rung_of(self.ladder, reply.call.tier).paid(reply.usage, reply.sent))
         deadline = self.limits.deadline_s
         if replies or not self.running or deadline is None or (step.until_s is not None and step.until_s < deadline):
             return list(replies)

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.request.token_bounds import message_tokens, prompt_tokens
+from router.request.token_bounds import IMAGE_TOKENS, Reader, expected_tokens
 from router.types import Counter, Usage
-
-USUAL_TEMPLATE = 4  # tokens that a chat template usually adds to a message; `token_bounds.PER_MESSAGE` is the upper bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +20,33 @@ class Rung:
     price_out: float
     """USD per output token"""
     count: Counter
+    image_tokens: int = IMAGE_TOKENS
+    """most tokens that one image takes"""
+    sent: int = 1
+    """how often a call's prompt may be read: twice where a slow call is sent to a second replica too"""
 
     def cost(self, input_tokens: float, output_tokens: float) -> float:
         return self.price_in * input_tokens + self.price_out * output_tokens
 
-    def paid(self, usage: Usage) -> float:
-        return self.cost(usage.input_tokens, usage.output_tokens)
+    def most(self, input_tokens: float, output_tokens: float) -> float:
+        """The most that a call costs: its prompt as often as it may be read."""
+        return self.cost(self.sent * input_tokens, output_tokens)
 
-    def input_tokens(self, body: Mapping[str, Any]) -> int:
-        """Tokens of a flow's own prompt, which has no tools or images."""
-        return message_tokens(body["messages"], self.count)
+    def paid(self, usage: Usage, sent: int = 1) -> float:
+        """sent: how often the prompt was read."""
+        return self.cost(sent * usage.input_tokens, usage.output_tokens)
 
     def prompt_tokens(self, body: Mapping[str, Any]) -> int:
-        """Upper bound of a prompt's tokens, for any body of a client."""
-        return prompt_tokens(body, self.context, self.count)
+        """Upper bound of a prompt's tokens, for any body of a client or a flow."""
+        return Reader(self.count, self.context, self.image_tokens).total(body)
+
+    def input_tokens(self, body: Mapping[str, Any]) -> int:
+        """The same of a flow's own prompt, which has no tools or images."""
+        return Reader(self.count, self.context).own(body)
 
     def expected_tokens(self, messages: Sequence[Mapping[str, Any]]) -> int:
-        """Estimate of a prompt's tokens."""
-        return message_tokens(messages, self.count, USUAL_TEMPLATE)
+        """Estimate of a prompt's tokens, for choosing by price."""
+        return expected_tokens(messages, self.count)
 
     def fits(self, input_tokens: int, output_tokens: int) -> bool:
         return input_tokens + output_tokens <= self.context

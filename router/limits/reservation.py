@@ -12,7 +12,7 @@ from router.config import Config, Tier
 from router.costs.prices import per_token
 from router.request import server_tools
 from router.request.body import answer_count, answer_limit, wants_json
-from router.request.token_bounds import PER_TOOLS, prompt_tokens
+from router.request.token_bounds import PER_TOOLS, Reader
 from router.trace import FlowKind
 from router.types import Counter, Decision, Request
 
@@ -20,6 +20,9 @@ from router.types import Counter, Decision, Request
 ANSWER_TOKENS = 4_096  # of a chat
 COMPLETION_TOKENS = 16  # OpenAI's own default, and vLLM's
 PER_RESULT = 100  # tokens around one subtask's result
+# Tokens of the function that hands work down: its 3,500 bytes and a template's words about tools; and of each text that it names.
+DELEGATE_TOKENS = 1_536
+PER_HANDLE = 40
 LAST_TURNS = 3  # tool mode's turns after the plans: an answer, one without tools, and one that repairs its form
 
 
@@ -46,9 +49,9 @@ def max_cost(
 
 
 def prompts_tokens(body: Mapping[str, Any], tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, int]:
-    """`prompt_tokens` by tier; counted once for tiers that share a counter and a window."""
-    counted = cache(lambda context, counter: prompt_tokens(body, context, counter))
-    return {tier.name: counted(tier.context, count[tier.name]) for tier in tiers}
+    """Upper bound of the prompts' tokens by tier; counted once for tiers that count alike."""
+    counted = cache(lambda reader: reader.total(body))
+    return {tier.name: counted(Reader.of(tier, count[tier.name])) for tier in tiers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,8 @@ class WorstCase:
         settings, tier = self.config.delegation, tier_of(self.config, top)
         price_in, price_out = per_token(tier)
         per_turn = self.output(tier) + self.results()
-        turns = sum(self.call(top, PER_TOOLS + k * per_turn) for k in range(settings.max_plans + LAST_TURNS))
+        function = DELEGATE_TOKENS + PER_HANDLE * (self.given[top] // settings.offload_min_tokens)
+        turns = sum(self.call(top, function + k * per_turn) for k in range(settings.max_plans + LAST_TURNS))
         direct = price_in * self.given[top] + price_out * (self.limit or settings.min_answer_tokens)
         return turns + self.parts(direct)
 
@@ -126,4 +130,4 @@ def with_limit(body: Mapping[str, Any], tier: Tier, count: Counter) -> Mapping[s
     if answer_limit(body) is not None:
         return body
     cap = ANSWER_TOKENS if "messages" in body else COMPLETION_TOKENS
-    return {**body, "max_tokens": cap} if tier.context - prompt_tokens(body, tier.context, count) >= cap else body
+    return {**body, "max_tokens": cap} if tier.context - Reader.of(tier, count).total(body) >= cap else body

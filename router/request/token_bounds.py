@@ -1,50 +1,268 @@
-"""Upper bounds of a prompt's tokens, as one tier counts them: for budgets, context windows and limits."""
+"""The one count of a request: how many tokens a tier reads for it.
+
+Windows, reservations, limits and the gates of delegation all count here, and so do calls that were cut off. Two figures:
+
+- the upper bound, for windows and money. A tier's own tokenizer counts the texts, and the costs of its chat template are added;
+  a prompt with tools or tool calls is also rendered where the template is on this machine, and the larger figure counts. Where
+  the tokenizer is unknown, bytes are the bound: no tokenizer that we serve makes more tokens than bytes.
+- the expected number, for choosing by price, for bills of calls that were cut off, and for windows where no tier surely fits.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from classifiers.text.prompt import content_text
-from router.request.body import is_ids, is_text
-from router.types import Counter, byte_bound
+from router.request import server_tools
+from router.request.body import is_ids
+from router.tier_settings import Tier
+from router.types import Counter, Prompt, byte_bound
 
-# Most tokens that a chat template adds.
+# The most that a chat template adds to the texts, where it is not on this machine to be measured.
 PER_PROMPT = 64
 PER_MESSAGE = 8
 PER_TOOLS = 512
+PER_TEXT = 4  # a completion has no template, but a tokenizer may put its own marks around a prompt
+USUAL_TEMPLATE = 4  # tokens that a chat template usually adds to a message
+IMAGE_TOKENS = 16_384  # the most that current vision models take by default: Qwen-VL's
+USUAL_IMAGE = 1_024
 PLAIN_FIELDS = ("content", "role")  # of a message; its other fields are counted as JSON
-TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs", "response_format")
+PLAIN_ROLES = ("system", "developer", "user", "assistant")
+TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
+FORM_FIELDS = ("response_format", "structured_outputs")
+RENDERED_FIELDS = (
+    "tools",
+    "documents",
+    "chat_template_kwargs",
+)  # with these a template writes more than it does for a plain chat
+TEXTS = ("text", "refusal", "thinking", "input_text", "output_text")  # types of parts that are text, in the field of their kind
+IMAGES = ("image_url", "input_image", "image")
 
 
-def prompt_tokens(body: Mapping[str, Any], context: int, count: Counter) -> int:
-    """Upper bound for a body's prompt or messages. context: the tier's window, which images may fill."""
-    if "messages" not in body:
-        return completion_tokens(body["prompt"], count)
-    messages = body["messages"]
-    images = context if any(not is_text(message.get("content")) for message in messages) else 0
-    tools = PER_TOOLS if body.get("tools") or body.get("functions") else 0
-    return images + PER_PROMPT + PER_MESSAGE * len(messages) + tools + bounded(all_text(body), count)
+class TemplateCost(NamedTuple):
+    """The most tokens that a chat template adds to the texts of a plain chat."""
+
+    per_prompt: int = PER_PROMPT
+    per_message: int = PER_MESSAGE
+    per_text: int = PER_TEXT
+    """of a completion's prompt"""
 
 
-def message_tokens(messages: Sequence[Mapping[str, Any]], count: Counter, each: int = PER_MESSAGE) -> int:
-    """Tokens of the messages' texts, plus `each` for a message; without tools, images and the template's own system prompt."""
-    return sum(count(content_text(message.get("content"))) + each for message in messages)
+# -- what there is to count ------------------------------------------------------------------------------------------------
 
 
-def completion_tokens(prompt: Any, count: Counter) -> int:
-    """Upper bound for all prompts of a completion together; token ids are counted as they are."""
-    prompts = [prompt] if isinstance(prompt, str) or is_ids(prompt) else prompt
-    return PER_PROMPT + sum(bounded(p, count) if isinstance(p, str) else (len(p) if isinstance(p, list) else 1) for p in prompts)
+def prompts_of(body: Mapping[str, Any]) -> tuple[Prompt, ...]:
+    """The prompts of a body that has passed `wire.parse`, or of a call that a flow makes."""
+    if "messages" in body:
+        return (chat_prompt(body),)
+    prompt, suffix = body["prompt"], body.get("suffix")
+    several = [prompt] if isinstance(prompt, str) or is_ids(prompt) else prompt
+    after = f"\n{suffix}" if isinstance(suffix, str) else ""
+    return tuple(completion_prompt(one, after) for one in several)
 
 
-def bounded(text: str, count: Counter) -> int:
-    """A tier's own tokenizer counts exactly; an estimate is replaced by the bytes, which are an upper bound."""
-    return count(text) if getattr(count, "exact", False) else byte_bound(text)
+def completion_prompt(prompt: Any, after: str) -> Prompt:
+    if isinstance(prompt, str):
+        return Prompt(prompt + after, messages=0)
+    return Prompt(after, messages=0, ids=len(prompt) if isinstance(prompt, list) else 1)
 
 
-def all_text(body: Mapping[str, Any]) -> str:
+def chat_prompt(body: Mapping[str, Any]) -> Prompt:
     """All that a chat template may write: texts as they are, tool calls and tools as JSON."""
-    texts = [content_text(message.get("content")) for message in body["messages"]]
-    beside = [{key: value for key, value in message.items() if key not in PLAIN_FIELDS} for message in body["messages"]]
-    fields = (json.dumps(body[name]) for name in TEMPLATE_FIELDS if body.get(name))
-    return "\n".join([*texts, *(json.dumps(rest) for rest in beside if rest), *fields])
+    body = server_tools.without(body)
+    messages = body["messages"]
+    parts = [part for message in messages for part in parts_beside_text(message.get("content"))]
+    images = sum(part.get("type") in IMAGES for part in parts)
+    fields = [as_json(body[name]) for name in TEMPLATE_FIELDS if body.get(name)]
+    tools = bool(body.get("tools") or body.get("functions"))
+    plain = not any(body.get(name) for name in RENDERED_FIELDS) and all(map(is_plain, messages))
+    unbounded = len(parts) > images or body.get("chat_template") is not None
+    texts = [*map(message_text, messages), *fields]
+    shaped = sum(len(text) for text in [*map(beside_text, messages), *fields]) if not plain or fields else 0
+    form = "\n".join(as_json(body[name]) for name in FORM_FIELDS if body.get(name))
+    return Prompt("\n".join(texts), len(messages), 0, images, unbounded, tools, form, shaped, None if plain else body)
+
+
+def is_plain(message: Mapping[str, Any]) -> bool:
+    """Whether it has a text and nothing else; only of such messages the template's cost is measured at the start."""
+    return message.keys() <= {"role", "content"} and message.get("role") in PLAIN_ROLES
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """All texts of a message: content, and whatever else it has as JSON."""
+    said, beside = said_text(message.get("content")), beside_text(message)
+    return f"{said}\n{beside}" if beside else said
+
+
+def beside_text(message: Mapping[str, Any]) -> str:
+    """The fields of a message beside its content, as JSON: tool calls, names, reasoning. Empty: it has none."""
+    rest = {key: readable(key, value) for key, value in message.items() if key not in PLAIN_FIELDS and value is not None}
+    return as_json(rest) if rest else ""
+
+
+def said_text(content: Any) -> str:
+    """The texts of a content's parts, whatever each calls its text."""
+    if not isinstance(content, list):
+        return content_text(content)
+    return "\n".join(text for part in content for text in part_texts(part))
+
+
+def part_texts(part: Mapping[str, Any]) -> Iterable[str]:
+    return (part[name] for name in ("text", "refusal", "thinking") if isinstance(part.get(name), str))
+
+
+def parts_beside_text(content: Any) -> list[Mapping[str, Any]]:
+    return [part for part in content if part.get("type") not in TEXTS] if isinstance(content, list) else []
+
+
+def readable(key: str, value: Any) -> Any:
+    """A message's field as the longer of what the client sent and what a template may write of it."""
+    if key == "tool_calls" and isinstance(value, list):
+        return [with_arguments(call, "function") for call in value]
+    return longer(value) if key == "function_call" else value
+
+
+def with_arguments(call: Any, key: str) -> Any:
+    return {**call, key: longer(call[key])} if isinstance(call, Mapping) and key in call else call
+
+
+def longer(function: Any) -> Any:
+    """A called function whose arguments are spaced as templates space them: backends read the JSON and write it again."""
+    arguments = function.get("arguments") if isinstance(function, Mapping) else None
+    if not isinstance(arguments, str):
+        return function
+    try:
+        spaced = as_json(json.loads(arguments))
+    except (ValueError, RecursionError):
+        return function
+    return {**function, "arguments": max(arguments, spaced, key=len)}
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# -- counting --------------------------------------------------------------------------------------------------------------
+
+
+def text_bound(text: str, count: Counter) -> int:
+    """Upper bound of a text's tokens."""
+    if not getattr(count, "exact", False):
+        return byte_bound(text)
+    return int(getattr(count, "tokens", count)(text))
+
+
+def text_tokens(text: str, count: Counter) -> int:
+    """A text's tokens without any template: exact where the tokenizer is known, else an estimate that errs upwards."""
+    return int(getattr(count, "tokens", count)(text)) if text else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One tier as it reads prompts. Its count may be used in several threads at the same time."""
+
+    count: Counter
+    context: int
+    """most tokens of prompt and answer together"""
+    image_tokens: int = IMAGE_TOKENS
+    """most tokens that one image takes"""
+
+    @property
+    def template(self) -> TemplateCost:
+        return getattr(self.count, "template", None) or TemplateCost()
+
+    @property
+    def says(self) -> bool:
+        """Whether its count says what it is: a tokenizer's, or an estimate. Others are taken at their word in windows."""
+        return hasattr(self.count, "exact")
+
+    @classmethod
+    def of(cls, tier: Tier, count: Counter) -> "Reader":
+        return cls(count, tier.context, tier.image_tokens)
+
+    def total(self, body: Mapping[str, Any]) -> int:
+        """Upper bound of the tokens of all prompts of a body together: what may have to be paid."""
+        return sum(self.most(prompt) for prompt in prompts_of(body))
+
+    def most(self, prompt: Prompt) -> int:
+        """Upper bound of one prompt's tokens."""
+        found = text_bound(prompt.text, self.count) + self.form(prompt) + self.overhead(prompt)
+        rendered = getattr(self.count, "rendered", None)
+        if prompt.body is not None and rendered is not None:
+            found = max(found, rendered(prompt.body))
+        return found + prompt.ids + self.media(prompt)
+
+    def own(self, body: Mapping[str, Any]) -> int:
+        """Upper bound of a flow's own prompt. A template of which nothing is known is taken to add no system prompt of its own."""
+        prompt = chat_prompt(body)
+        if not self.says or getattr(self.count, "template", None) is None:
+            text = text_bound(prompt.text, self.count) if self.says else self.count(prompt.text)
+            return text + PER_MESSAGE * prompt.messages + self.media(prompt)
+        return self.most(prompt)
+
+    def at_most(self, prompt: Prompt) -> int:
+        """A larger bound that needs no tokenizer: the bytes, and for JSON, which templates write in their own way, four times those."""
+        shaped = 4 * prompt.shaped + PER_TOOLS if prompt.body is not None else 0
+        return (
+            byte_bound(prompt.text) + byte_bound(prompt.form) + shaped + self.overhead(prompt) + prompt.ids + self.media(prompt)
+        )
+
+    def overhead(self, prompt: Prompt) -> int:
+        """The most that the chat template adds."""
+        cost = self.template
+        if not prompt.messages:
+            return cost.per_text
+        known = prompt.body is not None and getattr(self.count, "rendered", None) is not None
+        return cost.per_prompt + cost.per_message * prompt.messages + (PER_TOOLS if prompt.tools and not known else 0)
+
+    def form(self, prompt: Prompt) -> int:
+        """The form asked for, which a known template does not write."""
+        known = getattr(self.count, "template", None) is not None
+        return 0 if known or not prompt.form else text_bound(prompt.form, self.count)
+
+    def media(self, prompt: Prompt) -> int:
+        """The most that images and other parts take; never more than the window, beyond which a tier reads nothing."""
+        return self.context if prompt.unbounded else min(self.context, prompt.images * self.image_tokens)
+
+    def expected(self, prompt: Prompt) -> int:
+        """Estimate of one prompt's tokens, for texts of all kinds rather too many. A counter includes one question's template."""
+        media = self.context // 4 if prompt.unbounded else prompt.images * min(USUAL_IMAGE, self.image_tokens)
+        return self.count(prompt.text) + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + media
+
+    def expected_total(self, body: Mapping[str, Any]) -> int:
+        """The same of all prompts of a body: what a call that was cut off is billed for."""
+        return sum(map(self.expected, prompts_of(body)))
+
+    def least(self, length: int) -> int:
+        """Lower bound of the count of a text with so many characters; 0 where nothing is known of the tokenizer."""
+        longest = getattr(self.count, "longest", 0)
+        return length // longest if longest else 0
+
+
+def expected_tokens(messages: Sequence[Mapping[str, Any]], count: Counter) -> int:
+    """Estimate of a chat's tokens, message by message; for choosing by price only."""
+    return sum(count(message_text(message)) + USUAL_TEMPLATE for message in messages)
+
+
+# -- before counting -------------------------------------------------------------------------------------------------------
+
+
+def text_length(body: Mapping[str, Any]) -> int:
+    """Characters of the plain texts of the longest prompt: a lower bound that takes microseconds, whatever the size."""
+    if "messages" in body:
+        return sum(plain_length(message.get("content")) for message in body["messages"])
+    prompt = body["prompt"]
+    return max((len(one) for one in prompt if isinstance(one, str)), default=0) if isinstance(prompt, list) else len(prompt)
+
+
+def plain_length(content: Any) -> int:
+    if isinstance(content, list):
+        return sum(len(part["text"]) for part in content if isinstance(part.get("text"), str))
+    return len(content) if isinstance(content, str) else 0
+
+
+def surely_too_long(body: Mapping[str, Any], readers: Iterable[Reader]) -> bool:
+    """Whether no tier's window can hold the request, by its length and the longest token alone: nothing is tokenized."""
+    length = text_length(body)
+    return all(reader.least(length) > reader.context for reader in readers)

@@ -6,19 +6,33 @@ from math import isinf
 from typing import Any
 
 from classifiers import prompt_text
-from classifiers.text.prompt import content_text
 from router.errors import BadRequest
 from router.request import server_tools
 from router.request.body import answer_limit, asks_for_more, one_answer_limit, several_wanted, wants_json
+from router.request.token_bounds import prompts_of
 from router.types import Facts, Path, Request
 
-SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
+SHAPES = (
+    ("tools", list, "a list"),
+    ("response_format", dict, "an object"),
+    ("stream_options", dict, "an object"),
+    ("chat_template_kwargs", dict, "an object"),
+    ("documents", list, "a list"),
+    ("echo", bool, "true or false"),
+)
+# Fields of the other path. Backends overlook them, so they are taken out before anything reads them.
+FOREIGN = {
+    "chat/completions": ("prompt", "suffix"),
+    "completions": ("tools", "tool_choice", "functions", "function_call", "documents", "chat_template", "chat_template_kwargs"),
+}
 MAX_TOKENS = 10**9
 INTEGER_RANGES = {
     "max_tokens": (0, MAX_TOKENS),
     "max_completion_tokens": (0, MAX_TOKENS),
     "n": (1, 128),
+    "best_of": (1, 128),
     "top_logprobs": (-1, 1_000),  # vLLM takes -1 for all of them
+    "prompt_logprobs": (-1, 1_000),
 }
 MAX_TEMPERATURE = 100.0
 MAX_DEPTH = 100  # of nested lists and objects; JSON libraries give up between 128 and a few hundred
@@ -81,7 +95,9 @@ def parse(path: Path, raw: bytes) -> Request:
     body = decoded(raw)
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
+    body = {name: value for name, value in body.items() if name not in FOREIGN[path]}
     check_common(body)
+    check_logprobs(path, body.get("logprobs"))
     check_messages(body.get("messages")) if path == "chat/completions" else check_prompt(body)
     limits, tests = server_tools.take_stepdown_field(body)
     return Request(path, one_answer_limit(body), limits, tests)
@@ -109,6 +125,14 @@ def check_common(body: Mapping[str, Any]) -> None:
     if heat is not None and (not isinstance(heat, int | float) or isinstance(heat, bool) or not 0 <= heat <= MAX_TEMPERATURE):
         raise BadRequest(f"`temperature` must be a number from 0 to {MAX_TEMPERATURE:g}", "temperature")
     server_tools.check(body)
+
+
+def check_logprobs(path: Path, given: Any) -> None:
+    """A chat says whether it wants log-probabilities, a completion how many alternatives of each token."""
+    number = isinstance(given, int) and not isinstance(given, bool) and -1 <= given <= INTEGER_RANGES["top_logprobs"][1]
+    if given is None or (isinstance(given, bool) if path == "chat/completions" else number):
+        return
+    raise BadRequest("`logprobs` must be true or false in a chat, a whole number in a completion", "logprobs")
 
 
 def check_messages(messages: Any) -> None:
@@ -140,35 +164,22 @@ def check_prompt(body: Mapping[str, Any]) -> None:
         raise BadRequest("`messages` belong to chat/completions; completions takes a `prompt`", "messages")
     prompt = body.get("prompt")
     several = isinstance(prompt, list) and bool(prompt) and all(type(p) in (str, int, list) for p in prompt)  # bool is an int too
-    if not isinstance(prompt, str) and not several:
-        raise BadRequest("`prompt` must be a text or a list", "prompt")
+    nested = [p for p in prompt if isinstance(p, list)] if several else []
+    if not isinstance(prompt, str) and not several or any(type(id_) is not int for ids in nested for id_ in ids):
+        raise BadRequest("`prompt` must be a text, a list of texts, or token ids", "prompt")
 
 
 def facts(request: Request) -> Facts:
     """What deciding needs to know of a request."""
-    body = request.body
-    if request.path == "chat/completions":
-        text = prompt_text(body["messages"])
-        counted = "\n".join(content_text(m.get("content")) for m in body["messages"])
-    else:
-        counted = prompt_of(body["prompt"])
-        text = prompt_text([{"role": "user", "content": counted}])
-    if tools := server_tools.client_tools(body):
-        counted += json.dumps(tools)
-    one = request.path == "chat/completions" and not several_wanted(body)
-    needed, plain = needs(body), not (request.tests or asks_for_more(body))
-    limit, as_measured = answer_limit(body) or 1, one and plain and "images" not in needed
-    needed |= {"chat" if request.path == "chat/completions" else "completions"}
-    return Facts(text, counted, body["model"], limit, needed, body.get("temperature"), request.stream, one, as_measured)
-
-
-def prompt_of(prompt: Any) -> str:
-    """The longest of the prompts. A token id counts as one character, so a prompt that fits is never refused."""
-    if isinstance(prompt, str):
-        return prompt
-    if all(isinstance(p, int) for p in prompt):
-        return " " * len(prompt)
-    return max((p if isinstance(p, str) else " " * len(p) for p in prompt if isinstance(p, str | list)), key=len)
+    body, chat = request.body, request.path == "chat/completions"
+    prompts = prompts_of(body)
+    counted = prompts[0].text if len(prompts) == 1 else max((prompt.text for prompt in prompts), key=len)
+    text = prompt_text(body["messages"]) if chat else prompt_text([{"role": "user", "content": counted}])
+    needed, one = needs(body), chat and not several_wanted(body)
+    as_measured = one and not (request.tests or asks_for_more(body)) and "images" not in needed
+    needed |= {"chat" if chat else "completions"}
+    answer, heat = answer_limit(body) or 1, body.get("temperature")
+    return Facts(text, counted, body["model"], answer, needed, heat, request.stream, one, as_measured, prompts)
 
 
 def needs(body: Mapping[str, Any]) -> frozenset[str]:
