@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from classifiers import Rule, choose
 from classifiers.choose import Floats
 from router.errors import ContextTooLong, NoTierFits
+from router.request.cheap_bound import fewest_tokens, surely_too_long
 from router.tier_settings import Tier
 from router.types import Counter, Decision, Facts, byte_bound
 
@@ -27,6 +28,10 @@ def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -
             out[tier.name] = missing[0]
         elif most > tier.context:
             counter = count[tier.name]
+            if surely_too_long(facts.counted, facts.answer_tokens, tier.context, counter):
+                needed = fewest_tokens(facts.counted, counter) + facts.answer_tokens
+                out[tier.name] = f"takes {tier.context} tokens, this needs at least {needed}"
+                continue
             if counter not in counted:
                 counted[counter] = counter(facts.counted)
             has = counted[counter]
@@ -41,7 +46,10 @@ def refuse(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], ex
     if not capable:
         raise NoTierFits(excluded)
     widest = max(capable, key=lambda t: t.context)
-    raise ContextTooLong(count[widest.name](facts.counted), facts.answer_tokens, widest.context)
+    counter = count[widest.name]
+    if surely_too_long(facts.counted, facts.answer_tokens, widest.context, counter):
+        raise ContextTooLong(fewest_tokens(facts.counted, counter), facts.answer_tokens, widest.context, at_least=True)
+    raise ContextTooLong(counter(facts.counted), facts.answer_tokens, widest.context)
 
 
 def pick(names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str, excluded: Mapping[str, str]) -> Decision:

@@ -1,0 +1,14 @@
+"""A lower bound of a text's tokens that costs nothing to find: a text that surely exceeds a window is refused without being counted."""
+
+from router.types import Counter, byte_bound
+
+
+def fewest_tokens(text: str, count: Counter) -> int:
+    """No token holds more bytes than the tokenizer's longest; 0 where that is not known (`Counter`'s attribute `longest_bytes`)."""
+    longest = int(getattr(count, "longest_bytes", 0))
+    return -(-byte_bound(text) // longest) if longest else 0
+
+
+def surely_too_long(text: str, answer_tokens: int, window: int, count: Counter) -> bool:
+    """Whether text and answer exceed a window of so many tokens, whatever the exact count is."""
+    return fewest_tokens(text, count) + answer_tokens > window
