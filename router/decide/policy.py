@@ -28,7 +28,7 @@ def exclude(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter]) -
             out[tier.name] = missing[0]
         elif most > tier.context:
             counter = count[tier.name]
-            if surely_too_long(facts.counted, facts.answer_tokens, tier.context, counter):
+            if surely_too_long(facts.counted, tier.context, counter):
                 needed = fewest_tokens(facts.counted, counter) + facts.answer_tokens
                 out[tier.name] = f"takes {tier.context} tokens, this needs at least {needed}"
                 continue
@@ -47,7 +47,7 @@ def refuse(facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], ex
         raise NoTierFits(excluded)
     widest = max(capable, key=lambda t: t.context)
     counter = count[widest.name]
-    if surely_too_long(facts.counted, facts.answer_tokens, widest.context, counter):
+    if surely_too_long(facts.counted, widest.context, counter):
         raise ContextTooLong(fewest_tokens(facts.counted, counter), facts.answer_tokens, widest.context, at_least=True)
     raise ContextTooLong(counter(facts.counted), facts.answer_tokens, widest.context)
 

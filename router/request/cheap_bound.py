@@ -9,6 +9,6 @@ def fewest_tokens(text: str, count: Counter) -> int:
     return -(-byte_bound(text) // longest) if longest else 0
 
 
-def surely_too_long(text: str, answer_tokens: int, window: int, count: Counter) -> bool:
-    """Whether text and answer exceed a window of so many tokens, whatever the exact count is."""
-    return fewest_tokens(text, count) + answer_tokens > window
+def surely_too_long(text: str, window: int, count: Counter) -> bool:
+    """Whether the text alone exceeds a window of so many tokens, whatever its exact count is."""
+    return fewest_tokens(text, count) > window
