@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from deployments.beside_loop import LARGE, by_size, check_room
 from deployments.costs import routes as costs
 from deployments.endpoint import deadline, openapi
 from deployments.endpoint.accounts import Accounts, without_books
@@ -26,6 +27,7 @@ from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, StepdownError, UnknownModel, WrongMethod
 from router.limits.key_limits import Key
 from router.request import wire
+from router.request.json_text import SMALL
 from router.types import Path
 
 log = logging.getLogger("stepdown")
@@ -112,9 +114,18 @@ class Ingress:
         log.exception("unexpected error", exc_info=error)
         return error_response(StepdownError())
 
-    async def read(self, request: Request) -> bytes:
-        """Raises TooLarge, TooSlow."""
-        return await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
+    async def read(self, request: Request, key: Key) -> tuple[bytes, Key]:
+        """The body, and the key with the limits that are left to check. Notes whether the body is large.
+
+        Raises RateLimited, TooLarge, TooSlow, Overloaded.
+        """
+        self.accounts.keys.check_rates(key)
+        raw = await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
+        LARGE.set(len(raw) > SMALL)
+        if not LARGE.get():
+            return raw, key
+        check_room()
+        return raw, self.accounts.keys.count_now(key)
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
@@ -185,16 +196,16 @@ class Ingress:
 
     async def answer(self, request: Request, key: Key, path: Path) -> Response:
         self.accounts.check()
-        return await self.answering.answer(request, key, wire.parse(path, await self.read(request)))
+        raw, key = await self.read(request, key)
+        return await self.answering.answer(request, key, await by_size(wire.parse, path, raw))
 
     async def decision(self, request: Request, key: Key) -> Response:
         """Decide without answering. Takes a chat or a completions body."""
-        raw = await self.read(request)
+        raw, key = await self.read(request, key)
         path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
         began = time.perf_counter()
-        asked = wire.parse(path, raw)
-        await self.answering.read_ahead(asked)
-        decided = self.answering.decide(asked, key)
+        asked = await by_size(wire.parse, path, raw)
+        decided = await self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(
             decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, fresh())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
 from deployments.ids import fresh
 from deployments.keys.admission import Grant
@@ -114,7 +115,7 @@ class OngoingRequest:
         """Write the request down, once. Raises LedgerDown."""
         if not self.done:
             self.done = True
-            await self.accounts.finish(self.trace(status, error), self.grant)
+            await self.accounts.finish(await by_size(self.trace, status, error), self.grant)
 
     def left(self, status: int = LEFT) -> None:
         """Write down a request that ended without a whole answer, with what it cost."""
