@@ -114,10 +114,12 @@ class Router:
         if request.tests and self.check is None:
             raise BadRequest("`stepdown.tests`: this server runs no tests; escalation.tests of its configuration names what does")
         may_plan = request.body["model"] not in self.names[:-1]  # a smaller tier that was asked for by name never plans
+        facts, top = wire.facts(request), self.tiers[-1]
+        may_plan = may_plan and not surely_too_long(request.body, [Reader.of(top, self.count[top.name])])
         estimate = self.flows.estimate(server_tools.without(request.body)) if may_plan else None
         # The classifier predicts costs of plain calls; a request that can be divided costs the top tier less.
         share = estimate.delegated_usd / estimate.direct_usd if estimate and not estimate.state and estimate.direct_usd else None
-        decided = self.decide_facts(wire.facts(request), before, request.body.get("messages") or [], share, barred)
+        decided = self.decide_facts(facts, before, request.body.get("messages") or [], share, barred)
         return replace(decided, considered=None if barred else estimate, barred=frozenset(barred))
 
     def flow(self, asked: Request, decided: Decision) -> Chosen:

@@ -90,10 +90,12 @@ class BadRequest(RequestFailed):
 class ContextTooLong(BadRequest):
     code = "context_length_exceeded"
 
-    def __init__(self, tokens: int, answer: int, largest: int) -> None:
+    def __init__(self, tokens: int, answer: int, largest: int, at_least: bool = False) -> None:
+        """at_least: the prompt was so long that its tokens were not counted one by one."""
         asked = f" and {answer} more are requested for the answer" if answer > 1 else ""
+        has = f"at least {tokens}" if at_least else f"{tokens}"
         super().__init__(
-            f"the prompt has {tokens} tokens{asked}; the largest window of a permitted tier is {largest} tokens", "messages"
+            f"the prompt has {has} tokens{asked}; the largest window of a permitted tier is {largest} tokens", "messages"
         )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
@@ -72,17 +73,19 @@ class Answering:
         """Use this router for new requests; those under way keep their flow."""
         self.router, self.auditor.share = router, router.config.escalation.audit_rate
 
-    def decide(self, asked: Asked, key: Key, before: str | None = None) -> Decision:
-        """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed."""
+    async def decide(self, asked: Asked, key: Key, before: str | None = None) -> Decision:
+        """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed, Overloaded."""
         wanted = str(asked.body["model"])
         target = self.router.target_of(wanted)
         key.check_model(wanted if target is None else None, target)
         barred = key.excluded(self.router.names)
         if target is not None:
             barred |= self.breaker.down([name for name in self.router.names if name not in barred])
-        decided = self.router.decide(asked, before, barred)
+        await self.read_ahead(asked)
+        router = self.router
+        decided = await by_size(router.decide, asked, before, barred)
         stays = decided.reason in ("kept in a tool loop", "only one fits")
-        return decided if stays else self.balancer.place(decided, self.router.rule(target) if target else None)
+        return decided if stays else self.balancer.place(decided, router.rule(target) if target else None)
 
     async def read_ahead(self, asked: Asked) -> None:
         """Called before `decide`: lets a pretrained model read the prompt in a thread, so that no other request waits for it."""
@@ -93,12 +96,11 @@ class Answering:
         """Raises RequestFailed where no tier was decided on. Later failures are returned as answers and written down."""
         owner = request.headers.get("authorization", "")
         named = request.headers.get("x-session-id")
-        session = key_of(asked.body, named, owner)
+        session = await by_size(key_of, asked.body, named, owner)
         SESSION.set(session if named and session else "")
-        asked, recalled = self.hidden.recall(owner, asked)
+        asked, recalled = await by_size(self.hidden.recall, owner, asked)
         began = time.perf_counter()
-        await self.read_ahead(asked)
-        decided = self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
+        decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
@@ -106,8 +108,9 @@ class Answering:
         shown = decision_headers(decided, took_ms, ongoing.id)
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
-            ongoing.asked = asked = replace(asked, body=reservation.with_limit(asked.body, tier, self.router.count[tier.name]))
-        chosen = self.router.flow(asked, decided)
+            limited = await by_size(reservation.with_limit, asked.body, tier, self.router.count[tier.name])
+            ongoing.asked = asked = replace(asked, body=limited)
+        chosen = await by_size(self.router.flow, asked, decided)
         steps = chosen.steps
         if recalled and asked.path == "chat/completions":
             steps = with_recalled(steps or one_call(decided.tier, server_tools.without(asked.body), {}), recalled)
@@ -132,7 +135,8 @@ class Answering:
     async def admit(self, ongoing: OngoingRequest) -> None:
         """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""
         if ongoing.key.limited:
-            size, usd = reservation.max_cost(self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow)
+            given = self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow
+            size, usd = await by_size(reservation.max_cost, *given)
             ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd)
 
     async def record_failure(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
@@ -160,9 +164,9 @@ class Answering:
     async def reserve_for_another_tier(self, ongoing: OngoingRequest) -> None:
         """A tier that may be dearer than the one decided on is to answer: reserve its price. Raises BudgetSpent."""
         if ongoing.grant:
-            _, usd = reservation.max_cost(
-                self.router.config, self.router.count, ongoing.asked, replace(ongoing.decided, tier=ongoing.tier), ongoing.flow
-            )
+            decided = replace(ongoing.decided, tier=ongoing.tier)
+            given = self.router.config, self.router.count, ongoing.asked, decided, ongoing.flow
+            _, usd = await by_size(reservation.max_cost, *given)
             ongoing.grant = await self.accounts.keys.exchange(ongoing.grant, ongoing.key, usd)
 
     def instead(self, decided: Decision) -> list[str]:

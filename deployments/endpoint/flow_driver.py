@@ -6,12 +6,13 @@ However the request ends, by an answer, a failure or a client that leaves, every
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
+from deployments.beside_loop import beside_loop, by_size
 from deployments.endpoint.answer_usage import shown_usage
 from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, count_call
@@ -20,10 +21,27 @@ from deployments.tiers.tier import Tier, event
 from router.cascade.code_tests import CodeCheck
 from router.delegate.splice import Splicer, splice
 from router.errors import NoReplica, RequestFailed
+from router.request.body import wants_json
 from router.types import Call, Commit, End, Flow, Path, Reply, Request, Say, Step, Usage
 
 log = logging.getLogger("stepdown")
 PATH: Path = "chat/completions"
+LONG = 16_384  # characters of an answer
+
+
+def following(flow: Flow, replies: Sequence[Reply] | None) -> Step | End:
+    """What the flow does with these replies; None starts it."""
+    try:
+        return next(flow) if replies is None else flow.send(replies)
+    except StopIteration as done:
+        end: End = done.value
+        return end
+
+
+def slow_to_judge(reply: Reply) -> bool:
+    """Whether judging the reply may take long: it is long, or is checked against a schema of the client's."""
+    called = sum(len(str(call)) for call in reply.tool_calls) if len(reply.text) <= LONG else 0
+    return len(reply.text) + called > LONG or not reply.partial and wants_json(reply.call.body)
 
 
 @dataclass(slots=True)
@@ -64,13 +82,15 @@ class FlowDriver:
     async def run(self, flow: Flow) -> End:
         """Drive the flow to its end, then stop every call that is not part of the answer."""
         end: End | None = None
+        replies: Sequence[Reply] | None = None
         try:
-            step = next(flow)
-            while True:
-                await self.start(step)
-                step = flow.send(await self.arrived(step))
-        except StopIteration as done:
-            end = done.value
+            while end is None:
+                step = await self.advance(flow, replies)
+                if isinstance(step, Step):
+                    await self.start(step)
+                    replies = await self.arrived(step)
+                else:
+                    end = step
         finally:
             flow.close()
             await self.stop(keep=end.call_id if isinstance(end, Commit) else None)
@@ -80,6 +100,12 @@ class FlowDriver:
         self.ongoing.degraded = bool(end.report.get("degraded"))
         self.ongoing.departed = not isinstance(end, Commit) or end.departed
         return end
+
+    async def advance(self, flow: Flow, replies: Sequence[Reply] | None) -> Step | End:
+        """The flow's next step, or its end. Long answers and client's schemas are judged beside the loop."""
+        if any(map(slow_to_judge, replies or ())):
+            return await beside_loop(following, flow, replies)
+        return await by_size(following, flow, replies)
 
     def answered_by(self, end: End) -> str:
         """The tier whose answer the client gets; empty where the flow failed."""

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from deployments.beside_loop import LARGE, by_size, check_room
 from deployments.costs import routes as costs
 from deployments.endpoint import deadline, openapi
 from deployments.endpoint.accounts import Accounts, without_books
@@ -30,6 +31,7 @@ from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
 from router.limits.key_limits import Key
 from router.request import wire
+from router.request.json_text import SMALL
 from router.types import Path
 
 log = logging.getLogger("stepdown")
@@ -127,9 +129,18 @@ class Ingress:
             return error_response(WrongMethod(f"{request.method} is not allowed here"), getattr(error, "headers", None))
         return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
 
-    async def read(self, request: Request) -> bytes:
-        """Raises TooLarge, TooSlow, UnknownEncoding, BadRequest."""
-        return await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
+    async def read(self, request: Request, key: Key) -> tuple[bytes, Key]:
+        """The body, and the key with the limits that are left to check. Notes whether the body is large.
+
+        Raises RateLimited, TooLarge, TooSlow, Overloaded, UnknownEncoding, BadRequest.
+        """
+        self.accounts.keys.check_rates(key)
+        raw = await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
+        LARGE.set(len(raw) > SMALL)
+        if not LARGE.get():
+            return raw, key
+        check_room()
+        return raw, self.accounts.keys.count_now(key)
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
@@ -214,16 +225,16 @@ class Ingress:
 
     async def answer(self, request: Request, key: Key, path: Path) -> Response:
         self.accounts.check()
-        return await self.answering.answer(request, key, wire.parse(path, await self.read(request)))
+        raw, key = await self.read(request, key)
+        return await self.answering.answer(request, key, await by_size(wire.parse, path, raw))
 
     async def decision(self, request: Request, key: Key) -> Response:
         """Decide without answering. Takes a chat or a completions body."""
-        raw = await self.read(request)
+        raw, key = await self.read(request, key)
         path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
         began = time.perf_counter()
-        asked = wire.parse(path, raw)
-        await self.answering.read_ahead(asked)
-        decided = self.answering.decide(asked, key)
+        asked = await by_size(wire.parse, path, raw)
+        decided = await self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(
             decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, current())

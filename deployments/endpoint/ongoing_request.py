@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.received import LONG, Received
 from deployments.ids import current
@@ -154,7 +155,7 @@ class OngoingRequest:
         if not self.done:
             self.done = True
             await self.count()
-            await self.accounts.finish(self.trace(status, error), self.grant)
+            await self.accounts.finish(await by_size(self.trace, status, error), self.grant)
 
     def left(self, status: int = LEFT) -> None:
         """Write down a request that ended without a whole answer, with what it cost."""

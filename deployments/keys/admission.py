@@ -139,6 +139,18 @@ class Keys:
 
     # -- limits and budgets --------------------------------------------------------------------------------------------
 
+    def check_rates(self, key: Key) -> None:
+        """Called before a request is read. Raises RateLimited for a key that has used up its requests or tokens a minute."""
+        self.rates.check(key, 1, 1, self.ticks())
+
+    def count_now(self, key: Key) -> Key:
+        """Count a request whose reading alone is work, whatever becomes of it. Raises RateLimited.
+
+        Returns the key with the limits that `admit` has left to check.
+        """
+        self.rates.take_request(key, self.ticks())
+        return replace(key, requests_per_minute=None)
+
     async def admit(self, key: Key, trace_id: str, size: Size, most_usd: float) -> Grant:
         """Count a request and set aside the most it may cost. Raises RateLimited, BudgetSpent, LedgerDown, changing nothing."""
         taken = self.rates.take(key, size, self.ticks())

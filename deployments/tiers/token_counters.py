@@ -102,7 +102,8 @@ def read(tokenizer_json: bytes) -> "Tokenizer":
 def encoded(tokenizer: "Tokenizer", text: str) -> int:
     readable = text.encode("utf-8", "replace").decode()  # without lone surrogates, which JSON can hold and UTF-8 cannot
     # A batch of one, since only a batch lets other threads run meanwhile.
-    return len(tokenizer.encode_batch_fast([readable], add_special_tokens=False)[0].ids)
+    (found,) = tokenizer.encode_batch_fast([readable], add_special_tokens=False)
+    return len(found)
 
 
 def longest_token(settings: Mapping[str, Any], added: list[str]) -> int:

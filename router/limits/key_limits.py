@@ -156,6 +156,7 @@ class TakenRate:
     key_id: str
     slot: int
     tokens: int
+    requests: int = 1
 
 
 @dataclass(slots=True)
@@ -173,18 +174,27 @@ class RateLimits:
     def share(self, limit: int) -> int:
         return max(1, limit // self.replicas)
 
+    def take_request(self, key: Key, now_s: float) -> None:
+        """Count a request whose tokens are not known yet. Raises RateLimited, also where no token is left for it."""
+        self.check(key, 1, 1, now_s)
+        self.count(key, 1, 0, now_s)
+
     def take(self, key: Key, size: Size, now_s: float) -> TakenRate:
         """Count a request before it runs. Raises RateLimited, and then counts nothing."""
         needed = self.needed(key, size)
+        self.check(key, 1, needed, now_s)
+        return self.count(key, 1, needed, now_s)
+
+    def check(self, key: Key, requests: int, tokens: int, now_s: float) -> None:
+        """Whether so many more fit into the minute. Raises RateLimited."""
         for limit, unit, minutes, amount in (
-            (key.requests_per_minute, "requests", self.requests, 1),
-            (key.tokens_per_minute, "tokens", self.tokens, needed),
+            (key.requests_per_minute, "requests", self.requests, requests),
+            (key.tokens_per_minute, "tokens", self.tokens, tokens),
         ):
             if limit is not None:
                 wait_s = minutes.setdefault(key.id, Minute()).wait_s(amount, self.share(limit), now_s)
                 if wait_s:
                     raise RateLimited(limit, unit, wait_s)
-        return self.count(key, needed, now_s)
 
     def needed(self, key: Key, size: Size) -> int:
         """Tokens to count; if the request sets no limit, those of a usual answer until the real number is known.
@@ -198,12 +208,14 @@ class RateLimits:
             raise RateLimited(limit, "tokens", MINUTE_S, needed=least)
         return min(size.input_tokens + USUAL_ANSWER, self.share(limit))
 
-    def count(self, key: Key, tokens: int, now_s: float) -> TakenRate:
-        if key.requests_per_minute is not None:
-            self.requests[key.id].add(1, now_s)
+    def count(self, key: Key, requests: int, tokens: int, now_s: float) -> TakenRate:
+        """Count what was checked. A key without a limit of requests has none to give back."""
+        counted = requests if key.requests_per_minute is not None else 0
+        if counted:
+            self.requests[key.id].add(requests, now_s)
         if key.tokens_per_minute is not None:
             self.tokens[key.id].add(tokens, now_s)
-        return TakenRate(key.id, math.floor(now_s), tokens)
+        return TakenRate(key.id, math.floor(now_s), tokens, counted)
 
     def settle(self, taken: TakenRate, tokens: int) -> None:
         """Correct the count: the request is over and used that many tokens."""
@@ -213,5 +225,5 @@ class RateLimits:
     def undo(self, taken: TakenRate) -> None:
         """Uncount a request that did not run."""
         self.settle(taken, 0)
-        if taken.key_id in self.requests:
-            self.requests[taken.key_id].correct(taken.slot, -1)
+        if taken.requests:
+            self.requests[taken.key_id].correct(taken.slot, -taken.requests)

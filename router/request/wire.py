@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from math import isinf
 from typing import Any
 
 from classifiers import prompt_text
 from router.errors import BadRequest
-from router.request import server_tools
+from router.request import json_text, server_tools
 from router.request.body import answer_limit, asks_for_more, one_answer_limit, several_wanted, wants_json
 from router.request.token_bounds import prompts_of
 from router.types import Facts, Path, Request
@@ -50,29 +49,20 @@ PART_NEEDS = {
 UNKNOWN_PART = "part "  # begins the need of a part whose type we do not know
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if isinf(value):  # 1e999 would be sent on as Infinity, which is not JSON
-        raise ValueError(f"{text[:20]} is too large a number")
-    return value
-
-
 def decoded(raw: bytes) -> Any:
     """A body's JSON. Of a key that is given twice the last value counts, for us and for the tier.
 
     Raises BadRequest, also for valid JSON that would break later: lone surrogates, deep nesting.
     """
     try:
-        body = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+        body = json_text.read(raw)
         if b"\\ud" in raw or b"\\uD" in raw:  # only an escape can smuggle a lone surrogate into UTF-8
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
         raise BadRequest(f"the body holds half a character (a lone surrogate, {half}); send whole ones") from None
+    except json_text.TooMuchWork as error:
+        raise BadRequest(f"the body cannot be read: {error}") from None
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {str(error)[:120]}") from None
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and nested_deeper(body, MAX_DEPTH):

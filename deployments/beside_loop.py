@@ -1,0 +1,55 @@
+"""Runs what grows with a request's size in a thread, so that no other request waits for it.
+
+There is one such thread. Python's lock passes to a waiting thread every few milliseconds, but not within one call of a library:
+with two threads the event loop could wait for two such calls, one after the other.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from router.errors import Overloaded
+
+T = TypeVar("T")
+MOST_WAITING = 32  # large bodies that wait to be read; they are held in memory
+AGAIN_S = 2.0
+# A context variable and no argument: it belongs to a request and to everything that reads its body, as far as the tiers.
+LARGE: ContextVar[bool] = ContextVar("large", default=False)
+"""whether this request's body is so large that whatever reads it runs beside the loop"""
+_thread = ThreadPoolExecutor(1, thread_name_prefix="beside-loop")
+_waiting: set["Future[Any]"] = set()
+
+
+def check_room() -> None:
+    """Called before a large body is read. Raises Overloaded where too many wait already."""
+    if len(_waiting) >= MOST_WAITING:
+        raise Overloaded(AGAIN_S)
+
+
+async def beside_loop(work: Callable[..., T], *args: Any) -> T:
+    """The result of `work(*args)`, which runs in the thread. It must not raise StopIteration.
+
+    Where the caller is cancelled, it goes on once the work has ended: nobody else may touch what it works on before.
+    """
+    future = _thread.submit(work, *args)
+    _waiting.add(future)
+    future.add_done_callback(_waiting.discard)
+    waited = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waited)
+    except asyncio.CancelledError:
+        future.cancel()
+        while not waited.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({waited})
+        if not waited.cancelled():
+            waited.exception()  # else asyncio reports it as never retrieved
+        raise
+
+
+async def by_size(work: Callable[..., T], *args: Any) -> T:
+    """The result of `work(*args)`, which runs in the thread for a large request, else here and now."""
+    return await beside_loop(work, *args) if LARGE.get() else work(*args)
