@@ -49,7 +49,7 @@ class PlainCall:
         try:
             raw = await self.tier.complete(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         except RequestFailed as error:
-            record.outcome = error.code
+            record.failed(error)
             raise
         except BaseException:
             self.cut_off()
@@ -78,7 +78,7 @@ class PlainCall:
                         yield shown
             ended = True
         except RequestFailed as error:
-            record.outcome = error.code
+            record.failed(error)
             refused = not self.chunks  # the tier generated nothing
             raise
         finally:
