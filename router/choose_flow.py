@@ -8,8 +8,10 @@ from typing import Any
 from classifiers import Artifact, choose
 from classifiers.choose import Floats
 from classifiers.parts.decomposability import splits
+from router.cascade.call_outcomes import CallOutcomes
 from router.cascade.flow import AcceptAny, Cascade, without_logprobs
 from router.cascade.judge import TrainedJudge
+from router.cascade.other_tiers import OtherTiers
 from router.cascade.race import Race
 from router.client_options import ClientLimits, OfferedTools
 from router.config import Config, Delegation, Tier
@@ -35,13 +37,23 @@ OWN_LOGPROBS = {"logprobs": True, "top_logprobs": 2}
 PLAIN = Chosen("direct")
 
 
-def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any]) -> Flow:
-    """One plain call as a flow, for a request with limits or whose answer has something to report."""
-    call = Call("final", tier, "final", body, hold=1)
-    reply = (yield Step((call,), phase=f"asking {tier}"))[0]
-    if reply.error is not None:
-        return Fail(reply.error, {call.id: "failed"}, report)
-    return Commit(call.id, outcomes={call.id: "accepted"}, report=report)
+def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any], others: OtherTiers | None = None) -> Flow:
+    """One plain call as a flow, for a request with limits or whose answer has something to report.
+
+    others: called where that tier cannot answer.
+    """
+    others, outcomes, name = others or OtherTiers(), CallOutcomes(), "final"
+    while True:
+        call = Call(name, tier, "final", body, hold=1)
+        reply = (yield Step((call,), outcomes=outcomes.new(), phase=f"asking {tier}"))[0]
+        if reply.error is None:
+            outcomes.set(call.id, "accepted")
+            return Commit(call.id, outcomes=outcomes.new(), report=report)
+        outcomes.set(call.id, reply.error.outcome)
+        following = others.after(reply.error)
+        if not following:
+            return Fail(reply.error, outcomes.new(), report)
+        tier, name = following, f"final-{following}"
 
 
 def rung(tier: Tier, count: Counter) -> Rung:
@@ -89,7 +101,7 @@ class Flows:
         chosen = self.unlimited(asked, decided, offered)
         if chosen.kind in ("delegation", "tools"):
             return chosen  # these flows keep the limits themselves, to leave room for the calls still to come
-        steps = chosen.steps or one_call(decided.tier, asked.body, {})
+        steps = chosen.steps or one_call(decided.tier, asked.body, {}, OtherTiers.of(decided))
         return replace(chosen, steps=limit_flow(steps, limits, self.rungs))
 
     def unlimited(self, asked: Request, decided: Decision, offered: OfferedTools) -> Chosen:
@@ -104,7 +116,8 @@ class Flows:
             chosen = planned or self.escalation(asked, decided, offered)
         if chosen.steps or not why:
             return chosen
-        return Chosen("direct", one_call(decided.tier, asked.body, {"delegation": "ineligible", "why": why}))
+        report = {"delegation": "ineligible", "why": why}
+        return Chosen("direct", one_call(decided.tier, asked.body, report, OtherTiers.of(decided)))
 
     # -- escalation ------------------------------------------------------------------------------------------------------
 
@@ -159,6 +172,7 @@ class Flows:
             scored=decided.judge is not None,
             top_flow=self.top_flow(asked, decided, offered),
             tests=asked.tests,
+            windows={rung.name: rung.context for rung in self.rungs},
         )
         return Chosen("cascade", cascade.run(first))
 
@@ -168,7 +182,9 @@ class Flows:
         larger = decided.allowed(self.names[place + 1 :])
         if settings.mode != "hedge" or not larger:
             return PLAIN
-        return Chosen("race", Race(asked.body, (decided.tier, larger[0]), settings.larger_after_s).run())
+        window = self.rungs[place].context
+        wider = next((name for name in larger if self.rungs[self.names.index(name)].context > window), None)
+        return Chosen("race", Race(asked.body, (decided.tier, larger[0]), settings.larger_after_s, wider).run())
 
     def top_flow(self, asked: Request, decided: Decision, offered: OfferedTools) -> Callable[[Sequence[Reply]], Chosen] | None:
         """Tool mode for a request that escalates to the top tier, if the client offers it; else None, for a plain call."""

@@ -26,15 +26,20 @@ StepdownError
     ├── RateLimited        429  the key's requests or tokens a minute, with Retry-After
     ├── BudgetSpent        429  the key's budget for the day or month, with Retry-After
     ├── LedgerDown         503  the ledger cannot be written, with Retry-After
-    ├── TierFailed         502, or the tier's own status
+    ├── TierFailed         502, or 400 or 422 where the tier says that the request is wrong
+    │   ├── WindowExceeded 400  the tier says that its window does not hold the request; a wider one may answer
+    │   └── TierMisconfigured 502  the upstream refuses this server's key, account, address or model
     ├── TierCold           503  the tier was scaled to zero; a replica is starting, with Retry-After
     ├── Overloaded         503  every tier that may answer is full, with Retry-After
     └── NoReplica          503  with Retry-After
+        └── TierBusy       503  the tier is full, or asked to be left alone for a while; no failure, with Retry-After
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
+
+REQUESTS_OWN = frozenset({400, 409, 413, 415, 422})  # statuses by which a tier says that the request is wrong
 
 
 class StepdownError(Exception):
@@ -71,6 +76,11 @@ class RequestFailed(StepdownError):
         """OpenAI's error body."""
         kind = self.type or ("invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def outcome(self) -> str:
+        """What the ledger says of the call that ended so."""
+        return self.code
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": f"{self.retry_after_s:.0f}"} if self.retry_after_s else {}
@@ -270,19 +280,50 @@ class ForeignRequest(RequestFailed):
 
 
 class TierFailed(RequestFailed):
-    """A tier answered with an error; its own status and body are passed on where the fault is the client's."""
+    """A tier answered with an error.
+
+    status: the tier's own. 422 stays, and the other statuses in REQUESTS_OWN become 400: the request itself is wrong, any tier
+    would say so, and the tier did not fail. All others become 502. body: OpenAI's error body, for the client of a wrong request.
+    """
 
     status = 502
     code = "tier_failed"
 
     def __init__(self, tier: str, message: str, status: int = 502, body: Mapping[str, Any] | None = None) -> None:
         super().__init__(f"tier {tier}: {message}")
-        self.status = status if 400 <= status < 500 else 502
+        self.tier = tier
+        self.status = 502 if status not in REQUESTS_OWN else (422 if status == 422 else 400)
         self.given = body if self.status < 500 else None
 
+    @property
+    def outcome(self) -> str:
+        return "request_refused" if type(self) is TierFailed and self.status < 500 else self.code
+
     def body(self) -> dict[str, Any]:
-        """The tier's own body where the fault is the client's, else ours."""
+        """The tier's own body where the request is wrong, else ours."""
         return dict(self.given) if self.given and "error" in self.given else super().body()
+
+
+class WindowExceeded(TierFailed):
+    """The request and its answer do not fit the tier's window, by the tier's own count."""
+
+    status = 400
+    code = "context_length_exceeded"
+    param = "messages"
+
+    def __init__(self, tier: str) -> None:
+        super().__init__(tier, "the request exceeds its maximum context length; shorten it, or ask for a shorter answer", 400)
+
+
+class TierMisconfigured(TierFailed):
+    """The operator's fault: the client hears only that the tier failed. mend: one line for the log, without any secret."""
+
+    status = 502
+    code = "tier_misconfigured"
+
+    def __init__(self, tier: str, mend: str) -> None:
+        super().__init__(tier, "it is not set up correctly; the server's log says how to mend it")
+        self.mend = mend
 
 
 class NoReplica(RequestFailed):
@@ -297,6 +338,19 @@ class NoReplica(RequestFailed):
     def __init__(self, tier: str, why: str, retry_after_s: float = 10.0, lost: bool = False) -> None:
         super().__init__(f"tier {tier} is not available: {why}; try again in {retry_after_s:.0f} s")
         self.retry_after_s, self.lost = retry_after_s, lost
+
+
+class TierBusy(NoReplica):
+    """The tier cannot take the request now. It is no failure, so the circuit breaker only waits as long as it is told.
+
+    told_s: seconds that the tier asked to be left alone; 0: it named none.
+    """
+
+    code = "tier_busy"
+
+    def __init__(self, tier: str, why: str, told_s: float = 0.0, retry_after_s: float = 2.0) -> None:
+        super().__init__(tier, why, math.ceil(told_s or retry_after_s))
+        self.told_s = told_s
 
 
 class TierCold(RequestFailed):

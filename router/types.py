@@ -131,6 +131,14 @@ class Decision:
     """judges their answers; None: the first answer is the client's"""
     considered: "DelegationEstimate | None" = field(default=None, repr=False, compare=False)
     """whether delegation is expected to pay; None: the gates were not asked"""
+    instead: tuple[str, ...] = ()
+    """tiers that may answer in place of the chosen one where it is down, best first"""
+    wider: tuple[str, ...] = ()
+    """those with a larger window, which may answer where the chosen one says that the request does not fit into its own"""
+    resting: Mapping[str, str] = field(default_factory=dict)
+    """tiers that were not considered as they are down or full -> the code of that; they are in `barred` too"""
+    degraded: str = ""
+    """`TIER CODE` of the tier that would have been chosen, where it is one of `resting`"""
 
     def allowed(self, names: Sequence[str]) -> list[str]:
         """The tiers among `names` that may answer, in the same order."""

@@ -25,7 +25,8 @@ def shown_usage(ongoing: OngoingRequest, end: Commit | Say, given: Mapping[str, 
     else:
         top, more = of_call(ongoing, end, given)
     promised = {"certificate": state} if (state := ongoing.certificate) else {}
-    told = {**end.report, **promised, "cost_usd": cost_usd, "calls": calls, "total": fields(total), **more}
+    degraded = {"degraded_by": by} if (by := ongoing.degraded_by()) else {}
+    told = {**end.report, **degraded, **promised, "cost_usd": cost_usd, "calls": calls, "total": fields(total), **more}
     return {**top, "stepdown": told}
 
 

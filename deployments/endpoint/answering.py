@@ -23,13 +23,14 @@ from deployments.endpoint.replies import certificate_header, cost_header, decisi
 from deployments.ids import traced
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
-from deployments.traffic.watched_tier import Watched, down
+from deployments.traffic.watched_tier import Watched
+from router.cascade.other_tiers import OtherTiers
 from router.choose_flow import one_call
 from router.costs import prices
 from router.decide.sessions import Sessions, key_of
 from router.delegate.hidden_turns import HiddenTurns, with_recalled
 from router.engine import Router
-from router.errors import DeadlineExceeded, RequestFailed, TierCold
+from router.errors import BadRequest, DeadlineExceeded, NoReplica, RequestFailed, TierBusy, WindowExceeded
 from router.limits import reservation
 from router.limits.key_limits import Key
 from router.request import server_tools
@@ -79,13 +80,44 @@ class Answering:
         target = self.router.target_of(wanted)
         key.check_model(wanted if target is None else None, target)
         barred = key.excluded(self.router.names)
-        if target is not None:
-            barred |= self.breaker.down([name for name in self.router.names if name not in barred])
         await self.read_ahead(asked)
         router = self.router
         decided = await by_size(router.decide, asked, before, barred)
-        stays = decided.reason in ("kept in a tool loop", "only one fits")
-        return decided if stays else self.balancer.place(decided, router.rule(target) if target else None)
+        if target is not None and (resting := self.breaker.down([name for name in router.names if name not in barred])):
+            decided = await by_size(self.decide_without, router, resting, asked, before, barred, decided)
+        if decided.reason not in ("kept in a tool loop", "only one fits"):
+            decided = self.balancer.place(decided, router.rule(target) if target else None)
+        return self.with_others(decided)
+
+    def decide_without(
+        self,
+        router: Router,
+        resting: Mapping[str, str],
+        asked: Asked,
+        before: str | None,
+        barred: Mapping[str, str],
+        wished: Decision,
+    ) -> Decision:
+        """Choose among the tiers that are not resting. wished: the decision if none were. Raises NoReplica where none is left."""
+        codes = {name: TierBusy.code if not self.breaker.open_s(name) else NoReplica.code for name in resting}
+        try:
+            decided = router.decide(asked, before, {**barred, **resting})
+        except BadRequest:  # the request is good, but whoever could take it is resting
+            raise self.tiers[wished.tier].resting() or NoReplica(wished.tier, resting[wished.tier]) from None
+        missed = next((name for name in (wished.tier, *wished.first) if name in resting), "")
+        if wished.judge and not decided.judge:  # nobody is left to ask after the first answer
+            missed = missed or list(codes)[-1]
+        return replace(decided, resting=codes, degraded=f"{missed} {codes[missed]}" if missed else "")
+
+    def with_others(self, decided: Decision) -> Decision:
+        """The decision with the tiers that may answer in place of the chosen one; none where the client named the tier."""
+        if decided.target in self.router.names:
+            return decided
+        names, closed = self.router.names, {**decided.excluded, **self.balancer.cold()}
+        others = instead(names, decided.tier, closed, self.router.config.routing.when_down)
+        window = self.settings[decided.tier].context
+        wider = [name for name in instead(names, decided.tier, closed, "any") if self.settings[name].context > window]
+        return replace(decided, instead=tuple(others), wider=tuple(wider))
 
     async def read_ahead(self, asked: Asked) -> None:
         """Called before `decide`: lets a pretrained model read the prompt in a thread, so that no other request waits for it."""
@@ -113,7 +145,8 @@ class Answering:
         chosen = await by_size(self.router.flow, asked, decided)
         steps = chosen.steps
         if recalled and asked.path == "chat/completions":
-            steps = with_recalled(steps or one_call(decided.tier, server_tools.without(asked.body), {}), recalled)
+            plain = one_call(decided.tier, server_tools.without(asked.body), {}, OtherTiers.of(decided))
+            steps = with_recalled(steps or plain, recalled)
         ongoing.flow = chosen.kind
         try:
             await self.admit(ongoing)
@@ -121,7 +154,8 @@ class Answering:
                 return await self.answer_plainly(ongoing, shown)
             keep = partial(self.keep, owner)
             tests = self.router.check, self.router.config.escalation.tests_timeout_s
-            driver = FlowDriver(self.tiers, ongoing, not asked.body.get("logprobs"), keep, *tests)
+            moves = partial(self.reserve_for_another_tier, ongoing)
+            driver = FlowDriver(self.tiers, ongoing, not asked.body.get("logprobs"), keep, *tests, moves)
             return await self.follow(request, driver, steps, shown)
         except RequestFailed as error:
             return await self.record_failure(ongoing, error, shown)
@@ -149,30 +183,27 @@ class Answering:
         return error_response(error, shown)
 
     async def answer_plainly(self, ongoing: OngoingRequest, shown: dict[str, str]) -> Response:
-        """Make one plain call, to another tier where the first is down. Raises RequestFailed before anything was sent."""
-        others = self.instead(ongoing.decided)
+        """Make one plain call, to another tier where the first cannot answer. Raises RequestFailed before anything was sent."""
+        others = OtherTiers.of(ongoing.decided)
         while True:
             try:
                 return await self.plain(ongoing, shown, self.tiers[ongoing.tier or ongoing.decided.tier])
             except RequestFailed as error:
-                if not (down(error) or isinstance(error, TierCold)) or not others:
+                following = others.after(error)
+                if not following:
                     raise
-                shown["x-stepdown-degraded"] = f"{ongoing.tier} {error.code}"
-                ongoing.tier = shown["x-stepdown-tier"] = others.pop(0)
-                await self.reserve_for_another_tier(ongoing)
+                if not isinstance(error, WindowExceeded):
+                    shown["x-stepdown-degraded"] = f"{ongoing.tier} {error.code}"
+                ongoing.tier = shown["x-stepdown-tier"] = following
+                await self.reserve_for_another_tier(ongoing, following)
 
-    async def reserve_for_another_tier(self, ongoing: OngoingRequest) -> None:
+    async def reserve_for_another_tier(self, ongoing: OngoingRequest, tier: str) -> None:
         """A tier that may be dearer than the one decided on is to answer: reserve its price. Raises BudgetSpent."""
         if ongoing.grant:
-            decided = replace(ongoing.decided, tier=ongoing.tier)
+            decided = replace(ongoing.decided, tier=tier)
             given = self.router.config, self.router.count, ongoing.asked, decided, ongoing.flow
             _, usd = await by_size(reservation.max_cost, *given)
             ongoing.grant = await self.accounts.keys.exchange(ongoing.grant, ongoing.key, usd)
-
-    def instead(self, decided: Decision) -> list[str]:
-        """Tiers that may answer in place of the one decided on, best first; none where the client named the tier."""
-        how = self.router.config.routing.when_down if decided.target not in self.router.names else "none"
-        return instead(self.router.names, decided.tier, {**decided.excluded, **self.balancer.cold()}, how)
 
     async def plain(self, ongoing: OngoingRequest, shown: dict[str, str], tier: Tier) -> Response:
         direct = PlainCall.of(tier, ongoing)

@@ -75,7 +75,7 @@ class Auditor:
             self.bytes -= len(json.dumps(ongoing.asked.body))
             reply, record = await self.ask(ongoing)
             differs = None if reply.error else differing(ongoing, reply)
-            record.outcome = reply.error.code if reply.error else OUTCOMES[differs]
+            record.outcome = reply.error.outcome if reply.error else OUTCOMES[differs]
             if differs is not None:
                 self.tell(ongoing, record, differs)
                 await ongoing.accounts.share_audits()

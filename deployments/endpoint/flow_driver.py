@@ -6,7 +6,7 @@ However the request ends, by an answer, a failure or a client that leaves, every
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -60,6 +60,8 @@ class FlowDriver:
     """runs the tests of a call that has some"""
     check_s: float = 10.0
     """seconds to wait for that"""
+    moves: Callable[[str], Awaitable[None]] | None = None
+    """reserves what a plain call costs at another tier than the one decided on"""
     running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
     held: dict[str, HeldAnswer] = field(default_factory=dict)
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -161,6 +163,8 @@ class FlowDriver:
     async def fetch(self, call: Call) -> Reply:
         """The reply to one call; a failure is a reply too."""
         try:
+            if self.moves and self.ongoing.flow == "direct" and call.tier != self.ongoing.decided.tier:
+                await self.moves(call.tier)
             async with asyncio.timeout(call.timeout_s):
                 reply = await (self.hold(call) if call.hold and self.request.stream else self.complete(call))
         except RequestFailed as error:
@@ -171,7 +175,7 @@ class FlowDriver:
         record = self.records[call.id]
         record.took_s = self.now() - record.began_s
         if reply.error is not None:
-            record.outcome = reply.error.code
+            record.failed(reply.error)
         if reply.error is None and not reply.partial:
             self.settle(record, reply.usage)
             if record.uncounted:

@@ -6,10 +6,10 @@ from typing import Any
 
 from deployments.endpoint.openai_json import parts_of, usage_of
 from deployments.endpoint.received import Received
+from deployments.tiers.faults import of_error_event
 from deployments.tiers.tier import DONE
 from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer
-from router.errors import TierFailed
 from router.request.server_tools import calls_ours
 from router.request.wire import margin
 from router.types import Call, Reply, Usage
@@ -71,14 +71,14 @@ class HeldAnswer:
         self.ended = False
 
     async def more(self) -> AsyncIterator[dict[str, Any]]:
-        """Chunks that have choices, as they come; notes the usage. Raises TierFailed for an error in the stream."""
+        """Chunks that have choices, as they come; notes the usage. Raises RequestFailed for an error in the stream."""
         async for raw in self.events:
             for part in parts_of(raw):
                 if part == DONE[6:-2]:
                     continue
                 data = json.loads(part)
                 if "error" in data:
-                    raise TierFailed(self.call.tier, str((data["error"] or {}).get("message"))[:500])
+                    raise of_error_event(self.call.tier, data["error"])
                 if data.get("usage"):
                     self.usage, self.given_usage = usage_of(data), data["usage"]
                 if data.get("choices"):

@@ -12,12 +12,13 @@ from deployments.endpoint.received import LONG, Received
 from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.traffic import hedged_call
+from router.cascade.other_tiers import another_may_answer
 from router.config import Server, Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import token_cost_usd
 from router.decide import coverage
-from router.errors import RequestFailed
+from router.errors import RequestFailed, WindowExceeded
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.body import answer_limit
@@ -42,6 +43,8 @@ class CallRecord:
     outcome: str = ""
     estimated: bool = False
     """the tier gave no usage: tokens are counted with its tokenizer"""
+    missed: str = ""
+    """code of the error for which another tier, or a later call, had to answer; `outcome` may say it in the flow's own words"""
     reading: Reading = field(default_factory=Reading)
     received: Received = field(default_factory=Received)
     ended: bool = False
@@ -52,6 +55,10 @@ class CallRecord:
         """Whether there is something to count that the tier did not report."""
         known = self.usage.input_tokens and (self.usage.output_tokens or not self.received.size)
         return self.ended and not self.estimated and not known
+
+    def failed(self, error: RequestFailed) -> None:
+        self.outcome = error.outcome
+        self.missed = error.code if another_may_answer(error) and not isinstance(error, WindowExceeded) else ""
 
     def cost_usd(self, prices: Sequence[float]) -> float:
         """Token price; of a call that was sent to two replicas, of both."""
@@ -149,6 +156,26 @@ class OngoingRequest:
 
     def cost_usd(self) -> float:
         return sum(record.cost_usd(self.prices[record.call.tier]) for record in self.records.values())
+
+    def degraded_by(self) -> str:
+        """`TIER CODE` of a tier that failed or was passed over before another answered; empty: none."""
+        worked = {record.call.tier for record in self.records.values() if not record.missed}
+        failed = (f"{r.call.tier} {r.missed}" for r in reversed(self.records.values()) if r.missed and r.call.tier not in worked)
+        return next(failed, "") or self.decided.degraded or self.passed_over()
+
+    def passed_over(self) -> str:
+        """The same for a tier that a flow would have asked on its way, but that rested when the request was decided."""
+        names = list(self.tiers)
+        asked = [names.index(record.call.tier) for record in self.records.values()]
+        if not asked:
+            return ""
+        low, high = min(asked), max(asked)
+        if self.flow in ("delegation", "tools"):  # its parts are for the smaller tiers
+            low = -1 if any(record.call.role == "subtask" for record in self.records.values()) else high
+        elif self.flow == "cascade" and names[high] == self.decided.allowed(names)[-1]:  # it went to its end
+            high = len(names)
+        missed = [name for name in names[low + 1 : high] if name in self.decided.resting]
+        return f"{missed[-1]} {self.decided.resting[missed[-1]]}" if missed else ""
 
     async def finish(self, status: int = 200, error: RequestFailed | None = None) -> None:
         """Write the request down, once. Raises LedgerDown."""

@@ -46,7 +46,7 @@ class PlainCall:
         try:
             raw = await self.tier.complete(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         except RequestFailed as error:
-            record.outcome = error.code
+            record.failed(error)
             raise
         except BaseException:
             record.ended, record.outcome = True, record.outcome or "cancelled"
@@ -76,7 +76,7 @@ class PlainCall:
                         yield shown
             ended = True
         except RequestFailed as error:
-            record.outcome = error.code
+            record.failed(error)
             refused = not record.received.size  # the tier generated nothing
             raise
         finally:

@@ -8,10 +8,8 @@ from starlette.responses import JSONResponse, Response
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import OngoingRequest
 from deployments.ids import CURRENT, traced
-from router.errors import NoReplica, RequestFailed, StepdownError, TierCold, TierFailed, TooLarge, TooSlow
+from router.errors import RequestFailed, StepdownError, TooLarge, TooSlow
 from router.types import Decision, End
-
-MISSED = {NoReplica.code, TierCold.code, TierFailed.code}  # outcomes of a call that another tier's answer makes up for
 
 
 def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
@@ -28,8 +26,8 @@ def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:
     """Headers that report how a flow ended."""
     shown = {f"x-stepdown-{name}": str(end.report[name]) for name in ("escalations", "delegation", "state") if name in end.report}
     tier = driver.answered_by(end)
-    if missed := next((r for r in reversed(driver.records.values()) if r.outcome in MISSED), None):
-        shown["x-stepdown-degraded"] = f"{missed.call.tier} {missed.outcome}"
+    if degraded := driver.ongoing.degraded_by():
+        shown["x-stepdown-degraded"] = degraded
     shown |= {"x-stepdown-tier": tier} if tier else {}
     return shown | certificate_header(driver.ongoing) | {"x-stepdown-calls": str(len(driver.records))}
 
@@ -68,6 +66,8 @@ def decision_headers(decided: Decision, took_ms: float, trace_id: str) -> dict[s
         "x-stepdown-decision-ms": f"{took_ms:.3f}",
         "x-stepdown-trace-id": trace_id,
     }
+    if decided.degraded:
+        shown["x-stepdown-degraded"] = decided.degraded
     if decided.certificate:
         shown["x-stepdown-certificate"] = decided.certificate
     if decided.considered and decided.considered.state:  # a no; the outcome of a yes is reported at the end

@@ -173,11 +173,19 @@ def refusal_in(answer: Any, request: Any) -> Refusal | None:
     error = error_of(answer)
     if error is None:
         return None
-    status = error.get("code")
-    status = status if isinstance(status, int) and 400 <= status < 600 else 500
+    status = status_of(error) or 500
     if status >= 500 and error.get("message") == "Internal server error" and demanding(request):
         return refused(ValueError(UNFOLLOWED))
     return Refusal(status, json.dumps({"error": dict(error)}))
+
+
+def status_of(error: Any) -> int:
+    """The HTTP status that an error object tells, in 400 to 599; 0: none."""
+    for key in ("code", "status", "status_code") if isinstance(error, Mapping) else ():
+        told = error.get(key)
+        if isinstance(told, int | str) and re.fullmatch("[45][0-9][0-9]", str(told)):
+            return int(told)
+    return 0
 
 
 def error_of(answer: Any) -> Mapping[str, Any] | None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -15,7 +16,8 @@ import aiohttp
 from yarl import URL
 
 from deployments.replicas.meter import cached_of, usage_of
-from deployments.tiers.tier import Tier, failure
+from deployments.tiers.faults import MOST_BYTES, failure
+from deployments.tiers.tier import Tier
 from router import config
 from router.errors import NoReplica, TierFailed
 from router.trace import Reading
@@ -73,7 +75,7 @@ class RemoteTier(Tier):
             if response.status == 200:
                 return response
             async with response:
-                raise failure(self.name, response.status, await response.read())
+                raise failure(self.name, response.status, await error_body(response), response.headers)
         except BROKEN as error:
             raise NoReplica(self.name, type(error).__name__) from None
 
@@ -114,6 +116,17 @@ async def lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 yield line
     if held:
         yield held
+
+
+async def error_body(response: aiohttp.ClientResponse) -> bytes:
+    """The beginning of an error's body, as far as it comes: its status alone says much."""
+    read = b""
+    with suppress(*BROKEN):
+        async for part in response.content.iter_any():
+            read += part
+            if len(read) >= MOST_BYTES:
+                break
+    return read
 
 
 def note_cached(raw: bytes, reading: Reading | None) -> None:

@@ -17,9 +17,10 @@ from deployments.lane.client import Lane, LaneCall, LaneLost
 from deployments.lane.frames import Item
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
-from deployments.tiers.tier import SESSION, LateReadings, Tier, failure
+from deployments.tiers.faults import failure
+from deployments.tiers.tier import SESSION, LateReadings, Tier
 from router.config import VllmTier
-from router.errors import NoReplica, RequestFailed, TierCold, TierFailed
+from router.errors import NoReplica, RequestFailed, TierBusy, TierCold, TierFailed
 from router.trace import Reading
 from router.traffic.affinity import HEAD, How, hint_of
 from router.types import Path
@@ -148,7 +149,7 @@ class ServeTier(Tier):
             async with asyncio.timeout(self.policy.timeout_s):  # a lane breaks when its replica goes: no need to check for one
                 return await anext(items)
         except BackPressureError:
-            raise NoReplica(self.name, "its queue is full", 2.0) from None
+            raise TierBusy(self.name, "its queue is full") from None
         except (*LOST, StopAsyncIteration) as error:
             raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
         except TimeoutError:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from deployments.replicas.replica_health import ReplicaHealth
-from router.errors import NoReplica, TierFailed
 from router.trace import Reading
 from router.types import Path
 
@@ -76,17 +75,3 @@ class Engine:
 def event(data: Mapping[str, Any]) -> bytes:
     """One server-sent event."""
     return b"data: " + json.dumps(data).encode() + b"\n\n"
-
-
-def failure(tier: str, status: int, raw: bytes) -> TierFailed | NoReplica:
-    """A tier's error answer as ours: 503 and 429 mean try later, other 4xx blame the request, the rest the tier."""
-    if status in (429, 503):
-        return NoReplica(tier, f"status {status}")
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        body = None
-    body = body if isinstance(body, dict) else {}
-    error = body.get("error")
-    message = error.get("message") if isinstance(error, dict) else None
-    return TierFailed(tier, str(message or f"status {status}")[:500], status, body)

@@ -1,6 +1,7 @@
 """A tier with a count of its requests in this process, a circuit breaker, retries and hedged calls around it."""
 
 import asyncio
+import logging
 import math
 import random
 import time
@@ -10,12 +11,15 @@ from typing import Any, TypeVar
 
 from deployments.tiers.tier import Tier
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
-from router.errors import NoReplica, RequestFailed, TierFailed
+from router.errors import NoReplica, RequestFailed, TierBusy, TierFailed, TierMisconfigured
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
 from router.traffic.retries import Retries
 from router.traffic.slow_start import Pace, Slow
 from router.types import Path
+
+log = logging.getLogger("stepdown")
+TELL_AGAIN_S = 60.0  # between two lines of the log on what to mend at one tier
 
 T = TypeVar("T")
 Opened = tuple[AsyncGenerator[bytes], bytes]
@@ -23,7 +27,7 @@ Opened = tuple[AsyncGenerator[bytes], bytes]
 
 
 def down(error: RequestFailed) -> bool:
-    """The tier itself failed, so another tier may answer; a request's own fault or a full queue is no such failure."""
+    """The tier cannot answer, so another may; a request's own fault is no such failure."""
     return isinstance(error, NoReplica | TierFailed) and error.status >= 500
 
 
@@ -49,6 +53,8 @@ class Watched(Tier):
         self.begun = Pace(slow)
         """how long streams take to begin"""
         self.waiting = self.running = self.finished = 0
+        self.told_s = -TELL_AGAIN_S
+        """when the log was told last what to mend, by time.monotonic"""
         self.count = replicas
         """replicas that ran at the last count"""
 
@@ -77,8 +83,9 @@ class Watched(Tier):
             self.waiting, self.running = self.waiting - 1, self.running + 1
             async with aclosing(events):
                 yield first
-                async for item in events:
-                    yield item
+                with self.unbroken():
+                    async for item in events:
+                        yield item
         finally:
             if waits:
                 self.waiting -= 1
@@ -135,19 +142,50 @@ class Watched(Tier):
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Report failures that are the tier's to the breaker. Raises NoReplica at once while the circuit is open."""
-        left_s = self.breaker.left_s(self.name)
-        if left_s:
-            raise NoReplica(self.name, "it failed several times in a row", math.ceil(left_s))
+        """Report failures that are the tier's to the breaker. Raises NoReplica at once while no request should be sent."""
+        if resting := self.resting():
+            raise resting
         self.breaker.sent(self.name)
         try:
             yield
         except RequestFailed as error:
-            if not down(error):
-                self.breaker.worked(self.name)
-            elif not (lost(error) and self.some_well()):
+            if self.to_blame(error):
                 self.breaker.failed(self.name)
+            elif isinstance(error, TierBusy) or not down(error):
+                self.breaker.worked(self.name)
+            if isinstance(error, TierBusy):
+                self.breaker.back_off(self.name, error.told_s)
+            self.tell_operator(error)
             raise
+
+    @contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """Report to the breaker whether a stream that has begun comes to its end; one that its client leaves does not count."""
+        try:
+            yield
+        except RequestFailed as error:
+            if self.to_blame(error):
+                self.breaker.broke(self.name)
+            self.tell_operator(error)
+            raise
+        self.breaker.ended(self.name)
+
+    def resting(self) -> NoReplica | None:
+        """The error for a request while none should be sent; None: send."""
+        if not (left_s := self.breaker.left_s(self.name)):
+            return None
+        kind = NoReplica if self.breaker.open_s(self.name) else TierBusy
+        return kind(self.name, self.breaker.why(self.name), retry_after_s=math.ceil(left_s))
+
+    def to_blame(self, error: RequestFailed) -> bool:
+        """Whether the tier as a whole failed. While some replicas are known to be well, a lost one is not the tier."""
+        return down(error) and not isinstance(error, TierBusy) and not (lost(error) and self.some_well())
+
+    def tell_operator(self, error: RequestFailed) -> None:
+        """Write into the log what the operator has to mend, once in a while."""
+        if isinstance(error, TierMisconfigured) and time.monotonic() >= self.told_s + TELL_AGAIN_S:
+            self.told_s = time.monotonic()
+            log.error(error.mend)
 
     def some_well(self) -> bool:
         """Whether some replicas are known to be well: then a failure is not the tier's."""

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from router.cascade.other_tiers import another_may_answer
+from router.errors import WindowExceeded
 from router.request.body import answer_limit, wants_json
 from router.request.schemas import fits
 from router.request.server_tools import ESCALATE, name_of
@@ -47,4 +49,9 @@ def fault(reply: Reply, body: Mapping[str, Any]) -> str | None:
 
 def blames_client(reply: Reply) -> bool:
     """Whether the tier says that the request itself is wrong. A larger tier would say the same."""
-    return reply.error is not None and 400 <= reply.error.status < 500
+    return reply.error is not None and not another_may_answer(reply.error)
+
+
+def refuses_field(reply: Reply) -> bool:
+    """Whether the tier may have refused a field that we added to the body: its next call should do without."""
+    return reply.error is not None and reply.error.status in (400, 422) and not isinstance(reply.error, WindowExceeded)

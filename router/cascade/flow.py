@@ -10,6 +10,7 @@ from typing import Any
 from router.cascade import checks
 from router.cascade.call_outcomes import CallOutcomes
 from router.config import Escalation
+from router.errors import WindowExceeded
 from router.request import server_tools
 from router.types import Accept, Call, Chosen, Commit, End, Fail, Flow, GoUp, Judge, Reply, Role, Step
 
@@ -41,6 +42,8 @@ class Cascade:
     """makes the flow that replaces the top tier's plain call, given all replies so far"""
     tests: str = ""
     """what the code of a smaller tier's answer has to pass"""
+    windows: Mapping[str, int] = field(default_factory=dict)
+    """tier -> most tokens of prompt and answer together"""
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
@@ -109,7 +112,7 @@ class Cascade:
             self.answers[tier] = reply
             return None
         self.outcomes.set(reply.call.id, fault)
-        tool_refused = reply.error is not None and reply.error.status in (400, 422) and tier in self.escalate
+        tool_refused = tier in self.escalate and checks.refuses_field(reply)
         if (fault == "schema invalid" or tool_refused) and tier not in self.retried:
             self.escalate -= {tier} if tool_refused else set()
             self.retried.add(tier)
@@ -163,7 +166,7 @@ class Cascade:
         """No tier has answered: ask the next larger tier, else the largest untried one; else end with what there is."""
         if larger := self.larger():
             return larger[:1] if self.steps < self.settings.max_steps else larger[-1:]
-        left = [name for name in self.names if name not in self.answers and name not in self.failed]
+        left = [name for name in self.wide_enough(self.names) if name not in self.answers and name not in self.failed]
         if left and all(reply.error is not None for reply in self.failed.values()):
             return left[-1:]
         last = self.largest(self.failed)
@@ -174,8 +177,16 @@ class Cascade:
         return {tier: reply for tier, reply in self.answers.items() if tier not in self.cancelled}
 
     def larger(self) -> Sequence[str]:
-        """The tiers above all that were tried."""
-        return self.names[max(self.names.index(tier) for tier in (*self.answers, *self.failed)) + 1 :]
+        """The tiers above all that were tried and that may hold the request."""
+        return self.wide_enough(self.names[max(self.names.index(tier) for tier in (*self.answers, *self.failed)) + 1 :])
+
+    def wide_enough(self, names: Sequence[str]) -> Sequence[str]:
+        """Those with a larger window than the tier that said that the request does not fit; none once a second said so too."""
+        too_small = [tier for tier, reply in self.failed.items() if isinstance(reply.error, WindowExceeded)]
+        if not too_small:
+            return names
+        least = max(self.windows.get(tier, 0) for tier in too_small)
+        return [name for name in names if self.windows.get(name, 0) > least] if len(too_small) == 1 else ()
 
     def largest(self, replies: Mapping[str, Reply]) -> Reply:
         return replies[max(replies, key=self.names.index)]

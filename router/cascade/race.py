@@ -10,6 +10,7 @@ from typing import Any
 
 from router.cascade import checks
 from router.cascade.call_outcomes import CallOutcomes
+from router.errors import WindowExceeded
 from router.types import Call, Commit, End, Fail, Flow, Reply, Role, Step
 
 
@@ -22,6 +23,8 @@ class Race:
     """the chosen tier, and the larger one that is asked when it is late"""
     after_s: float
     """seconds since the request; a stream is late without a first token, a whole answer without its end"""
+    wider: str | None = None
+    """the tier that is asked instead of the larger one where the request does not fit the window of the first; None: none is wider"""
     running: list[str] = field(default_factory=list)
     """ids of the calls in flight"""
     failed: list[Reply] = field(default_factory=list)
@@ -33,6 +36,10 @@ class Race:
         """Ask the first tier; ask the second when the first is late or has failed; wait for an acceptable answer."""
         first, second = self.tiers
         end = self.accept_one((yield self.ask(first, "attempt", self.after_s)))
+        if end is None and any(isinstance(reply.error, WindowExceeded) for reply in self.failed):
+            if self.wider is None:
+                return self.best_failure()
+            second, self.tiers = self.wider, (first, self.wider)
         if end is None:
             self.hedged = True
             end = self.accept_one((yield self.ask(second, "final")))

@@ -111,8 +111,9 @@ class DelegationFlow:
         """Ask the top tier; if it fails, the smaller tiers whose window fits. The first answer is the client's."""
         deadline = self.shared.settings.deadline_s if self.shared.call_ids else None
         last: RequestFailed | None = None
+        least = 0  # tokens that the window must exceed
         for rung in reversed(self.shared.ladder):
-            if last and not rung.fits(rung.input_tokens(body), answer_limit(body) or 1):
+            if last and (rung.context <= least or not rung.fits(rung.input_tokens(body), answer_limit(body) or 1)):
                 continue
             if deadline is not None and self.shared.now_s >= deadline:
                 return self.end(Fail(DeadlineExceeded(deadline)))
@@ -127,8 +128,10 @@ class DelegationFlow:
                 return self.end(Commit(call.id, splices))
             code = failure_code(last)
             self.shared.outcomes.set(call.id, code.replace("_", " "))
-            if code == "request_refused":
+            if code == "request_refused" or (code == "too_long" and least):
                 return self.end(Fail(last))  # a smaller tier would refuse it too
+            if code == "too_long":
+                least = rung.context
             self.report["degraded"] = True
         failed = DelegationFailed(f"no tier could give the answer; the last said: {last}")
         return self.end(Fail(last if last and self.jobs is None else failed))

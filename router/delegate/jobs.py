@@ -24,7 +24,7 @@ from router.types import Call, Reply
 RETRY_TEMPERATURE = 0.7  # at 0 the same wrong answer would come again
 LEAST_ROOM = 64  # tokens that a window must leave for an answer, if as many are wanted
 RETRIED = {"schema_invalid", "truncated", "empty", "timeout", "backend_error"}  # problems that the same tier may solve
-ESCALATED = RETRIED | {"too_hard", "not_grounded", "request_refused"}  # problems that a larger tier may solve
+ESCALATED = RETRIED | {"too_hard", "not_grounded", "request_refused", "busy", "too_long"}  # problems that a larger tier may solve
 
 
 class Jobs(Results):
@@ -188,7 +188,8 @@ class Jobs(Results):
 
     def advance(self, state: JobState, problem: str) -> None:
         """The next state of a job whose answer came."""
-        larger, state.problem = self.shared.next_larger(state.tier), problem
+        larger = self.shared.next_wider(state.tier) if problem == "too_long" else self.shared.next_larger(state.tier)
+        state.problem = problem
         if not problem:
             state.status, state.code = "ok", ""
         elif problem in RETRIED and not state.retried:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from router.cascade.call_outcomes import CallOutcomes
+from router.cascade.checks import refuses_field
+from router.cascade.other_tiers import another_may_answer
 from router.config import Delegation
 from router.delegate.gates import Route
 from router.delegate.memory import Memory
-from router.errors import NoReplica, RequestFailed
+from router.errors import NoReplica, RequestFailed, TierBusy, WindowExceeded
 from router.limits.delegation_budget import Budget, Rung, rung_of
 from router.types import Reply, Step
 
@@ -54,6 +56,11 @@ class Shared:
         i = self.ladder.index(rung_of(self.ladder, tier)) + 1
         return self.ladder[i] if i < len(self.ladder) else None
 
+    def next_wider(self, tier: str) -> Rung | None:
+        """The next larger tier with a larger window."""
+        at = self.ladder.index(rung_of(self.ladder, tier))
+        return next((rung for rung in self.ladder[at + 1 :] if rung.context > self.ladder[at].context), None)
+
     def new_call_id(self, wanted: str) -> str:
         """The wanted id, with a number behind it if a call has it already."""
         n, name = 1, wanted
@@ -80,7 +87,7 @@ class Shared:
     def refused_json_field(self, reply: Reply) -> bool:
         """Whether the backend seems to refuse the field that asked for JSON. If so, the tier's next call uses the next one."""
         used = next((i for i, name in enumerate(JSON_FIELDS) if name in reply.call.body), None)
-        if used is None or reply.error is None or reply.error.status != 400:
+        if used is None or not refuses_field(reply):
             return False
         self.memory.refuse(reply.call.tier, used)
         self.outcomes.set(reply.call.id, "format refused")
@@ -88,7 +95,9 @@ class Shared:
 
 
 def failure_code(error: RequestFailed) -> str:
-    """A tier's error as a code: `timeout`, `backend_error` or `request_refused`."""
+    """A tier's error as a code: `timeout`, `busy`, `backend_error`, `too_long` or `request_refused`."""
     if isinstance(error, NoReplica):
-        return "timeout"
-    return "backend_error" if error.status >= 500 or error.status in (408, 429) else "request_refused"
+        return "busy" if isinstance(error, TierBusy) else "timeout"
+    if not another_may_answer(error):
+        return "request_refused"
+    return "too_long" if isinstance(error, WindowExceeded) else "backend_error"

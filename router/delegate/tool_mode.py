@@ -159,7 +159,7 @@ class ToolMode(DelegationFlow):
     def after_failure(self, reply: Reply) -> Steps[End | None]:
         """A backend may refuse our function: ask first without `strict`, then without it. Otherwise ask smaller tiers."""
         assert reply.error is not None
-        if reply.error.status in (400, 422) and self.offered:
+        if self.offered and checks.refuses_field(reply):
             self.shared.outcomes.set(reply.call.id, "tool refused")
             self.offered, self.strict = self.strict, False
             if not self.offered:

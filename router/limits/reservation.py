@@ -71,7 +71,8 @@ class WorstCase:
         if flow == "delegation":
             return self.delegation(top, decided)
         if flow == "race":
-            return sum(map(self.call, allowed[allowed.index(decided.tier) :][:2]))
+            first, second = allowed[allowed.index(decided.tier) :][:2]
+            return self.call(first) + max(self.call(name) for name in {second, *decided.wider[:1]})
         below = sum(map(self.attempt, allowed[:-1])) if decided.judge or offered.escalate or asked.tests else 0.0
         if flow == "tools" or offered.delegate:
             return below + self.tools(top)

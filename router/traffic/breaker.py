@@ -2,6 +2,10 @@
 
 A closed circuit lets requests pass. After `failures` in a row it opens: no request is sent for `rest_s`, twice as long each
 time it opens again, up to `most_rest_s`. Then one trial request is sent, whose result closes or reopens the circuit.
+
+Streams that broke off after their first byte are counted apart, since each of them had begun well: as many in a row, without
+one that came to its end, open the circuit too. And a tier that asks to be left alone for a while gets no request meanwhile,
+whatever its circuit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +42,10 @@ class Breaker:
     rest_s: float = REST_S
     most_rest_s: float = MOST_REST_S
     circuits: dict[str, Circuit] = field(default_factory=dict)
+    broken: dict[str, int] = field(default_factory=dict)
+    """streams that broke off, in a row"""
+    backing_off: dict[str, float] = field(default_factory=dict)
+    """until when a tier asked to be left alone"""
 
     def worked(self, tier: str) -> None:
         """The tier began an answer: close its circuit."""
@@ -53,14 +61,41 @@ class Breaker:
             circuit.until_s = self.clock() + rest * (1 + JITTER * self.chance())
             circuit.opened += 1
 
-    def left_s(self, tier: str) -> float:
-        """Seconds for which no request should be sent there; 0: send."""
+    def ended(self, tier: str) -> None:
+        """A stream of the tier came to its end."""
+        self.broken.pop(tier, None)
+
+    def broke(self, tier: str) -> None:
+        """A stream of the tier broke off after its first byte. Those that break together with the one that opens count once."""
+        if self.left_s(tier):
+            return
+        self.broken[tier] = count = self.broken.get(tier, 0) + 1
+        if count >= self.failures:
+            rest = min(self.most_rest_s, self.rest_s * 2 ** min(count - self.failures, 10))
+            circuit = self.circuits.setdefault(tier, Circuit())
+            circuit.until_s = self.clock() + rest * (1 + JITTER * self.chance())
+            circuit.opened = max(1, circuit.opened)
+
+    def back_off(self, tier: str, seconds: float) -> None:
+        """The tier asked to be left alone for so long."""
+        self.backing_off[tier] = max(self.backing_off.get(tier, 0.0), self.clock() + seconds)
+
+    def back_off_s(self, tier: str) -> float:
+        """Seconds for which the tier asked to be left alone; 0: it did not."""
+        return max(0.0, self.backing_off.get(tier, 0.0) - self.clock())
+
+    def open_s(self, tier: str) -> float:
+        """Seconds for which its circuit lets nothing pass; 0: it does."""
         circuit = self.circuits.get(tier)
         if circuit is None or not circuit.opened:
             return 0.0
         now = self.clock()
         waits = circuit.trial_s + TRIAL_S - now if circuit.trial_s is not None else 0.0
         return max(0.0, circuit.until_s - now, waits)
+
+    def left_s(self, tier: str) -> float:
+        """Seconds for which no request should be sent there; 0: send."""
+        return max(self.open_s(tier), self.back_off_s(tier))
 
     def sent(self, tier: str) -> None:
         """A request is sent there; on an open circuit whose rest is over, it is the trial."""
@@ -73,7 +108,11 @@ class Breaker:
         resting = {tier: left for tier in tiers if (left := self.left_s(tier))}
         if len(resting) == len(tiers):
             return {}
-        return {tier: f"it failed, and is tried again in {left:.1f} s" for tier, left in resting.items()}
+        return {tier: f"{self.why(tier)}, and is tried again in {left:.1f} s" for tier, left in resting.items()}
+
+    def why(self, tier: str) -> str:
+        """Why no request should be sent there."""
+        return "it failed several times in a row" if self.open_s(tier) else "it is full"
 
 
 def instead(names: Sequence[str], tier: str, closed: Mapping[str, str], how: str) -> list[str]:
