@@ -56,8 +56,9 @@ class Answering:
         self.hidden = HiddenTurns()
 
     def watched(self, tier: Tier) -> Watched:
-        slow = self.settings[tier.name].hedge_after_s
-        return Watched(tier, self.breaker, self.retries, self.settings[tier.name].most_replicas, slow)
+        settings = self.settings[tier.name]
+        how = settings.most_replicas, settings.hedge_after_s, settings.context
+        return Watched(tier, self.breaker, self.retries, *how)
 
     def use(self, router: Router) -> None:
         """Use this router for new requests; those under way keep their flow."""

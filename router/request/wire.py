@@ -1,6 +1,7 @@
 """From OpenAI's JSON to our types. Fields that we do not read are passed on untouched."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from math import isinf
 from typing import Any
@@ -36,13 +37,16 @@ def _finite(text: str) -> float:
     return value
 
 
+STRICT = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)  # made once: each event of a stream is read by it
+
+
 def decoded(raw: bytes) -> Any:
     """A body's JSON. Of a key that is given twice the last value counts, for us and for the tier.
 
     Raises BadRequest, also for valid JSON that would break later: lone surrogates, deep nesting.
     """
     try:
-        body = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+        body = STRICT.decode(raw.removeprefix(BOM_UTF8).decode())
         if b"\\ud" in raw or b"\\uD" in raw:  # only an escape can smuggle a lone surrogate into UTF-8
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
