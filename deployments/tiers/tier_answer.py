@@ -249,7 +249,8 @@ class TierStream(TierCall):
         shown = []
         try:
             shown += [self.event(part) for part in self.buffer.rest()]
-            shown.append(self.as_chunks() if self.document else self.done())
+            if not self.ended:
+                shown.append(self.as_chunks() if self.document else self.done())
         except ValueError as error:
             self.broken = self.answers.unusable(error)
         except RequestFailed as error:
