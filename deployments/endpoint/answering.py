@@ -212,10 +212,7 @@ class Answering:
                     body = driver.whole(end)
                     await driver.ongoing.finish()
                     self.auditor.answered(driver.ongoing)
-                    text = json.dumps(
-                        body
-                    )  # ASCII, since a tier's answer may hold half a surrogate pair, which UTF-8 cannot encode
-                    return Response(text, media_type="application/json", headers=shown | cost_header(driver.ongoing))
+                    return Response(json.dumps(body), media_type="application/json", headers=shown | cost_header(driver.ongoing))
             elif not driver.request.stream:
                 raise DeadlineExceeded(driver.ongoing.limit_s)
             events = self.driven(driver, running)

@@ -8,7 +8,6 @@ from deployments.endpoint.openai_json import parts_of, usage_of
 from deployments.tiers.tier import DONE
 from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer
-from router.errors import TierFailed
 from router.request.server_tools import calls_ours
 from router.request.wire import margin
 from router.types import Call, Reply, Usage
@@ -67,17 +66,15 @@ class HeldAnswer:
         self.ended = False
 
     async def more(self) -> AsyncIterator[dict[str, Any]]:
-        """Chunks that have choices, as they come; notes the usage. Raises TierFailed for an error in the stream."""
+        """Chunks that have choices, as they come; notes the usage. Raises RequestFailed for a stream that breaks."""
         async for raw in self.events:
             for part in parts_of(raw):
                 if part == DONE[6:-2]:
                     continue
                 data = json.loads(part)
-                if "error" in data:
-                    raise TierFailed(self.call.tier, str((data["error"] or {}).get("message"))[:500])
                 if data.get("usage"):
                     self.usage = usage_of(data)
-                if data.get("choices"):
+                if data["choices"]:
                     self.count(data["choices"][0].get("delta") or {})
                     yield {k: v for k, v in data.items() if k != "usage"}
         self.ended = True

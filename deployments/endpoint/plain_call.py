@@ -16,7 +16,7 @@ from router.types import Call, Usage
 
 SPEAKS = re.compile(rb'"(?:content|text|arguments)"\s*:\s*"[^"]')
 # Text of an answer cannot look like this: its quotes are escaped.
-TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|\[DONE\]')
+TELLS = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]')
 
 
 @dataclass(slots=True)
@@ -106,9 +106,7 @@ class PlainCall:
             data = json.loads(part)
             if data.get("usage"):
                 self.count_it(usage_of(data))
-            if data.get("error"):
-                self.record.outcome = "tier_failed"
-            if data.get("choices") or data.get("error") or self.wants_usage:
+            if data["choices"] or self.wants_usage:
                 shown.append(b"data: " + part + b"\n\n")
         return b"".join(shown)
 
