@@ -44,8 +44,8 @@ log = logging.getLogger("stepdown")
 COUNT_EVERY_S = 1.0  # replicas of tiers that may sleep
 
 TIERS: dict[str, Engine] = {
-    "echo": Engine(lambda settings, *_: EchoTier(settings)),
-    "remote": Engine(lambda settings, *_: RemoteTier(settings)),
+    "echo": Engine(lambda settings, _handle, first_token_s, _late: EchoTier(settings, first_token_s)),
+    "remote": Engine(lambda settings, _handle, first_token_s, _late: RemoteTier(settings, first_token_s)),
     "vllm": Engine(serve_tier.make, bind="deployments.replicas.vllm_tier:bind"),
 }
 """every engine, by the name that settings give it"""

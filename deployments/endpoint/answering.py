@@ -59,8 +59,9 @@ class Answering:
         self.hidden = HiddenTurns()
 
     def watched(self, tier: Tier) -> Watched:
-        slow = self.settings[tier.name].hedge_after_s
-        return Watched(tier, self.breaker, self.retries, self.settings[tier.name].most_replicas, slow)
+        settings = self.settings[tier.name]
+        how = settings.most_replicas, settings.hedge_after_s, settings.context
+        return Watched(tier, self.breaker, self.retries, *how)
 
     async def state(self, name: str) -> str:
         """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
@@ -258,10 +259,7 @@ class Answering:
                     body = driver.whole(end)
                     await driver.ongoing.finish()
                     self.auditor.answered(driver.ongoing)
-                    text = json.dumps(
-                        body
-                    )  # ASCII, since a tier's answer may hold half a surrogate pair, which UTF-8 cannot encode
-                    return Response(text, media_type="application/json", headers=shown | cost_header(driver.ongoing))
+                    return Response(json.dumps(body), media_type="application/json", headers=shown | cost_header(driver.ongoing))
             elif not driver.request.stream:
                 raise DeadlineExceeded(driver.ongoing.limit_s)
             elif shown.get("x-stepdown-certificate") == "valid":

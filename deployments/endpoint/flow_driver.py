@@ -278,14 +278,18 @@ class FlowDriver:
         """The held events, then the others as they come, without the tier's own usage and [DONE]."""
         held, record = self.held[end.call_id], self.records[end.call_id]
         splicer, calls = Splicer(end.splice), self.calls(end)
+        cut = "cancelled"
         async with aclosing(held.events):
             try:
                 async for data in held.all():
                     shown = held.shown(data, splicer, self.own_logprobs, calls)
                     self.said((shown["choices"][0].get("delta") or {}).get("content"))
                     yield shown
+            except RequestFailed as error:
+                cut = error.code
+                raise
             finally:
                 record.took_s = self.now() - record.began_s
                 self.settle(record, held.usage)
                 if not held.ended:
-                    record.outcome = "cancelled"
+                    record.outcome = cut

@@ -6,7 +6,6 @@ from typing import Any
 
 from deployments.endpoint.openai_json import parts_of, usage_of
 from deployments.endpoint.received import Received
-from deployments.tiers.faults import of_error_event
 from deployments.tiers.tier import DONE
 from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer
@@ -71,17 +70,15 @@ class HeldAnswer:
         self.ended = False
 
     async def more(self) -> AsyncIterator[dict[str, Any]]:
-        """Chunks that have choices, as they come; notes the usage. Raises RequestFailed for an error in the stream."""
+        """Chunks that have choices, as they come; notes the usage. Raises RequestFailed for a stream that breaks."""
         async for raw in self.events:
             for part in parts_of(raw):
                 if part == DONE[6:-2]:
                     continue
                 data = json.loads(part)
-                if "error" in data:
-                    raise of_error_event(self.call.tier, data["error"])
                 if data.get("usage"):
                     self.usage, self.given_usage = usage_of(data), data["usage"]
-                if data.get("choices"):
+                if data["choices"]:
                     self.received.body(data)
                     self.count(data["choices"][0].get("delta") or {})
                     yield {k: v for k, v in data.items() if k != "usage"}

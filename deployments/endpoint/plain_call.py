@@ -17,7 +17,7 @@ from router.request.body import answer_count
 from router.types import Call, Usage
 
 # Text of an answer cannot look like this: its quotes are escaped.
-TELLS = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"choices"\s*:\s*\[\s*\]|\[DONE\]')
+TELLS = re.compile(rb'"usage"\s*:\s*\{|"choices"\s*:\s*\[\s*\]|\[DONE\]')
 
 
 @dataclass(slots=True)
@@ -103,9 +103,7 @@ class PlainCall:
             data = json.loads(part)
             if data.get("usage"):
                 self.count_it(usage_of(data))
-            if data.get("error"):
-                self.record.outcome = "tier_failed"
-            if data.get("choices") or data.get("error") or (data.get("usage") and self.ongoing.wants_usage):
+            if data["choices"] or (data.get("usage") and self.ongoing.wants_usage):
                 shown.append(b"data: " + part + b"\n\n")
         return b"".join(shown)
 

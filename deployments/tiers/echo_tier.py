@@ -17,8 +17,8 @@ from router.types import Path
 
 
 class EchoTier(Tier):
-    def __init__(self, settings: config.EchoTier) -> None:
-        self.name = settings.name
+    def __init__(self, settings: config.EchoTier, first_token_s: float | None = None) -> None:
+        self.name, self.first_token_s = settings.name, first_token_s
         self.settings = settings
 
     def words(self, path: Path, body: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -15,8 +15,9 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from deployments.replicas.meter import cached_of, usage_of
-from deployments.tiers.faults import MOST_BYTES, failure
+from deployments.tiers.event_stream import END, MOST_BYTES, EventBuffer
+from deployments.tiers.faults import MOST_BYTES as MOST_ERROR_BYTES
+from deployments.tiers.faults import failure
 from deployments.tiers.tier import Tier
 from router import config
 from router.errors import NoReplica, TierFailed
@@ -25,14 +26,15 @@ from router.types import Path
 
 CONNECT_S = 5.0
 IDLE_S = 4.0  # servers close idle connections after 5 s and more; we must not use one that is just being closed
+SILENCE_S = 600.0  # in the middle of a stream: some models think without a word
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class RemoteTier(Tier):
-    """timeout_s: seconds of silence after which a call fails."""
+    """first_token_s: seconds to wait for a stream's first token, and of silence after which a whole answer is given up."""
 
-    def __init__(self, settings: config.RemoteTier, timeout_s: float = 600.0) -> None:
-        self.name, self.settings, self.timeout_s = settings.name, settings, timeout_s
+    def __init__(self, settings: config.RemoteTier, first_token_s: float = SILENCE_S) -> None:
+        self.name, self.settings, self.first_token_s = settings.name, settings, first_token_s
         key = os.environ.get(settings.api_key_env or "", "")
         self.headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         base = settings.url.rstrip("/")
@@ -52,7 +54,6 @@ class RemoteTier(Tier):
             self.opened = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
                 headers=self.headers,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self.timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 proxy=proxy_for(self.urls["completions"]),
             )
@@ -67,11 +68,12 @@ class RemoteTier(Tier):
         """The answer with this tier's name in `model`."""
         return self.field.sub(lambda _: self.ours, data, count=1)
 
-    async def send(self, path: Path, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+    async def send(self, path: Path, body: Mapping[str, Any], silence_s: float) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed. A redirect is not followed: it could lead anywhere."""
         raw = json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
         try:
-            response = await self.session.post(self.urls[path], data=raw, allow_redirects=False)
+            limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
+            response = await self.session.post(self.urls[path], data=raw, allow_redirects=False, timeout=limits)
             if response.status == 200:
                 return response
             async with response:
@@ -80,22 +82,32 @@ class RemoteTier(Tier):
             raise NoReplica(self.name, type(error).__name__) from None
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        async with await self.send(path, body) as response:
+        async with await self.send(path, body, self.first_token_s) as response:
             try:
-                raw = await response.read()
+                return self.renamed(await self.document(response))
             except BROKEN as error:
                 raise TierFailed(self.name, type(error).__name__) from None
-        note_cached(raw, reading)
-        return self.renamed(raw)
+
+    async def document(self, response: aiohttp.ClientResponse) -> bytes:
+        """Raises TierFailed for one without bound."""
+        raw = bytearray()
+        async for part in response.content.iter_any():
+            raw += part
+            if len(raw) > MOST_BYTES:
+                raise TierFailed(self.name, f"its answer has more than {MOST_BYTES} bytes")
+        return bytes(raw)
 
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        async with await self.send(path, body) as response:
+        buffer = EventBuffer()
+        async with await self.send(path, body, SILENCE_S) as response:
             try:
-                async for line in lines(response.content.iter_any()):
-                    note_cached(line.removeprefix(b"data:"), reading)
-                    yield self.renamed(line) + b"\n\n"
+                async for part in response.content.iter_any():
+                    for event in buffer.feed(part):
+                        yield self.renamed(event) + END
+                for event in buffer.rest():
+                    yield self.renamed(event) + END
             except BROKEN as error:
                 raise TierFailed(self.name, type(error).__name__) from None
 
@@ -106,30 +118,12 @@ def proxy_for(url: URL) -> str | None:
     return None if proxy_bypass(f"{url.host}:{url.port}") else getproxies().get(url.scheme)
 
 
-async def lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines that are not empty, however long they are."""
-    held = b""
-    async for part in parts:
-        *whole, held = (held + part).split(b"\n")
-        for line in whole:
-            if line := line.rstrip(b"\r"):
-                yield line
-    if held:
-        yield held
-
-
 async def error_body(response: aiohttp.ClientResponse) -> bytes:
     """The beginning of an error's body, as far as it comes: its status alone says much."""
     read = b""
     with suppress(*BROKEN):
         async for part in response.content.iter_any():
             read += part
-            if len(read) >= MOST_BYTES:
+            if len(read) >= MOST_ERROR_BYTES:
                 break
     return read
-
-
-def note_cached(raw: bytes, reading: Reading | None) -> None:
-    """Note what the upstream reports of its prefix cache; it does not report how busy its machines were."""
-    if reading is not None and b'"cached_tokens"' in raw:
-        reading.cached_tokens = cached_of(usage_of(raw.decode("utf-8", "replace")))

@@ -30,6 +30,8 @@ class Tier(Protocol):
     name: str
     health: ReplicaHealth | None = None
     """which of its replicas are ill; None: they cannot be told apart"""
+    first_token_s: float | None = None
+    """to wait for the first token of a stream, comments not counted; None: the tier limits that itself"""
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         """The whole answer, as the JSON of an OpenAI response."""
@@ -37,7 +39,7 @@ class Tier(Protocol):
     def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        """Server-sent events, each of them whole, ending with usage (unless declined) and [DONE]."""
+        """Server-sent events, ending with usage (unless declined) and [DONE]."""
 
     async def replicas(self) -> int:
         """How many of its replicas run."""

@@ -1,4 +1,7 @@
-"""A tier with a count of its requests in this process, a circuit breaker, retries and hedged calls around it."""
+"""A tier with a count of its requests in this process, a circuit breaker, retries and hedged calls around it.
+
+What the tier says is checked here, for every engine, so that a broken answer counts as any other failure does.
+"""
 
 import asyncio
 import logging
@@ -10,8 +13,10 @@ from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from deployments.tiers.tier import Tier
+from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
 from router.errors import NoReplica, RequestFailed, TierBusy, TierFailed, TierMisconfigured
+from router.request.wire import MAX_TOKENS
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
 from router.traffic.retries import Retries
@@ -40,13 +45,20 @@ class Watched(Tier):
     """`tier`, watched. `waiting`: calls without a first answer yet; `running`: those that are being answered.
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
-    slow: see `router.traffic.slow_start`.
+    slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
     """
 
     def __init__(
-        self, tier: Tier, breaker: Breaker, retries: Retries | None = None, replicas: int = 1, slow: Slow = None
+        self,
+        tier: Tier,
+        breaker: Breaker,
+        retries: Retries | None = None,
+        replicas: int = 1,
+        slow: Slow = None,
+        context: int = MAX_TOKENS,
     ) -> None:
         self.name, self.tier, self.breaker = tier.name, tier, breaker
+        self.answers = TierAnswers(tier.name, context)
         self.retries, self.siblings = retries or Retries(random.random), replicas > 1
         self.whole = Pace(slow)
         """how long whole answers take"""
@@ -59,8 +71,8 @@ class Watched(Tier):
         """replicas that ran at the last count"""
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        def ask(reading: Reading | None, call_id: str) -> Awaitable[bytes]:
-            return self.tier.complete(path, body, reading, call_id)
+        async def ask(reading: Reading | None, call_id: str) -> bytes:
+            return self.answers.whole(await self.tier.complete(path, body, reading, call_id), path, body, reading)
 
         self.running += 1  # from outside, waiting and answering look alike
         try:
@@ -73,7 +85,8 @@ class Watched(Tier):
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
         def ask(reading: Reading | None, call_id: str) -> Awaitable[Opened]:
-            return opened(self.tier.stream(path, body, reading, call_id))
+            events = self.tier.stream(path, body, reading, call_id)
+            return opened(self.answers.stream(events, path, body, reading, self.tier.first_token_s))
 
         self.waiting += 1
         waits = True

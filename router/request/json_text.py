@@ -37,11 +37,20 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+# Made once: each event of a stream is read by it.
+DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+
+
 def read(raw: bytes) -> Any:
     """The value. Raises ValueError, which TooMuchWork is, and RecursionError."""
     if len(raw) > SMALL and work(raw) > MOST_WORK:
         raise TooMuchWork
-    return json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+    return read_all(raw)
+
+
+def read_all(raw: bytes) -> Any:
+    """The same, however much there is to read: for what was asked for, such as log-probabilities of a long answer."""
+    return DECODER.decode(raw.decode("utf-8-sig"))
 
 
 def work(raw: bytes) -> int:

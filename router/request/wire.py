@@ -1,7 +1,7 @@
 """From OpenAI's JSON to our types. Fields that we do not read are passed on untouched."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from classifiers import prompt_text
@@ -49,13 +49,13 @@ PART_NEEDS = {
 UNKNOWN_PART = "part "  # begins the need of a part whose type we do not know
 
 
-def decoded(raw: bytes) -> Any:
+def decoded(raw: bytes, read: Callable[[bytes], Any] = json_text.read) -> Any:
     """A body's JSON. Of a key that is given twice the last value counts, for us and for the tier.
 
     Raises BadRequest, also for valid JSON that would break later: lone surrogates, deep nesting.
     """
     try:
-        body = json_text.read(raw)
+        body = read(raw)
         if b"\\ud" in raw or b"\\uD" in raw:  # only an escape can smuggle a lone surrogate into UTF-8
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import time
 import uuid
 
@@ -18,12 +19,15 @@ from yarl import URL
 from deployments.replicas.meter import ReplicaMeter
 from deployments.replicas.replica_count import ReplicaCounts, running_replicas
 from deployments.tiers.echo_tier import EchoTier
-from deployments.tiers.remote_tier import RemoteTier, lines, proxy_for
+from deployments.tiers.event_stream import EventBuffer
+from deployments.tiers.remote_tier import RemoteTier, proxy_for
 from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from deployments.tiers.tier import DONE
+from deployments.traffic.watched_tier import Watched
 from router import config
 from router.errors import NoReplica, TierFailed
 from router.trace import Reading
+from router.traffic.breaker import Breaker
 
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 BODY = {"model": "it", "messages": [{"role": "user", "content": "one two"}]}
@@ -284,17 +288,17 @@ def test_variables_whose_names_only_end_like_a_proxys_name_none(monkeypatch):
 
 
 def test_a_remote_tier_tells_what_its_upstream_says_of_the_cache():
-    tier, reading = remote(cached=3), Reading()
+    tier, reading = Watched(remote(cached=1), Breaker(time.monotonic, random.random)), Reading()
 
     async def stream():
         async for _ in tier.stream("chat/completions", STREAM, reading):
             pass
 
     asyncio.run(tier.complete("chat/completions", BODY, reading))
-    assert (reading.cached_tokens, reading.busy_s) == (3, None)
+    assert (reading.cached_tokens, reading.busy_s) == (1, None)
     reading.cached_tokens = 0
     asyncio.run(stream())
-    assert reading.cached_tokens == 3
+    assert reading.cached_tokens == 1
 
 
 def test_an_upstream_nobody_reaches_is_a_503():
@@ -319,18 +323,11 @@ def test_an_upstream_that_sends_elsewhere_is_not_followed():
     assert elsewhere == []
 
 
-def test_lines_are_put_together_from_whatever_parts_arrive():
+def test_events_are_put_together_from_whatever_parts_arrive():
     long = b'data: {"x":"' + b"y" * 300_000 + b'"}'
-
-    async def parts():
-        whole = long + b"\r\n\r\ndata: two\n\ndata: [DONE]"
-        for at in range(0, len(whole), 70_001):
-            yield whole[at : at + 70_001]
-
-    async def read() -> list[bytes]:
-        return [line async for line in lines(parts())]
-
-    assert asyncio.run(read()) == [long, b"data: two", b"data: [DONE]"]
+    whole, buffer = long + b"\r\n\r\ndata: two\n\ndata: [DONE]", EventBuffer()
+    found = [event for at in range(0, len(whole), 70_001) for event in buffer.feed(whole[at : at + 70_001])]
+    assert [*found, *buffer.rest()] == [long, b"data: two", b"data: [DONE]"]
 
 
 def test_an_upstream_whose_client_left_stops():

@@ -1,0 +1,115 @@
+"""The form of a choice in a tier's answer: what is read further on has the types that OpenAI documents.
+
+Each function changes what other servers say differently, returns whether it did, and raises ValueError for what is no answer.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from router.types import Path
+
+BROKEN_OFF = ("error", "abort")  # finish reasons of OpenRouter and vLLM for an answer that was not finished
+NONE = type(None)
+
+
+def need(value: Any, kinds: tuple[type, ...], what: str) -> None:
+    if type(value) not in kinds:
+        wanted = " or ".join("null" if kind is NONE else kind.__name__ for kind in kinds)
+        raise ValueError(f"`{what}` is {type(value).__name__}, not {wanted}")
+
+
+def fit_choice(choice: Any, place: int, path: Path, key: str) -> bool:
+    """place: its place in the list. key: `message` in a document, `delta` in a stream; a completion has `text` in both."""
+    need(choice, (dict,), "choices[]")
+    changed = "index" not in choice
+    index = choice.setdefault("index", place)
+    if type(index) is not int:
+        need(index, (int,), "index")
+    reason = choice.get("finish_reason")
+    if reason is not None:
+        need(reason, (str,), "finish_reason")
+        if reason in BROKEN_OFF:
+            raise ValueError(f"it was broken off: `finish_reason` is {reason}")
+    if path == "completions":
+        if choice.get("text") is None and key == "delta":
+            choice["text"], changed = "", True
+        need(choice.get("text"), (str,), "text")
+        need(choice.get("logprobs"), (dict, NONE), "logprobs")
+        return changed
+    if key == "delta" and choice.get("delta") is None:  # one whole answer, sent as an event
+        choice["delta"], changed = choice.pop("message", None) or {}, True
+    said = choice.get(key)
+    need(said, (dict,), key)
+    if choice.get("logprobs") is not None:
+        check_logprobs(choice["logprobs"])
+    return fit_message(said, key) or changed
+
+
+def fit_message(said: dict[str, Any], key: str) -> bool:
+    """A message, or a piece of one."""
+    content, changed = said.get("content"), False
+    if type(content) is not str and content is not None:
+        said["content"], changed = joined_text(content), True
+    if said.get("refusal") is not None:
+        need(said["refusal"], (str,), "refusal")
+    if (calls := said.get("tool_calls")) is not None:
+        need(calls, (list,), "tool_calls")
+        for place, call in enumerate(calls):
+            changed = fit_call(call, place, key) or changed
+    return changed
+
+
+def joined_text(content: Any) -> str:
+    """Content that is a list of parts as one text; parts that are no text, such as thoughts, are left out."""
+    need(content, (list,), "content")
+    for part in content:
+        need(part, (dict,), "content[]")
+    texts = [part.get("text", "") for part in content if part.get("type", "text") == "text"]
+    for text in texts:
+        need(text, (str,), "content[].text")
+    return "".join(texts)
+
+
+def fit_call(call: Any, place: int, key: str) -> bool:
+    """A tool call, or a piece of one."""
+    need(call, (dict,), "tool_calls[]")
+    need(call.get("id"), (str, NONE), "tool_calls[].id")
+    changed = key == "delta" and "index" not in call
+    if key == "delta":
+        need(call.setdefault("index", place), (int,), "tool_calls[].index")
+    function = call.get("function")
+    if function is None:
+        return changed
+    need(function, (dict,), "function")
+    need(function.get("name"), (str,) if key == "message" else (str, NONE), "function.name")
+    if isinstance(function.get("arguments"), dict):  # as Ollama has them
+        function["arguments"], changed = json.dumps(function["arguments"]), True
+    need(function.get("arguments"), (str, NONE), "function.arguments")
+    return changed
+
+
+def check_logprobs(logprobs: Any) -> None:
+    """The log-probabilities of a chat."""
+    need(logprobs, (dict,), "logprobs")
+    tokens = logprobs.get("content")
+    need(tokens, (list, NONE), "logprobs.content")
+    for token in tokens or ():
+        check_logprob(token)
+        others = token.get("top_logprobs")
+        need(others, (list, NONE), "top_logprobs")
+        for other in others or ():
+            check_logprob(other)
+
+
+def check_logprob(token: Any) -> None:
+    need(token, (dict,), "logprobs.content[]")
+    need(token.get("logprob"), (float, int), "logprob")
+
+
+def length(choice: Mapping[str, Any], key: str) -> int:
+    """Characters of text in a choice; at least 1 where it says anything at all."""
+    said = choice.get(key)
+    if said is None:
+        return len(choice["text"])
+    return len(said.get("content") or "") or any(value for name, value in said.items() if name != "role")

@@ -1,0 +1,110 @@
+"""The tokens that a tier reports, in the dialects of several providers, as OpenAI's `usage`; what cannot be true is left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from router.request.body import answer_count, answer_limit
+
+MOST_CHARS = 256  # of text in one token: the longest in use are runs of 128 spaces
+CACHE_PARTS = ("cache_read_input_tokens", "cache_creation_input_tokens")
+"""input that Anthropic reports beside `input_tokens`"""
+CACHED = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("input_tokens_details", "cached_tokens"),
+    ("", "prompt_cache_hit_tokens"),  # DeepSeek
+    ("", "cache_read_input_tokens"),  # Anthropic
+    ("", "cached_tokens"),  # Moonshot
+)
+REASONING = (
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("output_tokens_details", "reasoning_tokens"),
+    ("", "reasoning_tokens"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """Upper bounds, in tokens, of what one call can use."""
+
+    prompt: int
+    completion: int
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], context: int) -> "Most":
+        """context: the tier's window."""
+        answers = answer_count(body)
+        prompts = answers if isinstance(body.get("prompt"), list) else 1
+        return cls(prompts * context, answers * min(answer_limit(body) or context, context))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a tier reported, as far as it can be true."""
+
+    usage: dict[str, Any] | None
+    """OpenAI's; None: it has to be counted here"""
+    untrue: str = ""
+    """a figure that cannot be true; empty: all can"""
+
+    @property
+    def cached_tokens(self) -> int:
+        return int(((self.usage or {}).get("prompt_tokens_details") or {}).get("cached_tokens", 0))
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0  # true and false are integers to Python, not here
+
+
+def reported(given: Any, most: Most, chars: int) -> Told:
+    """chars: characters of text that the tier has sent so far."""
+    if not isinstance(given, Mapping):
+        return Told(None, f"{show(given)} usage")
+    prompt, completion = given.get("prompt_tokens"), given.get("completion_tokens")
+    if prompt is None and is_count(prompt := given.get("input_tokens")):
+        prompt += sum(part for name in CACHE_PARTS if is_count(part := given.get(name)))
+    completion = given.get("output_tokens") if completion is None else completion
+    if not is_count(prompt) or not 0 < prompt <= most.prompt:
+        return Told(None, f"{show(prompt)} prompt tokens, of which {most.prompt} are possible")
+    if not is_count(completion):
+        return Told(None, f"{show(completion)} completion tokens")
+    reasoning = figure(given, REASONING)
+    if is_count(reasoning) and given.get("total_tokens") == prompt + completion + reasoning:
+        completion += reasoning  # xAI and Gemini count it apart
+    if not chars <= completion * MOST_CHARS or completion > most.completion:
+        return Told(None, f"{show(completion)} completion tokens for {chars} characters, of which {most.completion} are possible")
+    made = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    cached = figure(given, CACHED)
+    parts = (
+        ("prompt_tokens_details", "cached_tokens", cached, prompt),
+        ("completion_tokens_details", "reasoning_tokens", reasoning, completion),
+    )
+    untrue = ""
+    for details, name, part, whole in parts:
+        others = given.get(details)
+        kept = {k: v for k, v in others.items() if is_count(v) and v <= whole} if isinstance(others, Mapping) else {}
+        if is_count(part) and part <= whole:
+            kept[name] = part
+        elif part is not None:
+            untrue = f"{show(part)} {name} of {whole}"
+        if kept:
+            made[details] = kept
+    return Told(made, untrue)
+
+
+def figure(given: Mapping[str, Any], places: tuple[tuple[str, str], ...]) -> Any:
+    """The first figure found; None: there is none."""
+    for outer, name in places:
+        holder = given.get(outer) if outer else given
+        if isinstance(holder, Mapping) and holder.get(name) is not None:
+            return holder[name]
+    return None
+
+
+def show(value: Any) -> str:
+    """A figure as the log gets it: never long."""
+    return (
+        str(value)
+        if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**18)
+        else f"{type(value).__name__} as"
+    )
