@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = ("tests/router/request/test_wire_fuzz.py", "tests/deployments/endpoint/test_openapi_fuzz.py")
-TESTS = 11  # of hypothesis's own and operations that take anything, which share the cases
+FILES = (
+    "tests/router/request/test_wire_fuzz.py",
+    "tests/deployments/endpoint/test_openapi_fuzz.py",
+    "tests/deployments/endpoint/test_upstream_fuzz.py",
+)
+TESTS = 13  # of hypothesis's own and operations that take anything, which share the cases
 
 
 def main() -> None:
