@@ -167,10 +167,11 @@ def certify(
 ) -> None:
     """`calibrate --alpha`: write the certificate into the manifest, print the region that it was chosen from."""
     from router.decide.certificates import Certificate
-    from router.learn.cascades import bind, certificate_text, promise, reach_of, rows_to_judge
+    from router.learn.cascades import bind, certificate_text, judged_by, promise, reach_of, rows_to_judge
     from router.learn.certified_rows import certifiable
     from router.learn.inputs import rewrite_manifest
 
+    judged_by(artefact, name, holdback)
     table, left = certifiable(artefact, rows.table(artefact))
     prefix = {"prefix": artefact.posterior.prefix} if artefact.posterior else {}
     judged, _ = rows_to_judge(artefact, table, rows.answers(table, **prefix))

@@ -24,6 +24,7 @@ COMMANDS = {
     "classifiers": "deployments.cli.learn_train:classifiers",
     "pocket": "deployments.pocket.commands:pocket",
     "keys": "deployments.cli.keys:keys",
+    "certificates": "deployments.cli.certificates:certificates",
     "costs": "deployments.cli.costs:costs",
     "replay": "deployments.cli.replay:replay",
     "dashboard": "deployments.cli.dashboard:dashboard",

@@ -150,17 +150,17 @@ def certify(
     if last is None or not last.coverage:
         return Infeasible(alpha, delta, n, "no threshold keeps the promise and lets a smaller tier answer", mu, rule)
     found = Certificate(last.threshold, alpha, delta, n, last.k, last.coverage, last.bound, rule)
-    return found if differs is None else replace(found, **harmless(scores >= last.threshold, loss, differs))
+    return found if differs is None else measured(found, scores >= last.threshold, loss, differs)
 
 
-def harmless(accepted: NDArray[np.bool_], loss: Floats, differs: Floats) -> dict[str, float]:
-    """What a certificate's alarm needs to know of the accepted answers (n,): `comparable` and `harmless`, if there are any."""
+def measured(found: Certificate, accepted: NDArray[np.bool_], loss: Floats, differs: Floats) -> Certificate:
+    """The certificate with what its alarm needs to know of the accepted answers (n,), if any of them can be compared."""
     compared = accepted & np.isfinite(differs)
     m = int(compared.sum())
     if not m:
-        return {}
+        return found
     k = int((compared & (differs > 0) & ~(loss > 0)).sum())
-    return {"comparable": m / len(accepted), "harmless": float(upper_bound(k, m, BOUND_ERROR))}
+    return replace(found, comparable=m / len(accepted), harmless=float(upper_bound(k, m, BOUND_ERROR)))
 
 
 def reach_of(unfamiliar: Floats, texts: Sequence[str]) -> dict[str, float]:

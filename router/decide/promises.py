@@ -47,12 +47,20 @@ class Promises:
         self.states = {name: certificates.state_of(self.known[name], here[name]) for name in made}
         self.at_first = {name: (self.known[name], self.states[name]) for name in made}
         self.why = {name: certificates.why_stale(one, here[name]) for name, one in self.promising().items()}
+        self.warn()
+
+    def warn(self) -> None:
+        """Say in the log what is wrong with certificates, and how to mend it."""
         for name, why in self.why.items():
             if why:
                 log.warning("the certificate of auto:%s is stale: %s", name, why)
-            elif self.states[name] == "valid" and self.promising()[name].harmless is None:
-                log.warning("the certificate of auto:%s does not say how often harmless differences occur, so audits may retire "
-                            "it though its promise is kept; calibrate it again to have that measured", name)  # fmt: skip
+        old = [name for name, one in self.promising().items() if self.states[name] == "valid" and one.harmless is None]
+        if old and self.settings.audit_rate:
+            log.warning(
+                "certificates %s do not say how many differences from the top tier's answers are harmless, so audits count each "
+                "as a worse answer and may retire a promise that is kept; calibrate again to have it measured",
+                ", ".join(old),
+            )
 
     def promising(self) -> dict[str, Certificate]:
         """Those that promise something, by name."""

@@ -102,26 +102,32 @@ def reach_of(artefact: Artifact, outcomes: Outcomes) -> dict[str, float]:
 
 def played_by(artefact: Artifact, rows: Rows, name: str, holdback: bool = False) -> Played:
     """Every row played by the target's rule without a threshold; with holdback, as a stream."""
-    posterior, rule = artefact.posterior, artefact.cascades.get(name)
-    if posterior is None:
-        raise BadInput("the artefact knows no answers; train it on outcomes that hold them (`stepdown label` writes them)")
-    if rule is None:
-        known = ", ".join(artefact.cascades) or "none"
-        raise BadInput(f"target {name!r} does not look at answers, routing alone is as cheap; targets that do: {known}")
+    posterior, rule = judged_by(artefact, name, holdback)
     if holdback:
         check_first_tokens(posterior, rows.seen)
     ground = all_tiers(posterior.n_tiers, BEST_OF, comparable=not holdback)
     return play(States(posterior, rows, early=holdback), plan(posterior, rule.value, ground))
 
 
-def check_first_tokens(posterior: Posterior, seen: Seen) -> None:
-    """Raise BadInput where streams cannot be judged as they are served."""
+def judged_by(artefact: Artifact, name: str, holdback: bool = False) -> tuple[Posterior, Rule]:
+    """What judges the answers under a target, or its streams. Raises BadInput where the artefact has nothing for that."""
+    posterior, rule = artefact.posterior, artefact.cascades.get(name)
+    if posterior is None:
+        raise BadInput("the artefact knows no answers; train it on outcomes that hold them (`stepdown label` writes them)")
+    if rule is None:
+        known = ", ".join(artefact.cascades) or "none"
+        raise BadInput(f"target {name!r} does not look at answers, routing alone is as cheap; targets that do: {known}")
     untrained = [k for k in range(posterior.n_tiers - 1) if f"prefix:{k}" not in posterior.heads]
-    if untrained:
+    if holdback and untrained:
         raise BadInput(
             f"--holdback: the artefact has no heads on first tokens for {len(untrained)} of the {posterior.n_tiers - 1} tiers "
             "below the top; train it on outcomes with log-probabilities (`stepdown label` writes them)"
         )
+    return posterior, rule
+
+
+def check_first_tokens(posterior: Posterior, seen: Seen) -> None:
+    """Raise BadInput where the rows do not tell how streams are judged."""
     if seen.prefix is None or seen.prefix_tokens != posterior.prefix:
         raise BadInput(
             f"--holdback: the outcomes do not hold the log-probabilities of the first {posterior.prefix} tokens of every tier "

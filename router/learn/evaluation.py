@@ -57,7 +57,7 @@ def draws(n: int, n_draws: int = 300, seed: int = 0, shares: Floats | None = Non
     """
     random = np.random.default_rng(seed)
     drawn = np.concatenate([np.ones((1, n)), random.multinomial(n, np.full(n, 1 / n), size=n_draws)])
-    return drawn if shares is None else drawn * shares
+    return drawn if shares is None else np.asarray(drawn * shares)
 
 
 def effective(shares: Floats) -> float:

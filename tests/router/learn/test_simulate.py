@@ -222,6 +222,33 @@ def test_calibrate_writes_a_certificate(artefact, tmp_path):
     assert ct.state_of(found, {**here, "score": "another"}) == "stale"
 
 
+def test_calibrate_measures_harmless_differences_and_names_what_the_certificate_cannot_know(artefact, tmp_path):
+    fresh = write_jsonl(tmp_path / "fresh.jsonl", answered_rows(300, seed=8))
+    said = stepdown("calibrate", artefact, fresh, "--alpha", "0.1", "--name", "cheap")
+    assert "made without --config" in said and "stale on every served ladder" in said
+    found = ct.find_certificate(load(artefact).manifest, "cheap")
+    assert 0 < found.harmless < 1 and 0 < found.comparable <= found.coverage
+    served = {"models": {"small": "a"}, "score": found.fingerprints["score"]}
+    assert ct.state_of(found, served) == "stale"
+
+
+def test_calibrate_counts_each_row_once_and_none_that_was_trained_on(artefact, table, tmp_path):
+    lines = answered_rows(200, seed=8)
+    again = [{**line, "id": f"again{i}"} for i, line in enumerate(lines)]
+    fresh, twice = write_jsonl(tmp_path / "fresh.jsonl", lines), write_jsonl(tmp_path / "twice.jsonl", [*lines, *again])
+    once = json.loads(stepdown("calibrate", artefact, fresh, "--alpha", "0.1", "--name", "cheap", "--json"))
+    for files in ((twice,), (fresh, twice), (fresh, table)):
+        more = json.loads(stepdown("calibrate", artefact, *files, "--alpha", "0.1", "--name", "cheap", "--json"))
+        assert [more[k] for k in ("n", "k", "bound")] == [once[k] for k in ("n", "k", "bound")]
+    assert more["left_out"]["trained_on"] == 300
+    said = stepdown("calibrate", artefact, fresh, twice, "--alpha", "0.1", "--name", "cheap")
+    assert "left out: 400 rows were given before (same prompt and replies)" in said
+    assert "all 300 complete rows were trained on" in stepdown(
+        "calibrate", artefact, table, "--alpha", "0.1", "--name", "cheap", code=2
+    )
+    assert "count once" in stepdown("evaluate", artefact, twice)
+
+
 def test_calibrate_makes_a_certificate_of_streams_beside_that_of_whole_answers(artefact, tmp_path):
     fresh = write_jsonl(tmp_path / "fresh.jsonl", answered_rows(300, seed=8))
     before = load(artefact)
