@@ -5,6 +5,7 @@ statistics and for Prometheus, listen on every interface. So it is used only whe
 gives Ray's own proxy, which has no such ports.
 """
 
+import json
 import math
 import resource
 import shlex
@@ -19,6 +20,28 @@ from router.config import Config
 
 STATE_FOLDER = "RAY_SERVE_HAPROXY_SERVER_STATE_BASE"
 MOST_CONNECTIONS = 20_000
+HEADER_BYTES = 65_536  # twice what the endpoint takes: a request with more headers gets HAProxy's own answer
+OURS, THEIRS = "server_error", "invalid_request_error"
+PAGES = {
+    400: (
+        "Bad Request",
+        "invalid_request",
+        THEIRS,
+        "this is not HTTP, or its headers are larger than 65536 bytes; send fewer cookies",
+    ),
+    408: ("Request Timeout", "request_timeout", THEIRS, "the request did not arrive in time; send it again, faster"),
+    502: ("Bad Gateway", "bad_gateway", OURS, "the server broke off its answer; try again"),
+    503: ("Service Unavailable", "unavailable", OURS, "no ingress is ready: it is starting, or stopping; try again in 1 s"),
+    504: ("Gateway Timeout", "gateway_timeout", OURS, "the server did not answer in time; try again"),
+}
+"""status -> reason, code, type and message of what HAProxy answers by itself"""
+LAUNCHER = """#!/bin/sh
+for argument in "$@"; do
+  if [ "$before" = -f ] && ! grep -q "{folder}" "$argument"; then sed -i -f {edit} "$argument"; fi
+  before=$argument
+done
+exec {haproxy} "$@"
+"""
 FILES_EACH = 2.5  # file descriptors of a connection: both ends, and a share of the pipes between them
 
 
@@ -43,6 +66,7 @@ def environment(config: Config, access: Access) -> dict[str, str]:
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a HAProxy that was killed is started again after three
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # by default 5, after which a slow start on a busy machine is killed
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",  # by default 30: every stop would take as long
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(HEADER_BYTES),
         "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections()),
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": f"{math.ceil(config.server.request_timeout_s)}",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
@@ -59,11 +83,27 @@ def haproxy_command() -> list[str]:
 
 
 def launcher(folder: Path) -> str:
-    """A script that Ray starts as its HAProxy."""
+    """A script that Ray starts as its HAProxy. It puts our pages of errors behind Ray's in the settings, where ours count."""
+    edit = folder / "errors.sed"
+    pages = (f"    errorfile {status} {error_page(folder, status)}" for status in PAGES)
+    edit.write_text("\\\n".join(["/^frontend prometheus/i", *pages]) + "\n")
     script = folder / "haproxy"
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(haproxy_command())} "$@"\n')
+    script.write_text(LAUNCHER.format(folder=f"{folder}/400.http", edit=edit, haproxy=shlex.join(haproxy_command())))
     script.chmod(0o755)
     return str(script)
+
+
+def error_page(folder: Path, status: int) -> Path:
+    """A file with the response that HAProxy gives by itself, in OpenAI's form."""
+    reason, code, kind, message = PAGES[status]
+    body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+    again = "retry-after: 1\r\n" if status >= 500 else ""
+    page = folder / f"{status}.http"
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n{again}connection: close\r\n"
+    )
+    page.write_bytes(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+    return page
 
 
 def state_folder(variables: Mapping[str, str]) -> Path | None:

@@ -35,7 +35,11 @@ def test_where_the_client_has_none_all_is_as_before():
 
 @pytest.mark.parametrize("role", ["system", "assistant", "user"])
 def test_it_may_stand_anywhere_in_the_conversation(role):
-    earlier = [{"role": "user", "content": "hi"}, {"role": role, "content": "keep {{t1}}"}, {"role": "assistant", "content": "ok"}]
+    earlier = [
+        {"role": "user", "content": "hi"},
+        {"role": role, "content": "keep {{t1}}"},
+        {"role": "assistant", "content": "ok"},
+    ]
     text, _ = merged("{{t1}} {{t1.3}}", {"messages": [*earlier, *chat(listing())["messages"]]})
     assert text == "{{t1}} R"
 
@@ -68,6 +72,9 @@ def test_a_worker_that_quotes_the_client_is_shown_and_put_in_unchanged():
 
 
 def test_the_planner_is_told_the_longer_form_only_where_it_is_needed():
-    for text, form in ((OWN, '"answer", the whole answer with {{result t1}}'), (listing(), '"answer", the whole answer with {{t1}}')):
+    for text, form in (
+        (OWN, '"answer", the whole answer with {{result t1}}'),
+        (listing(), '"answer", the whole answer with {{t1}}'),
+    ):
         done = run(MERGE, chat(text), subtask=Said("R"))
         assert form in told(done.of("plan")[0])
