@@ -20,21 +20,13 @@ from router.config import Config
 
 STATE_FOLDER = "RAY_SERVE_HAPROXY_SERVER_STATE_BASE"
 MOST_CONNECTIONS = 20_000
-HEADER_BYTES = 65_536  # twice what the endpoint takes: a request with more headers gets HAProxy's own answer
-OURS, THEIRS = "server_error", "invalid_request_error"
+HEADER_BYTES = 65_536  # HAProxy refuses larger headers by a page of its own; the endpoint refuses them in JSON from half of it
 PAGES = {
-    400: (
-        "Bad Request",
-        "invalid_request",
-        THEIRS,
-        "this is not HTTP, or its headers are larger than 65536 bytes; send fewer cookies",
-    ),
-    408: ("Request Timeout", "request_timeout", THEIRS, "the request did not arrive in time; send it again, faster"),
-    502: ("Bad Gateway", "bad_gateway", OURS, "the server broke off its answer; try again"),
-    503: ("Service Unavailable", "unavailable", OURS, "no ingress is ready: it is starting, or stopping; try again in 1 s"),
-    504: ("Gateway Timeout", "gateway_timeout", OURS, "the server did not answer in time; try again"),
+    502: ("Bad Gateway", "bad_gateway", "the server broke off its answer; try again"),
+    503: ("Service Unavailable", "unavailable", "no ingress is ready: it is starting, or stopping; try again in 1 s"),
+    504: ("Gateway Timeout", "gateway_timeout", "the server did not answer in time; try again"),
 }
-"""status -> reason, code, type and message of what HAProxy answers by itself"""
+"""status -> reason, code and message of what HAProxy answers where the ingress does not"""
 LAUNCHER = """#!/bin/sh
 for argument in "$@"; do
   if [ "$before" = -f ] && ! grep -q "{folder}" "$argument"; then sed -i -f {edit} "$argument"; fi
@@ -88,21 +80,19 @@ def launcher(folder: Path) -> str:
     pages = (f"    errorfile {status} {error_page(folder, status)}" for status in PAGES)
     edit.write_text("\\\n".join(["/^frontend prometheus/i", *pages]) + "\n")
     script = folder / "haproxy"
-    script.write_text(LAUNCHER.format(folder=f"{folder}/400.http", edit=edit, haproxy=shlex.join(haproxy_command())))
+    script.write_text(LAUNCHER.format(folder=f"{folder}/503.http", edit=edit, haproxy=shlex.join(haproxy_command())))
     script.chmod(0o755)
     return str(script)
 
 
 def error_page(folder: Path, status: int) -> Path:
     """A file with the response that HAProxy gives by itself, in OpenAI's form."""
-    reason, code, kind, message = PAGES[status]
-    body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
-    again = "retry-after: 1\r\n" if status >= 500 else ""
+    reason, code, message = PAGES[status]
+    body = json.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
     page = folder / f"{status}.http"
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n{again}connection: close\r\n"
-    )
-    page.write_bytes(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+    shown = ["content-type: application/json", "cache-control: no-store", "retry-after: 1", "connection: close"]
+    head = "\r\n".join([f"HTTP/1.1 {status} {reason}", *shown, f"content-length: {len(body)}"])
+    page.write_bytes(f"{head}\r\n\r\n{body}".encode())
     return page
 
 
