@@ -104,7 +104,7 @@ def test_settings_are_edited_once_however_often_it_starts(tmp_path, upstream):
     write(node, upstream)
     for _ in range(2):
         subprocess.run([launcher(tmp_path), "-c", "-f", str(node / SETTINGS)], check=True, capture_output=True)
-    assert (node / SETTINGS).read_text().count("errorfile 503") == 1
+    assert (node / SETTINGS).read_text().count("/503.http") == 1
 
 
 @pytest.mark.parametrize("status", PAGES)
