@@ -6,7 +6,7 @@ from classifiers import Rule, choose
 from classifiers.choose import Floats
 from router.errors import ContextTooLong, NoTierFits
 from router.tier_settings import Tier
-from router.types import Counter, Decision, Facts, byte_bound
+from router.types import UNKNOWN_PART, Counter, Decision, Facts, byte_bound
 
 ABILITIES = {
     "tools": "takes no tools",
@@ -18,7 +18,6 @@ ABILITIES = {
 }
 FIELDS = {"json": "json_mode"}
 """needs whose setting has another name"""
-UNKNOWN_PART = "part "  # begins the need of a message part whose type we do not know
 TEMPLATE_TOKENS = 64  # bound of the tokens that a chat template adds to a prompt
 
 

@@ -10,7 +10,7 @@ from classifiers.text.prompt import content_text
 from router.errors import BadRequest
 from router.request import server_tools
 from router.request.body import answer_limit, one_answer_limit, several_wanted, wants_json
-from router.types import Facts, Path, Request
+from router.types import UNKNOWN_PART, Facts, Path, Request
 
 SHAPES = (("tools", list, "a list"), ("response_format", dict, "an object"), ("stream_options", dict, "an object"))
 MAX_TOKENS = 10**9
@@ -33,7 +33,6 @@ PART_NEEDS = {
     **dict.fromkeys(("file", "input_file", "document", "file_url"), "files"),
 }
 """type of a message's part -> what the tier must be able to do; empty: nothing but read"""
-UNKNOWN_PART = "part "  # begins the need of a part whose type we do not know
 
 
 def _no_constant(name: str) -> None:
