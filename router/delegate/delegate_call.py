@@ -12,11 +12,7 @@ from router.request.server_tools import DELEGATE
 
 
 def delegate_function(
-    chat: OffloadedChat,
-    max_subtasks: int,
-    strict: bool,
-    special: Sequence[str] = (),
-    kept: frozenset[str] = frozenset(),
+    chat: OffloadedChat, max_subtasks: int, strict: bool, special: Sequence[str] = (), kept: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
     """`stepdown_delegate` as the tier sees it. kept: see `prompts.told`."""
     lines = [
