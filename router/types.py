@@ -24,6 +24,7 @@ def byte_bound(text: str) -> int:
 # -- the request -----------------------------------------------------------------------------------------------------------
 
 Path = Literal["chat/completions", "completions"]
+UNKNOWN_PART = "part "  # begins the need of a message part whose type we do not know; the type follows
 
 
 @dataclass(frozen=True, slots=True)

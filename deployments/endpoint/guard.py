@@ -38,9 +38,16 @@ def shared_with_pages(server: Server, open_door: bool) -> list[Middleware]:
     if not server.cors or (open_door and server.cors == "*"):
         return []
     origins = [server.cors] if isinstance(server.cors, str) else server.cors
-    methods, headers = ("GET", "POST"), ("*",)
-    ours = {"allow_origins": origins, "allow_methods": methods, "allow_headers": headers, "expose_headers": SHOWN_TO_PAGES}
-    return [Middleware(CORSMiddleware, **ours, max_age=PREFLIGHT_S)]
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),
+            expose_headers=SHOWN_TO_PAGES,
+            max_age=PREFLIGHT_S,
+        )
+    ]
 
 
 class Guard:

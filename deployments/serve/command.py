@@ -28,6 +28,9 @@ from router.errors import BadInput
 FRONT_DOOR_S = 60.0  # how long to wait until the front door answers
 WATCHDOG_S = 10.0  # how long to wait until the watchdog has ended
 
+# What Ray puts around its own servers, in place of its `x-request-id`.
+AROUND_RAY = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.endpoint.framing:middlewares"}
+
 
 @click.command()
 @click.argument("config", default="pocket")
@@ -53,7 +56,7 @@ def serve(
     opened = decide_access(loaded, api_key, no_keys, insecure)
     stop = threading.Event()
     stop_on_signals(stop)
-    variables = {**environment(loaded, opened), MARK: secrets.token_hex(8)}
+    variables = {**environment(loaded, opened), **AROUND_RAY, MARK: secrets.token_hex(8)}
     started = start_ray(dashboard_port, variables)
     ours = ServerProcesses(variables[MARK], ray_node().get_session_dir_path()) if started else None
     watchdog = ours.watchdog() if ours else None

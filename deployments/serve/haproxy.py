@@ -5,6 +5,7 @@ statistics and for Prometheus, listen on every interface. So it is used only whe
 gives Ray's own proxy, which has no such ports.
 """
 
+import json
 import math
 import resource
 import shlex
@@ -19,6 +20,20 @@ from router.config import Config
 
 STATE_FOLDER = "RAY_SERVE_HAPROXY_SERVER_STATE_BASE"
 MOST_CONNECTIONS = 20_000
+HEADER_BYTES = 65_536  # HAProxy refuses larger headers by a page of its own; the endpoint refuses them in JSON from half of it
+PAGES = {
+    502: ("Bad Gateway", "bad_gateway", "the server broke off its answer; try again"),
+    503: ("Service Unavailable", "unavailable", "no ingress is ready: it is starting, or stopping; try again in 1 s"),
+    504: ("Gateway Timeout", "gateway_timeout", "the server did not answer in time; try again"),
+}
+"""status -> reason, code and message of what HAProxy answers where the ingress does not"""
+LAUNCHER = """#!/bin/sh
+for argument in "$@"; do
+  if [ "$before" = -f ] && ! grep -q "{folder}" "$argument"; then sed -i -f {edit} "$argument"; fi
+  before=$argument
+done
+exec {haproxy} "$@"
+"""
 FILES_EACH = 2.5  # file descriptors of a connection: both ends, and a share of the pipes between them
 
 
@@ -43,6 +58,7 @@ def environment(config: Config, access: Access) -> dict[str, str]:
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a HAProxy that was killed is started again after three
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # by default 5, after which a slow start on a busy machine is killed
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",  # by default 30: every stop would take as long
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(HEADER_BYTES),
         "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections()),
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": f"{math.ceil(config.server.request_timeout_s)}",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
@@ -59,11 +75,25 @@ def haproxy_command() -> list[str]:
 
 
 def launcher(folder: Path) -> str:
-    """A script that Ray starts as its HAProxy."""
+    """A script that Ray starts as its HAProxy. It puts our pages of errors behind Ray's in the settings, where ours count."""
+    edit = folder / "errors.sed"
+    pages = (f"    errorfile {status} {error_page(folder, status)}" for status in PAGES)
+    edit.write_text("\\\n".join(["/^frontend prometheus/i", *pages]) + "\n")
     script = folder / "haproxy"
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(haproxy_command())} "$@"\n')
+    script.write_text(LAUNCHER.format(folder=f"{folder}/503.http", edit=edit, haproxy=shlex.join(haproxy_command())))
     script.chmod(0o755)
     return str(script)
+
+
+def error_page(folder: Path, status: int) -> Path:
+    """A file with the response that HAProxy gives by itself, in OpenAI's form."""
+    reason, code, message = PAGES[status]
+    body = json.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
+    page = folder / f"{status}.http"
+    shown = ["content-type: application/json", "cache-control: no-store", "retry-after: 1", "connection: close"]
+    head = "\r\n".join([f"HTTP/1.1 {status} {reason}", *shown, f"content-length: {len(body)}"])
+    page.write_bytes(f"{head}\r\n\r\n{body}".encode())
+    return page
 
 
 def state_folder(variables: Mapping[str, str]) -> Path | None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from router.request.wire import UNKNOWN_PART
 from router.tier_settings import Tier
+from router.types import UNKNOWN_PART
 
 CANNOT: Mapping[str, str] = MappingProxyType(
     {

@@ -10,7 +10,7 @@ from router.delegate.gates import Considered, DelegationState
 from router.delegate.jobs import Jobs
 from router.delegate.plans import Job, Plan
 from router.delegate.shared import Shared, Steps, failure_code
-from router.delegate.splice import references, splice
+from router.delegate.splice import by_reference, references, splice
 from router.errors import DeadlineExceeded, DelegationFailed, RequestFailed
 from router.limits.delegation_budget import rung_of
 from router.request.body import answer_limit, wants_json
@@ -91,13 +91,15 @@ class DelegationFlow:
             return False
         chat = self.considered.chat
         one_turn = len(chat.messages) == len(chat.system) + 1
-        return bool(references(plan.answer or "")) or (one_turn and plans.lone_map(plan) is not None)
+        return bool(references(plan.answer or "", self.shared.kept)) or (one_turn and plans.lone_map(plan) is not None)
 
     def composed(self, plan: Plan, jobs: Jobs) -> str | None:
         """The answer that the plan makes of the results; None if it makes none, or if a result is missing or not clean."""
         if plan.answer:
-            used = [state for ref in references(plan.answer) for state in jobs.referred_to(ref)]
-            return splice(plan.answer, jobs.spliceable()) if used and all(state.clean for state in used) else None
+            kept = self.shared.kept
+            used = [state for ref in references(plan.answer, kept) for state in jobs.referred_to(ref)]
+            clean = used and all(state.clean for state in used)
+            return splice(plan.answer, by_reference(jobs.spliceable(), kept)) if clean else None
         task = plans.lone_map(plan)
         if task is None or task.each is None or not jobs.all_clean:
             return None

@@ -6,18 +6,20 @@ from typing import Any
 
 from router.delegate import plans
 from router.delegate.blocks import OffloadedChat, first_words
-from router.delegate.prompts import TEXTS
+from router.delegate.prompts import TEXTS, told
 from router.delegate.sanitise import neutralise
 from router.request.server_tools import DELEGATE
 
 
-def delegate_function(chat: OffloadedChat, max_subtasks: int, strict: bool, special: Sequence[str] = ()) -> dict[str, Any]:
-    """`stepdown_delegate` as the tier sees it."""
+def delegate_function(
+    chat: OffloadedChat, max_subtasks: int, strict: bool, special: Sequence[str] = (), kept: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """`stepdown_delegate` as the tier sees it. kept: see `prompts.told`."""
     lines = [
         f"{b.id}: {len(b.cut.parts)} parts ({b.cut.kind}), {b.tokens} tokens, begins: {first_words('', b.text)}"
         for b in chat.blocks.values()
     ]
-    text = "\n".join([TEXTS["function"] + TEXTS["handles" if lines else "no_handles"], *lines])
+    text = "\n".join([told("function", kept) + TEXTS["handles" if lines else "no_handles"], *lines])
     function = {"name": DELEGATE, "description": neutralise(text, special), "parameters": plans.plan_schema(max_subtasks)}
     return {"type": "function", "function": function | ({"strict": True} if strict else {})}
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from router.decide.sessions import digest
+from router.delegate.splice import clients_own
 from router.request.body import wants_json
 from router.types import Commit, End, Flow, Request
 
@@ -93,7 +94,9 @@ class HiddenTurns:
         if not found:
             return asked, None
         turns = [turn for turn in found.values() if turn]
-        splices = {} if wants_json(asked.body) else {name: text for turn in turns for name, text in turn.splices.items()}
+        kept = clients_own(asked.body["messages"])
+        earlier = {name: text for turn in turns for name, text in turn.splices.items() if name not in kept}
+        splices = {} if wants_json(asked.body) else earlier
         recalled = Recalled(turns[-1].tier if turns else None, splices, len(found) - len(turns))
         return replace(asked, body={**asked.body, "messages": messages}), recalled
 

@@ -139,7 +139,7 @@ class Jobs(Results):
     def context_text(self, ref: str) -> str:
         """The text behind a handle, or the result of a subtask."""
         text = self.chat.resolve(ref)
-        return inert(self.result(ref), self.shared.special) if text is None else text
+        return inert(self.result(ref), self.shared.special, self.shared.kept) if text is None else text
 
     # -- replies -----------------------------------------------------------------------------------------------------------
 

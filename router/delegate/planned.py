@@ -19,6 +19,7 @@ from router.delegate.jobs import Jobs
 from router.delegate.memory import Memory
 from router.delegate.plans import Job, Plan
 from router.delegate.shared import JudgeSubtask, Shared, Steps, failure_code
+from router.delegate.splice import by_reference
 from router.errors import BadPlan, BudgetExceeded
 from router.limits.client_limits import limit_cost
 from router.limits.delegation_budget import Budget, Rung
@@ -74,7 +75,7 @@ class PlanMode(DelegationFlow):
 
     def make_plan(self) -> Steps[tuple[Plan, tuple[Job, ...]] | None]:
         """A plan with its jobs; None for a direct answer, with the reason reported. The planner may repair a bad plan."""
-        asked = prompts.plan_messages(self.considered.chat, self.shared.settings, self.shared.special)
+        asked = prompts.plan_messages(self.considered.chat, self.shared.settings, self.shared.special, self.shared.kept)
         messages, before = asked, None
         for i in range(self.shared.settings.max_plans):
             reply = yield from self.ask_plan(messages, "repair" if i else "plan")
@@ -82,7 +83,7 @@ class PlanMode(DelegationFlow):
                 return None
             try:
                 plan = plans.parse(reply.text)
-                todo = plans.checked_jobs(plan, self.considered.chat, self.shared.settings.max_subtasks)
+                todo = plans.checked_jobs(plan, self.considered.chat, self.shared.settings.max_subtasks, self.shared.kept)
             except BadPlan as error:
                 self.shared.outcomes.set(reply.call.id, "plan invalid")
                 self.set_state("plan_invalid", str(error))
@@ -219,8 +220,8 @@ class PlanMode(DelegationFlow):
     def merge(self, jobs: Jobs) -> Flow:
         """The final call: stubs in the place of blocks, and every job's result or what became of it."""
         shared, top = self.shared, self.shared.top
-        splices = {} if wants_json(shared.body) else jobs.spliceable()
-        messages = prompts.merge_messages(jobs.chat, jobs.listed(), shared.settings, bool(splices))
+        splices = {} if wants_json(shared.body) else by_reference(jobs.spliceable(), shared.kept)
+        messages = prompts.merge_messages(jobs.chat, jobs.listed(), shared.settings, bool(splices), shared.kept)
         body = {**shared.body, "messages": messages}
         shared.budget.refund(FINAL_CALL)
         given, answer = top.input_tokens(body), self.considered.answer_tokens

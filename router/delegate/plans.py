@@ -158,8 +158,8 @@ def parse(text: str) -> Plan:
         raise BadPlan(f"not JSON: {str(error)[:120]}") from None
 
 
-def checked_jobs(plan: Plan, chat: OffloadedChat, max_subtasks: int) -> tuple[Job, ...]:
-    """The plan's jobs in an order that dependencies allow; none for a direct answer. Raises BadPlan."""
+def checked_jobs(plan: Plan, chat: OffloadedChat, max_subtasks: int, kept: frozenset[str] = frozenset()) -> tuple[Job, ...]:
+    """The plan's jobs in an order that dependencies allow; none for a direct answer. kept: see `references`. Raises BadPlan."""
     if len(plan.plan) > max_subtasks:
         raise BadPlan(f"{len(plan.plan)} subtasks; at most {max_subtasks} are allowed")
     tasks = plan.by_id()
@@ -168,7 +168,7 @@ def checked_jobs(plan: Plan, chat: OffloadedChat, max_subtasks: int) -> tuple[Jo
     for name, task in tasks.items():
         check_task(name, task, chat, tasks)
     order = dependency_order(tasks)
-    for name in references(plan.answer or ""):
+    for name in references(plan.answer or "", kept):
         if name.split(".")[0] not in tasks:
             raise BadPlan(f"answer: {{{{{name}}}}} is no subtask of this plan")
     jobs = expanded(tasks, order, chat)

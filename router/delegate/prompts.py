@@ -11,6 +11,7 @@ import yaml
 from router.config import Delegation
 from router.delegate.blocks import OffloadedChat, head, manifest, preview, tail
 from router.delegate.sanitise import neutralise
+from router.delegate.splice import LONGER
 from router.types import Counter
 
 Messages = list[Mapping[str, Any]]
@@ -24,14 +25,21 @@ def fill(template: str, **slots: str) -> str:
     return SLOT.sub(lambda found: slots.get(found[1], found[0]), template)
 
 
+def told(name: str, kept: frozenset[str]) -> str:
+    """One of the texts. kept: what looks like references but is the client's own text; then the longer form is asked for."""
+    return TEXTS[name].replace("{{t1}}", f"{{{{{LONGER}t1}}}}") if kept else TEXTS[name]
+
+
 def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def plan_messages(chat: OffloadedChat, settings: Delegation, special: Sequence[str] = ()) -> Messages:
+def plan_messages(
+    chat: OffloadedChat, settings: Delegation, special: Sequence[str] = (), kept: frozenset[str] = frozenset()
+) -> Messages:
     """The planner's messages: the system prompt as it is, then the request with the manifest of its blocks."""
     text = fill(
-        settings.plan_prompt or TEXTS["plan"],
+        settings.plan_prompt or told("plan", kept),
         preview=preview(chat, settings.preview_chars, special),
         manifest=manifest(chat, settings.preview_chars, special),
         task=neutralise(chat.task(), special),
@@ -61,10 +69,16 @@ def digest(text: str, count: Counter, most_tokens: int) -> str:
     return f"{head(text, chars)}\n[...]\n{tail(text, chars // 2)}"
 
 
-def merge_messages(chat: OffloadedChat, results: Sequence[Mapping[str, Any]], settings: Delegation, splicing: bool) -> Messages:
+def merge_messages(
+    chat: OffloadedChat,
+    results: Sequence[Mapping[str, Any]],
+    settings: Delegation,
+    splicing: bool,
+    kept: frozenset[str] = frozenset(),
+) -> Messages:
     """The chat with stubs for its blocks, followed by the results of all subtasks."""
     listed = json.dumps({"results": list(results), "trust": TRUST}, ensure_ascii=False)
-    text = fill(TEXTS["merge"], results=listed, how=TEXTS["splice"] if splicing else "")
+    text = fill(TEXTS["merge"], results=listed, how=told("splice", kept) if splicing else "")
     messages = list(chat.with_stubs(settings.preview_chars))
     last = messages[-1]
     if last.get("role") == "user" and isinstance(last.get("content"), str):  # chat templates want alternating roles

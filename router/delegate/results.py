@@ -122,12 +122,15 @@ class Results:
 
     def readable(self, state: JobState) -> Any:
         """Short results whole, with their fields; beginning and end of long ones."""
-        short = self.shared.top.count(state.text) <= self.shared.settings.digest_over_tokens
-        return inert_data(state.data, self.shared.special) if state.data is not None and short else self.digest(state.text)
+        shared = self.shared
+        short = shared.top.count(state.text) <= shared.settings.digest_over_tokens
+        if state.data is None or not short:
+            return self.digest(state.text)
+        return inert_data(state.data, shared.special, shared.kept)
 
     def digest(self, text: str) -> str:
         most_tokens = self.shared.settings.digest_over_tokens
-        return inert(prompts.digest(text, self.shared.top.count, most_tokens), self.shared.special)
+        return inert(prompts.digest(text, self.shared.top.count, most_tokens), self.shared.special, self.shared.kept)
 
 
 def read_result(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -166,10 +169,10 @@ def quoted(evidence: str, source: str) -> bool:
     return bool(found) and found in " ".join(source.split())
 
 
-def inert_data(value: Any, special: Sequence[str]) -> Any:
+def inert_data(value: Any, special: Sequence[str], kept: frozenset[str] = frozenset()) -> Any:
     """The same data with every text in it made inert."""
     if isinstance(value, str):
-        return inert(value, special)
+        return inert(value, special, kept)
     if isinstance(value, list):
-        return [inert_data(item, special) for item in value]
-    return {k: inert_data(v, special) for k, v in value.items()} if isinstance(value, dict) else value
+        return [inert_data(item, special, kept) for item in value]
+    return {k: inert_data(v, special, kept) for k, v in value.items()} if isinstance(value, dict) else value

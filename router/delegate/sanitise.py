@@ -29,6 +29,9 @@ def split_by_space(found: re.Match[str]) -> str:
     return f"{found[0][0]} {found[0][1:]}"
 
 
-def inert(text: str, special: Sequence[str] = ()) -> str:
-    """A worker's text made safe for the merging tier: without control strings and without references that it could copy."""
-    return REFERENCE.sub(split_by_space, neutralise(text, special))
+def inert(text: str, special: Sequence[str] = (), kept: frozenset[str] = frozenset()) -> str:
+    """A worker's text made safe for the merging tier: without control strings and without references that it could copy.
+
+    kept: references that are the client's own text, and never replaced.
+    """
+    return REFERENCE.sub(lambda found: found[0] if found[1] in kept else split_by_space(found), neutralise(text, special))

@@ -10,6 +10,7 @@ from router.cascade.other_tiers import another_may_answer
 from router.config import Delegation
 from router.delegate.gates import Route
 from router.delegate.memory import Memory
+from router.delegate.splice import clients_own
 from router.errors import NoReplica, RequestFailed, TierBusy, WindowExceeded
 from router.limits.delegation_budget import Budget, Rung, rung_of
 from router.types import Reply, Step
@@ -42,6 +43,11 @@ class Shared:
     """seconds since the request, as of the latest reply"""
     outcomes: CallOutcomes = field(default_factory=CallOutcomes)
     call_ids: set[str] = field(default_factory=set)
+    kept: frozenset[str] = field(init=False)
+    """what looks like references to results, but is the client's own text"""
+
+    def __post_init__(self) -> None:
+        self.kept = clients_own(self.body.get("messages") or ())
 
     @property
     def top(self) -> Rung:

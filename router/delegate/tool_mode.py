@@ -26,6 +26,7 @@ from router.delegate.jobs import Jobs
 from router.delegate.memory import Memory
 from router.delegate.plans import Job, Plan
 from router.delegate.shared import JudgeSubtask, Shared, Steps, failure_code
+from router.delegate.splice import by_reference
 from router.errors import BadPlan, BudgetExceeded, DeadlineExceeded
 from router.limits.client_limits import limit_cost
 from router.limits.delegation_budget import Budget, Rung
@@ -126,7 +127,7 @@ class ToolMode(DelegationFlow):
             del body["response_format"]
         if self.offered:
             most = self.shared.settings.max_subtasks
-            ours = delegate_function(self.considered.chat, most, self.strict, self.shared.special)
+            ours = delegate_function(self.considered.chat, most, self.strict, self.shared.special, self.shared.kept)
             body = {"parallel_tool_calls": False, **server_tools.with_tools(body, [*self.tools, ours])}
         return body
 
@@ -226,7 +227,7 @@ class ToolMode(DelegationFlow):
         try:
             plan = plans.parse(wrote)
             key = plans.canonical(plan.plan)
-            todo = plans.checked_jobs(plan, self.considered.chat, self.shared.settings.max_subtasks)
+            todo = plans.checked_jobs(plan, self.considered.chat, self.shared.settings.max_subtasks, self.shared.kept)
             problem = "" if todo else "the plan is empty: answer yourself"
         except BadPlan as error:
             problem = str(error)
@@ -266,10 +267,10 @@ class ToolMode(DelegationFlow):
         yield from self.run_jobs(jobs)
         self.count(jobs)
         self.set_state("done" if jobs.all_clean and self.report["delegation"] != "partial" else "partial")
-        self.splices |= jobs.spliceable()
+        self.splices |= by_reference(jobs.spliceable(), self.shared.kept)
         text = self.composed(plan, jobs) if plan.answer and self.composes_answer(plan) else None
         end = self.end(Say(text, self.shared.top.name)) if text and self.within_answer_limit(text) else None
         result: dict[str, Any] = {"results": jobs.listed(), "trust": prompts.TRUST}
         if self.splices and not self.json:
-            result["unchanged"] = prompts.TEXTS["use_results"]
+            result["unchanged"] = prompts.told("use_results", self.shared.kept)
         return json.dumps(result, ensure_ascii=False), end

@@ -9,7 +9,7 @@ from router.errors import BadRequest
 from router.request import json_text, server_tools
 from router.request.body import answer_limit, asks_for_more, one_answer_limit, several_wanted, wants_json
 from router.request.token_bounds import prompts_of
-from router.types import Facts, Path, Request
+from router.types import UNKNOWN_PART, Facts, Path, Request
 
 SHAPES = (
     ("tools", list, "a list"),
@@ -46,7 +46,6 @@ PART_NEEDS = {
     **dict.fromkeys(("file", "input_file", "document", "file_url"), "files"),
 }
 """type of a message's part -> what the tier must be able to do; empty: nothing but read"""
-UNKNOWN_PART = "part "  # begins the need of a part whose type we do not know
 
 
 def decoded(raw: bytes, read: Callable[[bytes], Any] = json_text.read) -> Any:

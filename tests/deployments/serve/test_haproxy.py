@@ -42,6 +42,7 @@ def test_two_servers_do_not_share_files_or_ports():
         "PROXY_HEALTH_CHECK_PERIOD_S",
         "PROXY_READY_CHECK_TIMEOUT_S",
         "SERVE_SOCKET_REUSE_PORT_ENABLED",
+        "HAPROXY_TUNE_BUFSIZE",
     }
 
 

