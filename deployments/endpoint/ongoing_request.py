@@ -124,7 +124,8 @@ class OngoingRequest:
             if not record.missed:
                 worked.add(record.call.tier)
             elif record.call.tier not in worked:  # asked once more, it would have made up for it
-                return f"{record.call.tier} {record.missed}"
+                tier = record.call.tier
+                return next(f"{tier} {r.missed}" for r in self.records.values() if r.missed and r.call.tier == tier)
         return self.decided.degraded or self.passed_over()
 
     def passed_over(self) -> str:

@@ -230,7 +230,19 @@ def objects(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
         yield value
 
 
-MESSAGES = ("message", "msg", "detail", "error", "errors", "error_message", "error_msg", "details", "title", "faultstring", "fault")
+MESSAGES = (
+    "message",
+    "msg",
+    "detail",
+    "error",
+    "errors",
+    "error_message",
+    "error_msg",
+    "details",
+    "title",
+    "faultstring",
+    "fault",
+)
 """keys under which servers say the reason, the best one first"""
 
 
