@@ -288,6 +288,14 @@ def test_where_all_tiers_are_full_the_client_is_told_when_to_come_back():
         assert it.asked() == {"small": 1, "medium": 1, "large": 1}
 
 
+def test_of_several_tiers_that_are_full_the_soonest_counts():
+    says = {name: said(429, retry_after=after) for name, after in (("small", "50"), ("medium", "20"), ("large", "40"))}
+    with place(None, **says) as it:
+        for _ in range(2):
+            assert 10 <= int(it.ask().headers["retry-after"]) <= 20
+            assert 10 <= int(it.ask(**limited({})).headers["retry-after"]) <= 20
+
+
 def test_a_request_that_only_a_resting_tier_can_take_is_not_the_clients_fault():
     sections = {"routing": {"when_down": "any"}}
     with place(None, large=BROKEN, windows={"small": 20, "medium": 20}, sections=sections) as it:
