@@ -9,8 +9,8 @@ from deployments.endpoint.accounts import Accounts
 from deployments.ids import fresh
 from deployments.keys.admission import Grant
 from deployments.traffic import hedged_call
-from router.config import Tier
 from router.cascade.other_tiers import another_may_answer
+from router.config import Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.costs.prices import token_cost_usd

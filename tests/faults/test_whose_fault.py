@@ -1,6 +1,7 @@
 """Whose fault it is, over real connections to upstreams that answer as a test tells: what the client gets, who else is asked,
 what the circuit counts, what the ledger and the log say; and that other clients notice nothing."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -14,8 +15,9 @@ import pytest
 from delegation import CHAT as LISTING
 from delegation import SETTINGS as PLANNING
 from delegation import is_plan
-from endpoint import Endpoint, count
+from endpoint import CHAT, Endpoint, count
 from live import PRICES, OneFlow, serving, stage
+from ray.serve.exceptions import BackPressureError
 from scripted_tier import Said, ScriptedTier
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,12 +27,17 @@ from starlette.routing import Route
 from deployments.endpoint.accounts import Accounts
 from deployments.keys.admission import Keys
 from deployments.ledger.ledger import Ledger
+from deployments.replicas.replica_health import ReplicaHealth
 from deployments.tiers.remote_tier import RemoteTier
+from deployments.tiers.serve_tier import CallPolicy, ServeTier
+from deployments.traffic.watched_tier import Watched
 from router.cascade.flow import AcceptAny, Cascade
 from router.cascade.race import Race
 from router.config import Config, Escalation
 from router.config import Ledger as Settings
 from router.engine import Router
+from router.errors import TierBusy, TierFailed, WindowExceeded
+from router.traffic.breaker import Breaker
 
 KEY = "sk-operator-0123456789"
 STREAMED = pytest.mark.parametrize("stream", [False, True])
@@ -452,3 +459,53 @@ def test_a_tier_whose_streams_break_again_and_again_is_left_alone(ledger):
             assert it.ask(stream=True).headers["x-stepdown-tier"] == "large"
         other = it.ask(stream=True)
         assert (other.headers["x-stepdown-tier"], other.headers["x-stepdown-degraded"]) == ("small", "large tier_unavailable")
+
+
+# -- tiers of vLLM replicas --------------------------------------------------------------------------------------------------
+
+
+class Queued:
+    """A Serve handle that answers each call as told: by an item (status, text, measurement) or by an error."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def options(self, **_: Any) -> "Queued":
+        return self
+
+    def remote(self, *_: Any) -> "Queued":
+        return self
+
+    async def __anext__(self) -> Any:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+    def cancel(self) -> None: ...
+
+
+async def one() -> int:
+    return 1
+
+
+VLLM = {
+    "its queue is full": (BackPressureError(num_queued_requests=5, max_queued_requests=5), TierBusy),
+    "too long": ((400, json.dumps(TOO_LONG[2]), ""), WindowExceeded),
+    "wrong": ((400, json.dumps(WRONG[2]), ""), TierFailed),
+}
+
+
+@pytest.mark.parametrize("fault", VLLM)
+def test_a_tier_of_replicas_is_judged_in_the_same_way_and_neither_circuit_nor_replica_counts_it(fault):
+    said, kind = VLLM[fault]
+    tier = ServeTier("large", Queued(said), one, CallPolicy(5.0))
+    breaker = Breaker(time.monotonic, lambda: 0.0)
+    watched = Watched(tier, breaker)
+    tier.health = ReplicaHealth()
+    for n in range(5):
+        tier.health.routed(f"t/{n}", "r1")
+        with pytest.raises(kind) as raised:
+            asyncio.run(watched.complete("chat/completions", CHAT, call_id=f"t/{n}"))
+        assert type(raised.value) is kind and raised.value.outcome != "tier_failed"
+    assert breaker.left_s("large") == 0 and not breaker.circuits
+    assert not tier.health.breaker.circuits

@@ -38,6 +38,8 @@ OPERATORS = {
     "an unknown model, called a bad request": (400, openai("Model Not Exist"), "model"),
     "a field `model` that is refused": (422, openai("no such thing", param="model"), "model"),
     "a deployment that is not there": (404, {"error": {"code": "DeploymentNotFound", "message": "no"}}, "model"),
+    "a model of openrouter's": (400, {"error": {"message": "no/such is not a valid model ID", "code": 400}}, "model"),
+    "a model of ollama's": (404, {"error": "model 'no:latest' not found, try pulling it first"}, "model"),
     "a model that was withdrawn": (400, openai("The model `x` has been decommissioned", "model_decommissioned"), "model"),
     "a wrong path": (404, b"404 page not found", "url"),
     "a path that was": (410, b"", "url"),
@@ -159,6 +161,8 @@ ECHOED = [
     (422, {"detail": [{"loc": ["body", "x"], "msg": "wrong", "input": {"code": "invalid_api_key", "param": "model"}}]}),
     (400, {"error": {"message": "wrong", "input": {"error": {"code": "insufficient_quota"}}}}),
     (400, openai("messages.0: credit balance is too low")),
+    (400, openai("The model does not support the tool 'get not found'")),
+    (400, openai("unsupported role 'The model x does not exist'")),
 ]
 
 
