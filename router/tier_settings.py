@@ -238,7 +238,7 @@ class RemoteTier(Tier):
     model: str
     """the model's name there"""
     api_key_env: str | None = None
-    """the environment variable that holds its key; never the key itself"""
+    """the environment variable that holds its key; never the key itself. A key that is refused makes the tier count as down"""
 
     @property
     def model_source(self) -> ModelSource:
