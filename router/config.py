@@ -45,7 +45,7 @@ class Routing(Settings):
     """what `auto` stands for: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
 
     when_down: Literal["none", "larger", "any"] = "any"
-    """where the tier that `auto` chose cannot answer since it is down, full or set up wrongly: none: return the error; larger: ask
+    """where the tier that `auto` chose cannot answer (down, full, set up wrongly): none: return the error; larger: ask
     the next larger tiers; any: ask these, then the smaller ones. A request that exceeds its window goes to the next wider tier"""
 
 
