@@ -52,7 +52,7 @@ def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any], othe
         outcomes.set(call.id, reply.error.outcome)
         following = others.after(reply.error)
         if not following:
-            return Fail(reply.error, outcomes.new(), report)
+            return Fail(others.error(), outcomes.new(), report)
         tier, name = following, f"final-{following}"
 
 

@@ -46,8 +46,8 @@ class Routing(Settings):
     """what `auto` stands for: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
 
     when_down: Literal["none", "larger", "any"] = "any"
-    """where the tier that `auto` chose cannot answer: none: return the error; larger: ask the next larger tiers; any: ask
-    these, then the smaller ones"""
+    """where the tier that `auto` chose cannot answer (down, full, set up wrongly): none: return the error; larger: ask
+    the next larger tiers; any: ask these, then the smaller ones. A request that exceeds its window goes to the next wider tier"""
 
 
 class Escalation(Settings):

@@ -275,7 +275,7 @@ class RemoteTier(Tier):
     model: str
     """the model's name there"""
     api_key_env: str | None = None
-    """the environment variable that holds its key; never the key itself"""
+    """the environment variable that holds its key; never the key itself. A key that is refused makes the tier count as down"""
     tokenizer: str | None = None
     """a folder (relative to this file) with the model's tokenizer.json and chat template, so that tokens are counted as the tier
     counts them; none: an upper bound is every byte of a prompt, and other figures are estimates"""

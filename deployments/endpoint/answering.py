@@ -192,7 +192,7 @@ class Answering:
             except RequestFailed as error:
                 following = others.after(error)
                 if not following:
-                    raise
+                    raise others.error() from None
                 if not isinstance(error, WindowExceeded):
                     shown["x-stepdown-degraded"] = f"{ongoing.tier} {error.code}"
                 ongoing.tier = shown["x-stepdown-tier"] = following

@@ -159,9 +159,14 @@ class OngoingRequest:
 
     def degraded_by(self) -> str:
         """`TIER CODE` of a tier that failed or was passed over before another answered; empty: none."""
-        worked = {record.call.tier for record in self.records.values() if not record.missed}
-        failed = (f"{r.call.tier} {r.missed}" for r in reversed(self.records.values()) if r.missed and r.call.tier not in worked)
-        return next(failed, "") or self.decided.degraded or self.passed_over()
+        worked = set[str]()
+        for record in reversed(self.records.values()):
+            if not record.missed:
+                worked.add(record.call.tier)
+            elif record.call.tier not in worked:  # asked once more, it would have made up for it
+                tier = record.call.tier
+                return next(f"{tier} {r.missed}" for r in self.records.values() if r.missed and r.call.tier == tier)
+        return self.decided.degraded or self.passed_over()
 
     def passed_over(self) -> str:
         """The same for a tier that a flow would have asked on its way, but that rested when the request was decided."""

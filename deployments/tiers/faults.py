@@ -50,18 +50,22 @@ CODES = {
 """by OpenAI's `code` or `type`, and what others write there"""
 REASONS = {
     KEY: r"(?:incorrect|invalid|missing|expired|wrong|no) (?:api|access|auth\w*)[ _-]?(?:key|token)"
-    r"|(?:the |your )?api[ _-]?key\b|(?:your |this |the )(?:account|organi[sz]ation|key)\b.{0,80}\b(?:deactivat|disabl|suspend|expired)",
+    r"|(?:the |your )?api[ _-]?key\b"
+    r"|(?:your |this |the )(?:account|organi[sz]ation|key)\b.{0,80}\b(?:deactivat|disabl|suspend|expired)",
     QUOTA: r"(?:your )?credit balance is too low|insufficient (?:balance|credit|quota|funds)|(?:you )?exceeded your current quota"
     r"|you have (?:run out of|no) credit",
-    MODEL: r"(?:the |this )?(?:requested )?(?:model|deployment)\b.{0,200}\b(?:not exist|not found|decommissioned|not a valid model)"
-    r"|(?:invalid|unknown|no such) model\b",
+    MODEL: r"(?:the |this )?(?:requested )?(?:model|deployment)\W{0,3}(?:[\w./:@-]{1,100}\W{1,3})?"
+    r"(?:(?:does|do|is|was|has been|could|be) )*(?:not exist|not found|decommissioned|deprecated|not a valid model)"
+    r"|[\w./:@-]{1,100} is not a valid model\b|(?:invalid|unknown|no such) model\b",
     ADDRESS: r"(?:400 )?the plain http request was sent to https port",
 }
 """by how the reason begins"""
 TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|contextwindowexceeded|string_above_max_length"
-    r"|(?:maximum|max|model'?s|available|exceed\w*)\b.{0,40}\b(?:context|model|prompt|input|sequence) ?(?:length|size|window|limit)"
-    r"|(?:context|prompt|input) ?(?:length|size|window)?\b.{0,40}\b(?:is too (?:long|large)|too many tokens|exceed\w*|longer than)\b"
+    r"|(?:maximum|max|model'?s|available|exceed\w*)\b.{0,40}"
+    r"\b(?:context|model|prompt|input|sequence) ?(?:length|size|window|limit)"
+    r"|(?:context|prompt|input) ?(?:length|size|window)?\b.{0,40}"
+    r"\b(?:is too (?:long|large)|too many tokens|exceed\w*|longer than)\b"
     r"|\binputs?`? tokens \+ `?max_new_tokens|\binputs?`? must have less than|too many (?:input |prompt )?tokens"
     r"|reduce the length of (?:the|your) (?:messages|prompt|input)|greater than the context length|prompt too long",
     re.IGNORECASE,
@@ -230,7 +234,19 @@ def objects(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
         yield value
 
 
-MESSAGES = ("message", "msg", "detail", "error", "errors", "error_message", "error_msg", "details", "title", "faultstring", "fault")
+MESSAGES = (
+    "message",
+    "msg",
+    "detail",
+    "error",
+    "errors",
+    "error_message",
+    "error_msg",
+    "details",
+    "title",
+    "faultstring",
+    "fault",
+)
 """keys under which servers say the reason, the best one first"""
 
 

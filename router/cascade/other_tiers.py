@@ -17,18 +17,27 @@ class OtherTiers:
     """where a tier is down"""
     wider: list[str] = field(default_factory=list)
     """where the window of the chosen one is too small"""
+    failed: list[RequestFailed] = field(default_factory=list)
+    """what the tiers said that could not answer"""
 
     @classmethod
     def of(cls, decided: Decision) -> "OtherTiers":
         return cls(list(decided.instead), list(decided.wider))
 
     def after(self, error: RequestFailed) -> str:
-        """The tier to ask after a tier failed so; empty: the error is the answer."""
+        """The tier to ask after a tier failed so; empty: none is left, or none would answer."""
+        self.failed.append(error)
         if isinstance(error, WindowExceeded):
             self.left, self.wider = self.wider, []
         elif not another_may_answer(error):
             return ""
         return self.left.pop(0) if self.left else ""
+
+    def error(self) -> RequestFailed:
+        """What the client is told: of tiers that may answer later, of the one that may do so first."""
+        last = self.failed[-1]
+        later = [error for error in self.failed if error.retry_after_s]
+        return min(later, key=lambda error: error.retry_after_s or 0.0) if later and another_may_answer(last) else last
 
 
 def another_may_answer(error: RequestFailed) -> bool:

@@ -24,7 +24,7 @@ class Race:
     after_s: float
     """seconds since the request; a stream is late without a first token, a whole answer without its end"""
     wider: str | None = None
-    """the tier that is asked instead of the larger one where the request does not fit the window of the first; None: none is wider"""
+    """asked instead of the larger one where the window of the first is too small for the request; None: none is wider"""
     running: list[str] = field(default_factory=list)
     """ids of the calls in flight"""
     failed: list[Reply] = field(default_factory=list)

@@ -20,6 +20,7 @@ from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import Keys
 from deployments.ledger import schema
 from deployments.ledger.ledger import Ledger
+from deployments.tiers.faults import failure
 from router.cascade.flow import Cascade
 from router.config import Escalation
 from router.config import Ledger as Settings
@@ -216,6 +217,18 @@ def test_an_audit_that_fails_says_nothing_and_the_next_goes_on(ledger):
         assert until(lambda: len(place.heard) == 1)
     assert place.heard == [("balanced", True)]
     assert [c["outcome"] for c in audits(ledger)] == ["tier_unavailable", "tier_failed", "differs"]
+
+
+def test_a_request_that_the_largest_tier_refuses_is_a_missing_audit_and_no_failure_of_the_tier(ledger):
+    refused = failure("large", 400, b'{"error": {"message": "it takes no such field"}}')
+    said = iter([Said(error=refused)] * 4 + [Said("41")])
+    place = Place(ledger, large=lambda body: next(said))
+    with place.client() as client:
+        for _ in range(5):
+            ask(client)
+        assert until(lambda: len(place.heard) == 1)
+        assert place.ingress.answering.breaker.left_s("large") == 0
+    assert [c["outcome"] for c in audits(ledger)] == ["request_refused"] * 4 + ["differs"]
 
 
 def audits(ledger):

@@ -38,6 +38,8 @@ OPERATORS = {
     "an unknown model, called a bad request": (400, openai("Model Not Exist"), "model"),
     "a field `model` that is refused": (422, openai("no such thing", param="model"), "model"),
     "a deployment that is not there": (404, {"error": {"code": "DeploymentNotFound", "message": "no"}}, "model"),
+    "a model of openrouter's": (400, {"error": {"message": "no/such is not a valid model ID", "code": 400}}, "model"),
+    "a model of ollama's": (404, {"error": "model 'no:latest' not found, try pulling it first"}, "model"),
     "a model that was withdrawn": (400, openai("The model `x` has been decommissioned", "model_decommissioned"), "model"),
     "a wrong path": (404, b"404 page not found", "url"),
     "a path that was": (410, b"", "url"),
@@ -53,7 +55,11 @@ OPERATORS = {
         [{"error": {"code": 400, "message": "API key not valid.", "details": [{"reason": "API_KEY_INVALID"}]}}],
         "api_key_env",
     ),
-    "a key that was switched off": (400, openai("The account of this key has been deactivated", "account_deactivated"), "api_key"),
+    "a key that was switched off": (
+        400,
+        openai("The account of this key has been deactivated", "account_deactivated"),
+        "api_key",
+    ),
     "an upstream that gave up": (408, b"", "proxies"),
 }
 
@@ -76,14 +82,26 @@ TOO_LONG = {
     "vllm, engine": (400, openai("The decoder prompt (length 900) is longer than the maximum model length of 512.")),
     "anthropic": (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 3 > 2"}}),
     "anthropic, both": (400, openai("input length and `max_tokens` exceed context limit: 9 + 9 > 10")),
-    "llama.cpp": (400, {"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}),
+    "llama.cpp": (
+        400,
+        {"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}},
+    ),
     "llama.cpp, older": (500, {"error": {"message": "the request exceeds the available context size", "type": "server_error"}}),
     "ollama": (400, {"error": "prompt too long; exceeded max context length by 12 tokens"}),
     "ollama, input": (400, {"error": "the input length exceeds the context length"}),
-    "tgi": (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048.", "error_type": "validation"}),
+    "tgi": (
+        422,
+        {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048.", "error_type": "validation"},
+    ),
     "tgi, inputs": (422, {"error": "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000"}),
-    "sglang": (400, {"object": "error", "message": "The input (900 tokens) is longer than the model's context length (512 tokens)."}),
-    "gemini": (400, [{"error": {"code": 400, "message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."}}]),
+    "sglang": (
+        400,
+        {"object": "error", "message": "The input (900 tokens) is longer than the model's context length (512 tokens)."},
+    ),
+    "gemini": (
+        400,
+        [{"error": {"code": 400, "message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."}}],
+    ),
     "cohere": (400, {"message": "too many tokens: total number of tokens in the prompt cannot exceed 4081"}),
     "bedrock": (400, {"message": "Input is too long for requested model."}),
     "groq": (400, openai("Please reduce the length of the messages or completion.")),
@@ -143,6 +161,8 @@ ECHOED = [
     (422, {"detail": [{"loc": ["body", "x"], "msg": "wrong", "input": {"code": "invalid_api_key", "param": "model"}}]}),
     (400, {"error": {"message": "wrong", "input": {"error": {"code": "insufficient_quota"}}}}),
     (400, openai("messages.0: credit balance is too low")),
+    (400, openai("The model does not support the tool 'get not found'")),
+    (400, openai("unsupported role 'The model x does not exist'")),
 ]
 
 
@@ -226,7 +246,9 @@ json_like = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["error", "errors", "detail", "message", "code", "param", "type", "loc"]) | st.text(), inner)
+        | st.dictionaries(
+            st.sampled_from(["error", "errors", "detail", "message", "code", "param", "type", "loc"]) | st.text(), inner
+        )
     ),
     max_leaves=12,
 )

@@ -1,5 +1,7 @@
 """One plan's jobs: what a call may cost, how long it may take, where a bad answer goes, what a stop leaves."""
 
+from dataclasses import replace
+
 import pytest
 from scripted import ladder, words
 
@@ -9,7 +11,7 @@ from router.delegate.jobs import Jobs
 from router.delegate.memory import Memory
 from router.delegate.plans import MAX_TOKENS, Job, Subtask
 from router.delegate.shared import Shared
-from router.errors import NoReplica, TierFailed
+from router.errors import NoReplica, TierBusy, TierFailed, TierMisconfigured, WindowExceeded
 from router.limits.delegation_budget import Budget, Rung
 from router.types import Reply, Usage
 
@@ -90,6 +92,8 @@ def test_what_a_worker_is_told_is_harmless_and_has_what_every_worker_gets():
         ("backend_error", {"error": TierFailed("small", "slow down", 429)}),
         ("backend_error", {"error": TierFailed("small", "broke", 500)}),
         ("request_refused", {"error": TierFailed("small", "bad field", 400)}),
+        ("backend_error", {"error": TierMisconfigured("small", "check its key")}),
+        ("busy", {"error": TierBusy("small", "it is full")}),
     ],
 )
 def test_a_failure_is_mended_where_it_may_be_then_goes_up_once_and_no_more(problem, reply):
@@ -98,8 +102,19 @@ def test_a_failure_is_mended_where_it_may_be_then_goes_up_once_and_no_more(probl
         tiers.append(calls[0].tier)
         state = replied(jobs, calls[0], **{"text": "x", **reply})
         assert state.problem == problem and len(tiers) < 9
-    same = [] if problem == "request_refused" else ["small"]
+    same = [] if problem in ("request_refused", "busy") else ["small"]
     assert tiers == ["small", *same, "medium"] and (state.status, state.code) == ("failed", problem)
+
+
+@pytest.mark.parametrize(("windows", "asked"), [((500, 900), ["small", "medium"]), ((500, 500), ["small"])])
+def test_a_prompt_that_exceeds_a_window_goes_to_a_wider_one_if_there_is_one(windows, asked):
+    jobs, tiers = jobs_for({"prompt": "a"}), []
+    shared = jobs.shared
+    shared.ladder = [replace(rung, context=size) for rung, size in zip(shared.ladder, windows, strict=False)]
+    while calls := jobs.start():
+        tiers.append(calls[0].tier)
+        state = replied(jobs, calls[0], error=WindowExceeded(calls[0].tier))
+    assert tiers == asked and (state.status, state.code) == ("failed", "too_long")
 
 
 @pytest.mark.parametrize("reply", [{"refusal": "no"}, {"finish_reason": "content_filter"}])

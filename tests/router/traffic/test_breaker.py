@@ -102,3 +102,47 @@ def test_with_everything_down_everything_is_tried(breaker):
 )
 def test_who_answers_instead(tier, closed, how, takes):
     assert instead(["small", "medium", "large"], tier, closed, how) == takes
+
+
+def test_streams_that_break_again_and_again_open_it_though_each_began_well(breaker, clock):
+    for _ in range(FAILURES):
+        assert breaker.left_s("large") == 0
+        breaker.worked("large")
+        breaker.broke("large")
+    assert breaker.left_s("large") == REST_S
+    clock.now += REST_S
+    breaker.sent("large")
+    breaker.worked("large")  # the trial begins to answer, and breaks too
+    assert breaker.left_s("large") == 0
+    breaker.broke("large")
+    assert breaker.left_s("large") == 2 * REST_S
+
+
+def test_a_stream_that_ends_well_makes_up_for_those_that_broke(breaker):
+    for _ in range(3 * FAILURES):
+        breaker.broke("large")
+        breaker.broke("large")
+        breaker.ended("large")
+    assert breaker.left_s("large") == 0
+
+
+def test_streams_that_break_together_count_as_often_as_it_takes_to_open_it(breaker):
+    for _ in range(64):
+        breaker.broke("large")
+    assert breaker.left_s("large") == REST_S
+
+
+def test_a_tier_is_left_alone_as_long_as_it_asks_whatever_it_answers_meanwhile(breaker, clock):
+    breaker.back_off("large", 7.0)
+    breaker.back_off("large", 2.0)
+    breaker.worked("large")
+    assert (breaker.left_s("large"), breaker.open_s("large")) == (7.0, 0.0)
+    assert "full" in breaker.down(["small", "large"])["large"]
+    clock.now += 7.0
+    assert breaker.down(["small", "large"]) == {}
+
+
+def test_where_all_have_asked_for_it_none_is_passed_over(breaker):
+    breaker.back_off("large", 7.0)
+    breaker.back_off("small", 7.0)
+    assert breaker.down(["small", "large"]) == {}
