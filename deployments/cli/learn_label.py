@@ -71,6 +71,10 @@ def text(summary: Mapping[str, Any]) -> str:
     reused = f"({summary['reused']} answers from an earlier run)"
     head = f"{summary['rows']} prompts x {len(summary['tiers'])} tiers -> {summary['output']} {reused}"
     reasons = [f"  {n} x {why}" for why, n in summary["reasons"].items()]
-    more = [f"  and {len(reasons) - MOST_REASONS} other reasons; each is in its row, as `error`"] if len(reasons) > MOST_REASONS else []
+    more = (
+        [f"  and {len(reasons) - MOST_REASONS} other reasons; each is in its row, as `error`"]
+        if len(reasons) > MOST_REASONS
+        else []
+    )
     missing = [f"{summary['missing']} scores are missing; a rerun asks for these alone:"] if reasons else []
     return "\n".join([head, *missing, *reasons[:MOST_REASONS], *more])

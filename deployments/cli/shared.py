@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 
-
 class FiniteRange(click.FloatRange):
     """A range of numbers; `nan`, which click takes for a member of every range, and `inf` are refused."""
 

@@ -122,7 +122,9 @@ def ladder_of(tiers: str | None, config: Path | None, prices: str | None) -> tup
     unknown = [name for name in names if ladder and name not in [tier.name for tier in ladder]]
     if unknown:
         known = ", ".join(tier.name for tier in ladder)
-        raise BadInput(f"--tiers: {config} has no tier {unknown[0]!r}; {did_you_mean(unknown[0], known.split(', ')) or f'it has {known}'}")
+        raise BadInput(
+            f"--tiers: {config} has no tier {unknown[0]!r}; {did_you_mean(unknown[0], known.split(', ')) or f'it has {known}'}"
+        )
     if len(set(names)) < len(names) or not all(names):
         raise BadInput(f"--tiers {tiers!r}: expected different names, cheapest first: small,large")
     missing = [name for name in names if name not in found]

@@ -153,8 +153,8 @@ class Labelling:
         self, rows: Sequence[Row], ladder: ServedLadder, grader: Grader | None, output: Path, progress: Callable[[int, int], None]
     ) -> None:
         self.rows, self.ladder, self.grader, self.output, self.progress = rows, ladder, grader, output, progress
-        self.faults = row_faults(rows, grader)
         self.address, self.headers = address_of(ladder.url), headers_of(ladder.api_key)
+        self.faults = row_faults(rows, grader)
         self.journal = Journal(output.with_name(output.name + ".journal"))
         self.found: dict[tuple[str, str], Row] = {}
         """(row id, tier) -> outcome"""

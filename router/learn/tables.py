@@ -214,7 +214,6 @@ def _is_text(value: Any) -> bool:
     return True
 
 
-
 def _flatten(row: Mapping[str, Any], path: Path, line: int) -> Row:
     """`outcomes: {NAME: {score, cost_usd}}` as `score|NAME` and `cost|NAME`."""
     flat = {key: value for key, value in row.items() if key != "outcomes"}

@@ -71,6 +71,7 @@ def place(tmp_path, monkeypatch):
     from router.config import SHIPPED
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deployments.cli.main.claimed_elsewhere", lambda: None)  # reads the list of every installed package
     monkeypatch.delenv(TRACE, raising=False)
     monkeypatch.setenv("STEPDOWN_STATE_DIR", str(tmp_path / "state"))
     (tmp_path / "good").write_text(json.dumps({"id": "a", "prompt": "x", "answer": "y"}) + "\n")

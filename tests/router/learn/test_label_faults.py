@@ -43,7 +43,9 @@ class Ladder:
 
 
 def run(ladder, rows, output, grader=GRADERS["exact"], **limits):
-    served = ServedLadder("http://ladder", "key", ["small", "large"], {"small": (1, 2), "large": (10, 20)}, concurrency=1, **limits)
+    served = ServedLadder(
+        "http://ladder", "key", ["small", "large"], {"small": (1, 2), "large": (10, 20)}, concurrency=1, **limits
+    )
     work = Labelling(rows, served, grader, output, lambda done, total: None)
     asyncio.run(work.run(httpx.MockTransport(ladder)))
     return work
@@ -116,7 +118,12 @@ ANSWERS = {
 @pytest.mark.parametrize("given, score, said", ANSWERS.values(), ids=ANSWERS.keys())
 def test_an_odd_answer_costs_its_own_score_alone(output, given, score, said):
     rows = rows_of("one", "odd", schema={"type": "object"}, answer=None)
-    work = run(Ladder(lambda tier, prompt: given if prompt == "odd" and tier == "small" else reply("{}")), rows, output, GRADERS["json_schema"])
+    work = run(
+        Ladder(lambda tier, prompt: given if prompt == "odd" and tier == "small" else reply("{}")),
+        rows,
+        output,
+        GRADERS["json_schema"],
+    )
     odd = outcomes(output)[1]
     assert odd["small"]["score"] == score and said in odd["small"].get("error", "")
     assert odd["large"]["score"] == 1 and work.missing.total() == (score is None)
@@ -183,7 +190,9 @@ def test_a_pattern_without_end_costs_its_row_alone(output):
 
 def test_sharegpt_rows_and_prompts_as_messages_are_asked(tmp_path, output):
     chat = [{"from": "system", "value": "be short"}, {"from": "human", "value": "hello"}]
-    path = write_jsonl(tmp_path / "p.jsonl", [{"conversations": chat, "answer": "yes"}, {"prompt": [{"role": "user", "content": "hi"}]}])
+    path = write_jsonl(
+        tmp_path / "p.jsonl", [{"conversations": chat, "answer": "yes"}, {"prompt": [{"role": "user", "content": "hi"}]}]
+    )
     ladder = Ladder()
     run(ladder, read_prompts(path), output)
     assert ladder.asked == [("small", "hello"), ("large", "hello")]
@@ -358,7 +367,9 @@ def test_an_address_may_end_in_v1(path):
     assert address_of(f"https://here/prefix{path}") == "https://here/prefix"
 
 
-@pytest.mark.parametrize("url", ["", "here:8000", "ftp://here", "http://", "http://here:port", "http://[", "http://here?x=1", "http://a\nb"])
+@pytest.mark.parametrize(
+    "url", ["", "here:8000", "ftp://here", "http://", "http://here:port", "http://[", "http://here?x=1", "http://a\nb"]
+)
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(BadInput, match="--url"):
         address_of(url)

@@ -25,7 +25,7 @@ WRITTEN = {
     "list": ("a.json", json.dumps(ROWS).encode()),
     "list over lines": ("a.json", b"\xef\xbb\xbf \n" + json.dumps(ROWS, indent=2).encode()),
     "csv": ("a.csv", 'id,prompt\n1,"one, two"\n2,caf\u00e9 \U0001f642\n'.encode()),
-    "csv of Excel": ("a.csv", '\ufeffid;prompt\r\n1;one, two\r\n\r\n2;caf\u00e9 \U0001f642\r\n'.encode()),
+    "csv of Excel": ("a.csv", "\ufeffid;prompt\r\n1;one, two\r\n\r\n2;caf\u00e9 \U0001f642\r\n".encode()),
     "tabs": ("a.tsv", "id\tprompt\n1\tone, two\n2\tcaf\u00e9 \U0001f642\n".encode()),
     "gzipped csv": ("a.csv.gz", gzip.compress('id,prompt\n1,"one, two"\n2,caf\u00e9 \U0001f642\n'.encode())),
 }
