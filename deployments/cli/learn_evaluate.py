@@ -135,8 +135,8 @@ def calibrate(
     --alpha certifies the acceptance of smaller tiers' answers by Learn-then-Test. If nothing can be certified, the command says
     so and ends with code 3, and under that target every request goes to the top tier.
     """
-    from router.learn.calibration import solve
     from classifiers.artifact import MANIFEST
+    from router.learn.calibration import solve
     from router.learn.inputs import fresh_file, open_artefact, rewrite_rule
 
     if sum(wish is not None for wish in (quality, cost, large_share, alpha)) != 1:

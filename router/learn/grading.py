@@ -164,7 +164,7 @@ def graded(grader: Grader, answer: str, row: Mapping[str, Any]) -> tuple[float |
 
 @contextmanager
 def time_limit() -> Iterator[None]:
-    """Raises TimeoutError in what takes more processor time than LIMIT_S. In the main thread only: nothing else can interrupt a match."""
+    """Raises TimeoutError in what takes more processor time than LIMIT_S. In the main thread only: others go on."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -157,8 +157,9 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def fresh_output(folder: Path, reads: Sequence[Path] = ()) -> None:
-    """Check, before any work, that an artefact can be written there. Only an artefact is ever replaced, and never with a file in it
-    that the command reads. Raises BadInput.
+    """Check, before any work, that an artefact can be written there. Raises BadInput.
+
+    Only an artefact is ever replaced, and never with a file in it that the command reads.
     """
     whole = folder.resolve()
     nearest = next(place for place in (whole, *whole.parents) if place.exists())

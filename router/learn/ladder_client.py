@@ -124,10 +124,9 @@ class LadderClient:
         """
         import httpx
 
-        why = ""
+        why, wait_s = "", 0.0
         for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(wait_s)
+            await asyncio.sleep(wait_s)
             await self._wait_turn()
             wait_s = 2.0**attempt / 4
             try:

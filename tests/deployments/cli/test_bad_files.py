@@ -103,3 +103,27 @@ def test_a_folder_a_missing_file_and_a_file_under_a_file_are_named(place, words)
     (place / "folder").mkdir()
     for bad in ("folder", "nowhere.jsonl", "good/under"):
         assert bad.split("/")[-1] in check_refused(words, bad)
+
+
+DAMAGED = {
+    "deep": lambda manifest: "[" * DEEP,
+    "null": lambda manifest: "null",
+    "empty": lambda manifest: "",
+    "no tiers": lambda manifest: json.dumps(manifest | {"tiers": []}),
+    "tiers a number": lambda manifest: json.dumps(manifest | {"tiers": 5}),
+    "a cost too few": lambda manifest: json.dumps(manifest | {"costs": manifest["costs"][1:]}),
+    "rules a list": lambda manifest: json.dumps(manifest | {"rules": []}),
+    "a rule that is none": lambda manifest: json.dumps(manifest | {"rules": {"cheap": 5}}),
+    "cascades null": lambda manifest: json.dumps(manifest | {"cascades": None}),
+    "certificates a text": lambda manifest: json.dumps(manifest | {"certificates": "all"}),
+    "no hash": lambda manifest: json.dumps({key: value for key, value in manifest.items() if key != "model_sha256"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_manifest_is_named(place, damaged):
+    file = place / "pocket-router" / "manifest.json"
+    file.write_text(damaged(json.loads(file.read_text())))
+    for words in (["show", "BAD"], ["explain", "BAD", "what is 1"], ["decide", "BAD", "good", "-o", "out"]):
+        assert "pocket-router" in check_refused(words, "pocket-router")
