@@ -176,7 +176,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
-    """Read an artefact. Raises BadArtifact for another format, version or hash, for a ladder other than `tiers`, and for damage."""
+    """Read an artefact. Raises BadArtifact for another format, version, hash or ladder (`tiers`), and for a damaged one."""
     try:
         return _load(folder, tiers)
     except ClassifierError:

@@ -124,7 +124,7 @@ class Answering:
         """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""
         if ongoing.key.limited:
             size, usd = reservation.max_cost(self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow)
-            ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd, ongoing.at_s)
+            ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd)
 
     async def record_failure(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
         """Write the failure down like an answer. Returns it as the client gets it."""
