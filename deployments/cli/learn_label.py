@@ -48,7 +48,8 @@ def label(
     that was stopped goes on where it stopped when it is started again with the same output: what was paid for is kept.
     """
     from router.learn.inputs import fresh_file, ladder_of, progress_bar  # loads scikit-learn, as does the next
-    from router.learn.labelling import Labelling, ServedLadder, read_prompts
+    from router.learn.labelling import Labelling, read_prompts
+    from router.learn.ladder_client import ServedLadder
 
     rows = read_prompts(prompts)
     names, price = ladder_of(tiers, config, prices)
