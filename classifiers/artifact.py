@@ -24,7 +24,7 @@ import classifiers.models.registry  # noqa: F401  (defines every class that an a
 from classifiers.arrays import Floats
 from classifiers.choose import Rule
 from classifiers.costs import constant_costs
-from classifiers.errors import BadArtifact
+from classifiers.errors import BadArtifact, ClassifierError
 from classifiers.inputs import check_features, check_heads, check_names, input_names
 from classifiers.light import import_blocked
 from classifiers.models.base import BATCH, Classifier, sigmoid
@@ -40,6 +40,7 @@ FORMAT = 5
 READABLE = (3, 4, 5)  # format 3 has one mean cost a tier; 3 and 4 do not name their inputs
 MODEL = "model.skops"
 MANIFEST = "manifest.json"
+SHAPES = {"tiers": list, "costs": list, "rules": dict, "cascades": dict, "certificates": dict}  # of the manifest's entries
 ANSWERS = "answers.skops"
 TRUSTED_TYPES: list[str] = []  # none beyond those that skops trusts by itself
 
@@ -165,11 +166,14 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise BadArtifact(f"{folder}: no {MANIFEST} there; make an artefact with `stepdown train`") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadArtifact(f"{path}: not JSON ({error})") from None
     if not isinstance(manifest, dict) or manifest.get("format") not in READABLE:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise BadArtifact(f"{path}: format {found!r}, this version reads {READABLE}; train again")
+    for name, kind in SHAPES.items():
+        if not isinstance(manifest.get(name, kind()), kind):
+            raise BadArtifact(f"{path}: {name} is {manifest[name]!r:.60}, expected a {kind.__name__}; train again")
     trained, here = str(manifest.get("scikit_learn")), sklearn.__version__
     if trained.split(".")[:2] != here.split(".")[:2]:
         raise BadArtifact(f"{path}: trained with scikit-learn {trained}, here is {here}; train again")
@@ -177,10 +181,21 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def load(folder: str | Path, tiers: Sequence[str] | None = None) -> Artifact:
-    """Read an artefact. Raises BadArtifact for another format, version or hash, or for a ladder other than `tiers`."""
+    """Read an artefact. Raises BadArtifact for another format, version, hash or ladder (`tiers`), and for a damaged one."""
+    try:
+        return _load(folder, tiers)
+    except ClassifierError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise BadArtifact(f"{folder}: damaged ({type(error).__name__}: {error}); train again") from error
+
+
+def _load(folder: str | Path, tiers: Sequence[str] | None) -> Artifact:
     manifest = read_manifest(folder)
     if tiers is not None and list(tiers) != manifest["tiers"]:
         raise BadArtifact(f"{folder}: trained for tiers {manifest['tiers']}, asked for {list(tiers)}; train again")
+    if len(manifest["tiers"]) != len(manifest["costs"]) or not manifest["tiers"]:
+        raise BadArtifact(f"{folder}: {len(manifest['tiers'])} tiers and {len(manifest['costs'])} costs; train again")
     check_names(str(Path(folder) / MANIFEST), manifest)
     path = Path(folder) / MODEL
     data = _checked(path, manifest["model_sha256"])

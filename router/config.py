@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 NamedTarget = Literal["cheap", "balanced", "quality"]
+LARGEST_FILE = 4 * 2**20  # bytes; parsing YAML takes a second for each MiB
 SHIPPED = Path(__file__).parent.parent / "deployments" / "configs"
 EXPLAINED = "router/config.py and router/tier_settings.py"
 RENAMED = {"escalation.hedge_after_s": "is now larger_after_s (hedge_after_s is a tier's setting, for its own replicas)"}
@@ -263,6 +264,8 @@ def load_config(name: str | Path) -> Config:
     """Read and check a YAML file, or a shipped one by name. Raises BadConfig."""
     path = find_config(str(name))
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise BadConfig(f"{path}: larger than {LARGEST_FILE // 2**20} MiB, so no configuration; expected settings in YAML")
         data = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))

@@ -13,6 +13,7 @@ FlowKind = Literal["direct", "cascade", "race", "delegation", "tools"]
 they are accepted. race: a late tier is raced by a larger one. delegation: the largest tier plans. tools: it hands work down by a
 tool call."""
 
+AUDITS = "audits"  # `key_id` of audits: no key asked for them, so no key's budget, list or table counts them
 HEDGE = "-hedge"  # suffix of a call's id: the same call, sent to a second replica
 
 

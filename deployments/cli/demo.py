@@ -49,16 +49,16 @@ def demo(url: str | None, api_key: str | None, config: str, kind: Kind, n: int, 
     """Send N fresh prompts to a live ladder, with auto and with each tier alone; compare exact match and cost."""
     ladder, tasks = load_config(config), fresh(kind, n, seed)
     if url:
-        outcomes = measure(address_of(url), api_key or "", ladder, tasks)
+        outcomes = measure(url, api_key or "", ladder, tasks)
     else:
         with served(config) as (url, key):
-            outcomes = measure(address_of(url), key, ladder, tasks)
+            outcomes = measure(url, key, ladder, tasks)
     for outcome in outcomes:
         click.echo(json.dumps(row(outcome, outcomes[-1])) if as_json else line(outcome, outcomes[-1]))
 
 
 def measure(url: str, key: str, config: Config, tasks: list[Task]) -> list[Outcome]:
-    """The large tier comes last: the others are compared with it. url: without /v1. Raises BadInput."""
+    """The large tier comes last: the others are compared with it. url: with or without /v1. Raises BadInput."""
     models = ["auto:cheap", "auto", "auto:quality", *config.names]
     try:
         return [asyncio.run(ask_all(url, key, model, tasks, config)) for model in models]
@@ -68,7 +68,7 @@ def measure(url: str, key: str, config: Config, tasks: list[Task]) -> list[Outco
 
 async def ask_all(url: str, key: str, model: str, tasks: list[Task], config: Config, at_once: int = 16) -> Outcome:
     prices = {tier.name: per_token(tier) for tier in config.tiers}
-    gate = asyncio.Semaphore(at_once)
+    gate, url = asyncio.Semaphore(at_once), address_of(url)
     right, usd, delegated, tiers = 0, 0.0, 0, dict.fromkeys(config.names, 0)
     async with httpx.AsyncClient(timeout=120, headers=headers_of(key)) as client:
 

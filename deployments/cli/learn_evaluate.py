@@ -96,8 +96,20 @@ def evaluate(artefact: Path, rows: Rows, train_file: Path | None, against: Path 
 @click.option("--delta", type=SHARE, default=0.10, show_default=True, help="Probability that the promise of --alpha fails.")
 @click.option("--holdback", is_flag=True, help="With --alpha: certify streams under escalation.mode holdback.")
 @click.option("--config", type=PATH, default=None, help="The ladder that gave OUTCOMES, to be recorded in the certificate.")
-@click.option("--temperature", type=FiniteRange(0), default=0.0, show_default=True, help="Temperature of the answers; `stepdown label` uses 0.")
-@click.option("--name", type=click.Choice(TARGETS), default="balanced", show_default=True, help="The target to set: cheap, balanced or quality.")
+@click.option(
+    "--temperature",
+    type=FiniteRange(0),
+    default=0.0,
+    show_default=True,
+    help="Temperature of the answers; `stepdown label` uses 0.",
+)
+@click.option(
+    "--name",
+    type=click.Choice(TARGETS),
+    default="balanced",
+    show_default=True,
+    help="The target to set: cheap, balanced or quality.",
+)
 @click.option("--confidence", type=CONFIDENCE, default=0.95, show_default=True, help="Confidence of the bound for --quality.")
 @AS_JSON
 def calibrate(

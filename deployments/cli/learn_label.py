@@ -48,7 +48,8 @@ def label(
     that was stopped goes on where it stopped when it is started again with the same output: what was paid for is kept.
     """
     from router.learn.inputs import fresh_file, ladder_of, progress_bar  # loads scikit-learn, as does the next
-    from router.learn.labelling import Labelling, ServedLadder, read_prompts
+    from router.learn.labelling import Labelling, read_prompts
+    from router.learn.ladder_client import ServedLadder
 
     rows = read_prompts(prompts)
     names, price = ladder_of(tiers, config, prices)
@@ -71,6 +72,10 @@ def text(summary: Mapping[str, Any]) -> str:
     reused = f"({summary['reused']} answers from an earlier run)"
     head = f"{summary['rows']} prompts x {len(summary['tiers'])} tiers -> {summary['output']} {reused}"
     reasons = [f"  {n} x {why}" for why, n in summary["reasons"].items()]
-    more = [f"  and {len(reasons) - MOST_REASONS} other reasons; each is in its row, as `error`"] if len(reasons) > MOST_REASONS else []
+    more = (
+        [f"  and {len(reasons) - MOST_REASONS} other reasons; each is in its row, as `error`"]
+        if len(reasons) > MOST_REASONS
+        else []
+    )
     missing = [f"{summary['missing']} scores are missing; a rerun asks for these alone:"] if reasons else []
     return "\n".join([head, *missing, *reasons[:MOST_REASONS], *more])

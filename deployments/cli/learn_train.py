@@ -79,7 +79,9 @@ def train(
         try:
             write(report_folder or place / "report", *measured_on(trained, table, kept), trained.manifest)
         except OSError as error:
-            raise BadInput(f"{error.filename}: {error.strerror}; only the report is missing, the artefact is in {place}") from None
+            raise BadInput(
+                f"{error.filename}: {error.strerror}; only the report is missing, the artefact is in {place}"
+            ) from None
     told = summary(trained.manifest, place)
     if table.repeated:
         told += f"\n{table.repeated} rows were given before (same prompt and replies) and count once"

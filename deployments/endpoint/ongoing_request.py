@@ -23,7 +23,7 @@ from router.limits.key_limits import Key
 from router.request import wire
 from router.request.body import answer_limit
 from router.request.token_bounds import Reader, text_length, text_tokens
-from router.trace import CallRow, FlowKind, Reading, Trace
+from router.trace import AUDITS, CallRow, FlowKind, Reading, Trace
 from router.types import Call, Decision, Request, Usage
 
 LEFT = 499  # the client closed its connection before the answer was whole
@@ -253,7 +253,7 @@ class OngoingRequest:
         return CallRow(
             id=self.call_id(record.call.id),
             trace_id=self.id,
-            key_id=self.key.id,
+            key_id=AUDITS if record.call.role == "audit" else self.key.id,
             role=record.call.role,
             tier=tier,
             outcome=(record.outcome or "answered")[:64],

@@ -38,6 +38,8 @@ class Grant:
     usd: float
     """what was set aside; 0: nothing"""
     taken: TakenRate
+    began_s: float
+    """Unix time: the day and month whose budgets it counts in"""
 
 
 class Keys:
@@ -151,25 +153,28 @@ class Keys:
         self.rates.take_request(key, self.ticks())
         return replace(key, requests_per_minute=None)
 
-    async def admit(self, key: Key, trace_id: str, size: Size, most_usd: float) -> Grant:
-        """Count a request and set aside the most it may cost. Raises RateLimited, BudgetSpent, LedgerDown, changing nothing."""
-        taken = self.rates.take(key, size, self.ticks())
+    async def admit(self, key: Key, trace_id: str, size: Size, most_usd: float, began_s: float | None = None) -> Grant:
+        """Count a request and set aside the most it may cost. Raises RateLimited, BudgetSpent, LedgerDown, changing nothing.
+
+        began_s: when the request began, Unix time; None: now.
+        """
+        taken, began_s = self.rates.take(key, size, self.ticks()), self.clock() if began_s is None else began_s
         held = key.budgeted and most_usd > 0
         if not held or self.budget_engine is None:
-            return Grant(trace_id, key.id, 0.0, taken)
+            return Grant(trace_id, key.id, 0.0, taken, began_s)
         try:
-            await self.wait_for_reservation(trace_id, self.threads.submit(self.reserve, trace_id, key, most_usd))
+            await self.wait_for_reservation(trace_id, self.threads.submit(self.reserve, trace_id, key, most_usd, began_s))
         except BaseException:
             self.rates.undo(taken)
             raise
         self.keep_alive(trace_id)
-        return Grant(trace_id, key.id, most_usd, taken)
+        return Grant(trace_id, key.id, most_usd, taken, began_s)
 
     async def exchange(self, grant: Grant, key: Key, most_usd: float) -> Grant:
         """Replace the grant of a request that may now cost more. Raises BudgetSpent, LedgerDown."""
         if most_usd <= grant.usd or grant.usd <= 0 or self.budget_engine is None:
             return grant
-        reserving = self.threads.submit(self.reserve, grant.trace_id, key, most_usd, anew=True)
+        reserving = self.threads.submit(self.reserve, grant.trace_id, key, most_usd, grant.began_s, anew=True)
         await self.wait_for_reservation(grant.trace_id, reserving)
         return replace(grant, usd=most_usd)
 
@@ -183,7 +188,7 @@ class Keys:
         except SQLAlchemyError as error:
             raise LedgerDown("budgets cannot be kept") from error
 
-    def reserve(self, trace_id: str, key: Key, usd: float, anew: bool = False) -> None:
+    def reserve(self, trace_id: str, key: Key, usd: float, began_s: float, anew: bool = False) -> None:
         """Runs in a thread. anew: give back first what the request holds."""
         assert self.budget_engine is not None
         if not self.reconciled:
@@ -191,7 +196,7 @@ class Keys:
             self.reconciled = True
         if anew:
             budgets.settle(self.budget_engine, trace_id, 0.0)
-        budgets.reserve(self.budget_engine, trace_id, key, usd, self.clock())
+        budgets.reserve(self.budget_engine, trace_id, key, usd, self.clock(), began_s)
 
     async def settle(self, grant: Grant, spent_usd: float, tokens: int) -> None:
         """Free what was set aside beyond the spent USD. Never raises, and goes on in its thread if it is cancelled."""

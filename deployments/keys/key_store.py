@@ -130,14 +130,22 @@ def usable(found: Iterable[Stored]) -> list[Stored]:
 
 
 def spent(engine: Engine, now_s: float) -> dict[str, Spent]:
-    """key id -> what it has spent this day and month."""
+    """key id -> what it has spent this day and month, as its budgets count it: without audits, for which no key asked."""
     day, month = day_of(now_s), month_of(now_s)
     of_month = func.sum(hourly.c.cost_usd)
     of_day = func.sum(hourly.c.cost_usd).filter(hourly.c.hour >= int(day.began_s))
-    sums = select(hourly.c.key_id, of_day, of_month).where(hourly.c.hour >= int(month.began_s)).group_by(hourly.c.key_id)
-    holds = select(budgets.c.key_id, func.max(budgets.c.reserved_usd)).where(budgets.c.period.in_([day.name, month.name]))
+    asked = (hourly.c.hour >= int(month.began_s)) & (hourly.c.role != "audit")
+    sums = select(hourly.c.key_id, of_day, of_month).where(asked).group_by(hourly.c.key_id)
+    current = select(budgets).where(budgets.c.period.in_([day.name, month.name]))
     with engine.connect() as connection:
-        paid = connection.execute(sums).all()
-        held = {row[0]: row[1] for row in connection.execute(holds.group_by(budgets.c.key_id))}
-    found = {row[0]: Spent(row[1] or 0.0, row[2] or 0.0, held.pop(row[0], 0.0)) for row in paid}
-    return found | {key_id: Spent(held=usd) for key_id, usd in held.items()}
+        found = {row[0]: Spent(row[1] or 0.0, row[2] or 0.0) for row in connection.execute(sums)}
+        rows = connection.execute(current).all()
+    for row in rows:
+        paid = found.get(row.key_id, Spent())
+        is_day = row.period == day.name  # a budget may know of calls whose rows are still in the spool
+        found[row.key_id] = Spent(
+            max(paid.day, row.spent_usd) if is_day else paid.day,
+            paid.month if is_day else max(paid.month, row.spent_usd),
+            max(paid.held, row.reserved_usd),
+        )
+    return found

@@ -62,22 +62,23 @@ def writing_unsynced(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def reserve(engine: Engine, trace_id: str, key: Key, usd: float, now_s: float) -> None:
+def reserve(engine: Engine, trace_id: str, key: Key, usd: float, now_s: float, began_s: float | None = None) -> None:
     """Set `usd` aside in each of the key's periods, or in none. Raises BudgetSpent.
 
-    Before it refuses, it takes back what dead processes hold.
+    Before it refuses, it takes back what dead processes hold. began_s: when the request began, which decides the day and month
+    that it counts in, as in the ledger's sums; None: now.
     """
     try:
-        reserve_once(engine, trace_id, key, usd, now_s)
+        reserve_once(engine, trace_id, key, usd, now_s, now_s if began_s is None else began_s)
     except BudgetFull as full:
         if not expire(engine, now_s):
             raise refusal(engine, key, full, usd, now_s) from None
-        reserve(engine, trace_id, key, usd, now_s)
+        reserve(engine, trace_id, key, usd, now_s, began_s)
 
 
-def reserve_once(engine: Engine, trace_id: str, key: Key, usd: float, now_s: float) -> None:
+def reserve_once(engine: Engine, trace_id: str, key: Key, usd: float, now_s: float, began_s: float) -> None:
     """Raises BudgetFull."""
-    periods = key.budgets(now_s)
+    periods = key.budgets(began_s)
     row = {"id": trace_id, "key_id": key.id, "usd": usd, "expires_s": now_s + LEASE_S}
     with writing_unsynced(engine) as connection:
         for period, limit_usd in periods:
@@ -122,7 +123,7 @@ def refusal(engine: Engine, key: Key, full: BudgetFull, usd: float, now_s: float
         else:  # the period's first request is refused, which rolled its row back
             spent, held = connection.scalar(select(in_ledger(key.id, full.period))) or 0.0, 0.0
     passing = held > 0 and spent + usd <= full.limit_usd
-    wait_s = IN_FLIGHT_S if passing else full.period.ends_s - now_s
+    wait_s = IN_FLIGHT_S if passing else max(0.0, full.period.ends_s - now_s)
     left = full.limit_usd - spent - held
     left = left if left > DUST * full.limit_usd else 0.0
     return BudgetSpent(full.limit_usd, full.period.kind, left, usd, wait_s, held if passing else 0.0)

@@ -11,6 +11,7 @@ from deployments.ledger.schema import calls, traces, windows
 from deployments.ledger.statements import insert_new
 from deployments.ledger.sum_tables import Sums, coarser, summed
 
+LOOKED_UP = 500  # requests in one query
 SET_READING = calls.update().where(calls.c.id == bindparam("call")).values(busy_s=bindparam("busy"), gpu_usd=bindparam("usd"))
 
 
@@ -21,10 +22,24 @@ def write(connection: Connection, rows: Rows) -> set[str]:
     # In the same transaction as the row, so that budgets count what a killed process had recorded.
     settle_in(connection, {row["id"]: row["cost_usd"] for row in new})
     made = insert_new(connection, calls, rows.calls)
-    add_calls(connection, summed(((row, figures_of_call(row)) for row in made), sum_tables.CALLS))
+    at = in_their_requests(connection, made, rows.traces)
+    add_calls(connection, summed(((row, figures_of_call(row)) for row in at), sum_tables.CALLS))
     if rows.windows:
         write_windows(connection, rows.windows)
     return write_readings(connection, rows.readings) if rows.readings else set()
+
+
+def in_their_requests(connection: Connection, made: Sequence[Row], known: Iterable[Row] = ()) -> list[Row]:
+    """The calls, each with the time at which its request began: a request counts in one hour and day, with all its calls.
+
+    known: requests that need not be looked up. A call whose request is not in the ledger keeps its own time.
+    """
+    begun = {row["id"]: row["began_s"] for row in known}
+    unknown = sorted({row["trace_id"] for row in made} - begun.keys())
+    for part in (unknown[i : i + LOOKED_UP] for i in range(0, len(unknown), LOOKED_UP)):
+        found = connection.execute(select(traces.c.id, traces.c.began_s).where(traces.c.id.in_(part)))
+        begun.update((row.id, row.began_s) for row in found)
+    return [row | {"began_s": begun.get(row["trace_id"], row["began_s"])} for row in made]
 
 
 def add_traces(connection: Connection, hours: Sums) -> None:
@@ -77,10 +92,10 @@ def figures_of_window(row: Row) -> Sequence[float]:
 
 def write_readings(connection: Connection, readings: Mapping[str, Busy]) -> set[str]:
     """Give calls that have no measurement their reading, and add it to the sums. Returns the ids of calls that are missing."""
-    wanted = [calls.c[name] for name in ("id", "key_id", "tier", "role", "began_s", "busy_s", "gpu_usd")]
+    wanted = [calls.c[name] for name in ("id", "trace_id", "key_id", "tier", "role", "began_s", "busy_s", "gpu_usd")]
     asked = select(*wanted).where(calls.c.id.in_(readings)).order_by(calls.c.id).with_for_update()
     found = [row._asdict() for row in connection.execute(asked)]
-    unmeasured = [(row, readings[row["id"]]) for row in found if row["busy_s"] is None]
+    unmeasured = [(row, readings[row["id"]]) for row in in_their_requests(connection, found) if row["busy_s"] is None]
     if unmeasured:
         connection.execute(SET_READING, [reading(row, busy) for row, busy in unmeasured])
         add_calls(connection, summed(((row, figures_of_reading(row, busy)) for row, busy in unmeasured), sum_tables.CALLS))

@@ -55,7 +55,9 @@ def _message(message: Row, where: str) -> Row:
         return _spoken(message, where)
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        raise BadInput(f"{where} has role {role!r:.40} and the fields {', '.join(message):.80}; expected one of {', '.join(ROLES)}")
+        raise BadInput(
+            f"{where} has role {role!r:.40} and the fields {', '.join(message):.80}; expected one of {', '.join(ROLES)}"
+        )
     called = message.get("tool_calls") or message.get("function_call")
     if content is None and not called and "content" not in message:
         raise BadInput(f"{where} has no content; found the fields {', '.join(message):.80}")

@@ -23,7 +23,7 @@ from classifiers.replies.signals import (
     statistics,
 )
 from router.learn.outcomes import Outcomes, contents_of
-from router.learn.tables import Table, number, numbers, read_table, text_of
+from router.learn.tables import Table, number, numbers, read_table, text_of, with_scores
 
 STATISTIC_COLUMNS = ("mean_logprob", "min_logprob", "p10_logprob", "p25_logprob", "p50_logprob")
 ANY = ("answer", "pred", "output_tokens", "out_tok", "mean_logprob")  # a tier needs one of these columns
@@ -55,6 +55,7 @@ def _seen_of(table: Table, path: Path, names: Sequence[str], prefix: int) -> tup
     """(id, hash of its content) of each row, and the signals of its answers."""
     if not all(any(f"{column}|{name}" in table for column in ANY) for name in names):
         return None
+    table = with_scores(table, names)
     n = len(table["_line"])
     ids = [str(line if name is None else name) for name, line in zip(table.get("id", [None] * n), table["_line"], strict=True)]
     answers, has = zip(*(_answers(table, name, n) for name in names), strict=True)

@@ -19,7 +19,7 @@ from router.learn.chats import is_whole
 from router.request.schemas import fits, validator
 
 Grader = Callable[[str, Any, Mapping[str, Any]], float]
-LIMIT_S = 1.0  # for one answer by a built-in grader
+LIMIT_S = 1.0  # processor time for one answer by a built-in grader
 
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _CHOICE = re.compile(r"\b(?:answer|option|choice)\b[^A-Za-z0-9]*(?:is|:)?[^A-Za-z0-9]*\(?([A-Z])\b|^\W*\(?([A-Z])\W*$", re.M)
@@ -154,7 +154,7 @@ def graded(grader: Grader, answer: str, row: Mapping[str, Any]) -> tuple[float |
             found = grader(answer, row.get("answer"), row)
         score = float(found)
     except TimeoutError:
-        return None, f"{name} took longer than {LIMIT_S:g} s"
+        return None, f"{name} took longer than {LIMIT_S:g} s of processor time"
     except Exception as error:  # noqa: BLE001 the user's own function may raise anything, and costs one row only
         return None, f"{name} failed ({type(error).__name__}: {error})"[:300]
     if not 0 <= score <= 1:
@@ -164,7 +164,7 @@ def graded(grader: Grader, answer: str, row: Mapping[str, Any]) -> tuple[float |
 
 @contextmanager
 def time_limit() -> Iterator[None]:
-    """Raises TimeoutError in what takes longer than LIMIT_S. In the main thread only: nothing else can interrupt a match."""
+    """Raises TimeoutError in what takes more processor time than LIMIT_S. In the main thread only: others go on."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -172,10 +172,10 @@ def time_limit() -> Iterator[None]:
     def over(*_: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    before = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

@@ -122,7 +122,9 @@ def ladder_of(tiers: str | None, config: Path | None, prices: str | None) -> tup
     unknown = [name for name in names if ladder and name not in [tier.name for tier in ladder]]
     if unknown:
         known = ", ".join(tier.name for tier in ladder)
-        raise BadInput(f"--tiers: {config} has no tier {unknown[0]!r}; {did_you_mean(unknown[0], known.split(', ')) or f'it has {known}'}")
+        raise BadInput(
+            f"--tiers: {config} has no tier {unknown[0]!r}; {did_you_mean(unknown[0], known.split(', ')) or f'it has {known}'}"
+        )
     if len(set(names)) < len(names) or not all(names):
         raise BadInput(f"--tiers {tiers!r}: expected different names, cheapest first: small,large")
     missing = [name for name in names if name not in found]
@@ -155,8 +157,9 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def fresh_output(folder: Path, reads: Sequence[Path] = ()) -> None:
-    """Check, before any work, that an artefact can be written there. Only an artefact is ever replaced, and never with a file in it
-    that the command reads. Raises BadInput.
+    """Check, before any work, that an artefact can be written there. Raises BadInput.
+
+    Only an artefact is ever replaced, and never with a file in it that the command reads.
     """
     whole = folder.resolve()
     nearest = next(place for place in (whole, *whole.parents) if place.exists())

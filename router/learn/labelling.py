@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,7 +117,7 @@ def with_cost(outcome: Row, price: Price) -> Row:
     return outcome | {"cost_usd": (outcome["input_tokens"] * price[0] + outcome["output_tokens"] * price[1]) / 1e6}
 
 
-async def all_of(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
+async def all_of(items: Sequence[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
     """Work on all items, `at_once` at a time. When one fails, or the run is cancelled, no more are begun, and those under way
     are waited for: they are paid for.
     """
@@ -130,7 +130,7 @@ async def all_of(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_on
                 return
             await work(item)
 
-    workers = [asyncio.create_task(worker()) for _ in range(at_once)]
+    workers = [asyncio.create_task(worker()) for _ in range(max(1, min(at_once, len(items))))]
     try:
         await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
     finally:
@@ -153,8 +153,8 @@ class Labelling:
         self, rows: Sequence[Row], ladder: ServedLadder, grader: Grader | None, output: Path, progress: Callable[[int, int], None]
     ) -> None:
         self.rows, self.ladder, self.grader, self.output, self.progress = rows, ladder, grader, output, progress
-        self.faults = row_faults(rows, grader)
         self.address, self.headers = address_of(ladder.url), headers_of(ladder.api_key)
+        self.faults = row_faults(rows, grader)
         self.journal = Journal(output.with_name(output.name + ".journal"))
         self.found: dict[tuple[str, str], Row] = {}
         """(row id, tier) -> outcome"""

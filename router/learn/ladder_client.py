@@ -64,7 +64,9 @@ def address_of(url: str) -> str:
 def headers_of(api_key: str) -> dict[str, str]:
     """Raises BadInput for a key that no header can hold."""
     if not (api_key.isascii() and api_key.isprintable()) or api_key != api_key.strip():
-        raise BadInput("--api-key: the key holds characters that no HTTP header may; expected printable ASCII without spaces around")
+        raise BadInput(
+            "--api-key: the key holds characters that no HTTP header may; expected printable ASCII without spaces around"
+        )
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
@@ -97,7 +99,9 @@ class LadderClient:
         names = _models_in(reply) if reply.status_code == 200 else []
         missing = [tier for tier in self.ladder.tiers if names and tier not in names]
         if missing:
-            raise BadInput(f"{self.ladder.url}: no tier {missing[0]!r} there; it has {', '.join(names):.300}; correct --tiers or --config")
+            raise BadInput(
+                f"{self.ladder.url}: no tier {missing[0]!r} there; it has {', '.join(names):.300}; correct --tiers or --config"
+            )
 
     async def ask(self, tier: str, messages: Sequence[Row], max_tokens: int) -> Row:
         """The reply of one tier, as JSON with a text at choices[0].message.content. Raises Refused, BadInput."""
@@ -120,10 +124,9 @@ class LadderClient:
         """
         import httpx
 
-        why = ""
+        why, wait_s = "", 0.0
         for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(wait_s)
+            await asyncio.sleep(wait_s)
             await self._wait_turn()
             wait_s = 2.0**attempt / 4
             try:
@@ -162,7 +165,9 @@ class LadderClient:
             raise BadInput(f"{self.ladder.url}: {why}; check --url and --tiers")
 
     def key_refused(self, reply: Any) -> str:
-        return f"the key is refused (HTTP {reply.status_code}: {reason_in(reply)}); give another with --api-key or STEPDOWN_API_KEY"
+        return (
+            f"the key is refused (HTTP {reply.status_code}: {reason_in(reply)}); give another with --api-key or STEPDOWN_API_KEY"
+        )
 
     def down(self, error: object) -> BadInput:
         return BadInput(f"{self.ladder.url}: no answer ({error or type(error).__name__}); is it running?")
@@ -180,7 +185,9 @@ class LadderClient:
         except httpx.RequestError as error:
             raise self.down(error) from None
         if reply.status_code != 200 or answer_in(reply) is None:
-            raise BadInput(f"{self.ladder.url}: {why}; it does not answer a greeting either; run the same command again when it does")
+            raise BadInput(
+                f"{self.ladder.url}: {why}; it does not answer a greeting either; run the same command again when it does"
+            )
 
     async def _wait_turn(self) -> None:
         if self.ladder.per_second:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from classifiers.choose import Floats
 from router.errors import BadInput
-from router.learn.tables import did_you_mean, numbers, read_table, text_of
+from router.learn.tables import did_you_mean, numbers, read_table, text_of, with_scores
 
 ROWS = ("ids", "texts", "scores", "costs", "weights", "tasks", "splits", "groups")
 FEWEST_COMPLETE = 10  # complete rows needed to compare policies
@@ -136,6 +136,7 @@ def read_outcomes(path: str | Path, tiers: Mapping[str, str], costs: Mapping[str
         if name not in names:
             known = f"the file has {', '.join(names) or 'no score|NAME column'}"
             raise BadInput(f"{path}: no scores of {name!r} (tier {tier!r}); {did_you_mean(name, names) or known}")
+    table = with_scores(table, tiers.values())
     scores = np.stack([_scores(table, name, path) for name in tiers.values()], axis=1)
     money = np.stack([_costs(table, tier, name, costs, path) for tier, name in tiers.items()], axis=1)
     helpers = {name: _scores(table, name, path) for name in names if name not in tiers.values()}

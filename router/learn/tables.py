@@ -12,6 +12,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -213,7 +214,6 @@ def _is_text(value: Any) -> bool:
     return True
 
 
-
 def _flatten(row: Mapping[str, Any], path: Path, line: int) -> Row:
     """`outcomes: {NAME: {score, cost_usd}}` as `score|NAME` and `cost|NAME`."""
     flat = {key: value for key, value in row.items() if key != "outcomes"}
@@ -235,6 +235,13 @@ def _columns(rows: list[tuple[int, Row]], path: Path) -> Table:
     table: Table = {name: [row.get(name) for row in flat] for name in names}
     table["_line"] = [number for number, _ in rows]
     return table
+
+
+def with_scores(table: Table, names: Iterable[str]) -> Table:
+    """The rows with a score of at least one of the names. `label` also writes rows that nobody could be asked."""
+    columns = [table[f"score|{name}"] for name in names if f"score|{name}" in table]
+    kept = [any(score is not None for score in scores) for scores in zip(*columns, strict=True)]
+    return table if all(kept) else {name: list(compress(column, kept)) for name, column in table.items()}
 
 
 def text_of(table: Table | Mapping[str, list[Any]], path: str | Path) -> list[str]:

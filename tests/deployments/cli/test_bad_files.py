@@ -33,7 +33,7 @@ FILES = {
     "NUL bytes": b"\0" * 100,
     "SQLite, cut": b"SQLite format 3\0" + b"\0" * 50,
 }
-NAMES = ("bad.jsonl", "bad.csv", "bad.parquet", "bad.yaml")
+OTHER_NAMES = [(kind, name) for kind in ("binary", "CSV", "Latin-1", "empty") for name in ("bad.csv", "bad.parquet", "bad.yaml")]
 NO_LADDER = ["--tiers", "small,large", "--prices", "small=1,large=2"]
 COMMANDS = {
     "label": ["label", "BAD", "-o", "out", *NO_LADDER],
@@ -71,6 +71,7 @@ def place(tmp_path, monkeypatch):
     from router.config import SHIPPED
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deployments.cli.main.claimed_elsewhere", lambda: None)  # reads the list of every installed package
     monkeypatch.delenv(TRACE, raising=False)
     monkeypatch.setenv("STEPDOWN_STATE_DIR", str(tmp_path / "state"))
     (tmp_path / "good").write_text(json.dumps({"id": "a", "prompt": "x", "answer": "y"}) + "\n")
@@ -89,11 +90,10 @@ def check_refused(words, bad):
 @pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS.keys())
 def test_no_command_fails_on_a_bad_file_with_a_trace(place, words):
-    for kind, content in FILES.items():
-        for name in NAMES[:1] if "huge" in kind else NAMES:
-            (place / name).write_bytes(content)
-            assert "bad." in check_refused(words, name), (kind, name)
-            (place / name).unlink()
+    for kind, name in [*((kind, "bad.jsonl") for kind in FILES), *OTHER_NAMES]:
+        (place / name).write_bytes(FILES[kind])
+        assert name in check_refused(words, name), (kind, name)
+        (place / name).unlink()
     assert not (place / "out").exists()
 
 
@@ -103,3 +103,27 @@ def test_a_folder_a_missing_file_and_a_file_under_a_file_are_named(place, words)
     (place / "folder").mkdir()
     for bad in ("folder", "nowhere.jsonl", "good/under"):
         assert bad.split("/")[-1] in check_refused(words, bad)
+
+
+DAMAGED = {
+    "deep": lambda manifest: "[" * DEEP,
+    "null": lambda manifest: "null",
+    "empty": lambda manifest: "",
+    "no tiers": lambda manifest: json.dumps(manifest | {"tiers": []}),
+    "tiers a number": lambda manifest: json.dumps(manifest | {"tiers": 5}),
+    "a cost too few": lambda manifest: json.dumps(manifest | {"costs": manifest["costs"][1:]}),
+    "rules a list": lambda manifest: json.dumps(manifest | {"rules": []}),
+    "a rule that is none": lambda manifest: json.dumps(manifest | {"rules": {"cheap": 5}}),
+    "cascades null": lambda manifest: json.dumps(manifest | {"cascades": None}),
+    "certificates a text": lambda manifest: json.dumps(manifest | {"certificates": "all"}),
+    "no hash": lambda manifest: json.dumps({key: value for key, value in manifest.items() if key != "model_sha256"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_manifest_is_named(place, damaged):
+    file = place / "pocket-router" / "manifest.json"
+    file.write_text(damaged(json.loads(file.read_text())))
+    for words in (["show", "BAD"], ["explain", "BAD", "what is 1"], ["decide", "BAD", "good", "-o", "out"]):
+        assert "pocket-router" in check_refused(words, "pocket-router")
