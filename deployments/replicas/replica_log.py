@@ -29,16 +29,25 @@ def with_trace_id(record: logging.LogRecord) -> bool:
 
 def write_to_file() -> None:
     """To be called once in a replica. Elsewhere, where Serve writes no file, nothing is changed."""
-    handlers = logging.getLogger(SERVE).handlers
-    if not any(isinstance(handler, MemoryHandler) for handler in handlers):
+    theirs = logging.getLogger(SERVE).handlers
+    if not any(isinstance(handler, MemoryHandler) for handler in theirs):
         return
-    for handler in handlers:
+    for handler in theirs:
         handler.addFilter(with_trace_id)
-    for name in OURS:
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = list(handlers), False
+        for name in OURS:
+            logging.getLogger(name).addHandler(at_once(handler))
     if not isinstance(builtins.print, BuiltinFunctionType):
         builtins.print = mended(builtins.print)
+
+
+def at_once(handler: logging.Handler) -> logging.Handler:
+    """The handler, or one like it that writes each line when it comes: Serve's may keep a thousand of them back."""
+    if not isinstance(handler, MemoryHandler):
+        return handler
+    made = MemoryHandler(1, target=handler.target)
+    for kept in handler.filters:
+        made.addFilter(kept)
+    return made
 
 
 def mended(replaced: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 SET_UP = """
-    import logging, sys
+    import logging, os, sys
     from ray.serve._private.common import ServeComponentType
     from ray.serve._private.logging_utils import configure_component_logger
     from ray.serve.schema import LoggingConfig
@@ -17,7 +17,7 @@ SET_UP = """
 
     config = LoggingConfig(log_level="WARNING", enable_access_log=False, logs_dir=sys.argv[1], encoding=sys.argv[2])
     about = dict(component_name="app_ingress", component_id="r1", component_type=ServeComponentType.REPLICA)
-    configure_component_logger(**about, logging_config=config, max_bytes=1_000_000, backup_count=1)
+    configure_component_logger(**about, logging_config=config, max_bytes=1_000_000, backup_count=1, buffer_size=1000)
     write_to_file()
 """
 FAILS = """
@@ -33,6 +33,7 @@ FAILS = """
     CURRENT.set("")
     logging.getLogger("stepdown").warning("outside of requests")
     logging.getLogger("stepdown").info("too small to keep")
+    os._exit(0)  # without a chance to write what was kept back
 """
 
 pytestmark = pytest.mark.slow  # each starts a process that imports Ray, whose set-up replaces print and standard output
