@@ -45,7 +45,9 @@ class PlainServer(LLMServer):
     tier: its settings, whose promises a start checks; None: nothing is checked. Raises BadConfig.
     """
 
-    async def __init__(self, llm_config: LLMConfig, tier: config.VllmTier | None = None) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, llm_config: LLMConfig, tier: config.VllmTier | None = None
+    ) -> None:
         write_to_file()
         if tier:
             check_parser(tier.name, tier.engine_kwargs)
