@@ -47,6 +47,16 @@ def written(file: Path, *tiers: dict) -> str:
     return str(file)
 
 
+# First, as one Ray serves one Stepdown: the other tests' ladder runs until the end of this file.
+def test_a_promise_that_is_not_kept_stops_the_start(tmp_path):
+    promising = tier("small", MODELS / "small", 0.1, without=PARSER, tools=True)
+    with pytest.raises(BadInput) as stopped, served(written(tmp_path / "ladder.yaml", promising), timeout_s=600):
+        pass
+    said = str(stopped.value)
+    assert "the ladder did not start: tiers.small.tools is true, but the tier takes no tools (it has no tool parser" in said
+    assert "tools: false" in said and "Traceback" not in said
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     folder = tmp_path_factory.mktemp("abilities")
@@ -113,12 +123,3 @@ def test_what_was_found_is_in_the_log_of_its_replica(client):
     logs = Path("/tmp/ray/session_latest/logs/serve")
     (log,) = [file.read_text() for file in logs.glob("replica_*tier-texts*.log")]
     assert "tier texts, chat: its tokenizer has no chat template" in log and "('" not in log
-
-
-def test_a_promise_that_is_not_kept_stops_the_start(tmp_path):
-    promising = tier("small", MODELS / "small", 0.1, without=PARSER, tools=True)
-    with pytest.raises(BadInput) as stopped, served(written(tmp_path / "ladder.yaml", promising), timeout_s=600):
-        pass
-    said = str(stopped.value)
-    assert "the ladder did not start: tiers.small.tools is true, but the tier takes no tools (it has no tool parser" in said
-    assert "tools: false" in said and "Traceback" not in said
