@@ -1,9 +1,9 @@
 """Writes this project's log into the file that Ray Serve keeps for each replica, one line with the request's trace id first.
 
-By default Serve writes only its own logger's lines there, and of a tier's replica not even these. With the fast front door it also
-takes over a replica's standard error, and writes it down at a level that our replicas do not log, so that messages of any other
-logger are lost. And its `print` writes all arguments as one tuple into whatever is not standard output, so that nobody can read a
-traceback in the log.
+By default Serve writes only its own logger's lines there, and of a tier's replica not even these. With the fast front door it
+also takes over a replica's standard error, and writes it down at a level that our replicas do not log, so that messages of any
+other logger are lost. And its `print` writes all arguments as one tuple into whatever is not standard output, so that nobody can
+read a traceback in the log.
 """
 
 import builtins
