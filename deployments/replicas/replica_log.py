@@ -11,7 +11,6 @@ import logging
 import sys
 from collections.abc import Callable
 from logging.handlers import MemoryHandler
-from types import BuiltinFunctionType
 from typing import Any
 
 from deployments.ids import CURRENT
@@ -29,18 +28,26 @@ def with_trace_id(record: logging.LogRecord) -> bool:
     return True
 
 
-def write_to_file() -> None:
-    """To be called once in a replica. Elsewhere, where Serve writes no file, nothing is changed."""
+def write_to_file(again: bool = False) -> None:
+    """To be called in a replica. Elsewhere, where Serve writes no file, nothing is changed.
+
+    again: whatever was set up before, in this process, may have been undone by an engine that has started since.
+    """
     files = [handler for handler in logging.getLogger(SERVE).handlers if isinstance(handler, MemoryHandler)]
-    if not files:
-        return
-    if any(file.target is None for file in files):
+    if again or any(file.target is None for file in files):
         open_again()
+    elif not files:
+        return
+    for name in OURS:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.disabled = False
+        logger.setLevel(LOGS["log_level"])
     for handler in logging.getLogger(SERVE).handlers:
         handler.addFilter(with_trace_id)
         for name in OURS:
             logging.getLogger(name).addHandler(at_once(handler))
-    if not isinstance(builtins.print, BuiltinFunctionType):
+    if builtins.print.__name__ == "redirected_print":
         builtins.print = mended(builtins.print)
 
 

@@ -88,6 +88,7 @@ class PlainServer(LLMServer):
         for serving in (getattr(self.engine, name, None) for name in SERVINGS):
             if serving is not None:
                 serving.create_error_response = told_apart(serving.create_error_response)
+        write_to_file(again=True)
         self.found = await tried(self._llm_config.model_id, self.try_once)
         if self.tier and (broken := broken_promises(self.tier, self.found)):
             raise BadConfig(broken)

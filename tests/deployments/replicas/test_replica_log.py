@@ -30,6 +30,11 @@ SET_UP = """
     if sys.argv[3] == "vllm":
         logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})  # as vLLM does while it is imported
     write_to_file()
+    if sys.argv[3] == "engine":  # something that an engine may do while it starts
+        logging.config.dictConfig({"version": 1})
+        logging.getLogger("ray.serve").disabled = False
+        write_to_file(again=True)
+        logging.getLogger("deployments.ledger.spool").disabled = False
 """
 FAILS = """
     def failing():
@@ -59,7 +64,7 @@ def written(tmp_path, code: str, encoding: str = "TEXT", fast: str = "1", import
     return "".join(file.read_text() for file in tmp_path.glob("*.log"))
 
 
-@pytest.mark.parametrize("imported", ["", "vllm"])
+@pytest.mark.parametrize("imported", ["", "vllm", "engine"])
 @pytest.mark.parametrize("fast", ["1", "0"])
 def test_a_failure_is_found_by_its_trace_id_and_its_traceback_can_be_read(tmp_path, fast, imported):
     text = written(tmp_path, FAILS, fast=fast, imported=imported)

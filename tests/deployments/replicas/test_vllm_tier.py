@@ -320,6 +320,7 @@ def test_a_replica_becomes_ready_only_if_it_keeps_its_promises(monkeypatch, prom
 
     monkeypatch.setattr(LLMServer, "start", nothing)
     monkeypatch.setattr(vllm_tier, "tried", tried)
+    monkeypatch.setattr(vllm_tier, "write_to_file", lambda again: None)
     made = replica()
     made.tier = VllmTier.model_validate(TIER | promise)
     made._llm_config = SimpleNamespace(model_id="it")
