@@ -58,6 +58,7 @@ def open_again() -> None:
     from ray.serve._private.logging_utils import configure_component_logger
     from ray.serve.schema import LoggingConfig
 
+    logging.getLogger(SERVE).disabled = False
     replica = serve.get_replica_context()
     configure_component_logger(
         component_name=f"{replica.app_name}_{replica.deployment}",

@@ -32,7 +32,6 @@ SET_UP = """
     write_to_file()
     if sys.argv[3] == "engine":  # something that an engine may do while it starts
         logging.config.dictConfig({"version": 1})
-        logging.getLogger("ray.serve").disabled = False
         write_to_file(again=True)
         logging.getLogger("deployments.ledger.spool").disabled = False
 """
