@@ -95,7 +95,7 @@ class Tier(Settings):
     context: Annotated[int, Field(gt=0)]
     """tokens that prompt and answer may have together"""
     tools: bool = True
-    """may be given tools"""
+    """may be given tools. Where the file itself says true to this or one of the next two, a model that cannot stops the start"""
     json_mode: bool = True
     """may be asked for JSON or a JSON schema"""
     images: bool = False

@@ -102,6 +102,8 @@ async def refusal(ask: Ask, path: Path, body: dict[str, Any]) -> str:
                 last = answer
     except TimeoutError:
         raise
+    except ImportError as error:  # a backend of the configuration that is not installed
+        return f"{type(error).__name__}: {error}"[:REASON_CHARS]
     except Exception as error:  # whatever an engine raises, the replica may still serve other requests
         raise Untried(f"{type(error).__name__}: {error}") from error
     if not isinstance(last, Refusal):

@@ -7,7 +7,7 @@ from router.config import VllmTier
 PREFIX = "tier-"  # of the names of tiers' deployments
 DRAIN_LOOK_S = 0.5  # how often a replica that is to stop checks whether its last answer has ended
 # Serve logs a line for each request in each of its processes, 1 % of the time of a short one; the ledger has them all.
-LOGS = {"log_level": "WARNING", "enable_access_log": False}
+LOGS: dict[str, Any] = {"log_level": "WARNING", "enable_access_log": False}
 
 
 def bundles(tier: VllmTier) -> list[dict[str, float]]:

@@ -1,7 +1,7 @@
 """Replicas of a tier on vLLM through ray.serve.llm: the only file that imports either, and only where a tier needs it."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.exceptions import VLLMError
+from vllm.tool_parsers import ToolParserManager
 
 from deployments.ids import CURRENT
 from deployments.lane.frames import Item
@@ -41,11 +42,15 @@ SERVINGS = ("_oai_serving_chat", "_oai_serving_completion")
 class PlainServer(LLMServer):
     """Ray's vLLM replica, called in plain JSON, so that the ingress needs neither vLLM nor its types.
 
-    tier: its settings, whose promises a start checks; None: nothing is checked.
+    tier: its settings, whose promises a start checks; None: nothing is checked. Raises BadConfig.
     """
 
-    async def __init__(self, llm_config: LLMConfig, tier: config.VllmTier | None = None) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, llm_config: LLMConfig, tier: config.VllmTier | None = None
+    ) -> None:
         write_to_file()
+        if tier:
+            check_parser(tier.name, tier.engine_kwargs)
         self.tier = tier
         self.found: dict[str, str] = {}
         await super().__init__(llm_config)
@@ -83,6 +88,7 @@ class PlainServer(LLMServer):
         for serving in (getattr(self.engine, name, None) for name in SERVINGS):
             if serving is not None:
                 serving.create_error_response = told_apart(serving.create_error_response)
+        write_to_file(again=True)
         self.found = await tried(self._llm_config.model_id, self.try_once)
         if self.tier and (broken := broken_promises(self.tier, self.found)):
             raise BadConfig(broken)
@@ -151,6 +157,17 @@ class PlainServer(LLMServer):
         finally:
             if not whole:
                 call.cut_off()
+
+
+def check_parser(tier: str, options: Mapping[str, Any]) -> None:
+    """Find an unknown tool parser before the model is loaded; vLLM finds it afterwards. Raises BadConfig."""
+    given = options.get("tool_call_parser")
+    known = ToolParserManager.list_registered()
+    if given and options.get("enable_auto_tool_choice") and given not in known:
+        raise BadConfig(
+            f"tiers.{tier}.engine_kwargs.tool_call_parser: found {given!r}, which vLLM does not know; "
+            f"expected one of {', '.join(known)}"
+        )
 
 
 def item_of(call: MeteredCall, answer: Any) -> Item:

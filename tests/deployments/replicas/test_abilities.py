@@ -133,6 +133,11 @@ def test_what_says_nothing_of_an_ability_denies_none(fault, caplog):
     assert "whether tier small can do json is not known" in caplog.text
 
 
+def test_a_backend_that_is_not_installed_denies_the_ability():
+    report = found(Engine(json=ModuleNotFoundError("No module named 'outlines'")))
+    assert report["json"] == "ModuleNotFoundError: No module named 'outlines'" and report["tools"] == ""
+
+
 def test_a_chat_that_failed_for_another_reason_does_not_keep_the_rest_from_being_tried():
     assert found(Engine(chat=RuntimeError("a stumble"))) == {need: "" for need in CANNOT if need != "chat"}
 

@@ -8,7 +8,11 @@ import textwrap
 import pytest
 
 SET_UP = """
-    import logging, sys
+    import logging.config, os, sys
+    from types import SimpleNamespace
+    import ray
+    from ray import serve
+    from ray.serve._private import logging_utils
     from ray.serve._private.common import ServeComponentType
     from ray.serve._private.logging_utils import configure_component_logger
     from ray.serve.schema import LoggingConfig
@@ -17,8 +21,19 @@ SET_UP = """
 
     config = LoggingConfig(log_level="WARNING", enable_access_log=False, logs_dir=sys.argv[1], encoding=sys.argv[2])
     about = dict(component_name="app_ingress", component_id="r1", component_type=ServeComponentType.REPLICA)
-    configure_component_logger(**about, logging_config=config, max_bytes=1_000_000, backup_count=1)
+    node = SimpleNamespace(max_bytes=1_000_000, backup_count=1)
+    ray._private.worker._global_node = node
+    logging_utils.get_serve_logs_dir = lambda: sys.argv[1]
+    replica = SimpleNamespace(app_name="app", deployment="ingress", replica_id=SimpleNamespace(unique_id="r1"))
+    serve.get_replica_context = lambda: replica
+    configure_component_logger(**about, logging_config=config, max_bytes=1_000_000, backup_count=1, buffer_size=1000)
+    if sys.argv[3] == "vllm":
+        logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})  # as vLLM does while it is imported
     write_to_file()
+    if sys.argv[3] == "engine":  # something that an engine may do while it starts
+        logging.config.dictConfig({"version": 1})
+        write_to_file(again=True)
+        logging.getLogger("deployments.ledger.spool").disabled = False
 """
 FAILS = """
     def failing():
@@ -33,6 +48,7 @@ FAILS = """
     CURRENT.set("")
     logging.getLogger("stepdown").warning("outside of requests")
     logging.getLogger("stepdown").info("too small to keep")
+    os._exit(0)  # without a chance to write what was kept back
 """
 
 pytestmark = pytest.mark.slow  # each starts a process that imports Ray, whose set-up replaces print and standard output
@@ -41,15 +57,16 @@ pytestmark = pytest.mark.slow  # each starts a process that imports Ray, whose s
 FAST = "RAY_SERVE_THROUGHPUT_OPTIMIZED"  # as with HAProxy: Serve then takes over print and standard output
 
 
-def written(tmp_path, code: str, encoding: str = "TEXT", fast: str = "1") -> str:
-    command = [sys.executable, "-c", textwrap.dedent(SET_UP) + textwrap.dedent(code), str(tmp_path), encoding]
+def written(tmp_path, code: str, encoding: str = "TEXT", fast: str = "1", imported: str = "") -> str:
+    command = [sys.executable, "-c", textwrap.dedent(SET_UP) + textwrap.dedent(code), str(tmp_path), encoding, imported]
     subprocess.run(command, check=True, capture_output=True, timeout=120, env={**os.environ, FAST: fast})
     return "".join(file.read_text() for file in tmp_path.glob("*.log"))
 
 
+@pytest.mark.parametrize("imported", ["", "vllm", "engine"])
 @pytest.mark.parametrize("fast", ["1", "0"])
-def test_a_failure_is_found_by_its_trace_id_and_its_traceback_can_be_read(tmp_path, fast):
-    text = written(tmp_path, FAILS, fast=fast)
+def test_a_failure_is_found_by_its_trace_id_and_its_traceback_can_be_read(tmp_path, fast, imported):
+    text = written(tmp_path, FAILS, fast=fast, imported=imported)
     for name in ("stepdown", "deployments.ledger.spool", "ray.serve"):
         (line,) = [line for line in text.splitlines() if f"unexpected error of {name}" in line]
         assert "0123abcd" in line and line.startswith("ERROR")

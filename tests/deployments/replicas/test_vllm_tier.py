@@ -9,6 +9,7 @@ import os
 import random
 import time
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +20,8 @@ from deployments.replicas.meter import ReplicaMeter
 from deployments.replicas.replica_health import FAILURES_IN_A_ROW, health_of
 from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from deployments.traffic.watched_tier import Watched
-from router.errors import NoReplica, RequestFailed, TierFailed
+from router.config import VllmTier
+from router.errors import BadConfig, NoReplica, RequestFailed, TierFailed
 from router.traffic.breaker import FAILURES, Breaker
 
 pytestmark = pytest.mark.slow  # importing Ray's replica and vLLM's types takes ten seconds
@@ -281,3 +283,56 @@ def test_vllm_and_ray_still_have_what_whose_fault_is_told_by():
     assert exceptions.VLLMClientError.__name__ in request_faults.CLIENTS
     assert exceptions.GenerationError.__name__ == "GenerationError" and EngineGenerateError.__name__ == "EngineGenerateError"
     assert not request_faults.is_odd(EngineDeadError()) and not request_faults.is_odd(exceptions.GenerationError())
+
+
+# -- promises ------------------------------------------------------------------------------------------------------------------
+
+TIER = {"name": "it", "engine": "vllm", "source": "a/b", "context": 100, "price": {"usd_per_accelerator_hour": 1}}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tool_call_parser": "nonsense"}, {"tool_call_parser": "hermes", "enable_auto_tool_choice": True}]
+)
+def test_a_parser_that_vllm_knows_or_that_is_not_used_is_no_mistake(options):
+    from deployments.replicas.vllm_tier import check_parser
+
+    check_parser("it", options)
+
+
+def test_a_parser_that_vllm_does_not_know_is_found_before_the_model_is_loaded():
+    from deployments.replicas.vllm_tier import check_parser
+
+    with pytest.raises(BadConfig, match="tiers.it.engine_kwargs.tool_call_parser: found 'nonsense'.* hermes"):
+        check_parser("it", {"tool_call_parser": "nonsense", "enable_auto_tool_choice": True})
+
+
+@pytest.mark.parametrize("promise", [{}, {"tools": True}, {"tools": False}])
+def test_a_replica_becomes_ready_only_if_it_keeps_its_promises(monkeypatch, promise):
+    from ray.serve.llm.deployment import LLMServer
+
+    from deployments.replicas import vllm_tier
+
+    async def nothing(self) -> None:
+        return None
+
+    async def tried(model, ask) -> dict[str, str]:
+        return {"chat": "", "tools": "it has no tool parser"}
+
+    monkeypatch.setattr(LLMServer, "start", nothing)
+    monkeypatch.setattr(vllm_tier, "tried", tried)
+    monkeypatch.setattr(vllm_tier, "write_to_file", lambda again: None)
+    made = replica()
+    made.tier = VllmTier.model_validate(TIER | promise)
+    made._llm_config = SimpleNamespace(model_id="it")
+    made.__dict__["lane_server"] = LaneServer(made.openai, f"test-{os.getpid()}-{time.monotonic_ns()}")
+
+    async def started() -> str:
+        try:
+            await made.start()
+            return "ready" if await made.abilities() == {"chat": "", "tools": "it has no tool parser"} else "?"
+        except BadConfig as error:
+            return str(error)
+        finally:
+            await made.lane_server.close()
+
+    assert asyncio.run(started()).startswith("tiers.it.tools is true" if promise.get("tools") else "ready")
