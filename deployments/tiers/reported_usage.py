@@ -1,4 +1,7 @@
-"""The tokens that a tier reports, in the dialects of several providers, as OpenAI's `usage`; what cannot be true is left out."""
+"""The tokens that a tier reports, in the dialects of several providers, as OpenAI's `usage`; what cannot be true is left out.
+
+What can be true follows from the request: how much text of how many answers it lets the tier write.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,19 +26,32 @@ REASONING = (
 )
 
 
+DOCUMENT_BYTES = 1_000_000  # of a document without its tokens
+TOKEN_BYTES = 64  # of a token in a document, prompts that are given back included
+CHANCE_BYTES = 250  # of one log-probability
+CHUNK_BYTES = 1_000  # of what a stream has around a token
+ALL = 1_000  # log-probabilities where the client asks for all
+
+
 @dataclass(frozen=True, slots=True)
 class Most:
-    """Upper bounds, in tokens, of what one call can use."""
+    """Upper bounds of what one call can use. prompt, completion: tokens."""
 
     prompt: int
     completion: int
+    document_bytes: int
+    stream_bytes: int
 
     @classmethod
     def of(cls, body: Mapping[str, Any], context: int) -> "Most":
         """context: the tier's window."""
         answers = answer_count(body)
-        prompts = answers if isinstance(body.get("prompt"), list) else 1
-        return cls(prompts * context, answers * min(answer_limit(body) or context, context))
+        prompt = context * (answers if isinstance(body.get("prompt"), list) else 1)
+        completion = answers * min(answer_limit(body) or context, context)
+        asked = [body.get(name) for name in ("logprobs", "top_logprobs", "prompt_logprobs")]
+        chances = max((1 + (int(found) if found >= 0 else ALL) for found in asked if found and isinstance(found, int)), default=0)
+        document = DOCUMENT_BYTES + (prompt + completion) * (TOKEN_BYTES + CHANCE_BYTES * chances)
+        return cls(prompt, completion, document, document + completion * CHUNK_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from deployments.tiers.answer_shape import fit_choice, length, need
-from deployments.tiers.event_stream import END, MOST_BYTES, EventBuffer, data_of
+from deployments.tiers.event_stream import END, EventBuffer, data_of
 from deployments.tiers.reported_usage import Most, reported
 from deployments.tiers.tier import DONE, event, failure
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
@@ -22,7 +22,6 @@ from router.trace import Reading
 from router.types import Path
 
 log = logging.getLogger("stepdown")
-MOST_STREAM_BYTES = 256_000_000  # of a whole stream
 
 WAITING = b": waiting\n\n"  # in place of an upstream's comments, which keep connections open
 REST_S = 1.0  # to wait for the end of a stream after [DONE]
@@ -100,13 +99,14 @@ class TierCall:
 
     def __init__(self, answers: TierAnswers, path: Path, body: Mapping[str, Any], key: str) -> None:
         self.answers, self.path, self.body, self.key = answers, path, body, key
+        self.most = Most.of(body, answers.context)
         self.chars = 0
         self.usage: dict[str, Any] | None = None
 
     def read(self, raw: bytes) -> tuple[dict[str, Any], bool]:
         """A document, or the data of an event, and whether it differs from `raw` now. Raises ValueError, RequestFailed."""
-        if len(raw) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        if len(raw) > self.most.document_bytes:
+            raise ValueError(f"it has more than {self.most.document_bytes} bytes")
         try:
             data = wire.decoded(raw)
         except BadRequest as error:
@@ -122,6 +122,8 @@ class TierCall:
         for place, choice in enumerate(choices):
             changed = fit_choice(choice, place, self.path, self.key) or changed
             self.chars += length(choice, self.key)
+        if choices and "usage" in choices[0]:  # Moonshot has it there
+            data["usage"], changed = choices[0].pop("usage") or data.get("usage"), True
         if data.get("model") != self.answers.tier:
             data["model"], changed = self.answers.tier, True
         if data.get("usage") is not None:
@@ -134,7 +136,7 @@ class TierCall:
         if not given:
             del data["usage"]
             return True
-        told = reported(given, Most.of(self.body, self.answers.context), 0 if self.body.get("echo") else self.chars)
+        told = reported(given, self.most, 0 if self.body.get("echo") else self.chars)
         if told.untrue:
             self.answers.untrue(told.untrue)
         self.usage = told.usage
@@ -166,7 +168,7 @@ class TierStream(TierCall):
 
     def __init__(self, answers: TierAnswers, path: Path, body: Mapping[str, Any]) -> None:
         super().__init__(answers, path, body, "delta")
-        self.buffer = EventBuffer()
+        self.buffer = EventBuffer(self.most.document_bytes)
         self.document: list[bytes] = []
         """parts of what is no stream but, we hope, one document"""
         self.broken: RequestFailed | None = None
@@ -196,8 +198,8 @@ class TierStream(TierCall):
         self.size += len(item)
         shown = []
         try:
-            if self.size > MOST_STREAM_BYTES:
-                raise ValueError(f"its stream has more than {MOST_STREAM_BYTES} bytes")
+            if self.size > self.most.stream_bytes:
+                raise ValueError(f"its stream has more than {self.most.stream_bytes} bytes")
             for part in self.buffer.feed(item):
                 if part and not self.ended:
                     shown.append(self.event(part))
@@ -239,8 +241,8 @@ class TierStream(TierCall):
             or not (self.document or part.removeprefix(BOM_UTF8).lstrip().startswith(b"{"))
         ):
             raise ValueError(f"it is no event of a stream: {ascii(part[:40].decode(errors='replace'))}")
-        if self.size > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        if self.size > self.most.document_bytes:
+            raise ValueError(f"it has more than {self.most.document_bytes} bytes")
         self.document.append(part)
         return b""
 

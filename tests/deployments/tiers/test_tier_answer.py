@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from deployments.tiers import tier_answer
+from deployments.tiers import reported_usage, tier_answer
 from deployments.tiers.tier import DONE, Tier
 from deployments.traffic.watched_tier import Watched
 from router.errors import NoReplica, TierFailed
@@ -141,6 +141,7 @@ NO_CHOICES = {
     "nulls": {"choices": [None]},
     "one of two": {"choices": [*document()["choices"], 5]},
 }
+NO_ANSWER = NO_JSON | ERRORS | NO_CHOICES
 NO_CHAT = {
     "no message": {"message": None},
     "a text": {"message": "Bogota"},
@@ -203,9 +204,17 @@ def test_a_completion_without_text_is_the_tiers_failure(text):
 
 @PATHS
 def test_a_document_without_bound_is_the_tiers_failure(path, monkeypatch):
-    monkeypatch.setattr(tier_answer, "MOST_BYTES", 1_000)
-    with pytest.raises(TierFailed, match="more than 1000 bytes"):
-        whole(json.dumps(document(path)).encode() + b" " * 1_000, path)
+    monkeypatch.setattr(reported_usage, "DOCUMENT_BYTES", 0)
+    with pytest.raises(TierFailed, match="more than 64064 bytes"):
+        whole(json.dumps(document(path)).encode() + b" " * 64_064, path, max_tokens=1)
+    assert whole(json.dumps(document(path)).encode() + b" " * 64_064, path, max_tokens=10, logprobs=True)
+
+
+@pytest.mark.parametrize("asked", ["yes", 1.5, [], {}, -1, 10**30, True])
+def test_whatever_the_client_asks_for_a_good_answer_passes(asked):
+    changes = {name: asked for name in ("logprobs", "top_logprobs", "prompt_logprobs", "best_of", "echo")}
+    assert whole(document(), **changes) == document()
+    assert streamed(*PLAIN, **changes) == (PLAIN, None)
 
 
 def test_the_reason_of_an_error_is_told():
@@ -431,13 +440,13 @@ def test_thoughts_calls_and_refusals_are_tokens_too(said):
 
 
 def test_an_event_without_bound_and_a_stream_without_bound_are_failures(monkeypatch):
-    monkeypatch.setattr(tier_answer, "MOST_STREAM_BYTES", 2_000)
-    got, error = streamed(*[chunk("x")] * 100, chunk(finish="stop"), DONE)
-    assert isinstance(error, TierFailed) and 0 < len(got) < 100
-    monkeypatch.setattr(tier_answer, "MOST_BYTES", 1_000)
-    got, error = streamed(chunk("x" * 1_000), chunk(finish="stop"), DONE)
+    monkeypatch.setattr(reported_usage, "DOCUMENT_BYTES", 0)
+    got, error = streamed(*[chunk("x")] * 1_000, chunk(finish="stop"), DONE, max_tokens=1)
+    assert isinstance(error, TierFailed) and 0 < len(got) < 1_000
+    assert streamed(*[chunk("x")] * 1_000, chunk(finish="stop"), DONE)[1] is None
+    got, error = streamed(chunk("x" * 70_000), chunk(finish="stop"), DONE, max_tokens=1)
     assert isinstance(error, TierFailed) and not got
-    got, error = streamed(json.dumps(document(x="y" * 1_000)).encode())
+    got, error = streamed(json.dumps(document(x="y" * 70_000)).encode(), max_tokens=1)
     assert isinstance(error, TierFailed) and not got
 
 
@@ -587,6 +596,14 @@ def test_a_long_text_is_not_one_token():
     text = "word " * 1_000
     assert "usage" not in whole(document(message={"content": text}, usage={**USAGE, "completion_tokens": 1}))
     assert "usage" in whole(document(message={"content": text}, usage={**USAGE, "completion_tokens": 900}))
+
+
+def test_usage_in_a_choice_is_read_there():
+    said = document(usage=None)
+    said["choices"][0]["usage"] = USAGE
+    assert whole(said)["usage"] == USAGE
+    end = data({"id": "1", "model": "it", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]})
+    assert events_of(streamed(chunk("Bogota"), end, DONE)[0])[-2]["usage"] == USAGE
 
 
 def test_usage_with_the_last_chunk_is_read_there():
