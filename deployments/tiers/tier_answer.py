@@ -108,13 +108,16 @@ class TierCall:
         if len(raw) > self.most.document_bytes:
             raise ValueError(f"it has more than {self.most.document_bytes} bytes")
         try:
-            data = wire.decoded(raw)
+            data = wire.strict_json(raw)
         except BadRequest as error:
             raise ValueError(error) from None
         need(data, (dict,), "it")
         if data.get("error") or data.get("object") == "error":
             raise self.error(data)
         changed = raw.startswith(BOM_UTF8)
+        if wire.may_have_half(raw):
+            whole = with_whole_characters(data)
+            data, changed = whole, changed or whole != data
         choices = data.get("choices")
         if choices is None and data.get("usage") and self.key == "delta":
             choices, changed = data.setdefault("choices", []), True
@@ -161,6 +164,13 @@ class TierCall:
         found = [told.get("code"), told.get("status")] if isinstance(told, Mapping) else []
         codes = [code for code in [*found, data.get("code")] if type(code) is int and 400 <= code < 600]
         return failure(self.answers.tier, codes[0] if codes else 502, json.dumps(data).encode())
+
+
+def with_whole_characters(data: dict[str, Any]) -> dict[str, Any]:
+    """U+FFFD in place of each half of a character: a server that counts UTF-16 may cut an answer there, which is no failure."""
+    units = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+    whole: dict[str, Any] = json.loads(units.decode("utf-16-le", "replace"))
+    return whole
 
 
 class TierStream(TierCall):

@@ -45,13 +45,25 @@ def decoded(raw: bytes) -> Any:
 
     Raises BadRequest, also for valid JSON that would break later: lone surrogates, deep nesting.
     """
+    body = strict_json(raw)
     try:
-        body = STRICT.decode(raw.removeprefix(BOM_UTF8).decode())
-        if b"\\ud" in raw or b"\\uD" in raw:  # only an escape can smuggle a lone surrogate into UTF-8
+        if may_have_half(raw):
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
         raise BadRequest(f"the body holds half a character (a lone surrogate, {half}); send whole ones") from None
+    return body
+
+
+def may_have_half(raw: bytes) -> bool:
+    """Whether there may be a lone surrogate: only an escape can smuggle it into UTF-8."""
+    return b"\\ud" in raw or b"\\uD" in raw
+
+
+def strict_json(raw: bytes) -> Any:
+    """JSON as RFC 8259 has it and not too deep, whoever sent it. Raises BadRequest."""
+    try:
+        body = STRICT.decode(raw.removeprefix(BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {str(error)[:120]}") from None
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and nested_deeper(body, MAX_DEPTH):

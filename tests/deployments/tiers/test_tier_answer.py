@@ -117,7 +117,6 @@ NO_JSON = {
     "two": json.dumps(document()).encode() * 2,
     "NaN": json.dumps(document(logprobs=None)).encode().replace(b"null", b"NaN"),
     "infinite": json.dumps(document(logprobs=None)).encode().replace(b"null", b"1e999"),
-    "half a character": json.dumps(document()).encode().replace(b"Bogota", b"\\ud83d"),
     "a surrogate as bytes": json.dumps(document()).encode().replace(b"Bogota", b"\xed\xa0\xbd"),
     "nested": json.dumps(document(logprobs=None)).encode().replace(b"null", b"[" * 500 + b"]" * 500),
     "nested beyond all": json.dumps(document(logprobs=None)).encode().replace(b"null", b"[" * 100_000 + b"]" * 100_000),
@@ -265,6 +264,16 @@ def test_a_mark_of_the_byte_order_and_blank_lines_before_a_document_do_not_matte
     assert whole(b"\n\n\n" + raw)["choices"] == whole(b"\xef\xbb\xbf" + raw)["choices"] == document()["choices"]
 
 
+@pytest.mark.parametrize(
+    "escaped, shown",
+    [(b"half \\ud83d", "half \ufffd"), (b"\\udE00\\uD83d", "\ufffd\ufffd"), (b"\\ud83d\\ude00 \\\\ud83d", "\U0001f600 \\ud83d")],
+)
+def test_half_a_character_is_replaced(escaped, shown):
+    raw = json.dumps(document()).encode().replace(b"Bogota", escaped)
+    assert whole(raw)["choices"][0]["message"]["content"] == shown
+    assert text_of(streamed(chunk("Bogota").replace(b"Bogota", escaped), chunk(finish="stop"), DONE)[0]) == shown
+
+
 def test_logprobs_pass():
     assert whole(document(logprobs=LOGPROBS))["choices"][0]["logprobs"] == LOGPROBS
 
@@ -321,7 +330,6 @@ BEFORE = {
     "a document with a page after": [json.dumps(document()).encode(), b"<html>"],
     "a failure": [TierFailed("it", "its replica failed")],
     "Latin-1": [chunk("Bogota").replace(b"ota", b"ot\xe1"), chunk(finish="stop"), DONE],
-    "half a character": [chunk("Bogota").replace(b"ota", b"\\ud83d"), chunk(finish="stop"), DONE],
 }
 
 
