@@ -32,7 +32,8 @@ class RemoteTier(Tier):
     """first_token_s: seconds to wait for a stream's first token, and of silence after which a whole answer is given up."""
 
     def __init__(self, settings: config.RemoteTier, first_token_s: float = SILENCE_S) -> None:
-        self.name, self.settings, self.first_token_s = settings.name, settings, first_token_s
+        self.name, self.settings = settings.name, settings
+        self.first_token_s = self.silence_s = first_token_s
         key = os.environ.get(settings.api_key_env or "", "")
         self.headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         base = settings.url.rstrip("/")
@@ -80,7 +81,7 @@ class RemoteTier(Tier):
             raise NoReplica(self.name, type(error).__name__) from None
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        async with await self.send(path, body, self.first_token_s) as response:
+        async with await self.send(path, body, self.silence_s) as response:
             try:
                 return self.renamed(await self.document(response, self.most(body).document_bytes))
             except BROKEN as error:

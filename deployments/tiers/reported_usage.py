@@ -5,7 +5,7 @@ What can be true follows from the request: how much text of how many answers it 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from router.request.body import answer_count, answer_limit
 
@@ -19,6 +19,7 @@ CACHED = (
     ("", "cache_read_input_tokens"),  # Anthropic
     ("", "cached_tokens"),  # Moonshot
 )
+COMPLETION = (("", "completion_tokens"), ("", "output_tokens"))
 REASONING = (
     ("completion_tokens_details", "reasoning_tokens"),
     ("output_tokens_details", "reasoning_tokens"),
@@ -68,7 +69,7 @@ class Told:
         return int(((self.usage or {}).get("prompt_tokens_details") or {}).get("cached_tokens", 0))
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0  # true and false are integers to Python, not here
 
 
@@ -76,10 +77,7 @@ def reported(given: Any, most: Most, chars: int) -> Told:
     """chars: characters of text that the tier has sent so far."""
     if not isinstance(given, Mapping):
         return Told(None, f"{show(given)} usage")
-    prompt, completion = given.get("prompt_tokens"), given.get("completion_tokens")
-    if prompt is None and is_count(prompt := given.get("input_tokens")):
-        prompt += sum(part for name in CACHE_PARTS if is_count(part := given.get(name)))
-    completion = given.get("output_tokens") if completion is None else completion
+    prompt, completion = prompt_of(given), figure(given, COMPLETION)
     if not is_count(prompt) or not 0 < prompt <= most.prompt:
         return Told(None, f"{show(prompt)} prompt tokens, of which {most.prompt} are possible")
     if not is_count(completion):
@@ -106,6 +104,15 @@ def reported(given: Any, most: Most, chars: int) -> Told:
         if kept:
             made[details] = kept
     return Told(made, untrue)
+
+
+def prompt_of(given: Mapping[str, Any]) -> Any:
+    """The prompt's tokens, those in the cache included."""
+    if given.get("prompt_tokens") is not None:
+        return given["prompt_tokens"]
+    beside = [part for name in CACHE_PARTS if is_count(part := given.get(name))]
+    found = given.get("input_tokens")
+    return found + sum(beside) if is_count(found) else found
 
 
 def figure(given: Mapping[str, Any], places: tuple[tuple[str, str], ...]) -> Any:
