@@ -64,10 +64,6 @@ class Told:
     untrue: str = ""
     """a figure that cannot be true; empty: all can"""
 
-    @property
-    def cached_tokens(self) -> int:
-        return int(((self.usage or {}).get("prompt_tokens_details") or {}).get("cached_tokens", 0))
-
 
 def is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0  # true and false are integers to Python, not here
@@ -83,27 +79,26 @@ def reported(given: Any, most: Most, chars: int) -> Told:
     if not is_count(completion):
         return Told(None, f"{show(completion)} completion tokens")
     reasoning = figure(given, REASONING)
-    if is_count(reasoning) and given.get("total_tokens") == prompt + completion + reasoning:
-        completion += reasoning  # xAI and Gemini count it apart
-    if not chars <= completion * MOST_CHARS or completion > most.completion:
+    apart = (
+        reasoning if is_count(reasoning) and given.get("total_tokens") == prompt + completion + reasoning else 0
+    )  # xAI, Gemini
+    if not chars <= completion * MOST_CHARS or completion > most.completion or apart > most.prompt:
         return Told(None, f"{show(completion)} completion tokens for {chars} characters, of which {most.completion} are possible")
-    made = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-    cached = figure(given, CACHED)
-    parts = (
-        ("prompt_tokens_details", "cached_tokens", cached, prompt),
-        ("completion_tokens_details", "reasoning_tokens", reasoning, completion),
-    )
-    untrue = ""
-    for details, name, part, whole in parts:
-        others = given.get(details)
-        kept = {k: v for k, v in others.items() if is_count(v) and v <= whole} if isinstance(others, Mapping) else {}
-        if is_count(part) and part <= whole:
-            kept[name] = part
-        elif part is not None:
-            untrue = f"{show(part)} {name} of {whole}"
-        if kept:
-            made[details] = kept
+    completion += apart
+    made: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    untrue = add_part(made, "prompt_tokens_details", "cached_tokens", figure(given, CACHED), given, prompt)
+    untrue = add_part(made, "completion_tokens_details", "reasoning_tokens", reasoning, given, completion) or untrue
     return Told(made, untrue)
+
+
+def add_part(made: dict[str, Any], details: str, name: str, part: Any, given: Mapping[str, Any], whole: int) -> str:
+    """Add a part of `whole` tokens, and the other parts beside it, to the usage. Returns it where it cannot be true."""
+    others = given.get(details)
+    kept = {k: v for k, v in others.items() if k != name and is_count(v) and v <= whole} if isinstance(others, Mapping) else {}
+    true = is_count(part) and part <= whole
+    if kept or true:
+        made[details] = kept | ({name: part} if true else {})
+    return "" if true or part is None else f"{show(part)} {name} of {whole}"
 
 
 def prompt_of(given: Mapping[str, Any]) -> Any:

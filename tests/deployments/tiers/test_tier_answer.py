@@ -595,6 +595,12 @@ def test_reasoning_is_part_of_the_completion(usage, completion, reasoning):
     assert found.get("completion_tokens_details", {}).get("reasoning_tokens") == reasoning
 
 
+def test_reasoning_beside_the_answer_may_exceed_its_limit():
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 25, "reasoning_tokens": 20}
+    assert both_ways(usage, max_tokens=10)[0]["completion_tokens"] == 22
+    assert both_ways(usage | {"total_tokens": 2005, "reasoning_tokens": 2000}, max_tokens=10)[0] is None
+
+
 def test_several_answers_may_use_as_much_together():
     assert both_ways({**USAGE, "completion_tokens": 30}, max_tokens=10, n=3)[0]["completion_tokens"] == 30
     assert both_ways({**USAGE, "completion_tokens": 31}, max_tokens=10, n=3)[0] is None
