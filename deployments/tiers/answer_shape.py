@@ -107,9 +107,9 @@ def check_logprob(token: Any) -> None:
     need(token.get("logprob"), (float, int), "logprob")
 
 
-def length(choice: Mapping[str, Any], key: str) -> int:
+def length(choice: Mapping[str, Any], path: Path, key: str) -> int:
     """Characters of text in a choice; at least 1 where it says anything at all."""
-    said = choice.get(key)
-    if said is None:
+    if path == "completions":
         return len(choice["text"])
+    said = choice[key]
     return len(said.get("content") or "") or any(value for name, value in said.items() if name != "role")

@@ -124,7 +124,7 @@ class TierCall:
         need(choices, (list,), "choices")
         for place, choice in enumerate(choices):
             changed = fit_choice(choice, place, self.path, self.key) or changed
-            self.chars += length(choice, self.key)
+        self.chars += sum(length(choice, self.path, self.key) for choice in choices)
         if choices and "usage" in choices[0]:  # Moonshot has it there
             data["usage"], changed = choices[0].pop("usage") or data.get("usage"), True
         if data.get("model") != self.answers.tier:

@@ -195,6 +195,10 @@ def test_a_chat_with_other_types_is_the_tiers_failure(said):
         whole(document(**said))
 
 
+def test_a_completion_with_a_message_too_is_its_text():
+    assert whole(document(TEXT, message=["x"]), TEXT)["choices"][0]["text"] == "Bogota"
+
+
 @pytest.mark.parametrize("text", [None, 5, ["Bogota"], {"content": "Bogota"}, True])
 def test_a_completion_without_text_is_the_tiers_failure(text):
     with pytest.raises(TierFailed, match="`text`"):
@@ -328,6 +332,7 @@ BEFORE = {
     "a document cut": [json.dumps(document()).encode()[:-30]],
     "a document without choices": [b'{"choices": []}'],
     "a document with a page after": [json.dumps(document()).encode(), b"<html>"],
+    "one of two choices broken": [data({"choices": [*json.loads(chunk("Bog")[6:])["choices"], 5]})],
     "a failure": [TierFailed("it", "its replica failed")],
     "Latin-1": [chunk("Bogota").replace(b"ota", b"ot\xe1"), chunk(finish="stop"), DONE],
 }
