@@ -11,6 +11,8 @@ from router.types import Path
 
 BROKEN_OFF = ("error", "abort")  # finish reasons of OpenRouter and vLLM for an answer that was not finished
 NONE = type(None)
+LEAST_LOGPROB = -1e6  # vLLM writes -9999 for none at all
+MOST_LOGPROB = 0.01  # 0, and what some servers' rounding adds to it
 
 
 def need(value: Any, kinds: tuple[type, ...], what: str) -> None:
@@ -105,6 +107,8 @@ def check_logprobs(logprobs: Any) -> None:
 def check_logprob(token: Any) -> None:
     need(token, (dict,), "logprobs.content[]")
     need(token.get("logprob"), (float, int), "logprob")
+    if not LEAST_LOGPROB <= token["logprob"] <= MOST_LOGPROB:
+        raise ValueError("`logprob` is none")
 
 
 def length(choice: Mapping[str, Any], path: Path, key: str) -> int:

@@ -165,6 +165,8 @@ NO_CHAT = {
     "logprobs of texts": {"logprobs": {"content": ["a"]}},
     "a logprob is a text": {"logprobs": {"content": [{"token": "a", "logprob": "-0.5"}]}},
     "a logprob is missing": {"logprobs": {"content": [{"token": "a"}]}},
+    "a logprob is absurd": {"logprobs": {"content": [{"token": "a", "logprob": -(10**400)}]}},
+    "a logprob is positive": {"logprobs": {"content": [{"token": "a", "logprob": 5.0}]}},
     "top_logprobs is an object": {"logprobs": {"content": [{"token": "a", "logprob": -1, "top_logprobs": {"a": 1}}]}},
     "a top logprob is null": {"logprobs": {"content": [{"token": "a", "logprob": -1, "top_logprobs": [{"logprob": None}]}]}},
 }
