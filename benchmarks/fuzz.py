@@ -1,6 +1,6 @@
-"""Sends N generated requests to the wire parser, the flows and the endpoint, and prints one JSON line: `make fuzz`.
+"""Sends N generated requests to the wire parser, the flows and the endpoint, and answers to the check of what tiers say.
 
-Cases are spread evenly over the fuzz tests; pytest prints a failure with the input that shows it.
+Prints one JSON line: `make fuzz`. Cases are spread evenly over the fuzz tests; pytest prints a failure with its input.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = (
     "tests/router/request/test_wire_fuzz.py",
+    "tests/deployments/tiers/test_tier_answer_fuzz.py",
     "tests/deployments/endpoint/test_openapi_fuzz.py",
     "tests/deployments/endpoint/test_upstream_fuzz.py",
 )

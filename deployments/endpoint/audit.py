@@ -18,7 +18,7 @@ from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, cou
 from deployments.endpoint.openai_json import read_answer
 from deployments.traffic.watched_tier import Watched
 from router.decide.promises import Promises
-from router.errors import NoReplica, RequestFailed
+from router.errors import NoReplica, RequestFailed, TierFailed
 from router.request import wire
 from router.types import Call, Path, Reply
 
@@ -99,6 +99,8 @@ class Auditor:
         except TimeoutError:
             reply = Reply(call, error=NoReplica(call.tier, f"no answer within {TIMEOUT_S:.0f} s"))
             record.ended = True
+        except (ValueError, LookupError, TypeError, AttributeError):
+            reply = Reply(call, error=TierFailed(call.tier, "it gave no chat completion"))
         record.took_s = ongoing.now() - record.began_s
         if record.uncounted:
             await count_call(record, ongoing.reader(call.tier))

@@ -11,6 +11,8 @@ from router.types import Path
 
 BROKEN_OFF = ("error", "abort")  # finish reasons of OpenRouter and vLLM for an answer that was not finished
 NONE = type(None)
+LEAST_LOGPROB = -1e6  # vLLM writes -9999 for none at all
+MOST_LOGPROB = 0.01  # 0, and what some servers' rounding adds to it
 
 
 def need(value: Any, kinds: tuple[type, ...], what: str) -> None:
@@ -105,11 +107,13 @@ def check_logprobs(logprobs: Any) -> None:
 def check_logprob(token: Any) -> None:
     need(token, (dict,), "logprobs.content[]")
     need(token.get("logprob"), (float, int), "logprob")
+    if not LEAST_LOGPROB <= token["logprob"] <= MOST_LOGPROB:
+        raise ValueError("`logprob` is none")
 
 
-def length(choice: Mapping[str, Any], key: str) -> int:
+def length(choice: Mapping[str, Any], path: Path, key: str) -> int:
     """Characters of text in a choice; at least 1 where it says anything at all."""
-    said = choice.get(key)
-    if said is None:
+    if path == "completions":
         return len(choice["text"])
+    said = choice[key]
     return len(said.get("content") or "") or any(value for name, value in said.items() if name != "role")

@@ -1,21 +1,24 @@
 """Server-sent events in bytes: whole events from whatever parts arrive, and the data that an event carries."""
 
 END = b"\n\n"
-MOST_BYTES = 16_000_000  # of one event, and of one document: room for 100,000 tokens with a few log-probabilities each
 FIELDS = (b"data", b"event", b"id", b"retry", b"")  # of an event's lines; a comment has none before its colon
 
 
 class EventBuffer:
-    """Puts events together. Every kind of line end becomes \\n. What is no event, but a page or a document, passes as it is."""
+    """Puts events together. Every kind of line end becomes \\n. What is no event, but a page or a document, passes as it is.
 
-    def __init__(self) -> None:
+    most: bytes; what grows beyond them is handed on although it is not whole.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.held = bytearray()
         self.after_cr = False
         """the last part ended in \\r: a \\n that comes next belongs to it"""
 
     def feed(self, part: bytes) -> list[bytes]:
-        """The events that have become whole, each without its blank line; also what has grown beyond MOST_BYTES."""
-        if not self.held and part.endswith(END) and b"\r" not in part:
+        """The events that have become whole, each without its blank line."""
+        if not self.held and not self.after_cr and part.endswith(END) and b"\r" not in part:
             return part[:-2].split(END)
         if self.after_cr:
             part = part.removeprefix(b"\n")
@@ -24,7 +27,7 @@ class EventBuffer:
         self.held += part.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         end = self.held.rfind(END, seen)
         if end < 0:
-            return self.rest() if len(self.held) > MOST_BYTES else []
+            return self.rest() if len(self.held) > self.most else []
         whole = bytes(self.held[:end])
         del self.held[: end + len(END)]
         return [event.strip(b"\n") for event in whole.split(END)]

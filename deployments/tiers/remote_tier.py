@@ -15,9 +15,10 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from deployments.tiers.event_stream import END, MOST_BYTES, EventBuffer
+from deployments.tiers.event_stream import END, EventBuffer
 from deployments.tiers.faults import MOST_BYTES as MOST_ERROR_BYTES
 from deployments.tiers.faults import failure
+from deployments.tiers.reported_usage import Most
 from deployments.tiers.tier import Tier
 from router import config
 from router.errors import NoReplica, TierFailed
@@ -34,7 +35,8 @@ class RemoteTier(Tier):
     """first_token_s: seconds to wait for a stream's first token, and of silence after which a whole answer is given up."""
 
     def __init__(self, settings: config.RemoteTier, first_token_s: float = SILENCE_S) -> None:
-        self.name, self.settings, self.first_token_s = settings.name, settings, first_token_s
+        self.name, self.settings = settings.name, settings
+        self.first_token_s = self.silence_s = first_token_s
         key = os.environ.get(settings.api_key_env or "", "")
         self.headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         base = settings.url.rstrip("/")
@@ -82,25 +84,28 @@ class RemoteTier(Tier):
             raise NoReplica(self.name, type(error).__name__) from None
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        async with await self.send(path, body, self.first_token_s) as response:
+        async with await self.send(path, body, self.silence_s) as response:
             try:
-                return self.renamed(await self.document(response))
+                return self.renamed(await self.document(response, self.most(body).document_bytes))
             except BROKEN as error:
                 raise TierFailed(self.name, type(error).__name__) from None
 
-    async def document(self, response: aiohttp.ClientResponse) -> bytes:
+    def most(self, body: Mapping[str, Any]) -> Most:
+        return Most.of(body, self.settings.context)
+
+    async def document(self, response: aiohttp.ClientResponse, most: int) -> bytes:
         """Raises TierFailed for one without bound."""
         raw = bytearray()
         async for part in response.content.iter_any():
             raw += part
-            if len(raw) > MOST_BYTES:
-                raise TierFailed(self.name, f"its answer has more than {MOST_BYTES} bytes")
+            if len(raw) > most:
+                raise TierFailed(self.name, f"its answer has more than {most} bytes")
         return bytes(raw)
 
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        buffer = EventBuffer()
+        buffer = EventBuffer(self.most(body).document_bytes)
         async with await self.send(path, body, SILENCE_S) as response:
             try:
                 async for part in response.content.iter_any():

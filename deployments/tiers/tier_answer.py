@@ -13,7 +13,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from deployments.tiers.answer_shape import fit_choice, length, need
-from deployments.tiers.event_stream import END, MOST_BYTES, EventBuffer, data_of
+from deployments.tiers.event_stream import END, EventBuffer, data_of
 from deployments.tiers.faults import of_error_event
 from deployments.tiers.reported_usage import Most, reported
 from deployments.tiers.tier import DONE, event
@@ -23,7 +23,6 @@ from router.trace import Reading
 from router.types import Path
 
 log = logging.getLogger("stepdown")
-MOST_STREAM_BYTES = 256_000_000  # of a whole stream
 
 WAITING = b": waiting\n\n"  # in place of an upstream's comments, which keep connections open
 REST_S = 1.0  # to wait for the end of a stream after [DONE]
@@ -101,28 +100,34 @@ class TierCall:
 
     def __init__(self, answers: TierAnswers, path: Path, body: Mapping[str, Any], key: str) -> None:
         self.answers, self.path, self.body, self.key = answers, path, body, key
+        self.most = Most.of(body, answers.context)
         self.chars = 0
         self.usage: dict[str, Any] | None = None
 
     def read(self, raw: bytes) -> tuple[dict[str, Any], bool]:
         """A document, or the data of an event, and whether it differs from `raw` now. Raises ValueError, RequestFailed."""
-        if len(raw) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        if len(raw) > self.most.document_bytes:
+            raise ValueError(f"it has more than {self.most.document_bytes} bytes")
         try:
-            data = wire.decoded(raw, json_text.read_all)
+            data = wire.strict_json(raw, json_text.read_all)
         except BadRequest as error:
             raise ValueError(error) from None
         need(data, (dict,), "it")
         if data.get("error") or data.get("object") == "error":
             raise self.error(data)
         changed = raw.startswith(BOM_UTF8)
+        if wire.may_have_half(raw):
+            whole = with_whole_characters(data)
+            data, changed = whole, changed or whole != data
         choices = data.get("choices")
         if choices is None and data.get("usage") and self.key == "delta":
             choices, changed = data.setdefault("choices", []), True
         need(choices, (list,), "choices")
         for place, choice in enumerate(choices):
             changed = fit_choice(choice, place, self.path, self.key) or changed
-            self.chars += length(choice, self.key)
+        self.chars += sum(length(choice, self.path, self.key) for choice in choices)
+        if choices and "usage" in choices[0]:  # Moonshot has it there
+            data["usage"], changed = choices[0].pop("usage") or data.get("usage"), True
         if data.get("model") != self.answers.tier:
             data["model"], changed = self.answers.tier, True
         if data.get("usage") is not None:
@@ -135,7 +140,7 @@ class TierCall:
         if not given:
             del data["usage"]
             return True
-        told = reported(given, Most.of(self.body, self.answers.context), 0 if self.body.get("echo") else self.chars)
+        told = reported(given, self.most, 0 if self.body.get("echo") else self.chars)
         if told.untrue:
             self.answers.untrue(told.untrue)
         self.usage = told.usage
@@ -159,12 +164,19 @@ class TierCall:
         return of_error_event(self.answers.tier, data.get("error") or data)
 
 
+def with_whole_characters(data: dict[str, Any]) -> dict[str, Any]:
+    """U+FFFD in place of each half of a character: a server that counts UTF-16 may cut an answer there, which is no failure."""
+    units = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+    whole: dict[str, Any] = json.loads(units.decode("utf-16-le", "replace"))
+    return whole
+
+
 class TierStream(TierCall):
     """One stream as it is read."""
 
     def __init__(self, answers: TierAnswers, path: Path, body: Mapping[str, Any]) -> None:
         super().__init__(answers, path, body, "delta")
-        self.buffer = EventBuffer()
+        self.buffer = EventBuffer(self.most.document_bytes)
         self.document: list[bytes] = []
         """parts of what is no stream but, we hope, one document"""
         self.broken: RequestFailed | None = None
@@ -194,8 +206,8 @@ class TierStream(TierCall):
         self.size += len(item)
         shown = []
         try:
-            if self.size > MOST_STREAM_BYTES:
-                raise ValueError(f"its stream has more than {MOST_STREAM_BYTES} bytes")
+            if self.size > self.most.stream_bytes:
+                raise ValueError(f"its stream has more than {self.most.stream_bytes} bytes")
             for part in self.buffer.feed(item):
                 if part and not self.ended:
                     shown.append(self.event(part))
@@ -237,8 +249,8 @@ class TierStream(TierCall):
             or not (self.document or part.removeprefix(BOM_UTF8).lstrip().startswith(b"{"))
         ):
             raise ValueError(f"it is no event of a stream: {ascii(part[:40].decode(errors='replace'))}")
-        if self.size > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        if self.size > self.most.document_bytes:
+            raise ValueError(f"it has more than {self.most.document_bytes} bytes")
         self.document.append(part)
         return b""
 

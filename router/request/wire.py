@@ -48,18 +48,30 @@ PART_NEEDS = {
 """type of a message's part -> what the tier must be able to do; empty: nothing but read"""
 
 
-def decoded(raw: bytes, read: Callable[[bytes], Any] = json_text.read) -> Any:
+def decoded(raw: bytes) -> Any:
     """A body's JSON. Of a key that is given twice the last value counts, for us and for the tier.
 
     Raises BadRequest, also for valid JSON that would break later: lone surrogates, deep nesting.
     """
+    body = strict_json(raw)
     try:
-        body = read(raw)
-        if b"\\ud" in raw or b"\\uD" in raw:  # only an escape can smuggle a lone surrogate into UTF-8
+        if may_have_half(raw):
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
         raise BadRequest(f"the body holds half a character (a lone surrogate, {half}); send whole ones") from None
+    return body
+
+
+def may_have_half(raw: bytes) -> bool:
+    """Whether there may be a lone surrogate: only an escape can smuggle it into UTF-8."""
+    return b"\\ud" in raw or b"\\uD" in raw
+
+
+def strict_json(raw: bytes, read: Callable[[bytes], Any] = json_text.read) -> Any:
+    """JSON as RFC 8259 has it and not too deep, whoever sent it. Raises BadRequest."""
+    try:
+        body = read(raw)
     except json_text.TooMuchWork as error:
         raise BadRequest(f"the body cannot be read: {error}") from None
     except (ValueError, RecursionError) as error:

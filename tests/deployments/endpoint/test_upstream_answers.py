@@ -221,7 +221,9 @@ def test_the_limit_of_the_first_token_holds_for_remote_tiers(tmp_path, parts, st
 
 @pytest.mark.parametrize("mode", ["buffer", "holdback"])
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("parts", [*BROKEN.values(), [chunk("Bog")], [chunk("Bog"), b"data: [DONE]\n\n"]], ids=[*BROKEN, "a", "b"])
+@pytest.mark.parametrize(
+    "parts", [*BROKEN.values(), [chunk("Bog")], [chunk("Bog"), b"data: [DONE]\n\n"]], ids=[*BROKEN, "a", "b"]
+)
 def test_in_a_cascade_it_is_no_usable_answer(tmp_path, parts, stream, mode):
     place = Place(upstream(*parts), tmp_path, broken="small", mode=mode)
     answer = place.ask(stream=stream)

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from deployments.tiers import tier_answer
+from deployments.tiers import reported_usage, tier_answer
 from deployments.tiers.tier import DONE, Tier
 from deployments.traffic.watched_tier import Watched
 from router.errors import NoReplica, TierFailed
@@ -117,7 +117,6 @@ NO_JSON = {
     "two": json.dumps(document()).encode() * 2,
     "NaN": json.dumps(document(logprobs=None)).encode().replace(b"null", b"NaN"),
     "infinite": json.dumps(document(logprobs=None)).encode().replace(b"null", b"1e999"),
-    "half a character": json.dumps(document()).encode().replace(b"Bogota", b"\\ud83d"),
     "a surrogate as bytes": json.dumps(document()).encode().replace(b"Bogota", b"\xed\xa0\xbd"),
     "nested": json.dumps(document(logprobs=None)).encode().replace(b"null", b"[" * 500 + b"]" * 500),
     "nested beyond all": json.dumps(document(logprobs=None)).encode().replace(b"null", b"[" * 100_000 + b"]" * 100_000),
@@ -141,6 +140,7 @@ NO_CHOICES = {
     "nulls": {"choices": [None]},
     "one of two": {"choices": [*document()["choices"], 5]},
 }
+NO_ANSWER = NO_JSON | ERRORS | NO_CHOICES
 NO_CHAT = {
     "no message": {"message": None},
     "a text": {"message": "Bogota"},
@@ -165,6 +165,8 @@ NO_CHAT = {
     "logprobs of texts": {"logprobs": {"content": ["a"]}},
     "a logprob is a text": {"logprobs": {"content": [{"token": "a", "logprob": "-0.5"}]}},
     "a logprob is missing": {"logprobs": {"content": [{"token": "a"}]}},
+    "a logprob is absurd": {"logprobs": {"content": [{"token": "a", "logprob": -(10**400)}]}},
+    "a logprob is positive": {"logprobs": {"content": [{"token": "a", "logprob": 5.0}]}},
     "top_logprobs is an object": {"logprobs": {"content": [{"token": "a", "logprob": -1, "top_logprobs": {"a": 1}}]}},
     "a top logprob is null": {"logprobs": {"content": [{"token": "a", "logprob": -1, "top_logprobs": [{"logprob": None}]}]}},
 }
@@ -195,6 +197,10 @@ def test_a_chat_with_other_types_is_the_tiers_failure(said):
         whole(document(**said))
 
 
+def test_a_completion_with_a_message_too_is_its_text():
+    assert whole(document(TEXT, message=["x"]), TEXT)["choices"][0]["text"] == "Bogota"
+
+
 @pytest.mark.parametrize("text", [None, 5, ["Bogota"], {"content": "Bogota"}, True])
 def test_a_completion_without_text_is_the_tiers_failure(text):
     with pytest.raises(TierFailed, match="`text`"):
@@ -203,9 +209,17 @@ def test_a_completion_without_text_is_the_tiers_failure(text):
 
 @PATHS
 def test_a_document_without_bound_is_the_tiers_failure(path, monkeypatch):
-    monkeypatch.setattr(tier_answer, "MOST_BYTES", 1_000)
-    with pytest.raises(TierFailed, match="more than 1000 bytes"):
-        whole(json.dumps(document(path)).encode() + b" " * 1_000, path)
+    monkeypatch.setattr(reported_usage, "DOCUMENT_BYTES", 0)
+    with pytest.raises(TierFailed, match="more than 64064 bytes"):
+        whole(json.dumps(document(path)).encode() + b" " * 64_064, path, max_tokens=1)
+    assert whole(json.dumps(document(path)).encode() + b" " * 64_064, path, max_tokens=10, logprobs=True)
+
+
+@pytest.mark.parametrize("asked", ["yes", 1.5, [], {}, -1, 10**30, True])
+def test_whatever_the_client_asks_for_a_good_answer_passes(asked):
+    changes = {name: asked for name in ("logprobs", "top_logprobs", "prompt_logprobs", "best_of", "echo")}
+    assert whole(document(), **changes) == document()
+    assert streamed(*PLAIN, **changes) == (PLAIN, None)
 
 
 def test_the_reason_of_an_error_is_told():
@@ -254,6 +268,16 @@ def test_the_answer_has_the_tiers_own_name_and_every_choice_an_index():
 def test_a_mark_of_the_byte_order_and_blank_lines_before_a_document_do_not_matter():
     raw = json.dumps(document()).encode()
     assert whole(b"\n\n\n" + raw)["choices"] == whole(b"\xef\xbb\xbf" + raw)["choices"] == document()["choices"]
+
+
+@pytest.mark.parametrize(
+    "escaped, shown",
+    [(b"half \\ud83d", "half \ufffd"), (b"\\udE00\\uD83d", "\ufffd\ufffd"), (b"\\ud83d\\ude00 \\\\ud83d", "\U0001f600 \\ud83d")],
+)
+def test_half_a_character_is_replaced(escaped, shown):
+    raw = json.dumps(document()).encode().replace(b"Bogota", escaped)
+    assert whole(raw)["choices"][0]["message"]["content"] == shown
+    assert text_of(streamed(chunk("Bogota").replace(b"Bogota", escaped), chunk(finish="stop"), DONE)[0]) == shown
 
 
 def test_logprobs_pass():
@@ -310,9 +334,9 @@ BEFORE = {
     "a document cut": [json.dumps(document()).encode()[:-30]],
     "a document without choices": [b'{"choices": []}'],
     "a document with a page after": [json.dumps(document()).encode(), b"<html>"],
+    "one of two choices broken": [data({"choices": [*json.loads(chunk("Bog")[6:])["choices"], 5]})],
     "a failure": [TierFailed("it", "its replica failed")],
     "Latin-1": [chunk("Bogota").replace(b"ota", b"ot\xe1"), chunk(finish="stop"), DONE],
-    "half a character": [chunk("Bogota").replace(b"ota", b"\\ud83d"), chunk(finish="stop"), DONE],
 }
 
 
@@ -431,13 +455,13 @@ def test_thoughts_calls_and_refusals_are_tokens_too(said):
 
 
 def test_an_event_without_bound_and_a_stream_without_bound_are_failures(monkeypatch):
-    monkeypatch.setattr(tier_answer, "MOST_STREAM_BYTES", 2_000)
-    got, error = streamed(*[chunk("x")] * 100, chunk(finish="stop"), DONE)
-    assert isinstance(error, TierFailed) and 0 < len(got) < 100
-    monkeypatch.setattr(tier_answer, "MOST_BYTES", 1_000)
-    got, error = streamed(chunk("x" * 1_000), chunk(finish="stop"), DONE)
+    monkeypatch.setattr(reported_usage, "DOCUMENT_BYTES", 0)
+    got, error = streamed(*[chunk("x")] * 1_000, chunk(finish="stop"), DONE, max_tokens=1)
+    assert isinstance(error, TierFailed) and 0 < len(got) < 1_000
+    assert streamed(*[chunk("x")] * 1_000, chunk(finish="stop"), DONE)[1] is None
+    got, error = streamed(chunk("x" * 70_000), chunk(finish="stop"), DONE, max_tokens=1)
     assert isinstance(error, TierFailed) and not got
-    got, error = streamed(json.dumps(document(x="y" * 1_000)).encode())
+    got, error = streamed(json.dumps(document(x="y" * 70_000)).encode(), max_tokens=1)
     assert isinstance(error, TierFailed) and not got
 
 
@@ -578,6 +602,12 @@ def test_reasoning_is_part_of_the_completion(usage, completion, reasoning):
     assert found.get("completion_tokens_details", {}).get("reasoning_tokens") == reasoning
 
 
+def test_reasoning_beside_the_answer_may_exceed_its_limit():
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 25, "reasoning_tokens": 20}
+    assert both_ways(usage, max_tokens=10)[0]["completion_tokens"] == 22
+    assert both_ways(usage | {"total_tokens": 2005, "reasoning_tokens": 2000}, max_tokens=10)[0] is None
+
+
 def test_several_answers_may_use_as_much_together():
     assert both_ways({**USAGE, "completion_tokens": 30}, max_tokens=10, n=3)[0]["completion_tokens"] == 30
     assert both_ways({**USAGE, "completion_tokens": 31}, max_tokens=10, n=3)[0] is None
@@ -587,6 +617,14 @@ def test_a_long_text_is_not_one_token():
     text = "word " * 1_000
     assert "usage" not in whole(document(message={"content": text}, usage={**USAGE, "completion_tokens": 1}))
     assert "usage" in whole(document(message={"content": text}, usage={**USAGE, "completion_tokens": 900}))
+
+
+def test_usage_in_a_choice_is_read_there():
+    said = document(usage=None)
+    said["choices"][0]["usage"] = USAGE
+    assert whole(said)["usage"] == USAGE
+    end = data({"id": "1", "model": "it", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]})
+    assert events_of(streamed(chunk("Bogota"), end, DONE)[0])[-2]["usage"] == USAGE
 
 
 def test_usage_with_the_last_chunk_is_read_there():

@@ -325,7 +325,7 @@ def test_an_upstream_that_sends_elsewhere_is_not_followed():
 
 def test_events_are_put_together_from_whatever_parts_arrive():
     long = b'data: {"x":"' + b"y" * 300_000 + b'"}'
-    whole, buffer = long + b"\r\n\r\ndata: two\n\ndata: [DONE]", EventBuffer()
+    whole, buffer = long + b"\r\n\r\ndata: two\n\ndata: [DONE]", EventBuffer(1_000_000)
     found = [event for at in range(0, len(whole), 70_001) for event in buffer.feed(whole[at : at + 70_001])]
     assert [*found, *buffer.rest()] == [long, b"data: two", b"data: [DONE]"]
 
