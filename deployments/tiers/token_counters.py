@@ -39,6 +39,7 @@ def estimated(text: str) -> int:
 # A function's own attributes have no type: see `types.Counter`.
 estimate.exact = False  # type: ignore[attr-defined]
 estimate.tokens = estimated  # type: ignore[attr-defined]
+estimate.longest = int(BYTES_PER_TOKEN)  # type: ignore[attr-defined]
 
 
 class TokenizerCount:
