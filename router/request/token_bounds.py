@@ -9,7 +9,7 @@ Windows, reservations, limits and the gates of delegation all count here, and so
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -185,7 +185,7 @@ class Reader:
         """Upper bound of one prompt's tokens."""
         render = getattr(self.count, "rendered", None) if prompt.body is not None else None
         rendered = render(prompt.body) if render else 0
-        texts = text_bound(prompt.text, self.count) + self.form(prompt)
+        texts = text_bound(prompt.text, self.count) + self.form(prompt, text_bound)
         return max(rendered, texts + self.overhead(prompt, rendered > 0)) + prompt.ids + self.media(prompt)
 
     def own(self, body: Mapping[str, Any]) -> int:
@@ -209,10 +209,10 @@ class Reader:
             return cost.per_text
         return cost.per_prompt + cost.per_message * prompt.messages + (PER_TOOLS if prompt.tools and not rendered else 0)
 
-    def form(self, prompt: Prompt) -> int:
-        """The form asked for, which a known template does not write."""
+    def form(self, prompt: Prompt, tokens: Callable[[str, Counter], int]) -> int:
+        """Tokens of the form asked for, which a known template does not write. tokens: counts it."""
         known = getattr(self.count, "template", None) is not None
-        return 0 if known or not prompt.form else text_bound(prompt.form, self.count)
+        return 0 if known or not prompt.form else tokens(prompt.form, self.count)
 
     def media(self, prompt: Prompt) -> int:
         """The most that images and other parts take; never more than the window, beyond which a tier reads nothing."""
@@ -221,7 +221,8 @@ class Reader:
     def expected(self, prompt: Prompt) -> int:
         """Estimate of one prompt's tokens, for texts of all kinds rather too many. A counter includes one question's template."""
         media = self.context // 4 if prompt.unbounded else prompt.images * min(USUAL_IMAGE, self.image_tokens)
-        return self.count(prompt.text) + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + media
+        form = self.form(prompt, text_tokens)
+        return self.count(prompt.text) + form + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + media
 
     def expected_total(self, body: Mapping[str, Any]) -> int:
         """The same of all prompts of a body: what a call that was cut off is billed for."""
