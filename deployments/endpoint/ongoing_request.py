@@ -47,9 +47,8 @@ class CallRecord:
 
     @property
     def uncounted(self) -> bool:
-        """Whether there is something to count that the tier did not report."""
-        known = self.usage.input_tokens and (self.usage.output_tokens or not self.received.size)
-        return self.ended and not self.estimated and not known
+        """Whether its tokens have to be counted, because its tier reported none."""
+        return self.ended and not self.estimated and self.usage == Usage()
 
     def cost_usd(self, prices: Sequence[float]) -> float:
         """Token price; of a call that was sent to two replicas, of both."""
@@ -224,8 +223,7 @@ async def count_call(record: CallRecord, reader: Reader) -> None:
 
 
 def counted(record: CallRecord, reader: Reader) -> Usage:
-    given, made = record.usage.input_tokens, record.usage.output_tokens
-    return Usage(given or reader.expected_total(record.call.body), made or record.received.tokens(reader.count))
+    return Usage(reader.expected_total(record.call.body), record.received.tokens(reader.count))
 
 
 def learn(lengths: counterfactual.Lengths, top: str, calls: Sequence[CallRow], answered: CallRow) -> None:
