@@ -249,8 +249,7 @@ class VllmTier(Tier):
     def model_source(self) -> ModelSource:
         folder, given = Path(self.source), self.engine_kwargs
         options = json.dumps({name: given[name] for name in ANSWER_OPTIONS if name in given}, sort_keys=True)
-        own = Path(str(given.get("tokenizer") or ""))
-        named = own if given.get("tokenizer") and own.is_dir() else None
+        named = Path(own) if (own := str(given.get("tokenizer") or "")) and Path(own).is_dir() else None
         template = str(given.get("chat_template") or "")
         return ModelSource(self.source, folder if folder.is_dir() else None, options, template, given, self.env, named)
 
@@ -277,8 +276,7 @@ class RemoteTier(Tier):
     api_key_env: str | None = None
     """the environment variable that holds its key; never the key itself. A key that is refused makes the tier count as down"""
     tokenizer: str | None = None
-    """a folder (relative to this file) with the model's tokenizer.json and chat template, so that tokens are counted as the tier
-    counts them; none: an upper bound is every byte of a prompt, and other figures are estimates"""
+    """a folder (relative to this file) with the model's tokenizer.json and chat template; none: every byte counts as a token"""
 
     @property
     def model_source(self) -> ModelSource:

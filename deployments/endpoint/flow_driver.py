@@ -223,7 +223,9 @@ class FlowDriver:
         record.first_token_s = self.now() - record.began_s
 
     def settle(self, record: CallRecord, usage: Usage) -> None:
-        record.usage, record.ended = usage, True
+        record.ended = True
+        if not record.estimated:  # a stream that was read to its end is counted before the client gets it
+            record.usage = usage
 
     # -- what the client gets ------------------------------------------------------------------------------------------
 

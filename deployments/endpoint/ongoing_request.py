@@ -52,9 +52,8 @@ class CallRecord:
 
     @property
     def uncounted(self) -> bool:
-        """Whether there is something to count that the tier did not report."""
-        known = self.usage.input_tokens and (self.usage.output_tokens or not self.received.size)
-        return self.ended and not self.estimated and not known
+        """Whether its tokens have to be counted, because its tier reported none."""
+        return self.ended and not self.estimated and self.usage == Usage()
 
     def failed(self, error: RequestFailed) -> None:
         self.outcome = error.outcome
@@ -276,8 +275,7 @@ async def count_call(record: CallRecord, reader: Reader) -> None:
 
 
 def counted(record: CallRecord, reader: Reader) -> Usage:
-    given, made = record.usage.input_tokens, record.usage.output_tokens
-    return Usage(given or reader.expected_total(record.call.body), made or record.received.tokens(reader.count))
+    return Usage(reader.expected_total(record.call.body), record.received.tokens(reader.count))
 
 
 def learn(lengths: counterfactual.Lengths, top: str, calls: Sequence[CallRow], answered: CallRow) -> None:

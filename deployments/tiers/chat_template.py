@@ -40,7 +40,9 @@ class ChatTemplate:
 
     def write(self, body: Mapping[str, Any]) -> str:
         """The prompt of a chat. Raises one of REFUSALS."""
-        more = {name: body[name] for name in ("tools", "documents") if body.get(name)}
+        more = {"documents": body["documents"]} if body.get("documents") else {}
+        if isinstance(tools := body.get("tools"), list) and tools:
+            more["tools"] = [as_offered(tool) for tool in tools]
         given = body.get("chat_template_kwargs")
         named = {"add_generation_prompt": True, **self.names, **more, **(given if isinstance(given, Mapping) else {})}
         return self.template.render({**named, "messages": [as_read(message) for message in body["messages"]]})
@@ -139,6 +141,14 @@ def as_read(message: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(message.get("tool_calls"), list):
         read["tool_calls"] = [as_called(call) for call in message["tool_calls"]]
     return read
+
+
+def as_offered(tool: Any) -> Any:
+    """A tool with the fields that vLLM adds where the client left them out."""
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    if not isinstance(function, Mapping):
+        return tool
+    return {**tool, "type": "function", "function": {"name": "", "description": None, "parameters": None, **function}}
 
 
 def as_called(call: Any) -> Any:

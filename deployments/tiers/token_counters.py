@@ -3,12 +3,13 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.config import Config, Tier
+from router.request.token_bounds import TemplateCost
 from router.tier_settings import ModelSource
 from router.types import Counter
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stepdown")
 TEMPLATE_TOKENS = 8  # what a chat template adds around one question
+SLICE = 1 << 16  # bytes looked at before another thread may run
 BYTES_PER_TOKEN = 3.0  # fewer than current tokenizers need for English
 # Pieces that are at most one token each for current tokenizers: of a word four letters, of other scripts two bytes, and every
 # digit, sign and line break. Spaces go with the words that follow them.
@@ -33,7 +35,8 @@ def estimate(text: str) -> int:
 def estimated(text: str) -> int:
     """The same without a template."""
     data = text.encode("utf-8", "replace")
-    return max(round(len(data) / BYTES_PER_TOKEN), len(PIECES.findall(data)))
+    pieces = sum(len(PIECES.findall(data, at, at + SLICE)) for at in range(0, len(data), SLICE))
+    return max(round(len(data) / BYTES_PER_TOKEN), pieces)
 
 
 # A function's own attributes have no type: see `types.Counter`.
@@ -56,7 +59,8 @@ class TokenizerCount:
         """bytes of text that one token may stand for; 0: unknown"""
         # One decision asks for the same texts several times, and counting is its most expensive step.
         self.tokens = lru_cache(maxsize=16)(self.counted)
-        self.template, self.rendered = None, None
+        self.template: TemplateCost | None = None
+        self.rendered: Callable[[Mapping[str, Any]], int] | None = None
         self.read_template(source)
 
     def __call__(self, text: str) -> int:

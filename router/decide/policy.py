@@ -14,7 +14,7 @@ from router.types import Counter, Decision, Facts, Prompt
 
 
 class Needs:
-    """Tokens of prompt and answer that a request needs at each tier. Each counter counts once, and only where it might not fit."""
+    """Tokens of prompt and answer that a request needs at each tier. Counters count once, and only where it might not fit."""
 
     def __init__(self, facts: Facts, count: Mapping[str, Counter]) -> None:
         self.prompts, self.answer, self.count = facts.prompts or (Prompt(facts.counted),), facts.answer_tokens, count
@@ -65,10 +65,8 @@ def exclude(
     over = {tier.name: n for tier in fitting if (n := needs.most(tier)) > tier.context}
     if len(over) == len(fitting):
         over = {tier.name: n for tier in fitting if (n := needs.likely(tier)) > tier.context}
-    found = out | {
-        tier.name: f"takes {tier.context} tokens, this needs {over[tier.name]}" for tier in fitting if tier.name in over
-    }
-    return {tier.name: found[tier.name] for tier in tiers if tier.name in found}
+    out |= {tier.name: f"takes {tier.context} tokens, this needs {over[tier.name]}" for tier in fitting if tier.name in over}
+    return {tier.name: out[tier.name] for tier in tiers if tier.name in out}
 
 
 def lacks(tier: Tier, facts: Facts, abilities: Abilities) -> str:

@@ -145,9 +145,9 @@ class ToolMode(DelegationFlow):
         return self.max_usd - self.turns_usd - self.shared.budget.spent_usd
 
     def turn_usd(self, answer_tokens: float) -> float:
-        """The most that the next turn costs with an answer of that length."""
+        """Price of the next turn with an answer of that length."""
         top = self.shared.top
-        return top.most(top.prompt_tokens(self.body()), answer_tokens)
+        return top.most(top.input_tokens(self.body()), answer_tokens)
 
     def capped(self, body: dict[str, Any]) -> dict[str, Any]:
         """After paid work, cut the answer to what is left of the client's limit: a truncated answer is better than none."""

@@ -41,7 +41,7 @@ class Rung:
         return Reader(self.count, self.context, self.image_tokens).total(body)
 
     def input_tokens(self, body: Mapping[str, Any]) -> int:
-        """The same of a flow's own prompt, which has no tools or images."""
+        """The same of a flow's own prompt."""
         return Reader(self.count, self.context).own(body)
 
     def expected_tokens(self, messages: Sequence[Mapping[str, Any]]) -> int:

@@ -9,7 +9,7 @@ Windows, reservations, limits and the gates of delegation all count here, and so
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,11 +31,7 @@ PLAIN_FIELDS = ("content", "role")  # of a message; its other fields are counted
 PLAIN_ROLES = ("system", "developer", "user", "assistant")
 TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
 FORM_FIELDS = ("response_format", "structured_outputs")
-RENDERED_FIELDS = (
-    "tools",
-    "documents",
-    "chat_template_kwargs",
-)  # with these a template writes more than it does for a plain chat
+RENDERED_FIELDS = ("tools", "documents", "chat_template_kwargs")  # with these a template writes more than a plain chat
 TEXTS = ("text", "refusal", "thinking", "input_text", "output_text")  # types of parts that are text, in the field of their kind
 IMAGES = ("image_url", "input_image", "image")
 
@@ -187,14 +183,13 @@ class Reader:
 
     def most(self, prompt: Prompt) -> int:
         """Upper bound of one prompt's tokens."""
-        found = text_bound(prompt.text, self.count) + self.form(prompt) + self.overhead(prompt)
-        rendered = getattr(self.count, "rendered", None)
-        if prompt.body is not None and rendered is not None:
-            found = max(found, rendered(prompt.body))
-        return found + prompt.ids + self.media(prompt)
+        render = getattr(self.count, "rendered", None) if prompt.body is not None else None
+        rendered = render(prompt.body) if render else 0
+        texts = text_bound(prompt.text, self.count) + self.form(prompt, text_bound)
+        return max(rendered, texts + self.overhead(prompt, rendered > 0)) + prompt.ids + self.media(prompt)
 
     def own(self, body: Mapping[str, Any]) -> int:
-        """Upper bound of a flow's own prompt. A template of which nothing is known is taken to add no system prompt of its own."""
+        """Upper bound of a flow's own prompt. A template that is not known is taken to add no system prompt of its own."""
         prompt = chat_prompt(body)
         if not self.says or getattr(self.count, "template", None) is None:
             text = text_bound(prompt.text, self.count) if self.says else self.count(prompt.text)
@@ -202,24 +197,22 @@ class Reader:
         return self.most(prompt)
 
     def at_most(self, prompt: Prompt) -> int:
-        """A larger bound that needs no tokenizer: the bytes, and for JSON, which templates write in their own way, four times those."""
+        """A larger bound that needs no tokenizer: bytes. Of JSON, which templates write in their own way, five times those."""
         shaped = 4 * prompt.shaped + PER_TOOLS if prompt.body is not None else 0
-        return (
-            byte_bound(prompt.text) + byte_bound(prompt.form) + shaped + self.overhead(prompt) + prompt.ids + self.media(prompt)
-        )
+        texts = byte_bound(prompt.text) + byte_bound(prompt.form)
+        return texts + shaped + self.overhead(prompt) + prompt.ids + self.media(prompt)
 
-    def overhead(self, prompt: Prompt) -> int:
-        """The most that the chat template adds."""
+    def overhead(self, prompt: Prompt, rendered: bool = False) -> int:
+        """The most that the chat template adds. rendered: what it says of tools is known."""
         cost = self.template
         if not prompt.messages:
             return cost.per_text
-        known = prompt.body is not None and getattr(self.count, "rendered", None) is not None
-        return cost.per_prompt + cost.per_message * prompt.messages + (PER_TOOLS if prompt.tools and not known else 0)
+        return cost.per_prompt + cost.per_message * prompt.messages + (PER_TOOLS if prompt.tools and not rendered else 0)
 
-    def form(self, prompt: Prompt) -> int:
-        """The form asked for, which a known template does not write."""
+    def form(self, prompt: Prompt, tokens: Callable[[str, Counter], int]) -> int:
+        """Tokens of the form asked for, which a known template does not write. tokens: counts it."""
         known = getattr(self.count, "template", None) is not None
-        return 0 if known or not prompt.form else text_bound(prompt.form, self.count)
+        return 0 if known or not prompt.form else tokens(prompt.form, self.count)
 
     def media(self, prompt: Prompt) -> int:
         """The most that images and other parts take; never more than the window, beyond which a tier reads nothing."""
@@ -228,7 +221,8 @@ class Reader:
     def expected(self, prompt: Prompt) -> int:
         """Estimate of one prompt's tokens, for texts of all kinds rather too many. A counter includes one question's template."""
         media = self.context // 4 if prompt.unbounded else prompt.images * min(USUAL_IMAGE, self.image_tokens)
-        return self.count(prompt.text) + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + media
+        form = self.form(prompt, text_tokens)
+        return self.count(prompt.text) + form + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + media
 
     def expected_total(self, body: Mapping[str, Any]) -> int:
         """The same of all prompts of a body: what a call that was cut off is billed for."""

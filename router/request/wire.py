@@ -165,7 +165,7 @@ def check_prompt(body: Mapping[str, Any]) -> None:
         raise BadRequest("`messages` belong to chat/completions; completions takes a `prompt`", "messages")
     prompt = body.get("prompt")
     several = isinstance(prompt, list) and bool(prompt) and all(type(p) in (str, int, list) for p in prompt)  # bool is an int too
-    nested = [p for p in prompt if isinstance(p, list)] if several else []
+    nested = [p for p in prompt if isinstance(p, list)] if isinstance(prompt, list) else []
     if not isinstance(prompt, str) and not several or any(type(id_) is not int for ids in nested for id_ in ids):
         raise BadRequest("`prompt` must be a text, a list of texts, or token ids", "prompt")
 

@@ -1,11 +1,12 @@
 """ClientLimits of the client's own request: no mix of answers exceeds them, and what is there is given."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import Said, drive, ladder
+from scripted import Said, answered_at_once, drive, ladder, words
 
 from router.cascade.flow import Cascade
 from router.choose_flow import one_call
@@ -13,6 +14,7 @@ from router.client_options import ClientLimits
 from router.config import Escalation
 from router.errors import BadRequest, BudgetExceeded, DeadlineExceeded, NoReplica
 from router.limits.client_limits import FlowLimiter, limit_flow
+from router.limits.delegation_budget import Rung
 from router.request import wire
 from router.types import Accept, Call, Commit, Fail, GoUp, Reply, Step, Usage
 
@@ -60,6 +62,47 @@ def test_a_plain_answer_is_cut_to_what_may_be_spent():
 def test_the_clients_own_length_counts_where_it_is_shorter(asked, sent):
     body = run(plain(**asked), max_cost_usd=LARGE + 2.5 * 80).calls[0].body
     assert {k: v for k, v in body.items() if k.startswith("max_")} == sent
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:x"}}
+SEEN = {**BODY, "messages": [{"role": "user", "content": [{"type": "text", "text": "what is this"}, IMAGE]}]}
+
+
+@pytest.mark.parametrize("sent", [1, 2])
+@pytest.mark.parametrize("image_tokens", [100, 1_000])
+@pytest.mark.parametrize("limit", [0.0, 90.0, 400.0, 1_500.0, 5_000.0])
+def test_a_limit_is_strict_with_pictures_and_with_calls_that_are_sent_twice(limit, image_tokens, sent):
+    """The tier takes as many tokens as it may for the picture and writes as much as it may; each replica reads the prompt."""
+    rung = Rung("large", 10_000, 1.0, 4.0, words, image_tokens, sent)
+    usage = []
+
+    def reply(call):
+        usage.append(Usage(rung.prompt_tokens(call.body), call.body.get("max_tokens", 10_000)))
+        return Reply(call, text="x", usage=usage[-1], sent=sent)
+
+    end, _ = answered_at_once(limit_flow(one_call("large", SEEN, {}), ClientLimits(max_cost_usd=limit), [rung]), reply)
+    assert sum(rung.paid(each, sent) for each in usage) <= limit
+    assert isinstance(end, Commit) == bool(usage)
+    assert bool(usage) == (limit >= rung.most(rung.prompt_tokens(SEEN), 1))
+
+
+def test_a_call_that_was_sent_twice_leaves_less_for_the_next():
+    rung = Rung("large", 10_000, 1.0, 4.0, words, sent=2)
+
+    def twice():
+        first = Call("a", "large", "attempt", {**BODY, "max_tokens": 1})
+        (yield Step((first,)))
+        return Fail((yield Step((replace(first, id="b"),)))[0].error)
+
+    given = rung.prompt_tokens(BODY)
+    made = []
+
+    def reply(call):
+        made.append(call.id)
+        return Reply(call, text="x", usage=Usage(given, 1), sent=2)
+
+    answered_at_once(limit_flow(twice(), ClientLimits(max_cost_usd=4 * given + 7), [rung]), reply)
+    assert made == ["a"]
 
 
 def test_what_cannot_be_paid_is_not_asked():

@@ -36,7 +36,24 @@ def read(path=CHAT, **fields):
         (CHAT, {"n": "2"}, "n"),
         (CHAT, {"n": 0}, "n"),
         (CHAT, {"n": 10_000}, "n"),
+        (CHAT, {"n": True}, "n"),
+        (CHAT, {"n": 1e9}, "n"),
+        (CHAT, {"best_of": "x"}, "best_of"),
+        (TEXT, {"best_of": 2**63}, "best_of"),
+        (TEXT, {"best_of": True}, "best_of"),
+        (CHAT, {"max_tokens": 2**63}, "max_tokens"),
+        (CHAT, {"max_completion_tokens": -1}, "max_completion_tokens"),
         (CHAT, {"top_logprobs": "2"}, "top_logprobs"),
+        (CHAT, {"logprobs": 5}, "logprobs"),
+        (CHAT, {"logprobs": "yes"}, "logprobs"),
+        (TEXT, {"logprobs": True}, "logprobs"),
+        (TEXT, {"logprobs": 2**63}, "logprobs"),
+        (TEXT, {"prompt_logprobs": [1]}, "prompt_logprobs"),
+        (TEXT, {"echo": 3}, "echo"),
+        (CHAT, {"stream_options": 5}, "stream_options"),
+        (CHAT, {"stream_options": {"include_usage": "no"}}, "stream_options"),
+        (CHAT, {"chat_template_kwargs": [1]}, "chat_template_kwargs"),
+        (CHAT, {"documents": "x"}, "documents"),
         (CHAT, {"temperature": "0.5"}, "temperature"),
         (CHAT, {"temperature": 10**400}, "temperature"),
         (CHAT, {"response_format": {"type": "json_schema", "json_schema": 3}}, "response_format"),
@@ -55,6 +72,8 @@ def read(path=CHAT, **fields):
         (TEXT, {"prompt": {"a": 1}}, "prompt"),
         (TEXT, {"prompt": [1.5]}, "prompt"),
         (TEXT, {"prompt": [True]}, "prompt"),
+        (TEXT, {"prompt": [[True]]}, "prompt"),
+        (TEXT, {"prompt": [["x"]]}, "prompt"),
     ],
 )
 def test_a_bad_field_is_named(path, fields, param):
@@ -133,6 +152,19 @@ def test_what_we_do_not_read_is_passed_on_untouched(more):
 )
 def test_a_stream_asks_the_tier_for_usage_unless_declined(fields, options):
     assert forwarded(read(**fields).body, "small").get("stream_options") == options
+
+
+@pytest.mark.parametrize(
+    "path, stray",
+    [
+        (CHAT, {"prompt": 5}),
+        (CHAT, {"prompt": ["a"] * 100, "suffix": "x"}),
+        (TEXT, {"tools": [{"type": "stepdown:delegate"}], "tool_choice": 4}),
+        (TEXT, {"functions": 5, "documents": 6, "chat_template_kwargs": 7, "chat_template": 8}),
+    ],
+)
+def test_fields_of_the_other_path_are_taken_out(path, stray):
+    assert read(path, **stray) == read(path) and facts(read(path, **stray)) == facts(read(path))
 
 
 def test_the_clients_body_is_not_changed():
