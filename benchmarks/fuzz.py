@@ -19,7 +19,7 @@ FILES = (
     "tests/deployments/endpoint/test_openapi_fuzz.py",
     "tests/deployments/endpoint/test_upstream_fuzz.py",
 )
-TESTS = 13  # of hypothesis's own and operations that take anything, which share the cases
+TESTS = 15  # of hypothesis's own and operations that take anything, which share the cases
 
 
 def main() -> None:
