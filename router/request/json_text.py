@@ -41,7 +41,12 @@ def read(raw: bytes) -> Any:
     """The value. Raises ValueError, which TooMuchWork is, and RecursionError."""
     if len(raw) > SMALL and work(raw) > MOST_WORK:
         raise TooMuchWork
-    return json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+    return parsed(raw.decode("utf-8-sig"))
+
+
+def parsed(text: str) -> Any:
+    """The value of a text whose length is bounded. Raises ValueError, also for numbers that no float holds, and RecursionError."""
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
 
 
 def work(raw: bytes) -> int:
