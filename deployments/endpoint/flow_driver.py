@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
-from deployments.beside_loop import beside_loop, by_size
+from deployments.beside_loop import beside_loop, by_length, by_size
 from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
@@ -35,6 +35,12 @@ def following(flow: Flow, replies: Sequence[Reply] | None) -> Step | End:
     except StopIteration as done:
         end: End = done.value
         return end
+
+
+def read_document(call: Call, raw: bytes) -> tuple[dict[str, Any], Reply]:
+    """A whole answer, as JSON and as a reply."""
+    body = json.loads(raw)
+    return body, read_answer(call, body)
 
 
 def slow_to_judge(reply: Reply) -> bool:
@@ -190,9 +196,8 @@ class FlowDriver:
         body = {**call.body, "model": call.tier, "stream": False}
         reading = self.records[call.id].reading
         raw = await self.tiers[call.tier].complete(PATH, body, reading, self.ongoing.call_id(call.id))
-        body = json.loads(raw)
-        self.bodies[call.id] = body
-        return read_answer(call, body)
+        self.bodies[call.id], reply = await by_length(raw, read_document, call, raw)
+        return reply
 
     async def hold(self, call: Call) -> Reply:
         """Open the stream and read its first tokens; the rest waits for the flow's decision."""

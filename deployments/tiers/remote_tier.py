@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from deployments.beside_loop import by_size
 from deployments.replicas.meter import cached_of, usage_of
 from deployments.tiers.tier import Tier, failure
 from router import config
@@ -67,7 +68,7 @@ class RemoteTier(Tier):
 
     async def send(self, path: Path, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed. A redirect is not followed: it could lead anywhere."""
-        raw = json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
+        raw = await by_size(self.encoded, body)
         try:
             response = await self.session.post(self.urls[path], data=raw, allow_redirects=False)
             if response.status == 200:
@@ -76,6 +77,9 @@ class RemoteTier(Tier):
                 raise failure(self.name, response.status, await response.read())
         except BROKEN as error:
             raise NoReplica(self.name, type(error).__name__) from None
+
+    def encoded(self, body: Mapping[str, Any]) -> bytes:
+        return json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         async with await self.send(path, body) as response:

@@ -4,6 +4,7 @@ One call of the JSON library holds Python's lock from its begin to its end, in a
 requests wait. It grows with the number of values more than with the bytes: 8 MB of text take 10 ms, 8 MB of `[],` a second.
 """
 
+import gc
 import json
 from math import isinf
 from typing import Any
@@ -39,9 +40,16 @@ def _whole(text: str) -> int:
 
 def read(raw: bytes) -> Any:
     """The value. Raises ValueError, which TooMuchWork is, and RecursionError."""
-    if len(raw) > SMALL and work(raw) > MOST_WORK:
+    if len(raw) <= SMALL:
+        return parsed(raw.decode("utf-8-sig"))
+    if work(raw) > MOST_WORK:
         raise TooMuchWork
-    return parsed(raw.decode("utf-8-sig"))
+    text = raw.decode("utf-8-sig")
+    gc.disable()  # its searches through the new values take longer than reading them, within the same call
+    try:
+        return parsed(text)
+    finally:
+        gc.enable()
 
 
 def parsed(text: str) -> Any:
