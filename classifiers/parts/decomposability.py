@@ -48,7 +48,8 @@ ARITHMETIC = re.compile(
 # A line's own space, [^\S\n], instead of \s: over empty lines that would take quadratic time.
 OPTION = re.compile(r"^[^\S\n]*\(?[A-Ja-j][.):]\s", re.MULTILINE)
 CODE = re.compile(
-    r"^[^\S\n]*(?:def |class |import |from \w+ import|Traceback|#include|public |function |const |at \w+\.)|[{};][^\S\n]*$", re.MULTILINE
+    r"^[^\S\n]*(?:def |class |import |from \w+ import|Traceback|#include|public |function |const |at \w+\.)|[{};][^\S\n]*$",
+    re.MULTILINE,
 )
 
 

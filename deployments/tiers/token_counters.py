@@ -56,7 +56,9 @@ def longest_token(tokenizer: Mapping[str, Any]) -> int:
     model, normalizer = tokenizer.get("model") or {}, tokenizer.get("normalizer") or {}
     steps = normalizer.get("normalizers", [normalizer] if normalizer else [])
     added = tokenizer.get("added_tokens") or []
-    whole = model.get("type") == "BPE" and (model.get("byte_fallback") or BYTE_LEVEL in json.dumps(tokenizer.get("pre_tokenizer")))
+    whole = model.get("type") == "BPE" and (
+        model.get("byte_fallback") or BYTE_LEVEL in json.dumps(tokenizer.get("pre_tokenizer"))
+    )
     if not whole or any(step.get("type") != "NFC" for step in steps) or any(t.get("lstrip") or t.get("rstrip") for t in added):
         return 0
     longest = max(len(token.encode()) for token in [*model["vocab"], *(t["content"] for t in added)])
