@@ -10,13 +10,13 @@ import numpy as np
 from classifiers import Artifact, Rule, explicit
 from router.cascade.code_tests import load_code_check
 from router.cascade.judge import check_holdback
+from router.cheap_bound import surely_too_long
 from router.choose_flow import PLAIN, Flows
 from router.config import Config, Tier
 from router.decide import policy, sessions
 from router.decide.targets import TARGETS, as_chance
 from router.errors import BadConfig, BadRequest, UnknownModel
 from router.request import server_tools, wire
-from router.request.cheap_bound import surely_too_long
 from router.types import Chosen, Counter, Decision, Facts, Request
 
 NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from classifiers import Rule, choose
 from classifiers.choose import Floats
+from router.cheap_bound import fewest_tokens, surely_too_long
 from router.errors import ContextTooLong, NoTierFits
-from router.request.cheap_bound import fewest_tokens, surely_too_long
 from router.tier_settings import Tier
 from router.types import Counter, Decision, Facts, byte_bound
 

@@ -53,7 +53,7 @@ def read(raw: bytes) -> Any:
 
 
 def parsed(text: str) -> Any:
-    """The value of a text whose length is bounded. Raises ValueError, also for numbers that no float holds, and RecursionError."""
+    """The value of a text whose length is bounded. Raises ValueError, also for a number that no float holds; RecursionError."""
     return json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
 
 

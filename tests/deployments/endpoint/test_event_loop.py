@@ -1,4 +1,4 @@
-"""No request holds the event loop: the largest bodies, dearest schemas and longest answers, while another client asks for /healthz.
+"""No request holds the event loop: the largest bodies, dearest schemas, longest answers, while another client asks /healthz.
 
 Turns of the loop are measured in this process's processor time, so that a busy machine does not fail the tests.
 """

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from deployments.tiers.token_counters import counter, longest_token
+from router.cheap_bound import fewest_tokens, surely_too_long
 from router.config import SHIPPED
-from router.request.cheap_bound import fewest_tokens, surely_too_long
 
 RAW = (SHIPPED.parent / "pocket/models/large/tokenizer.json").read_bytes()
 COUNT = counter(RAW)
