@@ -131,7 +131,9 @@ async def both(url: str, key: str, seconds: float) -> tuple[Good, Counter[str]]:
 def main(minutes: float) -> None:
     with Pocket() as ladder, ladder.served() as (url, key):
         asyncio.run(good(url, key, WARM_S))
+        click.echo("the ladder is ready", err=True)
         alone = asyncio.run(good(url, key, 30 * minutes))
+        click.echo(f"alone: p99 {alone.ms(99)} ms of {len(alone.took_s)} requests", err=True)
         beside, answers = asyncio.run(both(url, key, 60 * minutes))
     ratio = beside.ms(99) / alone.ms(99) if alone.ms(99) else 0.0
     shown = {
