@@ -15,7 +15,7 @@ from router.errors import Overloaded
 from router.request.json_text import SMALL
 
 T = TypeVar("T")
-MOST_WAITING = 32  # large bodies that wait to be read; they are held in memory
+MOST_WAITING = 64  # large bodies that wait to be read; they are held in memory
 AGAIN_S = 2.0
 # A context variable and no argument: it belongs to a request and to everything that reads its body, as far as the tiers.
 LARGE: ContextVar[bool] = ContextVar("large", default=False)

@@ -9,7 +9,7 @@ import json
 from math import isinf
 from typing import Any
 
-SMALL = 65_536  # bytes; reading, checking and counting so many takes a few milliseconds
+SMALL = 32_768  # bytes; reading, checking and counting so many takes some 20 ms at most
 MOST_WORK = 300_000  # of `work`; some 25 ms
 LONGEST_NUMBER = 500  # digits; a float has at most 309 before its point, and converting takes quadratic time
 
