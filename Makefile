@@ -12,7 +12,7 @@ TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 DATA ?= ../shared/data
 
-.PHONY: serve test check style types units install demo monitoring bench-flows bench-cost bench-front chaos fuzz simulate-cluster audit clean
+.PHONY: serve test check style types units install demo monitoring bench-flows bench-cost bench-front bench-hostile chaos fuzz simulate-cluster audit clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
@@ -50,6 +50,10 @@ bench-cost: install
 # Speed beside stock Ray Serve LLM on the same models, and beside LiteLLM; needs wrk. PARTS: front litellm decide growth soak
 bench-front: install
 	$(PY) -m benchmarks.speed $(PARTS)
+
+# MINUTES in which one client sends only hostile requests while another sends good ones, on the pocket ladder
+bench-hostile: install
+	$(PY) -m benchmarks.hostile --minutes $(or $(MINUTES),10)
 
 # MINUTES of random faults while CLIENTS send requests; LADDER is echo or pocket
 chaos: install

@@ -59,7 +59,11 @@ def decisions(tiers: int, folder: Path) -> dict[str, Any]:
     answering = Answering(router, {tier.name: EchoTier(tier) for tier in settings.tiers}, without_books())
     bodies = {t: b'{"model":"auto","messages":[{"role":"user","content":"%s"}]}' % t.encode() for t in prompts(600, 500)}
     asked = {t: parse("chat/completions", raw) for t, raw in bodies.items()}
-    return {"tiers": tiers, **times_ms(lambda t: answering.decide(asked[t], NOBODY), list(asked))}
+    loop = asyncio.new_event_loop()
+    try:
+        return {"tiers": tiers, **times_ms(lambda t: loop.run_until_complete(answering.decide(asked[t], NOBODY)), list(asked))}
+    finally:
+        loop.close()
 
 
 # -- the log ---------------------------------------------------------------------------------------------------------------

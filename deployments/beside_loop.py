@@ -12,9 +12,10 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from router.errors import Overloaded
+from router.request.json_text import SMALL
 
 T = TypeVar("T")
-MOST_WAITING = 32  # large bodies that wait to be read; they are held in memory
+MOST_WAITING = 64  # large bodies that wait to be read; they are held in memory
 AGAIN_S = 2.0
 # A context variable and no argument: it belongs to a request and to everything that reads its body, as far as the tiers.
 LARGE: ContextVar[bool] = ContextVar("large", default=False)
@@ -53,3 +54,8 @@ async def beside_loop(work: Callable[..., T], *args: Any) -> T:
 async def by_size(work: Callable[..., T], *args: Any) -> T:
     """The result of `work(*args)`, which runs in the thread for a large request, else here and now."""
     return await beside_loop(work, *args) if LARGE.get() else work(*args)
+
+
+async def by_length(raw: bytes, work: Callable[..., T], *args: Any) -> T:
+    """The result of `work(*args)`, which runs in the thread where it reads so much, else here and now."""
+    return await beside_loop(work, *args) if len(raw) > SMALL else work(*args)

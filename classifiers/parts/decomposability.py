@@ -45,9 +45,11 @@ ARITHMETIC = re.compile(
     r"(?:^|[.;,\n] ?|then |and )(?:add|subtract|double|triple|multiply|divide|halve|take|increase|decrease|square|plus|minus)\b",
     re.IGNORECASE,
 )
-OPTION = re.compile(r"^\s*\(?[A-Ja-j][.):]\s", re.MULTILINE)
+# A line's own space, [^\S\n], instead of \s: over empty lines that would take quadratic time.
+OPTION = re.compile(r"^[^\S\n]*\(?[A-Ja-j][.):]\s", re.MULTILINE)
 CODE = re.compile(
-    r"^\s*(?:def |class |import |from \w+ import|Traceback|#include|public |function |const |at \w+\.)|[{};]\s*$", re.MULTILINE
+    r"^[^\S\n]*(?:def |class |import |from \w+ import|Traceback|#include|public |function |const |at \w+\.)|[{};][^\S\n]*$",
+    re.MULTILINE,
 )
 
 

@@ -9,9 +9,10 @@ import json
 import re
 
 LONGEST = 200  # characters; a longer text is prose, and two such texts never agree word for word
+LONGEST_LITERAL = 20_000  # characters
 _MARKED = re.compile(r"(?:\\boxed\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|####\s*(.+)|\banswer(?: is)?\s*[:=]?\s*(.+))", re.I)
 _OPTION = re.compile(r"\(?([A-Z])[).:]?(?=\s|$)")
-_FENCE = re.compile(r"^\s*```\w*\s*\n?|\s*```\s*$")
+_FENCE = re.compile(r"```\w*\s*\n?")
 _EDGES = " \t\n\"'`*"
 NO_ANSWER = frozenset(("", "none", "n/a", "null"))
 
@@ -43,6 +44,8 @@ def _json(text: str) -> str | None:
     if text[:1] not in "{[":
         return None
     for parse in (json.loads, ast.literal_eval):  # models also write Python literals
+        if parse is ast.literal_eval and len(text) > LONGEST_LITERAL:
+            break  # it takes a hundred times as long as JSON
         try:
             return json.dumps(parse(text), sort_keys=True, separators=(",", ":"))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
@@ -52,7 +55,10 @@ def _json(text: str) -> str | None:
 
 def final_answer(reply: str) -> str | None:
     r"""The normalised final answer: from \boxed{}, "#### x" or "answer: x", else a short reply as a whole. None if neither."""
-    text = _FENCE.sub("", reply).strip()
+    text = reply.strip()
+    if opened := _FENCE.match(text):
+        text = text[opened.end() :]
+    text = text.removesuffix("```").strip()
     if value := _json(text):
         return value
     if marked := _MARKED.findall(text):

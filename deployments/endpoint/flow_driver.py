@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
-from deployments.beside_loop import beside_loop, by_size
+from deployments.beside_loop import beside_loop, by_length, by_size
 from deployments.endpoint.answer_usage import shown_usage
 from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, count_call
@@ -36,6 +36,12 @@ def following(flow: Flow, replies: Sequence[Reply] | None) -> Step | End:
     except StopIteration as done:
         end: End = done.value
         return end
+
+
+def read_document(call: Call, raw: bytes) -> tuple[dict[str, Any], Reply]:
+    """A whole answer, as JSON and as a reply."""
+    body = json.loads(raw)
+    return body, read_answer(call, body)
 
 
 def slow_to_judge(reply: Reply) -> bool:
@@ -199,10 +205,9 @@ class FlowDriver:
         body = {**call.body, "model": call.tier, "stream": False}
         reading = self.records[call.id].reading
         raw = await self.tiers[call.tier].complete(PATH, body, reading, self.ongoing.call_id(call.id))
-        body = json.loads(raw)
-        self.bodies[call.id] = body
-        self.records[call.id].received.body(body)
-        return read_answer(call, body)
+        self.bodies[call.id], reply = await by_length(raw, read_document, call, raw)
+        self.records[call.id].received.body(self.bodies[call.id])
+        return reply
 
     async def hold(self, call: Call) -> Reply:
         """Open the stream and read its first tokens; the rest waits for the flow's decision."""

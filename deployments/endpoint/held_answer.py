@@ -1,5 +1,6 @@
 """A tier's stream that is held back: not one byte reaches the client before the flow accepts the answer."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from router.delegate.splice import Splicer
 from router.request.server_tools import calls_ours
 from router.request.wire import margin
 from router.types import Call, Reply, Usage
+
+AT_ONCE = 50  # chunks of a held answer
 
 
 class ClientCalls:
@@ -105,8 +108,10 @@ class HeldAnswer:
         await self.events.aclose()
 
     async def all(self) -> AsyncIterator[dict[str, Any]]:
-        for data in self.seen:
+        for n, data in enumerate(self.seen, 1):
             yield data
+            if n % AT_ONCE == 0:
+                await asyncio.sleep(0)  # sending seldom waits: the whole answer would go out in one turn of the loop
         async for data in self.rest:
             yield data
 

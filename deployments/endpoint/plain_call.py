@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.beside_loop import by_length
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import parts_of, usage_of
 from deployments.endpoint.received import Received
@@ -53,7 +54,7 @@ class PlainCall:
             raise
         finally:
             record.took_s = ongoing.now() - record.began_s
-        body = json.loads(raw)
+        body = await by_length(raw, json.loads, raw)
         record.received.body(body)
         self.count_it(usage_of(body))
         ongoing.sent()

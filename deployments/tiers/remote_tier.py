@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from deployments.beside_loop import by_size
 from deployments.tiers.event_stream import END, EventBuffer
 from deployments.tiers.faults import MOST_BYTES as MOST_ERROR_BYTES
 from deployments.tiers.faults import failure
@@ -72,7 +73,7 @@ class RemoteTier(Tier):
 
     async def send(self, path: Path, body: Mapping[str, Any], silence_s: float) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed. A redirect is not followed: it could lead anywhere."""
-        raw = json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
+        raw = await by_size(self.encoded, body)
         try:
             limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
             response = await self.session.post(self.urls[path], data=raw, allow_redirects=False, timeout=limits)
@@ -82,6 +83,9 @@ class RemoteTier(Tier):
                 raise failure(self.name, response.status, await error_body(response), response.headers)
         except BROKEN as error:
             raise NoReplica(self.name, type(error).__name__) from None
+
+    def encoded(self, body: Mapping[str, Any]) -> bytes:
+        return json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         async with await self.send(path, body, self.silence_s) as response:

@@ -13,6 +13,7 @@ from ray import get_runtime_context
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
+from deployments.beside_loop import by_size
 from deployments.lane.client import Lane, LaneCall, LaneLost
 from deployments.lane.frames import Item
 from deployments.replicas.replica_count import running_replicas
@@ -90,7 +91,7 @@ class ServeTier(Tier):
     async def open(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The call's further items and its first text. Raises NoReplica, TierCold, TierFailed."""
         hint = hint_of(body, SESSION.get(), self.policy.affinity, self.policy.head)
-        raw, missed = json.dumps(body), self.missed_readings()
+        raw, missed = await by_size(json.dumps, body), self.missed_readings()
         connection = await self.lane.connection() if self.lane else None
         if connection:
             items = connection.ask(path, raw, call_id, missed, hint)

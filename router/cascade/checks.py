@@ -1,28 +1,30 @@
 """The faults that an answer shows by itself, which make a request escalate whatever the judge would say."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from router.cascade.other_tiers import another_may_answer
 from router.errors import WindowExceeded
+from router.request import json_text
 from router.request.body import answer_limit, wants_json
-from router.request.schemas import fits
+from router.request.schemas import LONGEST_ANSWER, judge
 from router.request.server_tools import ESCALATE, name_of
 from router.types import Reply
 
 TOO_HARD = "<ESCALATE>"  # an answer that ends with this says that the request is too hard for its tier
 
 
-def fits_format(text: str, body: Mapping[str, Any]) -> bool:
-    """Whether the text has the form that `response_format` asks for."""
+def fits_format(text: str, body: Mapping[str, Any]) -> bool | None:
+    """Whether the text has the form that `response_format` asks for; None: that cannot be told in time."""
     if not wants_json(body):
         return True
+    if len(text) > LONGEST_ANSWER:
+        return None
     try:
-        value = json.loads(text)
+        value = json_text.parsed(text)
     except (ValueError, RecursionError):
         return False
-    return fits(value, (body["response_format"].get("json_schema") or {}).get("schema"))
+    return judge(value, (body["response_format"].get("json_schema") or {}).get("schema"))
 
 
 def is_refusal(reply: Reply) -> bool:
@@ -42,8 +44,9 @@ def fault(reply: Reply, body: Mapping[str, Any]) -> str | None:
         return "empty"
     if reply.finish_reason == "length":
         return "truncated" if answer_limit(body) is None else None  # at the client's own limit it is no fault
-    if not reply.tool_calls and not fits_format(reply.text, body):
-        return "schema invalid"
+    fits = True if reply.tool_calls else fits_format(reply.text, body)
+    if not fits:
+        return "schema not judged" if fits is None else "schema invalid"
     return "tests failed" if reply.passed is False else None
 
 

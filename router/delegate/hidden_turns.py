@@ -7,6 +7,7 @@ gone, the request goes on without them.
 
 import json
 import secrets
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -55,15 +56,17 @@ class HiddenTurns:
         self.most, self.most_bytes, self.ttl_s, self.clock = most, most_bytes, ttl_s, clock
         self.known: OrderedDict[str, tuple[HiddenTurn, float]] = OrderedDict()
         self.bytes = 0
+        self.lock = threading.Lock()  # a large request looks for its turns in another thread than those that keep theirs
 
     def keep(self, owner: str, messages: Sequence[Mapping[str, Any]], splices: Mapping[str, str], tier: str) -> str:
         """Returns the key under which the turn is found again."""
         key = secrets.token_hex(10)
         size = len(json.dumps([*messages, dict(splices)]))
-        self.known[digest(owner, key)] = HiddenTurn(tuple(messages), splices, tier, size), self.clock() + self.ttl_s
-        self.bytes += size
-        while len(self.known) > self.most or self.bytes > self.most_bytes:
-            self.drop(next(iter(self.known)))
+        with self.lock:
+            self.known[digest(owner, key)] = HiddenTurn(tuple(messages), splices, tier, size), self.clock() + self.ttl_s
+            self.bytes += size
+            while len(self.known) > self.most or self.bytes > self.most_bytes:
+                self.drop(next(iter(self.known)))
         return key
 
     def drop(self, place: str) -> None:
@@ -71,15 +74,16 @@ class HiddenTurns:
 
     def find(self, owner: str, key: str) -> HiddenTurn | None:
         place = digest(owner, key)
-        turn, until = self.known.get(place, (None, 0.0))
-        if turn is None:
-            return None
-        if self.clock() >= until:
-            self.drop(place)
-            return None
-        self.known[place] = turn, self.clock() + self.ttl_s
-        self.known.move_to_end(place)
-        return turn
+        with self.lock:
+            turn, until = self.known.get(place, (None, 0.0))
+            if turn is None:
+                return None
+            if self.clock() >= until:
+                self.drop(place)
+                return None
+            self.known[place] = turn, self.clock() + self.ttl_s
+            self.known.move_to_end(place)
+            return turn
 
     def recall(self, owner: str, asked: Request) -> tuple[Request, Recalled | None]:
         """The request with every hidden turn that it names put back in its place, each once; None if it names none."""

@@ -4,11 +4,12 @@ One call of the JSON library holds Python's lock from its begin to its end, in a
 requests wait. It grows with the number of values more than with the bytes: 8 MB of text take 10 ms, 8 MB of `[],` a second.
 """
 
+import gc
 import json
 from math import isinf
 from typing import Any
 
-SMALL = 65_536  # bytes; reading, checking and counting so many takes a few milliseconds
+SMALL = 32_768  # bytes; reading, checking and counting so many takes some 20 ms at most
 MOST_WORK = 300_000  # of `work`; some 25 ms
 LONGEST_NUMBER = 500  # digits; a float has at most 309 before its point, and converting takes quadratic time
 
@@ -43,14 +44,26 @@ DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, par
 
 def read(raw: bytes) -> Any:
     """The value. Raises ValueError, which TooMuchWork is, and RecursionError."""
-    if len(raw) > SMALL and work(raw) > MOST_WORK:
+    if len(raw) <= SMALL:
+        return parsed(raw.decode("utf-8-sig"))
+    if work(raw) > MOST_WORK:
         raise TooMuchWork
-    return read_all(raw)
+    text = raw.decode("utf-8-sig")
+    gc.disable()  # its searches through the new values take longer than reading them, within the same call
+    try:
+        return parsed(text)
+    finally:
+        gc.enable()
 
 
 def read_all(raw: bytes) -> Any:
     """The same, however much there is to read: for what was asked for, such as log-probabilities of a long answer."""
-    return DECODER.decode(raw.decode("utf-8-sig"))
+    return parsed(raw.decode("utf-8-sig"))
+
+
+def parsed(text: str) -> Any:
+    """The value of a text whose length is bounded. Raises ValueError, also for a number that no float holds; RecursionError."""
+    return DECODER.decode(text)
 
 
 def work(raw: bytes) -> int:

@@ -109,6 +109,13 @@ def test_a_wrong_form_is_asked_for_once_more_and_then_goes_up():
     assert end.call_id == "attempt-small-again"
 
 
+def test_a_form_that_cannot_be_told_in_time_is_no_evidence_and_goes_up():
+    long = good("[" + "1," * 120_000 + "1]")
+    end, steps = play({"small": long, "medium": good('{"a": 1}')}, {**BODY, "response_format": SCHEMA})
+    assert ids(steps) == [["attempt-small"], ["attempt-medium"]]  # asked again, it would say as much
+    assert end.outcomes == {"attempt-small": "schema not judged", "attempt-medium": "accepted"}
+
+
 @pytest.mark.parametrize("refusal", [{"refusal": "I will not"}, {"finish_reason": "content_filter", "text": ""}])
 def test_a_refusal_is_final_however_unsure(refusal):
     end, steps = play({"small": {**DOUBT, **refusal}})

@@ -1,11 +1,12 @@
 """A client's schema judges answers, and can do nothing else to us."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from router.request.schemas import MOST_STEPS, fits
+from router.request.schemas import LIMIT_S, fits, judge
 
 ADDRESS = {"type": "object", "properties": {"street": {"type": "string"}, "number": {"type": "integer"}}, "required": ["street"]}
 
@@ -36,14 +37,54 @@ def test_a_slow_pattern_is_not_tried():
     assert fits("a" * 60 + "!", {"pattern": "^(a+)+$"})  # would take longer than the universe has
 
 
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+ROWS = [{"a": i, "b": [i]} for i in range(1_500)]
+
+
+def halves(kind):
+    return {f"d{i}": {kind: [{"$ref": f"#/$defs/d{i - 1}"}] * 2} for i in range(1, 41)}
+
+
 @pytest.mark.slow
-def test_references_that_double_forty_times_are_given_up():
-    doubled = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i - 1}"}] * 2} for i in range(1, 41)}
-    assert fits(3, {"$defs": {"d0": {"type": "integer"}, **doubled}, "$ref": "#/$defs/d40"})
+@pytest.mark.parametrize("kind", ["allOf", "anyOf", "oneOf"])
+def test_references_that_double_forty_times_give_no_evidence(kind):
+    schema = {"$defs": {"d0": {"type": "string" if kind == "anyOf" else "integer"}, **halves(kind)}, "$ref": "#/$defs/d40"}
+    began = time.thread_time()
+    assert judge(3, schema) is None and fits(3, schema)
+    assert time.thread_time() - began < 4 * LIMIT_S
+
+
+@pytest.mark.parametrize(
+    "value, schema, expected",
+    [
+        (ROWS, {"type": "array", "uniqueItems": True}, True),
+        ([*ROWS, {"b": [7.0], "a": 7}], {"type": "array", "uniqueItems": True}, False),
+        ([1, True, 0, False, [1], [True], {"a": 1}, {"a": True}], {"uniqueItems": True}, True),
+        ([1, 1.0], {"uniqueItems": True}, False),
+        ([True, True], {"uniqueItems": True}, False),
+        (list(range(5_000)), {"items": {"enum": list(range(3_000))}}, False),
+        (ROWS, {"items": {"enum": [{"a": i} for i in range(1_500)]}}, False),
+        ([1.0], {"items": {"enum": [1]}}, True),
+        ([True], {"items": {"enum": [1]}}, False),
+        ({"a": True}, {"const": {"a": 1}}, False),
+        ({"a": 1.0}, {"const": {"a": 1}}, True),
+        ([ROWS] * 20, {"items": {"const": ROWS[:300]}}, False),
+        ({}, {"required": [{"a": i} for i in range(1_500)]}, True),  # no schema; finding that out compares its entries
+        ({"x": "a" * 60 + "!"}, {"properties": {"x": {"$schema": DRAFT_7, "pattern": "^(a+)+$"}}}, True),
+        (3, {"$schema": DRAFT_7, "type": "string"}, False),
+        (3, {"$ref": "http://[::1"}, None),
+        (10**300, {"multipleOf": 1e-300}, False),
+        ({f"k{i}": i for i in range(300)}, {"allOf": [{}], "unevaluatedProperties": False}, True),
+    ],
+)
+def test_dear_keywords_are_judged_in_little_time(value, schema, expected):
+    began = time.thread_time()
+    assert judge(value, schema) is expected
+    assert time.thread_time() - began < 4 * LIMIT_S
 
 
 def test_ordinary_answers_are_far_from_the_limit():
-    rows = [{"street": f"Lane {i}", "number": i} for i in range(MOST_STEPS // 100)]
+    rows = [{"street": f"Lane {i}", "number": i} for i in range(500)]
     assert fits(rows, {"type": "array", "items": ADDRESS})
     assert not fits([*rows, {}], {"type": "array", "items": ADDRESS})
 
