@@ -102,7 +102,7 @@ class Router:
         readers = [Reader.of(tier, self.count[tier.name]) for tier in tiers]
         if surely_too_long(request.body, readers):
             widest = max(readers, key=lambda reader: reader.context)
-            raise ContextTooLong(widest.least(text_length(request.body)), answer_limit(request.body) or 1, widest.context)
+            raise ContextTooLong(widest.least(text_length(request.body)), answer_limit(request.body) or 1, widest.context, True)
 
     def decide(self, request: Request, before: str | None = None, barred: Mapping[str, str] = NOTHING) -> Decision:
         """Where the request goes. Raises BadRequest, UnknownModel.

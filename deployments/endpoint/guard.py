@@ -95,8 +95,12 @@ def check_page(scope: Scope, headers: Mapping[str, str], server: Server) -> None
     if origin is not None and origin not in named and place_of(origin) != host.lower():
         raise ForeignRequest(f"Origin {origin[:80]!r}", "server.cors")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if scope["method"] == "POST" and kind != "application/json":
+    if scope["method"] == "POST" and kind != "application/json" and (kind or has_body(headers)):
         raise NotJson(kind)
+
+
+def has_body(headers: Mapping[str, str]) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def known(name: str, scope: Scope, hosts: Sequence[str]) -> bool:

@@ -27,6 +27,9 @@ CANNOT: Mapping[str, str] = MappingProxyType(
 )
 """each ability, and what is said of a tier without it"""
 
+TRIED = ("chat", "completions", "images", "json", "logprobs", "tool_choice", "tools")
+"""what a replica of vLLM tries; of the rest the settings alone are known"""
+
 SETTINGS: Mapping[str, str] = MappingProxyType(
     {"audio": "audio", "files": "files", "images": "images", "json": "json_mode", "tools": "tools", "video": "video"}
 )
@@ -73,9 +76,9 @@ class Abilities:
         return [name for name in self.tiers if self.lack(name, need)]
 
     def shown(self, tier: str) -> dict[str, Any]:
-        """For the status page: `able`, and `unable` with the reasons. Abilities that nobody tried are in neither list."""
+        """For the status page: `able`, and `unable` with the reasons, of TRIED. What nobody tried yet is in neither list."""
         known = self.found.get(tier, {})
-        unable = {need: why for need in CANNOT if (why := self.lack(tier, need))}
+        unable = {need: why for need in TRIED if (why := self.lack(tier, need))}
         return {"able": [need for need in known if need not in unable], "unable": unable}
 
     def no_chat(self) -> str:

@@ -25,6 +25,11 @@ class Said:
     """tokens of a stream after which it fails"""
 
     @property
+    def count(self) -> int:
+        """Tokens: its words, and one for each call of a tool."""
+        return len(self.tokens) + len(self.tool_calls or [])
+
+    @property
     def tokens(self) -> list[str]:
         words = self.text.split(" ")
         return [word + (" " if i < len(words) - 1 else "") for i, word in enumerate(words)] if self.text else []
@@ -80,7 +85,7 @@ class ScriptedTier(Tier):
                 finished = True
                 raise said.error
             await asyncio.sleep(said.token_s * len(said.tokens))
-            made, finished = len(said.tokens), True
+            made, finished = said.count, True
             message = {"role": "assistant", "content": said.text or None}
             if said.tool_calls:
                 message["tool_calls"] = said.tool_calls
@@ -114,7 +119,7 @@ class ScriptedTier(Tier):
                 yield event({**frame, "choices": [choice]})
             last: dict[str, Any] = {"tool_calls": [{"index": i, **c} for i, c in enumerate(said.tool_calls or [])]}
             yield event(piece(frame, last if said.tool_calls else {}, said.finish))
-            finished = True
+            made, finished = said.count, True
             if (body.get("stream_options") or {}).get("include_usage"):
                 yield event({**frame, "choices": [], "usage": self.usage(body, made)})
             yield DONE

@@ -90,7 +90,8 @@ class Connection:
 
     async def ask(self) -> None:
         app = Ingress(self.router, self.tiers, self.accounts(), 1_000_000).app()
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [], "query_string": b""}
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "query_string": b""}
         with suppress(asyncio.CancelledError):
             await app(scope, self.receive, self.send)
 

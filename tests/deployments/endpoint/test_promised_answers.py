@@ -95,8 +95,8 @@ def test_a_clients_limit_that_ends_the_cascade_early_uncovers_it(tmp_path):
 def moved(monkeypatch, **changes):
     plain = answering.Answering.decide
 
-    def decide(self, *given) -> Decision:
-        return replace(plain(self, *given), **changes)
+    async def decide(self, *given) -> Decision:
+        return replace(await plain(self, *given), **changes)
 
     monkeypatch.setattr(answering.Answering, "decide", decide)
 

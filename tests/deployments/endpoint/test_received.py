@@ -30,7 +30,12 @@ from router.types import Decision, Request
 
 CONFIG = ladder(("large",))
 WORDS = "one two three four five"
-CHAT = {"model": "large", "stream": True, "messages": [{"role": "user", "content": "count to five"}]}
+CHAT = {
+    "model": "large",
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "messages": [{"role": "user", "content": "count to five"}],
+}
 
 
 def words(text: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 from deployments.replicas import abilities
 from deployments.replicas.abilities import PICTURE, TRY_S, bodies, tried
 from deployments.replicas.request_faults import Refusal
-from router.decide.abilities import CANNOT
+from router.decide.abilities import TRIED
 
 NO_TEMPLATE = (
     "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the "
@@ -19,7 +19,7 @@ NO_TEMPLATE = (
 NO_PARSER = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
 REQUIRED = 'tool_choice="required" requires --tool-call-parser to be set'
 TOO_MANY = "Requested sample logprobs of 2, which is greater than max allowed: 0"
-ALL = dict.fromkeys(CANNOT, "")
+ALL = dict.fromkeys(TRIED, "")
 
 
 def kind_of(path, body) -> str:
@@ -72,7 +72,7 @@ def found(engine) -> dict[str, str]:
 def test_each_ability_is_tried_once_by_a_request_of_a_few_tokens():
     engine = Engine()
     assert found(engine) == ALL
-    assert sorted(engine.kinds) == sorted(CANNOT) and engine.closed == len(CANNOT)
+    assert sorted(engine.kinds) == sorted(TRIED) and engine.closed == len(TRIED)
     assert all(body["max_tokens"] <= abilities.CALL_TOKENS and body["model"] == "small" for _, _, body in engine.asked)
 
 
@@ -95,7 +95,7 @@ def test_the_picture_is_one():
 def test_what_vllm_refuses_the_tier_cannot_and_the_rest_is_tried_all_the_same(ability, message, told, caplog):
     engine = Engine(**{ability: refuses(message)})
     report = found(engine)
-    assert report.pop(ability).startswith(told) and report == {other: "" for other in CANNOT if other != ability}
+    assert report.pop(ability).startswith(told) and report == {other: "" for other in TRIED if other != ability}
     assert f"tier small, {ability}: {told[:20]}" in caplog.text
 
 
@@ -109,8 +109,8 @@ def test_without_a_chat_template_a_tier_completes_texts_and_nothing_else():
 
 def test_a_model_that_generates_nothing_can_do_nothing():
     nothing = refuses("This model does not support the 'generate' task. The endpoint is not available for this model.")
-    report = found(Engine(**dict.fromkeys(CANNOT, nothing)))
-    assert set(report) == set(CANNOT) and all("'generate'" in why for why in report.values())
+    report = found(Engine(**dict.fromkeys(TRIED, nothing)))
+    assert set(report) == set(TRIED) and all("'generate'" in why for why in report.values())
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_model_that_generates_nothing_can_do_nothing():
 def test_what_says_nothing_of_an_ability_denies_none(fault, caplog):
     with caplog.at_level(logging.WARNING, "stepdown"):
         report = found(Engine(json=fault, tools=fault))
-    assert report == {need: "" for need in CANNOT if need not in ("json", "tools")}
+    assert report == {need: "" for need in TRIED if need not in ("json", "tools")}
     assert "whether tier small can do json is not known" in caplog.text
 
 
@@ -139,7 +139,7 @@ def test_a_backend_that_is_not_installed_denies_the_ability():
 
 
 def test_a_chat_that_failed_for_another_reason_does_not_keep_the_rest_from_being_tried():
-    assert found(Engine(chat=RuntimeError("a stumble"))) == {need: "" for need in CANNOT if need != "chat"}
+    assert found(Engine(chat=RuntimeError("a stumble"))) == {need: "" for need in TRIED if need != "chat"}
 
 
 def test_after_one_silence_no_further_time_is_spent(monkeypatch, caplog):
@@ -151,4 +151,4 @@ def test_after_one_silence_no_further_time_is_spent(monkeypatch, caplog):
 
 
 def test_the_whole_takes_a_bounded_time():
-    assert TRY_S <= 60 and len(bodies("small")) == len(CANNOT)
+    assert TRY_S <= 60 and len(bodies("small")) == len(TRIED)
