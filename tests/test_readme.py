@@ -38,7 +38,7 @@ ELSEWHERE = {
     "curl": "tests/e2e/test_pocket_ladder.py, with an OpenAI client",
     "serve run": "tests/e2e/test_echo_app.py",
     "stepdown serve": "tests/e2e/test_pocket_ladder.py",
-    "stepdown label": "tests/router/learn/test_labelling.py",
+    "stepdown label": "tests/router/learn/labels/test_labelling.py",
     "make monitoring": "tests/e2e/test_monitoring.py starts the same Prometheus",
     "stepdown costs": "tests/deployments/costs/test_routes.py, on a ledger",
     "stepdown replay": "tests/deployments/costs/test_replay.py, on a ledger",

@@ -17,7 +17,7 @@ from deployments.serve.background import served
 from router.config import Config, load_config
 from router.costs.prices import per_token, token_cost_usd
 from router.errors import BadInput
-from router.learn.ladder_client import CHAT, address_of, answer_in, headers_of, reason_in
+from router.learn.labels.ladder_client import CHAT, address_of, answer_in, headers_of, reason_in
 from router.types import Usage
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deployments.cli.shared import AS_JSON, PATH, POSITIVE, FiniteRange, show
-from router.learn.grading import find_grader
+from router.learn.labels.grading import find_grader
 
 GRADERS = "exact, numeric, regex, choice, json_schema, judge, or package.module:function."
 MOST_REASONS = 8  # shown to people
@@ -48,8 +48,8 @@ def label(
     that was stopped goes on where it stopped when it is started again with the same output: what was paid for is kept.
     """
     from router.learn.inputs import fresh_file, ladder_of, progress_bar  # loads scikit-learn, as does the next
-    from router.learn.labelling import Labelling, read_prompts
-    from router.learn.ladder_client import ServedLadder
+    from router.learn.labels.labelling import Labelling, read_prompts
+    from router.learn.labels.ladder_client import ServedLadder
 
     rows = read_prompts(prompts)
     names, price = ladder_of(tiers, config, prices)

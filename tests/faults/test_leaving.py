@@ -91,7 +91,8 @@ class Connection:
     async def ask(self) -> None:
         app = Ingress(self.router, self.tiers, self.accounts(), 1_000_000).app()
         headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "query_string": b""}
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/chat/completions"}
+        scope |= {"headers": headers, "query_string": b""}
         with suppress(asyncio.CancelledError):
             await app(scope, self.receive, self.send)
 

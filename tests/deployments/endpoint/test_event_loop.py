@@ -115,7 +115,7 @@ def counted(config, monkeypatch):
         texts.append(text)
         return len(text)
 
-    count.longest_bytes = 13
+    count.longest = 13
     router = Router(config, load_artefact(config), dict.fromkeys(config.names, count))
     accounts = without_books(hashed("right"))
     monkeypatch.setattr(accounts.keys, "known", lambda header: Key("key-1", "bob", requests_per_minute=1) if header else GIVEN)

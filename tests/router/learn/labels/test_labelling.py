@@ -7,9 +7,9 @@ import pytest
 from outcome_rows import write_jsonl
 
 from router.errors import BadInput
-from router.learn.grading import GRADERS, find_grader
 from router.learn.inputs import ladder_of
-from router.learn.labelling import ServedLadder, label, logprob_stats, read_prompts
+from router.learn.labels.grading import GRADERS, find_grader
+from router.learn.labels.labelling import ServedLadder, label, logprob_stats, read_prompts
 
 ROWS = [{"id": f"p{i}", "messages": [{"role": "user", "content": f"{i}+1"}], "answer": str(i + 1)} for i in range(4)]
 
@@ -40,8 +40,8 @@ def test_graders(grader, answer, reference, row, score):
 
 
 def test_a_python_callable_grades_by_entry_point():
-    assert find_grader("router.learn.grading:exact")("a", "a", {}) == 1
-    for name in ("exakt", "no.such.module:f", "router.learn.grading:nothing"):
+    assert find_grader("router.learn.labels.grading:exact")("a", "a", {}) == 1
+    for name in ("exakt", "no.such.module:f", "router.learn.labels.grading:nothing"):
         with pytest.raises(BadInput, match="--grader"):
             find_grader(name)
 

@@ -9,10 +9,10 @@ import pytest
 from outcome_rows import write_jsonl
 
 from router.errors import BadInput
-from router.learn.grading import GRADERS
-from router.learn.label_journal import Journal
-from router.learn.labelling import Labelling, ServedLadder, read_prompts
-from router.learn.ladder_client import LadderClient, address_of
+from router.learn.labels.grading import GRADERS
+from router.learn.labels.journal import Journal
+from router.learn.labels.labelling import Labelling, ServedLadder, read_prompts
+from router.learn.labels.ladder_client import LadderClient, address_of
 from router.learn.outcomes import read_outcomes
 from router.learn.tables import read_table
 
@@ -65,7 +65,7 @@ def no_waiting(monkeypatch):
     async def at_once(seconds):
         return None
 
-    monkeypatch.setattr("router.learn.ladder_client.asyncio.sleep", at_once)
+    monkeypatch.setattr("router.learn.labels.ladder_client.asyncio.sleep", at_once)
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_a_full_disk_ends_the_run_with_its_reason(output, monkeypatch):
     def full(number):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("router.learn.label_journal.os.fsync", full)
+    monkeypatch.setattr("router.learn.labels.journal.os.fsync", full)
     with pytest.raises(BadInput, match="No space left on device; make room"):
         run(Ladder(), rows_of("one"), output)
 
