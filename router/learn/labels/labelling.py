@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from classifiers.files import atomic_write
 from classifiers.replies.signals import statistics
 from router.errors import BadInput
-from router.learn import judge as judging
 from router.learn.chats import chat_of, is_whole, whole
+from router.learn.labels import judge as judging
 from router.learn.labels.grading import GRADERS, Grader, graded, reference_fault
 from router.learn.labels.journal import Journal, key_of, source_of
 from router.learn.labels.ladder_client import LadderClient, Price, Refused, Row, ServedLadder, address_of, headers_of
