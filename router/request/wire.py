@@ -6,7 +6,7 @@ from typing import Any
 
 from classifiers import prompt_text
 from router.errors import BadRequest
-from router.request import json_text, server_tools
+from router.request import constraints, json_text, server_tools
 from router.request.body import answer_limit, asks_for_more, one_answer_limit, several_wanted, wants_json
 from router.request.token_bounds import prompts_of
 from router.types import UNKNOWN_PART, Facts, Path, Request
@@ -125,6 +125,7 @@ def check_common(body: Mapping[str, Any]) -> None:
     heat = body.get("temperature")
     if heat is not None and (not isinstance(heat, int | float) or isinstance(heat, bool) or not 0 <= heat <= MAX_TEMPERATURE):
         raise BadRequest(f"`temperature` must be a number from 0 to {MAX_TEMPERATURE:g}", "temperature")
+    constraints.check(body)
     server_tools.check(body)
 
 
