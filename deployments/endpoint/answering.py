@@ -172,7 +172,7 @@ class Answering:
         if ongoing.key.limited:
             given = self.router.config, self.router.count, ongoing.asked, ongoing.decided, ongoing.flow
             size, usd = await by_size(reservation.max_cost, *given)
-            ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd)
+            ongoing.grant = await self.accounts.keys.admit(ongoing.key, ongoing.id, size, usd, ongoing.at_s)
 
     async def record_failure(self, ongoing: OngoingRequest, error: RequestFailed, shown: Mapping[str, str]) -> Response:
         """Write the failure down like an answer. Returns it as the client gets it."""

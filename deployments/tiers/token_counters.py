@@ -116,10 +116,20 @@ def longest_token(settings: Mapping[str, Any], added: list[str]) -> int:
     whole = model.get("byte_fallback") or '"ByteLevel"' in json.dumps(settings.get("pre_tokenizer"))
     steps = [normalizer, *(normalizer.get("normalizers") or [])] if normalizer else []
     kinds = [str(step.get("type")) for step in steps]
-    if model.get("type") != "BPE" or not whole or not all(kind in KNOWN_NORMALIZERS for kind in kinds):
+    swallows = any(token.get("lstrip") or token.get("rstrip") for token in settings.get("added_tokens") or [])
+    known = all(kind in KNOWN_NORMALIZERS for kind in kinds) and not any(map(shortens, steps))
+    if model.get("type") != "BPE" or not whole or not known or swallows:
         return 0
     longest = max((len(token.encode()) for token in [*(model.get("vocab") or {}), *added]), default=0)
     return longest * max((KNOWN_NORMALIZERS[kind] for kind in kinds), default=1)
+
+
+def shortens(step: Mapping[str, Any]) -> bool:
+    """Whether a normalizer's step replaces text by less, or by we do not know what."""
+    if step.get("type") != "Replace":
+        return False
+    sought = (step.get("pattern") or {}).get("String")
+    return not isinstance(sought, str) or len(str(step.get("content", "")).encode()) < len(sought.encode())
 
 
 def model_folder(tier: Tier) -> Path | None:

@@ -120,8 +120,3 @@ def judge(value: Any, schema: Any) -> bool | None:
     """Whether the value fits the schema, which may be any JSON; True if we do not judge it, None if judging took too long."""
     found = validator(json.dumps(schema, sort_keys=True)) if isinstance(schema, dict) else None
     return True if found is None else within_time(found, value)
-
-
-def fits(value: Any, schema: Any) -> bool:
-    """`judge`, for those who take an answer that cannot be judged as it is."""
-    return judge(value, schema) is not False

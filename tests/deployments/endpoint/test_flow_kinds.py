@@ -66,7 +66,7 @@ class Booked(Keys):
 
     booked: list[float] = []
 
-    async def admit(self, key: Any, trace_id: str, size: Any, most_usd: float) -> Any:
+    async def admit(self, key: Any, trace_id: str, size: Any, most_usd: float, began_s: float) -> Any:
         self.booked.append(most_usd)
         return await super().admit(key, trace_id, size, most_usd)
 
