@@ -27,6 +27,7 @@ PER_TEXT = 4  # a completion has no template, but a tokenizer may put its own ma
 USUAL_TEMPLATE = 4  # tokens that a chat template usually adds to a message
 IMAGE_TOKENS = 16_384  # the most that current vision models take by default: Qwen-VL's
 USUAL_IMAGE = 1_024
+LONG_ARGUMENTS = 32_768  # characters of one call's arguments
 PLAIN_FIELDS = ("content", "role")  # of a message; its other fields are counted as JSON
 PLAIN_ROLES = ("system", "developer", "user", "assistant")
 TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
@@ -128,6 +129,8 @@ def longer(function: Any) -> Any:
     arguments = function.get("arguments") if isinstance(function, Mapping) else None
     if not isinstance(arguments, str):
         return function
+    if len(arguments) > LONG_ARGUMENTS:  # to read so much takes longer than others may wait; this is as long or longer
+        return {**function, "arguments": arguments.replace(",", ", ").replace(":", ": ")}
     try:
         spaced = as_json(json.loads(arguments))
     except (ValueError, RecursionError):
@@ -243,9 +246,11 @@ def expected_tokens(messages: Sequence[Mapping[str, Any]], count: Counter) -> in
 
 
 def text_length(body: Mapping[str, Any]) -> int:
-    """Characters of the plain texts of the longest prompt: a lower bound that takes microseconds, whatever the size."""
+    """Characters of the texts of the longest prompt, of calls and tools too: a lower bound for which nothing is written anew."""
     if "messages" in body:
-        return sum(plain_length(message.get("content")) for message in body["messages"])
+        messages = body["messages"]
+        beside = [*map(beside_content, messages), server_tools.client_tools(body), body.get("functions")]
+        return sum(plain_length(message.get("content")) for message in messages) + strings_length(beside)
     prompt = body["prompt"]
     return max((len(one) for one in prompt if isinstance(one, str)), default=0) if isinstance(prompt, list) else len(prompt)
 
@@ -254,6 +259,24 @@ def plain_length(content: Any) -> int:
     if isinstance(content, list):
         return sum(len(part["text"]) for part in content if isinstance(part.get("text"), str))
     return len(content) if isinstance(content, str) else 0
+
+
+def beside_content(message: Mapping[str, Any]) -> list[Any]:
+    return [value for key, value in message.items() if key not in PLAIN_FIELDS]
+
+
+def strings_length(value: Any) -> int:
+    """Characters of all strings in it, without their keys."""
+    length, level = 0, [value]
+    while level:
+        part = level.pop()
+        if isinstance(part, str):
+            length += len(part)
+        elif isinstance(part, Mapping):
+            level.extend(part.values())
+        elif isinstance(part, list | tuple):
+            level.extend(part)
+    return length
 
 
 def surely_too_long(body: Mapping[str, Any], readers: Iterable[Reader]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from classifiers import prompt_text
 from router.errors import BadRequest
 from router.request import constraints, json_text, server_tools
-from router.request.body import answer_limit, asks_for_more, one_answer_limit, several_wanted, wants_json
+from router.request.body import answer_count, answer_limit, asks_for_more, one_answer_limit, several_wanted, wants_json
 from router.request.token_bounds import prompts_of
 from router.types import UNKNOWN_PART, Facts, Path, Request
 
@@ -34,6 +34,7 @@ INTEGER_RANGES = {
     "prompt_logprobs": (-1, 1_000),
 }
 MAX_TEMPERATURE = 100.0
+MOST_ANSWERS = 256  # of one request: as many as vLLM generates side by side by default; others wait behind more
 MAX_DEPTH = 100  # of nested lists and objects; JSON libraries give up between 128 and a few hundred
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -100,6 +101,8 @@ def parse(path: Path, raw: bytes) -> Request:
     check_common(body)
     check_logprobs(path, body.get("logprobs"))
     check_messages(body.get("messages")) if path == "chat/completions" else check_prompt(body)
+    if (answers := answer_count(body)) > MOST_ANSWERS:
+        raise BadRequest(f"{answers} answers are asked for (prompts times `n` or `best_of`); ask for at most {MOST_ANSWERS}", "n")
     limits, tests = server_tools.take_stepdown_field(body)
     return Request(path, one_answer_limit(body), limits, tests)
 

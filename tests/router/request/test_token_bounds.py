@@ -9,7 +9,7 @@ from router.config import Config, EchoTier, Price, RemoteTier
 from router.decide import policy
 from router.engine import Router
 from router.errors import ContextTooLong
-from router.request.token_bounds import Reader, prompts_of, surely_too_long, text_length
+from router.request.token_bounds import LONG_ARGUMENTS, Reader, prompts_of, surely_too_long, text_length
 from router.request.wire import facts, parse
 
 HEX = "3f9a07c1be" * 138  # 1,380 characters
@@ -209,3 +209,19 @@ def test_a_remote_tier_may_have_a_tokenizer(tmp_path):
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "tokenizer.json").write_text("{}")
     assert made.placed(tmp_path).missing() == "" and made.placed(tmp_path).model_source.tokenizer == tmp_path / "t"
+
+
+def test_calls_tools_and_reasoning_are_in_the_length_that_refuses_uncounted():
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "a" * 900}}]
+    body = {"messages": [{"role": "assistant", "content": None, "tool_calls": calls, "reasoning": "b" * 50}]}
+    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 40}}, {"type": "stepdown:delegate"}]
+    assert 950 < text_length(body) < 990
+    assert text_length({**body, "tools": tools}) - text_length(body) == len("function") + len("f") + 40
+
+
+def test_long_arguments_are_not_read_and_still_counted_with_their_spaces():
+    arguments = "[" + "1," * LONG_ARGUMENTS + "1]"
+    call = {"function": {"name": "f", "arguments": arguments}}
+    body = {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+    (prompt,) = prompts_of(body)
+    assert json.dumps(json.loads(arguments)) in prompt.text

@@ -287,3 +287,13 @@ def test_a_prompt_of_deep_lists_is_read_or_refused():
         facts(parse(TEXT, deep))
     except RequestFailed as error:
         assert error.status == 400
+
+
+@pytest.mark.parametrize("prompts, n, good", [(256, 1, True), (257, 1, False), (2, 128, True), (3, 128, False)])
+def test_one_request_may_ask_for_so_many_answers_as_an_engine_makes_side_by_side(prompts, n, good):
+    raw = json.dumps({"model": "small", "prompt": ["a"] * prompts, "n": n}).encode()
+    if good:
+        assert parse("completions", raw).body["n"] == n
+        return
+    with pytest.raises(BadRequest, match="at most 256"):
+        parse("completions", raw)
