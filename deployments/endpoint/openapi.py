@@ -142,7 +142,13 @@ def asking(summary: str, body: Schema, answer: Schema, streams: bool = True) -> 
 
 PATHS: Schema = {
     "/healthz": reading("Whether the server runs", {"type": "object", "required": ["status", "tiers"]}, security=[]),
-    "/readyz": reading("Whether it can answer requests: 503 with what is missing", ref("Ready"), security=[]),
+    "/readyz": {
+        "get": {
+            "summary": "Whether it can answer requests",
+            "responses": responses(ref("Ready"), "It can") | {"503": given(ref("Ready"), "It cannot: what is missing")},
+            "security": [],
+        }
+    },
     "/v1/models": reading("Tiers and ways to ask for routing", ref("Models")),
     "/v1/models/{name}": reading(
         "One of them",

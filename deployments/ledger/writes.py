@@ -22,7 +22,7 @@ def write(connection: Connection, rows: Rows) -> set[str]:
     # In the same transaction as the row, so that budgets count what a killed process had recorded.
     settle_in(connection, {row["id"]: row["cost_usd"] for row in new})
     made = insert_new(connection, calls, rows.calls)
-    at = in_their_requests(connection, made, rows.traces)
+    at = in_their_requests(connection, made, new)
     add_calls(connection, summed(((row, figures_of_call(row)) for row in at), sum_tables.CALLS))
     if rows.windows:
         write_windows(connection, rows.windows)

@@ -42,18 +42,18 @@ async def ask(app: Any, path: str, raw: bytes = b"", key: str = "right", method:
 
 
 class Turns:
-    """The longest turn of the loop, in seconds of this process's processor time.
+    """The longest turn of the loop, in seconds: by the clock or by this process's processor time, whichever is less.
 
-    Other processes on a busy machine do not count; threads of ours that hold Python's lock do.
+    What other processes on a busy machine take does not count, nor what threads of ours do without holding Python's lock.
     """
 
     longest_s = 0.0
 
     async def watch(self) -> None:
         while True:
-            began = time.process_time()
+            worked, began = time.process_time(), time.monotonic()
             await asyncio.sleep(0.001)
-            self.longest_s = max(self.longest_s, time.process_time() - began)
+            self.longest_s = max(self.longest_s, min(time.process_time() - worked, time.monotonic() - began))
 
 
 @asynccontextmanager

@@ -299,7 +299,7 @@ def test_any_id_comes_back_from_decide(artefact, tmp_path):
 
 @pytest.mark.parametrize("classifier", ["ensemble", "linear"])
 def test_prompts_without_words_are_a_table_like_any_other(artefact, tmp_path, classifier):
-    data = write_jsonl(tmp_path / "blank.jsonl", [{**row, "prompt": ""} for row in rows(40)])
+    data = write_jsonl(tmp_path / "blank.jsonl", [{**row, "prompt": "." * n} for n, row in enumerate(rows(40))])
     assert "neighbours" in stepdown("evaluate", artefact, data, "--tiers", TIERS)
     stepdown("train", data, "--tiers", TIERS, "-o", tmp_path / "out", "--no-report", "--classifier", classifier)
     stepdown("explain", tmp_path / "out", "what is 1")
