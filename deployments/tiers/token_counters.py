@@ -82,10 +82,8 @@ class TokenizerCount:
 
     def read_template(self, source: ModelSource) -> None:
         """Measure the chat template, where it is on this machine."""
-        try:
-            from deployments.tiers.chat_template import REFUSALS, ChatTemplate, special_names, template_text
-        except ImportError:  # without jinja2, which comes with vLLM, the safe figures hold
-            return
+        from deployments.tiers.chat_template import REFUSALS, ChatTemplate, special_names, template_text
+
         try:
             text = template_text(source)
             template = ChatTemplate(text, special_names(source.folder), lru_cache(4)(lambda t: encoded(self.tokenizer, t)))
