@@ -137,7 +137,8 @@ def test_of_two_replicas_one_that_fails_is_avoided_and_then_replaced_and_a_slow_
                 await asyncio.sleep(60)
             status = 500 if self.ill else 200
             self.streak.note(status)
-            yield status, json.dumps({"said": self.name}), ""
+            answer = {"index": 0, "message": {"role": "assistant", "content": self.name}, "finish_reason": "stop"}
+            yield status, json.dumps({"choices": [answer]}), ""
 
     def asked(kind: str) -> int:
         return sum(file.stat().st_size for file in tmp_path.glob(f"{kind}-*"))
@@ -156,7 +157,7 @@ def test_of_two_replicas_one_that_fails_is_avoided_and_then_replaced_and_a_slow_
 
         async def ask(n: int, how: str) -> Reading:
             reading = Reading()
-            assert b"said" in await watched.complete("chat/completions", {"how": how, "messages": []}, reading, f"{how}{n}/final")
+            assert b"content" in await watched.complete("chat/completions", {"how": how, "messages": []}, reading, f"{how}{n}/final")
             return reading
 
         for n in range(12):  # both are equally idle: by chance the slow one is asked

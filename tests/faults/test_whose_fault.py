@@ -336,7 +336,8 @@ FLOWS = pytest.mark.parametrize("flow", [cascade, race], ids=["cascade", "race"]
 )
 def test_a_flow_says_which_tier_failed(flow, fault, code, stream):
     with place(None, flow, small=fault) as it:
-        answer = it.ask(stream=stream)
+        more = {"stream_options": {"include_usage": True}} if stream else {}
+        answer = it.ask(stream=stream, **more)
         assert (answer.status_code, answer.headers["x-stepdown-tier"]) == (200, "medium")
         assert answer.headers["x-stepdown-degraded"] == f"small {code}" and KEY[:6] not in answer.text
         usage = last_event(answer)["usage"] if stream else answer.json()["usage"]
