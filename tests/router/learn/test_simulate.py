@@ -284,5 +284,5 @@ def test_calibrate_says_what_it_cannot_promise(artefact, tmp_path):
     assert "infeasible" in said and "every request now goes to the top tier" in said
     loaded = load(artefact)
     assert ct.state_of(ct.find_certificate(loaded.manifest, name), {}) == "infeasible" and loaded.cascades[name].threshold > 1
-    assert "does not look at answers" in stepdown("calibrate", artefact, few, "--alpha", "0.1", "--name", "x", code=2)
+    assert "is not one of" in stepdown("calibrate", artefact, few, "--alpha", "0.1", "--name", "x", code=2)
     assert "give one of" in stepdown("calibrate", artefact, few, "--alpha", "0.1", "--quality", "0.9", code=2)
