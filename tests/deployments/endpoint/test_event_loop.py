@@ -22,6 +22,8 @@ from router.config import load_config
 from router.engine import Router, load_artefact
 from router.limits.key_limits import Key
 
+pytestmark = pytest.mark.slow
+
 LIMIT_S = 0.1  # the promise is 0.05; the measured turns hold the tests' own client and tiers too
 TRIES = 5  # a search of the garbage collector through the tests' own objects takes as long, but not each time
 LONG = json.dumps([{"a": i, "b": [i]} for i in range(1_200)])  # 25 kB

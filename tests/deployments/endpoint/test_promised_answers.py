@@ -21,6 +21,8 @@ from router.engine import Router, load_artefact
 from router.errors import NoReplica, TierCold, TierFailed
 from router.types import Decision
 
+pytestmark = pytest.mark.slow
+
 EASY = {"model": "auto:cheap", "temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
 SURE = Said("5", logprob=-0.0001)
 DOUBTFUL = Said("7", logprob=-6.0)

@@ -28,6 +28,8 @@ from router.engine import Router
 from router.limits.key_limits import Key
 from router.types import Decision, Request
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ladder(("large",))
 WORDS = "one two three four five"
 CHAT = {

@@ -25,6 +25,8 @@ from router.config import Ledger as Settings
 from router.engine import Router
 from router.types import Accept, GoUp
 
+pytestmark = pytest.mark.slow
+
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "what is the capital of Colombia"}]}
 PRICE = {"usd_per_1m_input": 20, "usd_per_1m_output": 20}
 STREAMED = pytest.mark.parametrize("stream", [False, True])
