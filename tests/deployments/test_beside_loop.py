@@ -8,6 +8,8 @@ import pytest
 from deployments import beside_loop as beside
 from router.errors import Overloaded
 
+pytestmark = pytest.mark.slow
+
 
 def test_results_and_errors_come_back_from_another_thread():
     def fails() -> None:

@@ -39,6 +39,8 @@ from router.engine import Router
 from router.errors import TierBusy, TierFailed, WindowExceeded
 from router.traffic.breaker import Breaker
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-operator-0123456789"
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 Answer = tuple[int, dict[str, str], Any]

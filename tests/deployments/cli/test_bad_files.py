@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from deployments.cli.main import TRACE, main
 
+pytestmark = pytest.mark.slow
+
 DEEP = 100_000
 FILES = {
     "empty": b"",

@@ -12,6 +12,8 @@ from deployments.ledger.database import connect, migrate, writing
 from router import config
 from router.decide.drift import Audited
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ladder(tmp_path):

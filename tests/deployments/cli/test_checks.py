@@ -17,6 +17,8 @@ from deployments.cli.main import TRACE, main
 from router.config import SHIPPED
 from router.learn import inputs
 
+pytestmark = pytest.mark.slow
+
 TIERS = "small=s,large=l"
 POCKET = str(SHIPPED.parent / "pocket" / "router")
 

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from outcome_rows import write_jsonl
 
+pytestmark = pytest.mark.slow
+
 
 class SlowLadder(BaseHTTPRequestHandler):
     asked = 0

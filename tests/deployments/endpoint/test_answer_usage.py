@@ -13,6 +13,8 @@ from scripted_tier import Said, ScriptedTier
 from router.engine import Router
 from router.types import Call, Commit, Step
 
+pytestmark = pytest.mark.slow
+
 ASKED = {"include_usage": True}
 TEXT = {"model": "auto", "prompt": "one two three"}
 SIMPLE = {"model": "auto", "messages": [{"role": "user", "content": "one two three"}]}

@@ -20,6 +20,8 @@ from router.config import Config
 from router.engine import Router
 from router.errors import TierFailed
 
+pytestmark = pytest.mark.slow
+
 KEY = {"authorization": "Bearer right"}
 JSON = {"content-type": "application/json"}
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}

@@ -13,6 +13,8 @@ from router.config import Config
 from router.engine import Router
 from router.errors import LedgerDown
 
+pytestmark = pytest.mark.slow
+
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 VLLM = {"engine": "vllm", "source": "org/model", "context": 4000, "price": PRICE}
 CHAT = {"model": "small", "messages": [{"role": "user", "content": "one"}]}

@@ -15,6 +15,8 @@ from router.decide import certificates
 from router.decide.certificates import Certificate
 from router.decide.promises import Promises
 
+pytestmark = pytest.mark.slow
+
 MADE = Certificate(0.9, 0.05, 0.1, 500, 10, 0.6, 0.04, "balanced", created="2026-11-24", comparable=0.6, harmless=0.02)
 CHEAP = replace(MADE, rule="cheap", created="2026-11-25")
 FIRST, OTHER, AGAIN = {"balanced": MADE}, {"balanced": MADE, "cheap": CHEAP}, {"balanced": replace(MADE, created="2026-11-30")}

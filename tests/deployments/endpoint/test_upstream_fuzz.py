@@ -22,6 +22,8 @@ from router.config import SHIPPED, Config
 from router.engine import Router
 from router.traffic.breaker import Breaker
 
+pytestmark = pytest.mark.slow
+
 MOST_TOKENS = 100_000  # the larger tier's window
 MOST_S = 20.0  # far above what any answer here takes, and far below what a hang takes
 CALLS_OF_ONE = 12  # upper bound of the calls of one request here

@@ -13,6 +13,8 @@ from router.decide import certificates
 from router.decide.certificates import Certificate
 from router.decide.drift import Audited
 
+pytestmark = pytest.mark.slow
+
 MADE = Certificate(0.9, 0.05, 0.1, 500, 10, 0.6, 0.04, "balanced", comparable=0.6, harmless=0.02)
 DIGEST = certificates.digest(MADE)
 

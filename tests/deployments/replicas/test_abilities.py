@@ -12,6 +12,8 @@ from deployments.replicas.abilities import PICTURE, TRY_S, bodies, tried
 from deployments.replicas.request_faults import Refusal
 from router.decide.abilities import TRIED
 
+pytestmark = pytest.mark.slow
+
 NO_TEMPLATE = (
     "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the "
     "tokenizer does not define one."

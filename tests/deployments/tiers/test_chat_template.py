@@ -13,6 +13,8 @@ from router.config import load_config
 from router.request.token_bounds import Reader
 from router.tier_settings import ModelSource
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path("deployments/pocket/models/large")
 FILE = (FOLDER / "tokenizer.json").read_bytes()
 ITSELF = Tokenizer.from_buffer(FILE)

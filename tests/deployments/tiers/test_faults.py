@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from deployments.tiers.faults import MOST_BACK_OFF_S, failure, of_error_event
 from router.errors import NoReplica, RequestFailed, TierBusy, TierFailed, TierMisconfigured, WindowExceeded
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-proj-abcdefghijklmnop"
 
 

@@ -16,6 +16,8 @@ from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from deployments.tiers.tier import Engine
 from router.config import load_config
 
+pytestmark = pytest.mark.slow
+
 REPORT = {"chat": "", "tools": "it has no tool parser"}
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
 TOOLS = [{"type": "function", "function": {"name": "f"}}]

@@ -13,6 +13,8 @@ from router.errors import NoReplica, TierFailed
 from router.trace import Reading
 from router.traffic.breaker import Breaker
 
+pytestmark = pytest.mark.slow
+
 CHAT, TEXT = "chat/completions", "completions"
 BODIES = {CHAT: {"messages": [{"role": "user", "content": "capital?"}]}, TEXT: {"prompt": "capital?"}}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

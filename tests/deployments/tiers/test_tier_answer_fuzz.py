@@ -16,6 +16,8 @@ from router.errors import RequestFailed
 from router.trace import Reading
 from router.types import Call
 
+pytestmark = pytest.mark.slow
+
 CHAT, TEXT = "chat/completions", "completions"
 CONTEXT = 1_000
 BODY = {"messages": [{"role": "user", "content": "one two three"}], "prompt": "one two three", "max_tokens": 10}

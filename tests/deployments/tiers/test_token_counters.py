@@ -4,6 +4,8 @@ import pytest
 
 from deployments.tiers.token_counters import longest_token
 
+pytestmark = pytest.mark.slow
+
 BYTE_LEVEL = {"type": "BPE", "vocab": {"a": 0, "abcdef": 1}}
 GOOD = {"model": BYTE_LEVEL, "pre_tokenizer": {"type": "ByteLevel"}}
 
