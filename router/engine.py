@@ -95,27 +95,31 @@ class Router:
         if self.artefact is not None and self.target_of(str(request.body["model"])) is not None:
             self.artefact.read_ahead(wire.facts(request).text)
 
-    def refuse_too_long(self, request: Request) -> None:
-        """Refuse what no tier's window can hold by its length alone, before anything is tokenized. Raises ContextTooLong."""
+    def refuse_too_long(self, request: Request, length: int) -> None:
+        """Refuse what no tier's window can hold by its length alone, before anything is tokenized. Raises ContextTooLong.
+
+        length: see `text_length`.
+        """
         wanted = str(request.body["model"])
         tiers = [tier for tier in self.tiers if tier.name == wanted or wanted not in self.names]
         readers = [Reader.of(tier, self.count[tier.name]) for tier in tiers]
-        if surely_too_long(request.body, readers):
+        if surely_too_long(length, readers):
             widest = max(readers, key=lambda reader: reader.context)
-            raise ContextTooLong(widest.least(text_length(request.body)), answer_limit(request.body) or 1, widest.context, True)
+            raise ContextTooLong(widest.least(length), answer_limit(request.body) or 1, widest.context, True)
 
     def decide(self, request: Request, before: str | None = None, barred: Mapping[str, str] = NOTHING) -> Decision:
         """Where the request goes. Raises BadRequest, UnknownModel.
 
         before: the tier of its conversation so far. barred: tiers that may not be asked at all, each with the reason.
         """
-        self.refuse_too_long(request)
+        length = text_length(request.body)
+        self.refuse_too_long(request, length)
         server_tools.check_mode(request.body, self.config.delegation.mode)
         if request.tests and self.check is None:
             raise BadRequest("`stepdown.tests`: this server runs no tests; escalation.tests of its configuration names what does")
         may_plan = request.body["model"] not in self.names[:-1]  # a smaller tier that was asked for by name never plans
         facts, top = wire.facts(request), self.tiers[-1]
-        may_plan = may_plan and not surely_too_long(request.body, [Reader.of(top, self.count[top.name])])
+        may_plan = may_plan and not surely_too_long(length, [Reader.of(top, self.count[top.name])])
         estimate = self.flows.estimate(server_tools.without(request.body)) if may_plan else None
         # The classifier predicts costs of plain calls; a request that can be divided costs the top tier less.
         share = estimate.delegated_usd / estimate.direct_usd if estimate and not estimate.state and estimate.direct_usd else None

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
+from deployments.beside_loop import by_length
 from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
@@ -72,7 +73,8 @@ class Watched(Tier):
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         async def ask(reading: Reading | None, call_id: str) -> bytes:
-            return self.answers.whole(await self.tier.complete(path, body, reading, call_id), path, body, reading)
+            raw = await self.tier.complete(path, body, reading, call_id)
+            return await by_length(raw, self.answers.whole, raw, path, body, reading)
 
         self.running += 1  # from outside, waiting and answering look alike
         try:

@@ -279,7 +279,6 @@ def strings_length(value: Any) -> int:
     return length
 
 
-def surely_too_long(body: Mapping[str, Any], readers: Iterable[Reader]) -> bool:
-    """Whether no tier's window can hold the request, by its length and the longest token alone: nothing is tokenized."""
-    length = text_length(body)
+def surely_too_long(length: int, readers: Iterable[Reader]) -> bool:
+    """Whether no tier's window can hold a request of this `text_length`, by the longest token alone: nothing is tokenized."""
     return all(reader.least(length) > reader.context for reader in readers)

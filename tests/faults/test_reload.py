@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import threading
+from contextlib import contextmanager
 from functools import partial
 
 import httpx
@@ -64,13 +65,20 @@ class Served:
         self.accounts = Accounts(Keys(None, insecure=True))
 
 
-@pytest.fixture
-def served(file, monkeypatch):
+@contextmanager
+def looking_often(file, monkeypatch):
+    """Served over HTTP, and looking at its files all the time."""
     made = Served(file)
     monkeypatch.setattr("live.Ingress", lambda *_: made.ingress)
     monkeypatch.setattr(reload, "LOOK_EVERY_S", 0.05)
     with serving(made.router, {}, made.accounts) as url, httpx.Client(base_url=url, timeout=30) as client:
         made.client = client
+        yield made
+
+
+@pytest.fixture
+def served(file, monkeypatch):
+    with looking_often(file, monkeypatch) as made:
         yield made
 
 
@@ -306,11 +314,7 @@ def test_the_artefacts_own_link_may_be_swapped(file, tmp_path):
 
 @pytest.mark.slow
 def test_a_swapped_config_map_is_reloaded(mounted, monkeypatch):
-    made = Served(mounted)
-    monkeypatch.setattr("live.Ingress", lambda *_: made.ingress)
-    monkeypatch.setattr(reload, "LOOK_EVERY_S", 0.05)
-    with serving(made.router, {}, made.accounts) as url, httpx.Client(base_url=url, timeout=30) as client:
-        made.client = client
+    with looking_often(mounted, monkeypatch) as made:
         assert tier(made) == "small"
         config_map(mounted.parent, "2", 1.0)
         until(lambda: tier(made) == "large")

@@ -50,11 +50,6 @@ def read_prompts(path: Path) -> list[Row]:
     return rows
 
 
-def messages_of(row: Row) -> list[Row]:
-    """The chat messages of a row; a plain prompt is one user message. Raises BadInput."""
-    return chat_of(row)
-
-
 def chat_fault(row: Row) -> str:
     """Why the row asks nothing that can be sent; empty: it does."""
     try:

@@ -198,8 +198,9 @@ def test_tool_calls_that_fit_nowhere_are_not_tokenized_either():
 def test_the_length_is_told_without_counting():
     assert text_length(chat({"role": "user", "content": [{"type": "text", "text": "abc"}, IMAGE]}, USER)) == 5
     assert text_length({"prompt": ["a", "bcd", [1, 2]]}) == 3 and text_length({"prompt": [1, 2]}) == 0
-    assert surely_too_long(chat({"role": "user", "content": "a" * 180}), [Reader(never, 10)])
-    assert not surely_too_long(chat({"role": "user", "content": "a" * 180}), [Reader(never, 10), Reader(words, 10)])
+    length = text_length(chat({"role": "user", "content": "a" * 180}))
+    assert surely_too_long(length, [Reader(never, 10)])
+    assert not surely_too_long(length, [Reader(never, 10), Reader(words, 10)])
 
 
 def test_a_remote_tier_may_have_a_tokenizer(tmp_path):
