@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from router.errors import BadConfig
-from router.tier_settings import AnyTier, EchoTier, Price, RemoteTier, Settings, Tier, VllmTier, as_given, comparable
+from router.tier_settings import AnyTier, EchoTier, Licence, Price, RemoteTier, Settings, Tier, VllmTier, as_given, comparable
 
 __all__ = [
     "AnyTier",
@@ -15,7 +15,10 @@ __all__ = [
     "Delegation",
     "EchoTier",
     "Escalation",
+    "Flywheel",
+    "Learning",
     "Ledger",
+    "Licence",
     "Price",
     "RemoteTier",
     "Routing",
@@ -193,6 +196,64 @@ class Ledger(Settings):
     """most bytes of the rows; the oldest are deleted first. None: no limit"""
 
 
+class Learning(Settings):
+    """What is kept of what was served, and how it becomes known which tiers would have been good enough."""
+
+    collect: Literal["off", "consented"] = "off"
+    """off: nothing is kept; consented: the requests that their key and they themselves allow: `stepdown keys create --learning`,
+    `store`"""
+    own_key: Literal["never", "marked", "all"] = "marked"
+    """the same consent for the key in STEPDOWN_API_KEY, and for everybody where no key is asked for"""
+    keep_days: Annotated[float, Field(gt=0)] | None = 30.0
+    """days that conversations are kept. None: for ever"""
+    keep_bytes: Annotated[int, Field(gt=0)] | None = 2_000_000_000
+    """most bytes of them; the oldest are deleted first. None: no limit"""
+    redact: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+    """module:function that changes a whole conversation before it is kept: list of messages -> list of as many messages, or
+    None to keep nothing of it"""
+    fill_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """share of the kept requests, drawn at random, for which the tiers that were not asked are asked afterwards, at idle"""
+    fill_usd_day: Annotated[float, Field(ge=0)] = 1.0
+    """most USD of a day (UTC) for these calls and for judging answers, by token prices"""
+    judge: Literal["top", "none"] = "top"
+    """who grades answers that cannot be compared. top: the top tier, blind and in both orders; none: they stay without a grade"""
+    start: Literal["asked", "auto"] = "asked"
+    """asked: `stepdown flywheel` trains routers; auto: the server does, as soon as the log suffices, and uses those that pass"""
+
+
+class Flywheel(Settings):
+    """How a router that was learned from the log is tried and promoted."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """certify: at most this share of the requests gets a smaller tier's answer that is worse than the top tier's"""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 0.10
+    """probability that this promise fails"""
+    classifier: str | None = None
+    """one of `stepdown classifiers`; none: the best of them"""
+    least_pairs: Annotated[int, Field(ge=100)] = 400
+    """graded requests, with the answers of all tiers, that a run needs"""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """how much worse than the incumbent, in mean score, a candidate is not to be"""
+    shadow_pairs: Annotated[int, Field(ge=1)] = 300
+    """least number of graded live requests on which a candidate is compared before anybody gets its answers"""
+    shadow_most_pairs: Annotated[int, Field(ge=1)] = 5_000
+    """after so many without a result it is undecided, and the run ends"""
+    shadow_wealth: Annotated[float, Field(gt=1)] = 20.0
+    """evidence, as a bet's wealth, that it is not worse by the margin: a wrong promotion has the chance 1 / wealth"""
+    canary_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """share of the conversations that get the candidate next"""
+    canary_s: Annotated[float, Field(ge=0)] = 86_400.0
+    """least seconds of that"""
+    canary_requests: Annotated[int, Field(ge=0)] = 1_000
+    """least number of requests of that"""
+    rollback_wealth: Annotated[float, Field(gt=1)] = 100.0
+    """evidence that it is worse by the margin after all, by which the incumbent comes back"""
+    keep_old_s: Annotated[float, Field(ge=0)] = 86_400.0
+    """seconds that the replaced router is kept ready, and watched for a rollback"""
+    promote: Literal["asked", "auto"] = "asked"
+    """asked: a run waits after the shadow for `stepdown flywheel promote`; auto: it goes on. learning.start auto goes on too"""
+
+
 class Config(Settings):
     """A ladder and how it is served."""
 
@@ -208,6 +269,10 @@ class Config(Settings):
     """the HTTP server"""
     ledger: Ledger = Ledger()
     """the record of every call and its cost"""
+    learning: Learning = Learning()
+    """what is kept of what was served"""
+    flywheel: Flywheel = Flywheel()
+    """how routers learned from it are promoted"""
 
     @property
     def names(self) -> list[str]:

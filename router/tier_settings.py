@@ -56,6 +56,15 @@ class Price(Settings):
         return self
 
 
+class Licence(Settings):
+    """The licence of a tier's model, kept with each answer of it."""
+
+    id: Annotated[str, Field(max_length=64)] = "unknown"
+    """its SPDX id, or a name"""
+    train_on_outputs: Literal["any", "same-family", "none", "unknown"] = "unknown"
+    """which models may be trained on its answers. Routers, which only learn which tier suffices, need no permission"""
+
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -86,6 +95,8 @@ class Tier(Settings):
 
     local: ClassVar[bool] = False
     """Ray Serve runs its replicas on this cluster, so the machine time that they hold is counted"""
+    licence: Licence = Licence()
+    """of its model"""
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
     """the name that clients put into `model`; short, lower case"""
     engine: str

@@ -14,6 +14,8 @@ they are accepted. race: a late tier is raced by a larger one. delegation: the l
 tool call."""
 
 AUDITS = "audits"  # `key_id` of audits: no key asked for them, so no key's budget, list or table counts them
+LEARNING = "learning"  # `key_id` of calls that are made to learn from: for the same reason
+UNASKED = ("audit", "fill", "judge")  # roles of calls that are made after the answer, for which no key asked
 HEDGE = "-hedge"  # suffix of a call's id: the same call, sent to a second replica
 
 
@@ -76,6 +78,8 @@ class CallRow:
     """share of the replica's busy time; times the tier's accelerators = accelerator-seconds. None: not measured"""
     gpu_usd: float | None = None
     """busy_s x accelerators x price per accelerator-hour; None: not measured, or no such price"""
+    model: str = ""
+    """fingerprint of the tier's model, as certificates keep it; empty: not known"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Trace:
     p: Mapping[str, float] = field(default_factory=dict)
     """chance of each tier, in [0, 1]"""
     certificate: str = ""
+    router: str = ""
+    """digest of the artefact that decided; empty: none did"""
     decision_ms: float = 0.0
     first_byte_s: float | None = None
     """seconds from the request to the first content byte the client was sent"""

@@ -177,7 +177,7 @@ class Usage:
         return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
-Role = Literal["attempt", "plan", "repair", "subtask", "turn", "final", "audit"]
+Role = Literal["attempt", "plan", "repair", "subtask", "turn", "final", "audit", "fill", "judge"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 Busy = tuple[float, float | None]
 """a reading: seconds of the replica's time, and USD or None"""
+# Columns that the spool's lines of earlier versions lack.
+ADDED_TO_TRACES: Row = {"router": None}
+ADDED_TO_CALLS: Row = {"model": None}
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ def from_line(line: bytes) -> Rows:
     try:
         found = Rows(**json.loads(line))
         found.readings = {call: (busy[0], busy[1]) for call, busy in found.readings.items()}
+        found.traces = [ADDED_TO_TRACES | row for row in found.traces]
+        found.calls = [ADDED_TO_CALLS | row for row in found.calls]
         return found
     except (TypeError, AttributeError, LookupError) as error:
         raise ValueError(f"not a line of a spool: {error}") from error

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 metadata = MetaData()
 PARTS = ("busy", "idle", "nobody", "over")  # of held time, as router/costs/machine_time.py splits it
@@ -35,6 +35,7 @@ traces = Table(
     Column("counterfactual_estimated", Boolean, nullable=False),
     Column("prompt", Text),
     Column("answer", Text),
+    Column("router", String(64)),  # digest of the artefact that decided; null in rows of before
     Index("traces_began", "began_s"),
     Index("traces_key_began", "key_id", "began_s"),
 )
@@ -59,6 +60,7 @@ calls = Table(
     Column("replica", String(128), nullable=False),
     Column("busy_s", Float(53)),
     Column("gpu_usd", Float(53)),
+    Column("model", String(64)),  # the tier's fingerprint; null in rows of before
     Index("calls_trace", "trace_id"),
     Index("calls_began", "began_s"),
     Index("calls_audits", "began_s", sqlite_where=AUDITS, postgresql_where=AUDITS),
@@ -156,6 +158,7 @@ keys = Table(
     Column("usd_per_day", Float(53)),
     Column("usd_per_month", Float(53)),
     Column("rights", Text, nullable=False),  # JSON list of router.limits.key_limits.RIGHTS
+    Column("learning", String(16), nullable=False, server_default="never"),  # router.limits.consent.CONSENTS
 )
 
 # What a key has spent and reserved in one day or month. One statement reserves, so that concurrent requests, in any number of
@@ -191,4 +194,172 @@ certificates = Table(
     Column("errors", BigInteger, nullable=False),  # audited answers that differed
     Column("retired", Text, nullable=False),  # when and why; "": it is not retired
     Column("changed_s", Float(53), nullable=False),
+)
+
+# -- learning --------------------------------------------------------------------------------------------------------------
+#
+# What was served and may be kept, and what is learned from it. docs/learning.md tells the whole story.
+
+COMPLETION = String(192)
+ANSWERS = text("role = 'answer'")  # as AUDITS: to be used as it is
+
+completions = Table(
+    "completions",
+    metadata,
+    Column("id", COMPLETION, primary_key=True),  # role `answer`: `chatcmpl-TRACE`, which the client got; else `TRACE/CALL`
+    Column("trace_id", String(64), nullable=False),
+    Column("call_id", String(160), nullable=False),  # of calls.id; empty: spliced from several
+    Column("key_id", String(64), nullable=False),  # the key that asked, in every role
+    Column("created_s", Float(53), nullable=False),
+    Column("conversation", String(64), nullable=False),  # digest of sessions.key_of; empty: none
+    Column("role", String(16), nullable=False),  # answer, draft, audit, fill
+    Column("tier", String(64), nullable=False),
+    Column("model", String(64), nullable=False),  # the tier's fingerprint
+    Column("wanted", String(128), nullable=False),  # the request's `model`
+    Column("messages", Text),  # JSON, redacted; null in rows that are no `answer`: they share their trace's
+    Column("tools", Text),  # JSON; null: none
+    Column("sampling", Text),  # JSON: the other fields of the body that a tier reads; null as `messages`
+    Column("answer", Text, nullable=False),  # JSON of OpenAI's message
+    Column("finish", String(32), nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_usd", Float(53), nullable=False),
+    Column("signals", Text),  # JSON: statistics of log-probabilities, as `stepdown label` writes them; null: none
+    Column("metadata", Text, nullable=False),  # JSON object of the client's
+    Column("consent", String(16), nullable=False),  # by what it was kept: `marked` (the request's store) or `all` (its key)
+    Column("licence", String(64), nullable=False),  # of the tier's model
+    Column("redaction", String(128), nullable=False),  # hook and version of what it was redacted by; empty: by none
+    Column("expires_s", Float(53)),  # null: never
+    Index("completions_trace", "trace_id"),
+    Index("completions_created", "created_s", "id"),
+    Index("completions_expires", "expires_s"),
+    Index("completions_answers", "key_id", "created_s", "id", sqlite_where=ANSWERS, postgresql_where=ANSWERS),
+)
+
+# One row for each pair of `metadata` of an answer, so that a list by metadata needs no scan.
+completion_metadata = Table(
+    "completion_metadata",
+    metadata,
+    Column("completion_id", COMPLETION, primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("value", String(512), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("created_s", Float(53), nullable=False),
+    Index("completion_metadata_value", "key_id", "name", "value", "created_s"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("trace_id", String(64), nullable=False),
+    Column("key_id", String(64), nullable=False),  # who gave it
+    Column("score", Float(53)),  # in [0, 1]; null: only a correction
+    Column("correction", Text),  # the answer as it should have been
+    Column("comment", Text),
+    Column("at_s", Float(53), nullable=False),
+    Index("feedback_trace", "trace_id"),
+    Index("feedback_at", "at_s"),
+)
+
+# Stored prompts of which the tiers that were not asked are to be asked, drawn at random with a known chance.
+fills = Table(
+    "fills",
+    metadata,
+    Column("trace_id", String(64), primary_key=True),
+    Column("drawn_s", Float(53), nullable=False),
+    Column("chance", Float(53), nullable=False),  # with which it was drawn, in (0, 1]
+    Column("state", String(16), nullable=False),  # waiting, done, failed, dropped
+    Column("why", Text, nullable=False),
+    Column("changed_s", Float(53), nullable=False),
+    Index("fills_state", "state", "drawn_s"),
+)
+
+grades = Table(
+    "grades",
+    metadata,
+    Column("trace_id", String(64), primary_key=True),
+    Column("tier", String(64), primary_key=True),
+    Column("score", Float(53)),  # in [0, 1]; null: could not be graded
+    Column("source", String(16), nullable=False),  # feedback, tests, agreement, judge, top
+    Column("detail", Text, nullable=False),
+    Column("at_s", Float(53), nullable=False),
+    Index("grades_at", "at_s"),
+)
+
+# Runs of the flywheel. `run_events` are only ever added.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),  # router
+    Column("began_s", Float(53), nullable=False),
+    Column("ended_s", Float(53)),
+    Column("stage", String(16), nullable=False),  # router.flywheel.stages.Stage
+    Column("candidate", String(64), nullable=False),  # digest of the artefact; empty: not made yet
+    Column("incumbent", String(64), nullable=False),  # digest of the artefact that it is compared with; empty: always the top tier
+    Column("started_by", String(128), nullable=False),
+    Column("settings", Text, nullable=False),  # JSON: section flywheel, seed, versions
+    Index("runs_began", "began_s"),
+)
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 0, 1, 2, ... within its run
+    Column("at_s", Float(53), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("what", String(64), nullable=False),  # began, looked, passed, refused, promoted, rolled back, ...
+    Column("numbers", Text, nullable=False),  # JSON object
+    Column("by", String(128), nullable=False),  # host:pid of the process, or who asked
+)
+
+# Artefacts that were learned from the log, with their files, so that every ingress of a cluster can load them.
+models = Table(
+    "models",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # of names and contents of its files
+    Column("kind", String(16), nullable=False),  # router
+    Column("parent", String(64), nullable=False),  # digest of the incumbent when it was made
+    Column("run_id", String(64), nullable=False),
+    Column("method", String(64), nullable=False),  # the classifier
+    Column("dataset", String(64), nullable=False),  # SHA-256 of what it was trained and calibrated on
+    Column("seed", BigInteger, nullable=False),
+    Column("licence", String(64), nullable=False),
+    Column("made_s", Float(53), nullable=False),
+    Column("files", Text, nullable=False),  # JSON: name -> SHA-256
+)
+model_files = Table(
+    "model_files",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+model_rows = Table(  # which requests an artefact was made from, by trace id
+    "model_rows",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("trace_id", String(64), primary_key=True),
+    Index("model_rows_trace", "trace_id"),
+)
+
+# What every ingress decides by. Slots: promoted, canary, previous.
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("slot", String(16), primary_key=True),
+    Column("digest", String(64), nullable=False),  # of `models`; empty: the configured artefact, or none
+    Column("run_id", String(64), nullable=False),
+    Column("share", Float(53), nullable=False),  # of conversations; 1 for `promoted`
+    Column("since_s", Float(53), nullable=False),
+    Column("over", String(64), nullable=False),  # digest of the artefact that the configuration named then; empty: none
+    Column("by", String(128), nullable=False),
+)
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("until_s", Float(53), nullable=False),
 )

@@ -8,11 +8,12 @@ from typing import Literal
 
 from router.decide.targets import as_chance
 from router.errors import NotAllowed, RateLimited
+from router.limits.consent import Consent
 from router.limits.reservation import Size
 
 MINUTE_S = 60
 USUAL_ANSWER = 256  # tokens assumed for an answer until it is known, if the request sets no limit
-RIGHTS = ("costs", "admin")
+RIGHTS = ("costs", "admin", "learn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Key:
     usd_per_month: float | None = None
     rights: frozenset[str] = frozenset()
     """of RIGHTS"""
+    learning: Consent = "never"
+    """which of its requests may be kept to learn from, where the operator collects them"""
 
     def require(self, right: str) -> None:
         """Raises NotAllowed."""
