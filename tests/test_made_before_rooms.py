@@ -125,7 +125,7 @@ def test_the_ledgers_keys_and_budgets_are_read_as_they_were(ledger):
     migrate(engine)
     for stored, told in zip(key_store.read_keys(engine), recorded["keys"], strict=True):
         assert (stored.hash, stored.created_s, stored.revoked_s) == (told["hash"], told["created_s"], told["revoked_s"])
-        for name in stored.key.__slots__:
+        for name in told.keys() & {*stored.key.__slots__}:
             value = getattr(stored.key, name)
             assert (sorted(value) if isinstance(value, frozenset) else value) == told[name], name
     with engine.connect() as connection:

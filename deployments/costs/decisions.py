@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, or_, select
+from sqlalchemy import Column, Connection, Engine, Select, func, or_, select
 
 from deployments.costs.interval import Interval, utc_text
 from deployments.ledger.schema import calls, hourly_traces, traces
@@ -15,6 +15,9 @@ from router.errors import BadRequest
 MOST = 200  # requests read at a time
 ENDLESS = 1e12  # a time after every request
 SHOWN = [column for column in traces.c if column.name not in ("prompt", "answer")]
+# A file of an earlier version lacks these until a server opens it; the commands that read whole logs only read.
+EXPORTED = [column for column in traces.c if column.name != "router"]
+EXPORTED_CALLS = [column for column in calls.c if column.name != "model"]
 
 
 def recent(
@@ -101,8 +104,10 @@ def trace(engine: Engine, id: str) -> dict[str, Any] | None:
         return {**trace_json(row), "calls": calls_of(connection, [id]).get(id, [])} if row else None
 
 
-def calls_of(connection: Connection, ids: list[str]) -> Mapping[str, list[dict[str, Any]]]:
-    query = select(calls).where(calls.c.trace_id.in_(ids)).order_by(calls.c.began_s, calls.c.id)
+def calls_of(
+    connection: Connection, ids: list[str], columns: Sequence[Column[Any]] = tuple(calls.c)
+) -> Mapping[str, list[dict[str, Any]]]:
+    query = select(*columns).where(calls.c.trace_id.in_(ids)).order_by(calls.c.began_s, calls.c.id)
     found: dict[str, list[dict[str, Any]]] = {}
     for row in connection.execute(query):
         found.setdefault(row.trace_id, []).append(dict(row._mapping))
@@ -115,7 +120,7 @@ def every_request(engine: Engine, when: Interval, key: str | None = None) -> Ite
     while True:
         with engine.connect() as connection:
             rows = connection.execute(following(at, last, when, key).limit(MOST)).all()
-            found = calls_of(connection, [row.id for row in rows])
+            found = calls_of(connection, [row.id for row in rows], EXPORTED_CALLS)
         for row in rows:
             yield {**trace_json(row), "calls": found.get(row.id, [])}
         if len(rows) < MOST:
@@ -124,6 +129,6 @@ def every_request(engine: Engine, when: Interval, key: str | None = None) -> Ite
 
 
 def following(at: float, last: str, when: Interval, key: str | None) -> Select[Any]:
-    query = select(traces).where(traces.c.began_s >= at, traces.c.began_s < when.until)
+    query = select(*EXPORTED).where(traces.c.began_s >= at, traces.c.began_s < when.until)
     query = query.where(or_(traces.c.began_s > at, traces.c.id > last)).order_by(traces.c.began_s, traces.c.id)
     return query if key is None else query.where(traces.c.key_id == key)
