@@ -11,6 +11,8 @@ from classifiers.pretrained import language
 from classifiers.pretrained.remembered import Remembered
 from classifiers.text import view
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [f"what is {i} plus {i % 7}" if i % 2 else f"prove that {i} divides {i * 7} for all primes" for i in range(60)]
 SCORES = np.array([[i % 2, 1.0] for i in range(60)])
 

@@ -24,6 +24,8 @@ from router.engine import Router
 from router.trace import Trace
 from router.types import Accept, GoUp
 
+pytestmark = pytest.mark.slow
+
 TASK = "Do each of these:\n" + "\n".join(f"{n}. Summarise report number {n} in one line." for n in range(1, 4))
 
 

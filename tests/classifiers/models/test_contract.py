@@ -13,6 +13,8 @@ from classifiers.sufficiency import STEEPER, calibrate
 from classifiers.text.familiar import fit_familiar, novelty, unfamiliar
 from classifiers.text.view import View
 
+pytestmark = pytest.mark.slow
+
 # Both that may be behind `embed`, each where its extra is installed; reading takes seconds.
 SLOW = {"embed: MiniLM": (Embedded, minilm), "embed: SmolLM2": (Read, language)}
 MAKE = {**CLASSIFIERS, **{name: make for name, (make, _) in SLOW.items()}}

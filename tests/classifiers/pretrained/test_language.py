@@ -12,6 +12,8 @@ from classifiers.pretrained import language, minilm
 from classifiers.pretrained.language import PARTS, READING, SURPRISES
 from classifiers.text.view import View
 
+pytestmark = pytest.mark.slow
+
 needs_extra = pytest.mark.skipif(not language.available(), reason="the extra `surprisal` is not installed")
 SENTENCE, APPLES = "The capital of France is the city of Paris.", "How many apples does Tom have? " * 20
 

@@ -7,6 +7,8 @@ from classifiers.errors import MissingExtra
 from classifiers.models.embedded import Embedded
 from classifiers.pretrained import minilm
 
+pytestmark = pytest.mark.slow
+
 needs_extra = pytest.mark.skipif(not minilm.available(), reason="the extra `embed` is not installed")
 
 

@@ -26,6 +26,8 @@ from router.limits.key_limits import Key
 from router.replay import IN_PARTS, Logged, Replay, router_for
 from router.types import Accept, Decision, GoUp
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("small", "medium", "large")
 PRICES = {"small": 1e-6, "medium": 4e-6, "large": 20e-6}
 QUESTION = {"role": "user", "content": "count the cats and the dogs"}

@@ -19,6 +19,8 @@ from router.engine import Router
 from router.errors import TierFailed
 from router.types import Decision
 
+pytestmark = pytest.mark.slow
+
 DELEGATE, ESCALATE = {"type": "stepdown:delegate"}, {"type": "stepdown:escalate"}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 SHAPE = {"type": "object", "properties": {"cats": {"type": "integer"}}, "required": ["cats"], "additionalProperties": False}

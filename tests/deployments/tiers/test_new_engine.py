@@ -15,6 +15,8 @@ from router.config import Config, load_config
 from router.trace import Reading
 from router.types import Path
 
+pytestmark = pytest.mark.slow
+
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 LARGE = {"usd_per_1m_input": 9, "usd_per_1m_output": 9}
 

@@ -17,6 +17,8 @@ from router.learn.simulate import Rows, States, all_tiers, play
 from router.request.wire import parse
 from router.types import Call, Reply, Usage
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["small", "medium", "large"]
 ASK = {"model": "auto", "temperature": 0, "messages": [{"role": "user", "content": "What is 7 plus 5?"}]}
 

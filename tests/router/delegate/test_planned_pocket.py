@@ -13,6 +13,8 @@ from router.delegate.memory import Memory
 from router.limits.delegation_budget import Rung
 from router.types import Say
 
+pytestmark = pytest.mark.slow
+
 POCKET = Delegation(
     mode="plan",
     min_input_tokens=12,

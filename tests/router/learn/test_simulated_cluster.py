@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks.simulated_cluster import Day, Kind, News, Pool, day, run
 
+pytestmark = pytest.mark.slow
+
 N = 30_000
 
 
