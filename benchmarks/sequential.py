@@ -14,7 +14,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from router.flywheel.sequential import BETS, Claim, log_gains
+from router.flywheel.sequential import BETS, STAKES, Claim, log_gains
 
 Floats = NDArray[np.float64]
 PASS = 20.0  # wealth at which a shadow passes
@@ -81,7 +81,7 @@ def stopped(truth: Truth, runs: int, pairs: int, seed: int = 0) -> Floats:
         kind = np.where(drawn < truth.lost, 0, np.where(drawn < 1 - truth.won, 1, 2))
         grown = np.stack([logs[at, k, None] + np.cumsum(gains[kind, k], axis=1) for k in range(len(BETS))])
         logs[at] = grown[:, :, -1].T
-        passed = np.logaddexp.reduce(grown, axis=0) - np.log(len(BETS)) >= np.log(truth.goal)
+        passed = np.logaddexp.reduce(grown + np.log(STAKES)[:, None, None], axis=0) >= np.log(truth.goal)
         passed[:, : max(0, truth.least - begun - 1)] = False
         found[at] = np.where(passed.any(axis=1), begun + passed.argmax(axis=1) + 1, np.inf)
     return found

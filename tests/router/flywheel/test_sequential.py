@@ -119,9 +119,9 @@ def test_a_router_five_points_worse_is_found_out_within_725_pairs(won):
 
 
 @pytest.mark.parametrize("lost, won", [(0.0, 0.0), (0.0025, 0.0), (0.005, 0.001)])
-def test_the_expected_number_of_pairs_is_near_the_median(lost, won):
-    told = expected_pairs(lost, won, 0.02, 20.0)
-    assert told == pytest.approx(np.median(stopped(shadow("", 0.02, lost, won), 60, 5_000)), rel=0.25)
+def test_the_expected_number_of_pairs_is_rather_too_large_than_too_small(lost, won):
+    median, late = np.quantile(stopped(shadow("", 0.02, lost, won), 100, 2_000), [0.5, 0.9])
+    assert 0.95 * median <= expected_pairs(lost, won, 0.02, 20.0) <= late
 
 
 def test_what_never_passes_has_no_expected_number():
