@@ -39,8 +39,6 @@ class Counts:
 
     candidate: Arm = Arm()
     incumbent: Arm = Arm()
-    faults: int = 0
-    """requests on which the candidate's code failed, not the incumbent's"""
     retired: str = ""
     """why the candidate's certificate was retired; empty: it is not, or it has none"""
     incumbent_retired: bool = False

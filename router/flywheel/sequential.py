@@ -121,7 +121,13 @@ def log_gains(d: float, margin: float, claim: Claim, weight: float = 1.0) -> lis
 
 
 def expected_pairs(
-    losses: float, wins: float, margin: float, goal: float, claim: Claim = "not worse", logs: Sequence[float] = (), most: int = 100_000
+    losses: float,
+    wins: float,
+    margin: float,
+    goal: float,
+    claim: Claim = "not worse",
+    logs: Sequence[float] = (),
+    most: int = 100_000,
 ) -> int | None:
     """About how many further pairs take the wealth to `goal`, where it grows as it does in the mean; None: over `most`, or never.
 

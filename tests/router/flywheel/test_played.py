@@ -90,6 +90,7 @@ def live(made: Router, row: Served, raw):
     return list(calls.values()), calls[end.call_id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode, stream", [("buffer", False), ("buffer", True), ("holdback", True), ("pre", False)])
 def test_it_is_decided_as_live(mode, stream):
     made, tiers, escalated = router(mode), set(), 0
@@ -184,16 +185,25 @@ def test_a_request_that_was_drawn_more_often_weighs_less():
     assert pair_of(router(), router(), replace(ROW, chance=0.1), least_chance=0.5).weight == 1.0
 
 
+def test_a_candidate_that_refuses_or_fails_is_at_fault():
+    made = router()
+    only = replace(made.artefact, rules={"quality": made.artefact.rules["quality"]})  # `auto:cheap` is refused
+    broken = replace(made.artefact, model=None)
+    for artefact, row in ((only, replace(ROW, wanted="auto:cheap")), (broken, ROW)):
+        candidate = Router(made.config, artefact, made.count)
+        tally = Tally.begin(0.02).after([row], candidate, router(artefact=False))
+        assert (tally.pairs, tally.unplayable, tally.faults) == (0, 1, 1)
+
+
 def test_one_pair_a_conversation():
     rows = [replace(ROW, trace_id=str(i), conversation=c) for i, c in enumerate(["a", "b", "a", "", "", "c"])]
     assert [row.trace_id for row in one_a_conversation(rows, {"c"})] == ["0", "1", "3", "4"]
 
 
 def test_a_tally_adds_up_and_is_kept_as_json():
-    tally = Tally.begin(0.02).skip()
-    for seed in range(20):
-        tally = tally.add(pair_of(router(), router(artefact=False), request(seed)[0]))
-    assert (tally.pairs, tally.unplayable, sum(tally.tiers.values())) == (20, 1, 20)
-    assert tally.incumbent_usd == tally.top_usd == pytest.approx(20 * USD["large"])
+    rows = [request(seed)[0] for seed in range(8)]
+    tally = Tally.begin(0.02).after([*rows, without(ROW, "large")], router(), router(artefact=False))
+    assert (tally.pairs, tally.unplayable, tally.faults, sum(tally.tiers.values())) == (8, 1, 0, 8)
+    assert tally.incumbent_usd == tally.top_usd == pytest.approx(8 * USD["large"])
+    assert tally.saving == 1 - tally.candidate_usd / tally.top_usd
     assert Tally.from_json(json.loads(json.dumps(tally.as_json()))).as_json() == tally.as_json()
-

@@ -18,7 +18,10 @@ DAY = LogFigures(kept=2_000, drawn=230, complete=214, complete_day=214, first_s=
 
 
 def config(looks="buffer", tiers=2, flywheel=None, **learning):
-    ladder = [{"name": n, "engine": "echo", "context": 512, "price": {"usd_per_1m_input": 1, "usd_per_1m_output": 1}} for n in "sl"[:tiers]]
+    ladder = [
+        {"name": n, "engine": "echo", "context": 512, "price": {"usd_per_1m_input": 1, "usd_per_1m_output": 1}}
+        for n in "sl"[:tiers]
+    ]
     kept = {"collect": "consented", "start": "auto", **learning}
     return Config.model_validate(
         {"tiers": ladder, "escalation": {"mode": looks}, "learning": kept, "flywheel": {"margin": 0.02, **(flywheel or {})}}

@@ -77,7 +77,7 @@ ARM = Arm(1_000, 2, 0.5, 100, 1.0)
     "counts, why",
     [
         (replace(USUAL, candidate=replace(ARM, errors=30)), "more errors: 30 of 1000 requests, the incumbent 40 of 20000"),
-        (replace(USUAL, candidate=replace(ARM, p95_s=0.61)), "slower: 95 % within 0.61 s, the incumbent within 0.40 s, .* 1.5 times"),
+        (replace(USUAL, candidate=replace(ARM, p95_s=0.61)), "slower: 95 % within 0.61 s, the incumbent within 0.40 s, .* 1.5"),
         (replace(USUAL, candidate=replace(ARM, escalations=250)), "more escalations: 250 of 1000"),
         (replace(USUAL, retired="7 of 20 audits differed"), "its certificate was retired: 7 of 20"),
         (replace(USUAL, asked="rollback", by="ann"), "taken back by ann"),
@@ -120,8 +120,9 @@ def test_a_person_lets_it_go_on_but_not_past_the_evidence():
 
 
 def test_a_candidate_that_fails_is_refused():
-    assert step("shadow", tally(equal=50), Counts(faults=2)).to == "shadow"
-    assert "failed on 3 of 53 requests" in step("shadow", tally(equal=50), Counts(faults=3)).why
+    two = tally(equal=50).skip().skip(fault=True).skip(fault=True)
+    assert step("shadow", two).to == "shadow"
+    assert "failed on 3 of 53 requests" in step("shadow", two.skip(fault=True)).why
 
 
 def test_fishers_test_is_one_sided():
@@ -181,6 +182,7 @@ LOOKS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from(STAGES), LOOKS)
 def test_nothing_is_promoted_without_the_shadows_evidence_and_ends_stay(begun, looks):
     events, now, passed = [Event(begun, 0.0)], 0.0, False
