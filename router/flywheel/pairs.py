@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from router.engine import Router
+from router.errors import StepdownError
 from router.flywheel.played import CannotPlay, Played, play
 from router.flywheel.sequential import Wealth
 from router.flywheel.served import Served
@@ -35,12 +36,14 @@ class Pair:
         return self.candidate.score - self.incumbent.score
 
 
-class Faulty(CannotPlay):
+class Faulty(StepdownError):
     """The candidate refuses or fails on a request that the incumbent decides."""
+
+    code = "faulty_candidate"
 
 
 def pair_of(candidate: Router, incumbent: Router, served: Served, least_chance: float = 1.0) -> Pair:
-    """Play a request by both. Raises CannotPlay, and Faulty where that is the candidate's fault.
+    """Play a request by both. Raises CannotPlay, or Faulty where that is the candidate's fault.
 
     least_chance: the smallest with which any request of the stage was drawn.
     """
@@ -132,7 +135,7 @@ class Tally:
         for row in rows:
             try:
                 tally = tally.add(pair_of(candidate, incumbent, row, least_chance))
-            except CannotPlay as error:
+            except (CannotPlay, Faulty) as error:
                 tally = tally.skip(isinstance(error, Faulty))
         return tally
 

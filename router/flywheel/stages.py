@@ -177,8 +177,9 @@ def refusal(tally: Tally, counts: Counts, settings: Flywheel) -> str:
     if counts.asked == "rollback":
         return f"given up by {counts.by or 'a person'}"
     most = max(2, FAULTY * tally.pairs)
-    if tally.faults > most:
-        return f"it failed on {tally.faults} of {tally.pairs + tally.faults} requests that the incumbent decided"
+    faults = tally.faults + counts.faults
+    if faults > most:
+        return f"it failed on {faults} of {tally.pairs + faults} requests that the incumbent decided"
     return worse(tally, settings)
 
 

@@ -123,6 +123,7 @@ def test_a_candidate_that_fails_is_refused():
     two = tally(equal=50).skip().skip(fault=True).skip(fault=True)
     assert step("shadow", two).to == "shadow"
     assert "failed on 3 of 53 requests" in step("shadow", two.skip(fault=True)).why
+    assert "failed on 3 of 53 requests" in step("shadow", two, replace(USUAL, faults=1)).why
 
 
 def test_fishers_test_is_one_sided():
