@@ -36,6 +36,8 @@ class Truth:
     won: float = 0.0
     least: int = 0
     """pairs before which nothing is decided"""
+    before: int = 0
+    """equal pairs that came before, which are not counted"""
 
     @property
     def goal(self) -> float:
@@ -50,8 +52,8 @@ def shadow(name: str, margin: float, lost: float, won: float = 0.0, least: int =
     return Truth(f"{name}, margin {margin:g}", "not worse", margin, lost, won, least)
 
 
-def rollback(name: str, margin: float, lost: float, won: float = 0.0) -> Truth:
-    return Truth(f"{name}, margin {margin:g}", "worse", margin, lost, won)
+def rollback(name: str, margin: float, lost: float, won: float = 0.0, before: int = 0) -> Truth:
+    return Truth(f"{name}, margin {margin:g}", "worse", margin, lost, won, before=before)
 
 
 TRUTHS = (
@@ -71,6 +73,8 @@ TRUTHS = (
     rollback("5 points worse, nothing won", 0.01, 0.05),
     rollback("5 points worse, nothing won", 0.02, 0.05),
     rollback("20 points worse, nothing won", 0.01, 0.20),
+    rollback("5 points worse, nothing won, after 1,000 equal pairs", 0.01, 0.05, before=1_000),
+    rollback("20 points worse, nothing won, after 1,000 equal pairs", 0.01, 0.20, before=1_000),
     rollback("exactly at the margin, nothing won", 0.01, 0.01),
     rollback("exactly at the margin, 5 % differ", 0.01, 0.03, 0.02),
 )
@@ -80,7 +84,7 @@ def stopped(truth: Truth, runs: int, pairs: int, seed: int = 0) -> Floats:
     """(runs,) the pair after which each run stops; infinite: not within `pairs`."""
     random = np.random.default_rng(seed)
     gains = np.array([log_gains(d, truth.margin, truth.claim) for d in (-1.0, 0.0, 1.0)])
-    logs, found = np.zeros((runs, len(BETS))), np.full(runs, np.inf)
+    logs, found = np.tile(truth.before * gains[1], (runs, 1)), np.full(runs, np.inf)
     for begun in range(0, pairs, CHUNK):
         at = np.flatnonzero(np.isinf(found))
         if not len(at):

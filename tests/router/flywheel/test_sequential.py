@@ -119,6 +119,11 @@ def test_a_router_five_points_worse_is_found_out_within_725_pairs(won):
     assert np.quantile(stopped(rollback("", 0.01, 0.05 + won, won), 1_000, 5_000), 0.9) <= 725
 
 
+@pytest.mark.slow
+def test_one_that_becomes_worse_after_a_thousand_good_pairs_is_found_out_within_a_thousand():
+    assert np.quantile(stopped(rollback("", 0.01, 0.05, before=1_000), 300, 3_000), 0.9) <= 1_000
+
+
 @pytest.mark.parametrize("lost, won", [(0.0, 0.0), (0.0025, 0.0), (0.005, 0.001)])
 def test_the_expected_number_of_pairs_is_rather_too_large_than_too_small(lost, won):
     median, late = np.quantile(stopped(shadow("", 0.02, lost, won), 100, 2_000), [0.5, 0.9])
