@@ -177,6 +177,7 @@ def test_it_says_what_the_truth_rests_on_and_which_rows_it_is_made_of():
 
 def test_a_key_teaches_at_most_its_share_if_there_are_others(monkeypatch):
     monkeypatch.setattr(ds, "FLOOR", 10)
+    monkeypatch.setattr(ds, "TEMPLATE_SHARE", 1.0)
     rows = [replace(row, key_id="big" if i % 2 else f"k{i % 10}") for i, row in enumerate(kept_rows(600))]
     found = made(rows)
     of_big = sum(row.key_id == "big" for row in found.train)
