@@ -2,9 +2,11 @@
 
 from answer_rows import TIERS, answered_rows
 
+from router.config import Config
 from router.flywheel.served import Answer, Grade, Served
 
 NAMES = tuple(TIERS)
+PRINTS = {"form": 2, "models": {"small": "a", "medium": "b", "large": "c"}}
 BESIDES = ("answer", "finish_reason", "output_tokens", "score", "cost_usd")
 
 
@@ -33,3 +35,12 @@ def kept(row, at_s, **changes):
 def kept_rows(n=240, seed=0, every_s=60.0, names=NAMES, **changes):
     """Oldest first, one each `every_s`."""
     return [kept(row, i * every_s, **changes) for i, row in enumerate(answered_rows(n, seed, names))]
+
+
+def config_of(mode="buffer", target="balanced", **flywheel):
+    tiers = [
+        {"name": name, "source": f"org/{name}", "price": {"usd_per_1m_input": usd, "usd_per_1m_output": usd}}
+        for name, usd in zip(NAMES, (0.05, 0.25, 1.0), strict=True)
+    ]
+    settings = {"classifier": "linear", "alpha": 0.05, **flywheel}
+    return Config(tiers=tiers, routing={"target": target}, escalation={"mode": mode, "holdback_tokens": 4}, flywheel=settings)

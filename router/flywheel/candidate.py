@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from classifiers import CLASSIFIERS, DEFAULT, Artifact, Rule, load, save
 from classifiers.errors import ClassifierError
-from classifiers.replies.signals import Seen
 from router.config import Config, NamedTarget
 from router.decide.certificates import Certificate, Infeasible
 from router.decide.targets import TARGETS
@@ -22,8 +21,7 @@ from router.learn import cascades as ca
 from router.learn.calibration import DEFAULT_RULE, QUALITY_OF
 from router.learn.certified_rows import certifiable
 from router.learn.inputs import check_costs_rise, rewrite_manifest
-from router.learn.outcomes import Outcomes
-from router.learn.training import Trained, check_teaches, train
+from router.learn.training import check_teaches, train
 from router.request.body import asks_for_more
 
 
@@ -81,23 +79,20 @@ def trained_on(dataset: Dataset, config: Config, name: str, folder: Path, place:
     check_costs_rise(outcomes)
     check_teaches(outcomes)
     trained = train(outcomes, name)
-    posterior, rules = ca.teach(trained, outcomes, seen)
-    target = target_of(config)
-    own = own_rule(trained, outcomes, seen, dataset, config) if config.escalation.looks else None
-    cascades = {key: rule.to_dict() for key, rule in {**rules, **({target: own} if own else {})}.items()}
+    lesson = ca.learn_answers(trained, outcomes, seen)
+    rules = ca.worthwhile(trained, lesson)
+    if config.escalation.looks and (own := own_rule(lesson, dataset, config)):
+        rules[target_of(config)] = own
+    cascades = {key: rule.to_dict() for key, rule in rules.items()}
     manifest = {**trained.manifest, "cascades": cascades, "dataset_sha256": dataset.digest, "seed": seed}
-    save(folder, trained.model, manifest, posterior)
+    save(folder, trained.model, manifest, lesson.posterior)
     return load(folder, dataset.tiers)
 
 
-def own_rule(trained: Trained, outcomes: Outcomes, seen: Seen, dataset: Dataset, config: Config) -> Rule | None:
+def own_rule(lesson: ca.Lesson, dataset: Dataset, config: Config) -> Rule | None:
     """The target's rule by what it saves under the certificate: see price.py."""
-    whole = outcomes.is_complete
-    if whole.sum() < ca.FEWEST_ROWS:
-        return None
-    rows, settings = ca.rows_to_learn(trained, outcomes, seen).take(whole), config.flywheel
-    share = QUALITY_OF[cast(NamedTarget, target_of(config))]
-    return best_rule(rows, outcomes.take(whole), max(2, len(dataset.certify)), settings.alpha, settings.delta, share)
+    settings, share = config.flywheel, QUALITY_OF[cast(NamedTarget, target_of(config))]
+    return best_rule(lesson, max(2, len(dataset.certify)), settings.alpha, settings.delta, share)
 
 
 # -- certifying -----------------------------------------------------------------------------------------------------------------
@@ -112,7 +107,7 @@ def certified(
         mode = config.escalation.mode
         return Made(artefact.manifest, why=f"escalation.mode is {mode}: no answer is judged, so none is certified; set buffer")
     if target not in artefact.cascades:
-        return Made(artefact.manifest, why=f"judging answers saves nothing under {target!r}: no rule is cheaper than the top tier")
+        return Made(artefact.manifest, why=f"no rule for {target!r} that judges answers costs less than the top tier")
     rows, sampling = alike(dataset.certify)
     if not rows:
         raise BadInput("no plain chat request is left to certify with: those with tools or a format are under no certificate")

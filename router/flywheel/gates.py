@@ -4,7 +4,7 @@ A test of some dozens of rows cannot prove much. So each gate refuses what these
 the certificate's, which is made on more rows, and the shadow's, which looks at as many as it needs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from router.learn import evaluation as ev
 from router.learn.outcomes import Outcomes
 from router.learn.simulate import Rows
 
+OF_TEST_ROWS = ("quality", "saving", "calibration", "payback")
 FEWEST = 20  # test rows
 N_DRAWS = 1_000
 SURE = 0.95  # of each one-sided bound
@@ -70,7 +71,7 @@ def offline_gates(
     stands = certificate_gate(candidate, config)
     if len(dataset.test) < FEWEST:
         few = f"{len(dataset.test)} test rows; at least {FEWEST} are needed"
-        return [stands, *(Gate(name, False, {"n": len(dataset.test)}, few) for name in ("quality", "saving", "calibration", "payback"))]
+        return [stands, *(Gate(name, False, {"n": len(dataset.test)}, few) for name in OF_TEST_ROWS)]
     target = target_of(config)
     with TemporaryDirectory(prefix="stepdown-gates-") as place:
         path = Path(place) / "test.jsonl"
@@ -79,7 +80,7 @@ def offline_gates(
             ours = way(candidate, table, path, target, config)
             theirs = way(incumbent, table, path, target, config) if incumbent else always_top(table)
         except BadInput as error:
-            return [stands, Gate("quality", False, {}, f"the test rows cannot be played: {error}")]
+            return [stands, *(Gate(name, False, {}, f"the test rows cannot be played: {error}") for name in OF_TEST_ROWS)]
     draws = Draws(table)
     saved = saving_gate(ours, theirs, draws)
     allowed = config.flywheel.margin if incumbent else max(config.flywheel.margin, config.flywheel.alpha)

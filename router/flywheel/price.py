@@ -14,15 +14,12 @@ from scipy.stats import beta
 
 from classifiers import Rule
 from classifiers.choose import Floats
-from classifiers.sufficiency import folds_of
 from router.decide.certificates import THRESHOLDS
 from router.learn import evaluation as ev
 from router.learn.calibration import CONFIDENCE, lower_bound
-from router.learn.cascades import BEST_OF, N_FOLDS, to_certify
-from router.learn.outcomes import Outcomes
-from router.learn.simulate import PRICES, Played, Rows, cross_play
+from router.learn.cascades import Lesson, to_certify
+from router.learn.simulate import PRICES, Played, Rows
 
-TRIED = PRICES[3::4]  # a quarter of those that `train` tries: between neighbours little changes
 N_DRAWS = 400
 
 
@@ -36,18 +33,17 @@ class Tried:
     sends_down: bool
 
 
-def best_rule(rows: Rows, outcomes: Outcomes, n_certify: int, alpha: float, delta: float, share: float) -> Rule | None:
+def best_rule(lesson: Lesson, n_certify: int, alpha: float, delta: float, share: float) -> Rule | None:
     """The rule of kind `cascade`, without a threshold; None: nothing is cheaper than the top tier.
 
-    rows: complete training rows with chances as if unseen. outcomes: the same rows. n_certify: rows that the certificate will be
-    made of. share: of the top tier's quality that is to be expected.
+    n_certify: rows that the certificate will be made of. share: of the top tier's quality that is to be expected.
     """
-    fold = folds_of(list(outcomes.groups), N_FOLDS)
+    rows = lesson.rows
     weights = np.ones(len(rows)) if rows.weights is None else rows.weights
-    top = float(np.average(rows.scores[:, -1], weights=weights))
-    every = cross_play(rows, fold, TRIED, BEST_OF)
-    tried = [under_threshold(*one, rows, weights, n_certify, alpha, delta) for one in zip(TRIED.tolist(), every, strict=True)]
-    good = [t for t in tried if t.sends_down and np.average(t.quality, weights=weights) >= share * top]
+    least = share * float(np.average(rows.scores[:, -1], weights=weights)) if lesson.played else 0.0
+    every = zip(PRICES.tolist(), lesson.played, strict=False)
+    tried = [under_threshold(price, played, rows, weights, n_certify, alpha, delta) for price, played in every]
+    good = [t for t in tried if t.sends_down and np.average(t.quality, weights=weights) >= least]
     if not good:
         return None
     best = min(good, key=lambda t: float(np.average(t.cost, weights=weights)))

@@ -20,11 +20,7 @@ def tables_of(rows: Sequence[Served], dataset: Dataset, path: Path, prefix: int 
     Not joined, as `stepdown` joins files: there a row that is given twice counts once, here two requests are two.
     """
     known = [
-        {
-            **outcome_row(row, dataset.tiers),
-            "weight": dataset.weights[row.trace_id],
-            "stem_sha256": dataset.groups[row.trace_id],
-        }
+        {**outcome_row(row, dataset.tiers), "weight": dataset.weights[row.trace_id], "stem_sha256": dataset.groups[row.trace_id]}
         for row in rows
     ]
     atomic_write(path, "".join(line_of(row) + "\n" for row in known))

@@ -1,28 +1,16 @@
 from dataclasses import replace
+from zlib import crc32
 
 import pytest
-from kept_rows import NAMES, kept_rows
+from kept_rows import NAMES, PRINTS, config_of, kept_rows
 
 from classifiers import load
-from router.config import Config
 from router.decide.certificates import Certificate, Infeasible
 from router.engine import Router
 from router.flywheel.candidate import alike, make_candidate, target_of
 from router.flywheel.dataset import Dataset, build
 
 pytestmark = pytest.mark.slow
-PRINTS = {"form": 2, "models": {"small": "a", "medium": "b", "large": "c"}}
-
-
-def config_of(mode="buffer", target="balanced", **flywheel):
-    tiers = [
-        {"name": name, "source": f"org/{name}", "price": {"usd_per_1m_input": usd, "usd_per_1m_output": usd}}
-        for name, usd in zip(NAMES, (0.05, 0.25, 1.0), strict=True)
-    ]
-    settings = {"classifier": "linear", "alpha": 0.05, **flywheel}
-    return Config(
-        tiers=tiers, routing={"target": target}, escalation={"mode": mode, "holdback_tokens": 4}, flywheel=settings
-    )
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +77,11 @@ def test_where_no_answer_is_judged_nothing_is_certified_and_it_says_so(dataset, 
 
 
 def test_grades_that_mean_nothing_certify_nothing(dataset, tmp_path):
-    turned = {"small": "large", "medium": "large"}
-    noise = [
-        replace(row, grades={**row.grades, **{t: replace(row.grades[t], score=float(hash(row.trace_id + t) % 2)) for t in turned}})
-        for row in dataset.certify
-    ]
+    def graded(row, tier):
+        return replace(row.grades[tier], score=float(crc32(f"{row.trace_id}{tier}".encode()) % 2))
+
+    below = NAMES[:-1]
+    noise = [replace(row, grades={**row.grades, **{tier: graded(row, tier) for tier in below}}) for row in dataset.certify]
     found = make_candidate(replace(dataset, certify=tuple(noise)), config_of(), PRINTS, tmp_path / "router", 0)
     assert isinstance(found.certificate, Infeasible) and found.certificate.reason in found.why
 

@@ -29,6 +29,7 @@ def with_top(row, text="42", finish="stop"):
 
 
 ROWS = kept_rows(200)
+INSTRUCTED = replace(ROWS[0], messages=({"role": "system", "content": SYSTEM}, *ROWS[0].messages))
 
 
 # -- cleaning -------------------------------------------------------------------------------------------------------------------
@@ -49,10 +50,7 @@ ROWS = kept_rows(200)
         (replace(ROWS[0], messages=({"role": "robot", "content": "x"},)), "its messages cannot be read"),
         (replace(ROWS[0], messages=({"role": "user", "content": "half \ud800"},)), "its messages cannot be read"),
         (replace(ROWS[0], messages=({"role": "user", "content": "x" * 1_000_001},)), "longer than 1,000,000 characters"),
-        (
-            replace(with_top(ROWS[0], f"I was told: {SYSTEM}"), messages=({"role": "system", "content": SYSTEM}, *ROWS[0].messages)),
-            "the top tier's answer repeats the system prompt",
-        ),
+        (with_top(INSTRUCTED, f"I was told: {SYSTEM}"), "the top tier's answer repeats the system prompt"),
     ],
 )
 def test_a_row_that_may_not_be_used_is_left_out_with_its_reason(changed, why):
@@ -124,7 +122,8 @@ def test_no_conversation_and_no_near_duplicate_stands_on_two_sides():
     rows = [replace(row, messages=rows[i // 2].messages) if i % 5 == 0 else row for i, row in enumerate(rows)]
     found = made(rows)
     sides = (found.train, found.certify, found.test)
-    for kind in (lambda row: row.conversation or row.trace_id, lambda row: str(row.messages), lambda row: found.groups[row.trace_id]):
+    kinds = (lambda row: row.conversation or row.trace_id, lambda row: str(row.messages), lambda row: found.groups[row.trace_id])
+    for kind in kinds:
         seen = [{kind(row) for row in side} for side in sides]
         assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     talks = [row.conversation for row in found.certify if row.conversation]
@@ -157,7 +156,8 @@ def test_the_same_rows_and_seed_give_the_same_digest_in_any_order():
     rows = kept_rows(300)
     assert made(rows).digest == made(list(reversed(rows))).digest
     assert made(rows).digest != made(rows, seed=1).digest
-    assert made(rows).digest != made([replace(rows[0], grades={**rows[0].grades, "small": Grade(0.5, "judge")}), *rows[1:]]).digest
+    other = replace(rows[0], grades={**rows[0].grades, "small": Grade(0.5, "judge")})
+    assert made(rows).digest != made([other, *rows[1:]]).digest
 
 
 def test_rows_that_came_later_change_nothing():

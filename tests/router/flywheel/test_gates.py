@@ -1,14 +1,12 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from kept_rows import NAMES, kept_rows
-from test_candidate import PRINTS, config_of
+from kept_rows import NAMES, PRINTS, config_of, kept_rows
 
 from classifiers import load
 from router.flywheel.candidate import make_candidate
 from router.flywheel.dataset import build
-from router.flywheel.gates import Draws, offline_gates, payback_gate, quality_gate
+from router.flywheel.gates import offline_gates, payback_gate
 
 pytestmark = pytest.mark.slow
 EVERY = ("certificate", "quality", "saving", "calibration", "payback")

@@ -30,7 +30,7 @@ def test_other_texts_are_not():
         ("what is 12 plus 34, please answer with the number alone", "what is 13 plus 34, please answer with the number alone"),
         ('spell the word "house" letter by letter, in lower case', 'spell the word "horse" letter by letter, in lower case'),
         ("spell the word 'house' letter by letter, in lower case", "spell the word 'horse' letter by letter, in lower case"),
-        ("explain what `sorted(a)` does in the program that follows", "explain what `sorted(b)` does in the program that follows"),
+        ("explain what `sorted(a)` does in the program here", "explain what `sorted(b)` does in the program here"),
     ],
 )
 def test_other_numbers_or_quoted_strings_are_another_task(one, other):
