@@ -37,10 +37,11 @@ def kept_rows(n=240, seed=0, every_s=60.0, names=NAMES, **changes):
     return [kept(row, i * every_s, **changes) for i, row in enumerate(answered_rows(n, seed, names))]
 
 
-def config_of(mode="buffer", target="balanced", **flywheel):
+def config_of(mode="buffer", target="balanced", names=NAMES, **flywheel):
     tiers = [
-        {"name": name, "source": f"org/{name}", "price": {"usd_per_1m_input": usd, "usd_per_1m_output": usd}}
-        for name, usd in zip(NAMES, (0.05, 0.25, 1.0), strict=True)
+        {"name": name, "engine": "echo", "context": 4096, "price": {"usd_per_1m_input": usd, "usd_per_1m_output": usd}}
+        for name, usd in {"small": 0.05, "medium": 0.25, "large": 1.0}.items()
+        if name in names
     ]
     settings = {"classifier": "linear", "alpha": 0.05, **flywheel}
     return Config(tiers=tiers, routing={"target": target}, escalation={"mode": mode, "holdback_tokens": 4}, flywheel=settings)

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from zlib import crc32
 
 import pytest
 from kept_rows import NAMES, PRINTS, config_of, kept_rows
@@ -9,13 +8,21 @@ from router.decide.certificates import Certificate, Infeasible
 from router.engine import Router
 from router.flywheel.candidate import alike, make_candidate, target_of
 from router.flywheel.dataset import Dataset, build
+from router.flywheel.served import Grade
 
 pytestmark = pytest.mark.slow
+TWO = ("small", "large")
 
 
 @pytest.fixture(scope="module")
 def dataset():
     return build(kept_rows(700), NAMES, 1e9, 0)
+
+
+@pytest.fixture(scope="module")
+def of_two():
+    """Of two tiers, which are learned in half the time."""
+    return build(kept_rows(500, names=TWO), TWO, 1e9, 0)
 
 
 @pytest.fixture(scope="module")
@@ -64,26 +71,24 @@ def test_the_same_dataset_gives_the_same_model(made, dataset, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_streams_are_certified_too_where_they_are_judged_by_their_beginning(dataset, tmp_path):
-    found = make_candidate(dataset, config_of("holdback"), PRINTS, tmp_path / "router", 0)
+def test_streams_are_certified_too_where_they_are_judged_by_their_beginning(of_two, tmp_path):
+    found = make_candidate(of_two, config_of("holdback", names=TWO), PRINTS, tmp_path / "router", 0)
     assert isinstance(found.certificate, Certificate)
     assert isinstance(found.holdback, Certificate | Infeasible)
     assert "balanced:holdback" in found.manifest["certificates"]
 
 
-def test_where_no_answer_is_judged_nothing_is_certified_and_it_says_so(dataset, tmp_path):
-    found = make_candidate(dataset, config_of("pre"), PRINTS, tmp_path / "router", 0)
+def test_where_no_answer_is_judged_nothing_is_certified_and_it_says_so(of_two, tmp_path):
+    found = make_candidate(of_two, config_of("pre", names=TWO), PRINTS, tmp_path / "router", 0)
     assert found.certificate is None and "escalation.mode is pre" in found.why and found.manifest["rules"]
 
 
-def test_grades_that_mean_nothing_certify_nothing(dataset, tmp_path):
-    def graded(row, tier):
-        return replace(row.grades[tier], score=float(crc32(f"{row.trace_id}{tier}".encode()) % 2))
-
-    below = NAMES[:-1]
-    noise = [replace(row, grades={**row.grades, **{tier: graded(row, tier) for tier in below}}) for row in dataset.certify]
-    found = make_candidate(replace(dataset, certify=tuple(noise)), config_of(), PRINTS, tmp_path / "router", 0)
+def test_answers_that_are_all_worse_certify_nothing(of_two, tmp_path):
+    worse = {"small": Grade(0.0, "agreement"), "large": Grade(1.0, "top")}
+    certify = tuple(replace(row, grades=worse) for row in of_two.certify)
+    found = make_candidate(replace(of_two, certify=certify), config_of(names=TWO, alpha=0.001), PRINTS, tmp_path / "router", 0)
     assert isinstance(found.certificate, Infeasible) and found.certificate.reason in found.why
+    assert found.manifest["cascades"]["balanced"]["threshold"] > 1
 
 
 @pytest.mark.parametrize("rows", [0, 12])
@@ -93,12 +98,12 @@ def test_too_few_rows_are_no_error(rows, tmp_path):
     assert not found.manifest and found.why.startswith("nothing could be trained") and not (tmp_path / "router").exists()
 
 
-def test_a_top_tier_that_is_always_right_can_be_learned_from(dataset, tmp_path):
+def test_a_top_tier_that_is_always_right_can_be_learned_from(of_two, tmp_path):
     def graded(row):
         return replace(row, grades={**row.grades, "large": replace(row.grades["large"], score=1.0, source="top")})
 
-    sides = {side: tuple(map(graded, getattr(dataset, side))) for side in ("train", "certify", "test")}
-    found = make_candidate(replace(dataset, **sides), config_of(), PRINTS, tmp_path / "router", 0)
+    sides = {side: tuple(map(graded, getattr(of_two, side))) for side in ("train", "certify", "test")}
+    found = make_candidate(replace(of_two, **sides), config_of(names=TWO), PRINTS, tmp_path / "router", 0)
     assert found.manifest["cascades"]["balanced"]["expected_cost"] < 1
 
 
