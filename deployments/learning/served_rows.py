@@ -20,7 +20,7 @@ log = logging.getLogger("stepdown")
 PREFIX = "chatcmpl-"
 """before a trace's id: the id that its client got"""
 PAGE = 500
-PART = 25  # requests whose texts are read with one query
+PART = 50  # requests whose texts are read with one query
 PAGE_BYTES = 32_000_000
 OUTAGES = tuple(error.code for error in (NoReplica, Overloaded, TierBusy, TierCold, TierFailed, TierMisconfigured))
 Position = tuple[float, str]
