@@ -6,11 +6,16 @@ import random
 import time
 
 import pytest
+import waiting
 from kept_rows import AT_S, feedback_row, fill_row, row, store
-from live import ladder
+from live import OneFlow, ladder
 from scripted_tier import Said, ScriptedTier
 from sqlalchemy import insert, select
+from starlette.testclient import TestClient
 
+from deployments.endpoint.accounts import Accounts
+from deployments.endpoint.ingress import Ingress
+from deployments.keys.admission import Keys
 from deployments.learning import filler as module
 from deployments.learning import idleness, served_rows
 from deployments.learning.filler import Filler
@@ -510,3 +515,22 @@ def test_a_tier_that_sleeps_or_is_busy_elsewhere_is_not_asked():
     tiers["small"].count = 1
     tiers["large"].count = 0
     assert (idle.waits("small"), idle.waits("large")) == ("small is not idle", "large sleeps")
+
+
+# -- in an ingress -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("collect, fills", [("off", False), ("consented", True)])
+def test_an_ingress_that_keeps_requests_fills_them_in(tmp_path, collect, fills):
+    place = Place(tmp_path)
+    config = ladder(("small", "large"), learning={"collect": collect})
+    ledger = Ledger(place.settings)
+    place.ledgers.append(ledger)
+    router = OneFlow(config, lambda *_: None)
+    accounts = Accounts(Keys(None, insecure=True), ledger, tiers={tier.name: tier for tier in config.tiers})
+    ingress = Ingress(router, place.tiers, accounts, 1_000_000)
+    with TestClient(ingress.app()):
+        store(place.engine, **drawn("a"))
+        if fills:
+            waiting.until(lambda: place.fills()["a"][0] == "done", 20, 0.05)
+    assert (ingress.filler is not None) == fills and bool(place.large.bodies) == fills
