@@ -256,8 +256,9 @@ class Filler:
 
     async def add(self, rows: Sequence[CallRow]) -> None:
         await self.ledger.add(rows)
-        for row in rows if self.called else ():
-            self.called(row)
+        if self.called:
+            for row in rows:
+                self.called(row)
 
     async def reading(self, query: Callable[[Connection], T]) -> T:
         def read() -> T:
