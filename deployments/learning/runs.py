@@ -5,7 +5,7 @@ where another has written it since. What belongs to an event is written in its t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import run_events, runs
 from router.errors import StepdownError
+from router.flywheel.stages import ENDS
 
-CLOSED = ("done", "refused", "undecided", "rolled back", "failed")  # stages in which a run has ended
 
 
 class WrittenMeanwhile(StepdownError):
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def closed(self) -> bool:
-        return self.stage in CLOSED
+        return self.stage in ENDS
 
     def as_json(self) -> dict[str, Any]:
         names = ("id", "kind", "began_s", "ended_s", "stage", "candidate", "incumbent", "started_by")
@@ -108,7 +108,7 @@ def event(
         raise WrittenMeanwhile(f"{run.id} has {found} events, expected {number}: another process went on with it")
     added = Event(run.id, number, now_s, stage, what, numbers or {}, by)
     add(connection, added)
-    values: Row = {"stage": stage, "ended_s": now_s if stage in CLOSED else None}
+    values: Row = {"stage": stage, "ended_s": now_s if stage in ENDS else None}
     if candidate is not None:
         values["candidate"] = candidate
     connection.execute(update(runs).where(runs.c.id == run.id).values(values))
@@ -133,10 +133,12 @@ def count(connection: Connection, run_id: str) -> int:
     return int(connection.execute(select(func.count()).where(run_events.c.run_id == run_id)).scalar_one())
 
 
-def events(connection: Connection, run_id: str) -> list[Event]:
-    """A run's events, the first one first."""
-    found = connection.execute(select(run_events).where(run_events.c.run_id == run_id).order_by(run_events.c.number)).mappings()
-    return [as_event(dict(row)) for row in found]
+def events(connection: Connection, run_id: str, what: Sequence[str] = ()) -> list[Event]:
+    """A run's events, the first one first; only those of these kinds, if any are given."""
+    found = select(run_events).where(run_events.c.run_id == run_id).order_by(run_events.c.number)
+    if what:
+        found = found.where(run_events.c.what.in_(what))
+    return [as_event(dict(row)) for row in connection.execute(found).mappings()]
 
 
 def latest(connection: Connection) -> Run | None:

@@ -2,22 +2,14 @@
 
 import pytest
 
-from deployments.learning import pairs, runs
-from deployments.learning.pairs import Pair
+from deployments.learning import runs
+from deployments.learning.steps import pairs
+from deployments.learning.steps.pairs import Compared
 from deployments.learning.runs import WrittenMeanwhile
-from deployments.ledger.database import connect, migrate, writing
+from deployments.ledger.database import writing
 from deployments.ledger.schema import fills
-from router import config
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def engine(tmp_path):
-    engine = connect(config.Ledger(url=f"sqlite:///{tmp_path / 'ledger.db'}"))
-    migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 def begun(connection, now_s=100.0):
@@ -91,8 +83,8 @@ def test_what_was_graded_since_is_looked_at_once_in_the_order_of_grading(engine)
         drawn(connection, "early", 110, done_s=120)
         drawn(connection, "open", 115)
         assert pairs.waiting(connection, "run-1", 100.0, 10) == ["early", "late"]
-        pairs.add(connection, "run-1", [Pair("early", "shadow", "c", -1.0, chance=0.1)], 121.0)
-        pairs.add(connection, "run-1", [Pair("late", "shadow", "d", None, why="not graded")], 131.0)
+        pairs.add(connection, "run-1", [Compared("early", "shadow", "c", -1.0, chance=0.1)], 121.0)
+        pairs.add(connection, "run-1", [Compared("late", "shadow", "d", None, why="not graded")], 131.0)
         assert pairs.waiting(connection, "run-1", 100.0, 10) == []
         assert pairs.waiting(connection, "run-2", 100.0, 1) == ["early"]
         assert [(pair.trace_id, pair.d) for pair in pairs.listed(connection, "run-1")] == [("early", -1.0), ("late", None)]
@@ -100,5 +92,5 @@ def test_what_was_graded_since_is_looked_at_once_in_the_order_of_grading(engine)
 
 def test_a_conversation_is_known_when_one_of_its_requests_counted(engine):
     with writing(engine) as connection:
-        pairs.add(connection, "run-1", [Pair("a", "shadow", "c", 0.0), Pair("b", "shadow", "d", None)], 1.0)
+        pairs.add(connection, "run-1", [Compared("a", "shadow", "c", 0.0), Compared("b", "shadow", "d", None)], 1.0)
         assert pairs.known(connection, "run-1", ["c", "d", "e"]) == {"c"}

@@ -16,8 +16,8 @@ LONGEST_WAIT_S = 86_400.0  # a request that was drawn so long before a stage beg
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One drawn request, answered by candidate and incumbent."""
+class Compared:
+    """One drawn request that was looked at."""
 
     trace_id: str
     stage: str
@@ -53,7 +53,7 @@ def known(connection: Connection, run_id: str, conversations: Iterable[str]) -> 
     return set(connection.execute(counted.where(run_pairs.c.conversation.in_(list(conversations)))).scalars())
 
 
-def add(connection: Connection, run_id: str, added: Sequence[Pair], now_s: float) -> None:
+def add(connection: Connection, run_id: str, added: Sequence[Compared], now_s: float) -> None:
     """Only in the transaction of an event of the run, whose number keeps other processes out."""
     if not added:
         return
@@ -77,10 +77,10 @@ def add(connection: Connection, run_id: str, added: Sequence[Pair], now_s: float
     connection.execute(insert(run_pairs), values)
 
 
-def listed(connection: Connection, run_id: str, stages: Sequence[str] = ()) -> list[Pair]:
+def listed(connection: Connection, run_id: str, stages: Sequence[str] = ()) -> list[Compared]:
     """All that a run has looked at, in that order; only those of these stages, if any are given."""
     names = ("trace_id", "stage", "conversation", "d", "chance", "candidate_usd", "incumbent_usd", "why")
     found = select(*(run_pairs.c[name] for name in names)).where(run_pairs.c.run_id == run_id).order_by(run_pairs.c.number)
     if stages:
         found = found.where(run_pairs.c.stage.in_(stages))
-    return [Pair(*row) for row in connection.execute(found)]
+    return [Compared(*row) for row in connection.execute(found)]
