@@ -211,6 +211,8 @@ class Reply:
     """of the answer's tokens; empty: the tier gave none, which says nothing about its certainty"""
     first_margin: float | None = None
     """log-probability of the first token minus that of the runner-up"""
+    stats: tuple[float, ...] = ()
+    """of a kept answer: `classifiers.replies.signals.statistics` of all its tokens, of which `logprobs` has only the first"""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     refusal: str = ""
     error: RequestFailed | None = None

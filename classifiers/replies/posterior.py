@@ -86,7 +86,7 @@ class Posterior:
         if not tiers:
             return prior
         full = f"full:{key(tiers)}"
-        is_full = full in self.heads and all(answered[j].logprobs for j in tiers)
+        is_full = full in self.heads and all(answered[j].scored for j in tiers)
         head = self.heads.get(full if is_full else f"bare:{key(tiers)}")
         if head is None:
             return prior

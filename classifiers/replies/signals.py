@@ -39,6 +39,12 @@ class Evidence:
     first_margin: float | None = None  # log-probability of the first token minus that of its best alternative, at least 0
     agrees: bool | None = None  # whether the two answers agree, if the caller compared them itself; None: compare `answer`
     usable: bool = True  # false if empty, against its schema, or cut off by the model's own limit; then never accepted
+    stats: tuple[float, ...] = ()  # STATISTICS of all log-probabilities, where `logprobs` has only the first ones; else empty
+
+    @property
+    def scored(self) -> bool:
+        """Whether the tier gave log-probabilities."""
+        return bool(self.logprobs or self.stats)
 
 
 def statistics(values: Sequence[float]) -> tuple[float, ...]:
@@ -64,14 +70,15 @@ def plain_signals(tokens: Floats, has_answer: Floats, answer_size: Floats, trunc
 def signals(evidence: Evidence, prefix: int | None = None) -> Floats:
     """(n_signals,) of one answer; with `prefix`, of that many first tokens, and NaN for PLAIN_SIGNALS."""
     values = evidence.logprobs if prefix is None else evidence.logprobs[:prefix]
-    stats = np.array([statistics(values) if values else (np.nan,) * len(STATISTICS)])
+    known = () if prefix is not None else evidence.stats
+    stats = np.array([known or (statistics(values) if values else (np.nan,) * len(STATISTICS))])
     margin = np.array([np.nan if evidence.first_margin is None else evidence.first_margin])
     if prefix is not None:
         plain = np.full((1, len(PLAIN_SIGNALS)), np.nan)
     else:
         size = float(len(evidence.answer or ""))
-        known = (evidence.output_tokens, evidence.has_answer, size, evidence.finish_reason == "length")
-        plain = plain_signals(*(np.array([float(v)]) for v in known))
+        said = (evidence.output_tokens, evidence.has_answer, size, evidence.finish_reason == "length")
+        plain = plain_signals(*(np.array([float(v)]) for v in said))
     return np.asarray(np.concatenate([logprob_signals(stats, margin), plain], axis=1)[0])
 
 

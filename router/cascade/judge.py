@@ -23,6 +23,7 @@ def evidence_of(reply: Reply) -> Evidence:
         answer=None if reply.partial else final_answer(reply.text),
         logprobs=reply.logprobs,
         first_margin=reply.first_margin,
+        stats=reply.stats,
     )
 
 
@@ -86,7 +87,7 @@ class TrainedJudge:
 def escalation_reason(replies: Sequence[Reply], rule: Rule) -> str:
     if rule.threshold > 1:
         return "no certificate"
-    if not any(reply.logprobs for reply in replies):
+    if not any(reply.logprobs or reply.stats for reply in replies):
         return "no evidence"
     if len(replies) > 1 and same(*(final_answer(reply.text) for reply in replies[-2:])) is False:
         return "disagreement"
