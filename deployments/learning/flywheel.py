@@ -15,11 +15,11 @@ from typing import Any
 from sqlalchemy import Engine
 
 from deployments.learning import runs
+from deployments.learning.lease import Lease, this_process
+from deployments.learning.runs import Event, Run, WrittenMeanwhile
 from deployments.learning.steps import beginning, in_use, looking, pairs
 from deployments.learning.steps.in_use import InUse
-from deployments.learning.lease import Lease, this_process
 from deployments.learning.steps.parts import Compare, Parts, RealParts
-from deployments.learning.runs import Event, Run, WrittenMeanwhile
 from deployments.learning.steps.work import MANY, PACE_S, Looked, Work, settings_of
 from router.config import Config
 from router.errors import StepdownError

@@ -18,7 +18,6 @@ from router.errors import StepdownError
 from router.flywheel.stages import ENDS
 
 
-
 class WrittenMeanwhile(StepdownError):
     """Another process wrote to the run; what was decided without knowing it is void."""
 
@@ -158,9 +157,13 @@ def listed(connection: Connection, limit: int = 20) -> list[Run]:
 
 
 def as_event(row: Row) -> Event:
-    return Event(**{**row, "numbers": json.loads(row["numbers"])})
+    return Event(**{**row, "numbers": as_numbers(row["numbers"])})
+
+
+def as_numbers(text: str) -> dict[str, Any]:
+    """A row's column `numbers`."""
+    return dict(json.loads(text))
 
 
 def as_run(row: Row) -> Run:
     return Run(**{**row, "settings": json.loads(row["settings"])})
-

@@ -55,7 +55,9 @@ def due(known: Known, settings: Flywheel, now_s: float, asked: str = "", every_s
     if asked:
         return Due(True, f"asked for by {asked}")
     if last and last.stage in FAILED and last.fresh < last.more:
-        return Due(False, f"{last.id} ended {last.stage}; {last.more - last.fresh} more graded requests are needed for another try")
+        return Due(
+            False, f"{last.id} ended {last.stage}; {last.more - last.fresh} more graded requests are needed for another try"
+        )
     if not known.artefact:
         return Due(True, f"{known.pairs} graded requests, and no router in use")
     if known.broken:

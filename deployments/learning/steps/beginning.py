@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from classifiers import ClassifierError
 from deployments.learning import model_store, runs, served_rows
+from deployments.learning.runs import Event, Run, WrittenMeanwhile
 from deployments.learning.steps import in_use
 from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.parts import Asked, Trained
-from deployments.learning.runs import Event, Run, WrittenMeanwhile
-from deployments.learning.steps.work import Looked, Work, settings_of
+from deployments.learning.steps.work import Looked, Work
 from router.costs.machine_time import DAY_S
 from router.errors import StepdownError
 from router.flywheel.due import FAILED, Due, Known, LastRun, due

@@ -27,10 +27,14 @@ def promote(engine: Engine, run_id: str, by: str, now_s: float) -> Run:
         if run is None:
             raise BadInput(f"no run {run_id!r}; `stepdown flywheel history` lists them")
         if run.stage != "waiting":
-            raise BadInput(f"{run.id} is in stage {run.stage}; only a run that has passed its shadow, stage waiting, can be promoted")
+            raise BadInput(
+                f"{run.id} is in stage {run.stage}; only a run that has passed its shadow, stage waiting, can be promoted"
+            )
         numbers = {"asked": "promote", "by": by}
         what = "promotion asked"
-        runs.event(connection, run, runs.count(connection, run.id), stage=run.stage, what=what, by=by, now_s=now_s, numbers=numbers)
+        runs.event(
+            connection, run, runs.count(connection, run.id), stage=run.stage, what=what, by=by, now_s=now_s, numbers=numbers
+        )
         return run
 
     return again(engine, asked)

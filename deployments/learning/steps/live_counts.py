@@ -89,9 +89,7 @@ def saved(connection: Connection, since_s: float, until_s: float) -> Saved:
             sums(connection, daily_totals, "day", first_day, last_day),
             sums(connection, hourly_traces, "hour", last_day, last),
         ]
-    spent = select(func.sum(hourly.c.cost_usd)).where(
-        hourly.c.hour >= first, hourly.c.hour < last, hourly.c.role.in_(UNASKED)
-    )
+    spent = select(func.sum(hourly.c.cost_usd)).where(hourly.c.hour >= first, hourly.c.hour < last, hourly.c.role.in_(UNASKED))
     return Saved(
         requests=sum(int(part["requests"]) for part in found),
         cost_usd=sum(part["cost_usd"] for part in found),

@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 
 from deployments.learning import bundles, served_rows
 from deployments.learning.bundles import Bundle
+from deployments.learning.runs import Event, Run
 from deployments.learning.steps import in_use, live_counts, pairs
 from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.live_counts import Decided
 from deployments.learning.steps.pairs import Compared
 from deployments.learning.steps.parts import CandidateFailed, Compare
-from deployments.learning.runs import Event, Run
 from deployments.learning.steps.work import MANY, Looked, Work, settings_of
 from router.config import Flywheel
 from router.flywheel.pairs import Tally

@@ -78,7 +78,9 @@ class RealParts:
         data = dataset.build(asked.rows, tuple(self.config.names), asked.now_s, asked.seed, asked.since_certify_s)
         sizes = described(data)
         if before := asked.tried.get(data.digest):
-            return Trained(data.digest, numbers=sizes, whys=(f"{before} failed with the same data set, which is not tried again",))
+            return Trained(
+                data.digest, numbers=sizes, whys=(f"{before} failed with the same data set, which is not tried again",)
+            )
         made = candidate.make_candidate(data, self.config, to_record(self.fingerprints), asked.folder, asked.seed)
         numbers = {**sizes, "certificate": None if made.certificate is None else made.certificate.to_dict()}
         if made.why:

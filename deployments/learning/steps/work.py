@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from deployments.learning import model_store, runs
-from deployments.learning.steps.in_use import InUse
 from deployments.learning.lease import Transact, transactions
-from deployments.learning.steps.parts import Parts
 from deployments.learning.runs import Event, Run
+from deployments.learning.steps.in_use import InUse
+from deployments.learning.steps.parts import Parts
 from router.config import Config, Flywheel
 from router.flywheel.stages import Step
 

@@ -3,9 +3,9 @@
 import pytest
 
 from deployments.learning import runs
+from deployments.learning.runs import WrittenMeanwhile
 from deployments.learning.steps import pairs
 from deployments.learning.steps.pairs import Compared
-from deployments.learning.runs import WrittenMeanwhile
 from deployments.ledger.database import writing
 from deployments.ledger.schema import fills
 
@@ -14,7 +14,14 @@ pytestmark = pytest.mark.slow
 
 def begun(connection, now_s=100.0):
     return runs.begin(
-        connection, kind="router", incumbent="", by="me", settings={"seed": 1}, now_s=now_s, stage="training", numbers={"pairs": 400}
+        connection,
+        kind="router",
+        incumbent="",
+        by="me",
+        settings={"seed": 1},
+        now_s=now_s,
+        stage="training",
+        numbers={"pairs": 400},
     )
 
 
