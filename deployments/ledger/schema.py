@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Large
 metadata = MetaData()
 PARTS = ("busy", "idle", "nobody", "over")  # of held time, as router/costs/machine_time.py splits it
 AUDITS = text("role = 'audit'")  # to be used as it is: the database finds a partial index by the text of its condition
+LEARNED = text("key_id = 'learning'")  # likewise: calls that were made to learn from, router.trace.LEARNING
 
 traces = Table(
     "traces",
@@ -64,6 +65,7 @@ calls = Table(
     Index("calls_trace", "trace_id"),
     Index("calls_began", "began_s"),
     Index("calls_audits", "began_s", sqlite_where=AUDITS, postgresql_where=AUDITS),
+    Index("calls_learned", "began_s", sqlite_where=LEARNED, postgresql_where=LEARNED),
 )
 
 # -- sums ------------------------------------------------------------------------------------------------------------------
@@ -297,7 +299,9 @@ runs = Table(
     Column("ended_s", Float(53)),
     Column("stage", String(16), nullable=False),  # router.flywheel.stages.Stage
     Column("candidate", String(64), nullable=False),  # digest of the artefact; empty: not made yet
-    Column("incumbent", String(64), nullable=False),  # digest of the artefact that it is compared with; empty: always the top tier
+    Column(
+        "incumbent", String(64), nullable=False
+    ),  # digest of the artefact that it is compared with; empty: always the top tier
     Column("started_by", String(128), nullable=False),
     Column("settings", Text, nullable=False),  # JSON: section flywheel, seed, versions
     Index("runs_began", "began_s"),

@@ -188,10 +188,13 @@ def upgrade() -> None:
     metadata.create_all(op.get_bind())
     op.add_column("traces", Column("router", String(64)))
     op.add_column("calls", Column("model", String(64)))
+    learned = text("key_id = 'learning'")
+    op.create_index("calls_learned", "calls", ["began_s"], sqlite_where=learned, postgresql_where=learned)
     op.add_column("keys", Column("learning", String(16), nullable=False, server_default="never"))
 
 
 def downgrade() -> None:
+    op.drop_index("calls_learned", "calls")
     for table, column in (("keys", "learning"), ("calls", "model"), ("traces", "router")):
         op.drop_column(table, column)
     metadata.drop_all(op.get_bind())

@@ -1,0 +1,225 @@
+"""Asks tiers for answers to learn from, within a budget of the day, and records what each call cost."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.beside_loop import by_length
+from deployments.ids import fresh
+from deployments.traffic import hedged_call
+from deployments.traffic.watched_tier import Watched
+from router.cascade.flow import with_logprobs
+from router.config import Tier
+from router.costs.prices import token_cost_usd
+from router.decide import policy
+from router.decide.abilities import Abilities
+from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
+from router.flywheel.filling import expected_usd
+from router.flywheel.served import Answer
+from router.learn.labels.labelling import logprob_stats
+from router.limits.key_limits import day_of
+from router.request import wire
+from router.request.token_bounds import Reader, text_tokens
+from router.trace import LEARNING, CallRow, Reading
+from router.types import Counter, Path, Request, Role, Usage
+
+PATH: Path = "chat/completions"
+
+
+class Halted(Exception):
+    """A request cannot be worked on now, for a reason that is none of its own; the message says which."""
+
+
+class TooDear(Exception):
+    """One answer would cost more than a whole day's budget."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """USD of a day (UTC) for calls to learn from. What calls under way may cost is set aside."""
+
+    usd_day: float
+    day: str = ""
+    ends_s: float = 0.0
+    """Unix time at which the next day begins"""
+    spent: float = 0.0
+    held: float = 0.0
+    exhausted: bool = False
+    """an answer was not asked for because what is left does not cover it; nothing cheaper is preferred to it"""
+
+    def begin(self, now_s: float, spent: float) -> None:
+        """Begin a day of which so much is spent already."""
+        day = day_of(now_s)
+        self.day, self.ends_s, self.spent, self.exhausted = day.name, day.ends_s, spent, False
+
+    def hold(self, usd: float) -> None:
+        """Set aside what a call may cost. Raises TooDear, Halted."""
+        if usd > self.usd_day > 0:
+            raise TooDear(f"an answer would cost about {usd:.3g} USD, learning.fill_usd_day allows {self.usd_day:g} a day")
+        if self.spent + self.held + usd > self.usd_day:
+            self.exhausted = True
+            raise Halted("the day's budget is spent")
+        self.held += usd
+
+    def paid(self, held: float, usd: float) -> None:
+        self.held, self.spent = max(0.0, self.held - held), self.spent + usd
+
+
+@dataclass(slots=True)
+class Asker:
+    """ready: waits until a tier may be asked. add: writes a call down. clock: Unix time."""
+
+    tiers: Mapping[str, Watched]
+    settings: Mapping[str, Tier]
+    prices: Mapping[str, Sequence[float]]
+    counts: Mapping[str, Counter]
+    abilities: Abilities
+    models: Mapping[str, str]
+    """tier -> its model's fingerprint"""
+    budget: Budget
+    ready: Callable[[str], Awaitable[None]]
+    add: Callable[[Sequence[CallRow]], Awaitable[None]]
+    timeout_s: float = 600.0
+    clock: Callable[[], float] = time.time
+    own: dict[str, int] = field(default_factory=dict)
+    """tier -> calls under way that are ours"""
+
+    def cannot(self, body: Mapping[str, Any], tiers: Sequence[str]) -> dict[str, str]:
+        """Tiers that cannot take a request, each with the reason. Counts tokens; for a thread."""
+        try:
+            facts = wire.facts(Request(PATH, body))
+            return policy.exclude(facts, [self.settings[name] for name in tiers], self.counts, self.abilities)
+        except (BadRequest, LookupError, TypeError, ValueError, AttributeError) as error:
+            return dict.fromkeys(tiers, f"the request cannot be read ({type(error).__name__})")
+
+    def reader(self, tier: str) -> Reader:
+        return Reader.of(self.settings[tier], self.counts[tier])
+
+    async def ask(
+        self, tier: str, body: Mapping[str, Any], role: Role, trace_id: str, known: Mapping[str, Answer]
+    ) -> tuple[Answer, str]:
+        """The tier's answer, and the id of the call's row. known: answers that it may be as long as.
+
+        Raises RequestFailed, Halted, TooDear, LedgerDown.
+        """
+        sent = wire.forwarded({**body, "stream": False}, tier)
+        if role == "fill" and not self.abilities.lack(tier, "logprobs"):
+            sent = with_logprobs(sent)
+        tokens = await asyncio.to_thread(self.reader(tier).expected_total, sent)
+        held = expected_usd(self.prices[tier], tokens, body, known)
+        self.budget.hold(held)
+        paid = 0.0
+        try:
+            await self.ready(tier)
+            row_id = f"{trace_id}/{role}-{tier}-{fresh()[:8]}"
+            call = OneCall(self, tier, sent, role, trace_id, row_id)
+            self.own[tier] = self.own.get(tier, 0) + 1
+            try:
+                return await call.answer(), row_id
+            finally:
+                self.own[tier] -= 1
+                paid = call.cost_usd
+                await self.add(call.rows(tokens))
+        finally:
+            self.budget.paid(held, paid)
+
+
+@dataclass(slots=True)
+class OneCall:
+    """One call to one tier."""
+
+    asker: Asker
+    tier: str
+    body: Mapping[str, Any]
+    role: Role
+    trace_id: str
+    id: str
+    began_s: float = 0.0
+    took_s: float = 0.0
+    usage: Usage = Usage()
+    estimated: bool = False
+    outcome: str = "cancelled"
+    reading: Reading = field(default_factory=Reading)
+
+    async def answer(self) -> Answer:
+        """Raises RequestFailed."""
+        self.began_s, began = self.asker.clock(), time.monotonic()
+        try:
+            async with asyncio.timeout(self.asker.timeout_s):
+                raw = await self.asker.tiers[self.tier].complete(PATH, self.body, self.reading, self.id)
+            found = await by_length(raw, read, raw, self.tier)
+        except RequestFailed as error:
+            self.outcome = error.outcome
+            raise
+        except TimeoutError:
+            self.outcome = NoReplica.code
+            raise NoReplica(self.tier, f"no answer within {self.asker.timeout_s:.0f} s") from None
+        finally:
+            self.took_s = time.monotonic() - began
+        self.outcome = "answered"
+        self.usage = Usage(found.input_tokens, found.output_tokens)
+        if self.usage == Usage():
+            self.usage, self.estimated = await asyncio.to_thread(self.counted, found), True
+        return Answer(
+            self.tier,
+            "fill",
+            found.message,
+            found.finish,
+            self.usage.input_tokens,
+            self.usage.output_tokens,
+            self.cost_usd,
+            found.signals,
+            self.asker.models.get(self.tier, ""),
+        )
+
+    def counted(self, found: Answer) -> Usage:
+        reader = self.asker.reader(self.tier)
+        return Usage(reader.expected_total(self.body), text_tokens(json.dumps(found.message), reader.count))
+
+    @property
+    def cost_usd(self) -> float:
+        prices = self.asker.prices[self.tier]
+        twin = self.reading.twin
+        said = twin.reading if twin and twin.won else self.reading
+        lost = hedged_call.lost_usd(self.usage, prices) if twin else 0.0
+        return token_cost_usd(self.usage, prices, said.cached_tokens) + lost
+
+    def rows(self, prompt_tokens: int) -> list[CallRow]:
+        """What the ledger keeps: two rows where the call was sent to a second replica too."""
+        if self.outcome == "cancelled":  # it read the prompt, or part of it
+            self.usage, self.estimated = Usage(prompt_tokens, 0), True
+        settings, prices = self.asker.settings[self.tier], self.asker.prices[self.tier]
+        row = CallRow(
+            id=self.id,
+            trace_id=self.trace_id,
+            key_id=LEARNING,
+            role=self.role,
+            tier=self.tier,
+            outcome=self.outcome[:64],
+            began_s=self.began_s,
+            took_s=self.took_s,
+            input_tokens=self.usage.input_tokens,
+            output_tokens=self.usage.output_tokens,
+            estimated=self.estimated,
+            cost_usd=self.cost_usd,
+            model=self.asker.models.get(self.tier, ""),
+            **hedged_call.measured(self.reading, settings),
+        )
+        twin = self.reading.twin
+        return hedged_call.rows(row, self.reading, twin, prices, settings) if twin else [row]
+
+
+def read(raw: bytes, tier: str) -> Answer:
+    """A chat completion. Tokens are 0 where the tier reported none. Raises TierFailed."""
+    try:
+        body = json.loads(raw)
+        choice, usage = body["choices"][0], body.get("usage") or {}
+        message = {name: value for name, value in choice["message"].items() if value is not None}
+        tokens = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+        finish = str(choice.get("finish_reason") or "")
+        return Answer(tier, "fill", message, finish, *tokens, signals=logprob_stats(choice))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise TierFailed(tier, "it gave no chat completion") from None

@@ -1,0 +1,220 @@
+"""Fills in and grades one kept request: asks the tiers that have no answer, then whatever its grades still need.
+
+Each answer is in the database before the next tier is asked, so that a process that is killed loses only the call under way.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from deployments.learning import fill_rows
+from deployments.learning.asking import Asker
+from deployments.learning.fill_rows import Material
+from deployments.ledger.store import Store
+from router.cascade.code_tests import CodeCheck
+from router.config import Tier
+from router.errors import RequestFailed
+from router.flywheel import agreement, blind_judge
+from router.flywheel.agreement import Known, Need, Verdict
+from router.flywheel.comparing import calls_of
+from router.flywheel.filling import comparable_answers, mean_logprob, plain_body, second_body, tests_of, to_ask
+from router.flywheel.served import Answer, Grade
+
+log = logging.getLogger("stepdown")
+T = TypeVar("T")
+SEEN = 1_000  # mean log-probabilities of the top tier that are remembered
+ROUNDS = 4  # of asking what grades need: a second sample, then verdicts
+
+
+class Outage(Exception):
+    """A tier could not answer, though it may later; the message says which and why."""
+
+
+@dataclass(slots=True)
+class Grader:
+    """Works on requests one by one; several may be under way. tiers: cheapest first. clock: Unix time."""
+
+    store: Store
+    tiers: Mapping[str, Tier]
+    asker: Asker
+    check: CodeCheck | None
+    tests_timeout_s: float
+    judges: bool
+    clock: Callable[[], float]
+    seen: list[float] = field(default_factory=list)
+    """mean log-probabilities of the top tier's answers so far, the latest last"""
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.tiers)
+
+    @property
+    def top(self) -> str:
+        return self.names[-1]
+
+    async def fill(self, trace_id: str) -> None:
+        """Fill in and grade a request that was drawn. Raises Outage, Broken, Halted, TooDear, LedgerDown, database errors."""
+        found = await self.read(trace_id)
+        if found is None:
+            await self.write(lambda c: fill_rows.settle(c, [trace_id], "dropped", "it is not kept any more", self.clock()))
+            return
+        body = await asyncio.to_thread(plain_body, found.served)
+        missing = await self.cannot(found, body)
+        answers = comparable_answers(found.served, found.as_sent)
+        for tier in to_ask(self.names, answers, missing):
+            try:
+                answer, call_id = await self.ask(tier, body, trace_id, answers)
+            except RequestFailed as error:
+                missing[tier] = f"it refused the request: {error.outcome}"
+                continue
+            answers[tier] = answer
+            await self.keep(found, answer, call_id)
+        grades = await self.grades(found, body, answers, missing)
+        await self.write(lambda c: fill_rows.done(c, trace_id, grades, self.summary(grades), self.clock()))
+
+    async def grade_again(self, trace_id: str) -> None:
+        """Grade by what is known, where feedback has come or drafts and audits have answered. Raises as `fill`."""
+        found = await self.read(trace_id)
+        if found is None:
+            return
+        body = await asyncio.to_thread(plain_body, found.served)
+        answers = comparable_answers(found.served, found.as_sent)
+        if found.served.answered_by not in answers:  # the score that was given is of this answer
+            answers |= {found.served.answered_by: found.served.answers[found.served.answered_by]}
+        grades = await self.grades(found, body, answers, {})
+        known = {tier: grade for tier, grade in grades.items() if tier in answers or found.served.drawn}
+        await self.write(lambda c: fill_rows.grade(c, trace_id, known, self.clock()))
+
+    def summary(self, grades: Mapping[str, Grade]) -> str:
+        """What is missing; empty: nothing is."""
+        return "; ".join(f"{tier}: {grade.detail}" for tier, grade in grades.items() if grade.score is None)
+
+    # -- answers ---------------------------------------------------------------------------------------------------------
+
+    async def cannot(self, found: Material, body: Mapping[str, Any]) -> dict[str, str]:
+        """Tiers that may not or cannot answer, each with the reason."""
+        barred = {name: "not allowed for this key" for name in self.names if found.tiers is not None and name not in found.tiers}
+        return await asyncio.to_thread(self.asker.cannot, body, self.names) | barred
+
+    async def ask(self, tier: str, body: Mapping[str, Any], trace_id: str, answers: Mapping[str, Answer]) -> tuple[Answer, str]:
+        """Raises RequestFailed where the tier refuses the request for good, Outage where it does not answer now."""
+        return await self.called(self.asker.ask(tier, body, "fill", trace_id, answers), tier)
+
+    async def called(self, call: Any, tier: str) -> Any:
+        try:
+            return await call
+        except RequestFailed as error:
+            if error.status >= 500 or error.status == 429:
+                raise Outage(f"{tier}: {error.outcome}") from error
+            raise
+
+    async def keep(self, found: Material, answer: Answer, call_id: str) -> None:
+        licence = self.tiers[answer.tier].licence.id
+        await self.write(lambda c: fill_rows.keep_answer(c, found.asked, answer, call_id, licence))
+
+    # -- grades ----------------------------------------------------------------------------------------------------------
+
+    async def grades(
+        self, found: Material, body: Mapping[str, Any], answers: Mapping[str, Answer], missing: Mapping[str, str]
+    ) -> dict[str, Grade]:
+        """Ask what grading needs, as far as it may be asked, and grade."""
+        served, pays = found.served, found.served.drawn
+        known = Known(
+            self.names,
+            body,
+            answers,
+            served.answered_by,
+            missing,
+            found.told,
+            await self.passed(tests_of(served), answers),
+            self.trusted(answers.get(self.top), served.grades),
+            no_second="" if pays else "the request was not drawn",
+            verdicts={} if found.told.correction else verdicts_of(served.grades),
+            judges=self.judges and pays,
+        )
+        for _ in range(ROUNDS):
+            needs = await asyncio.to_thread(agreement.wanted, known)
+            if not needs:
+                break
+            known = await self.asked_for(known, needs, served.trace_id)
+        return await asyncio.to_thread(agreement.grades, known)
+
+    def trusted(self, top: Answer | None, before: Mapping[str, Grade]) -> bool:
+        """Whether the top tier is sure of its answer, or was found to agree with itself when it was graded before."""
+        mean = mean_logprob(top)
+        sure = agreement.is_sure(mean, self.seen)
+        if mean is not None and not before:
+            self.seen = [*self.seen[-SEEN + 1 :], mean]
+        return sure or any(grade.source == "agreement" and grade.score is not None for grade in before.values())
+
+    async def asked_for(self, known: Known, needs: Mapping[str, Need], trace_id: str) -> Known:
+        """What is known once the needs are met. Raises Outage."""
+        if "second" in needs.values():
+            known = await self.sampled_again(known, trace_id)
+        for tier in [tier for tier, need in needs.items() if need == "judge"]:
+            known = replace(known, verdicts={**known.verdicts, tier: await self.judged(known, tier, trace_id)})
+        return known
+
+    async def sampled_again(self, known: Known, trace_id: str) -> Known:
+        try:
+            call = self.asker.ask(self.top, second_body(known.body), "fill", trace_id, known.answers)
+            second, _ = await self.called(call, self.top)
+        except RequestFailed as error:
+            return replace(known, no_second=f"it refused a second sample: {error.outcome}")
+        return replace(known, second=second)
+
+    async def judged(self, known: Known, tier: str, trace_id: str) -> Verdict:
+        """The top tier's verdict on one tier's answer, asked twice."""
+        answer, beside = blind_judge.said(known.answers[tier]), blind_judge.said(agreement.reference(known))
+        if answer.strip() == beside.strip():
+            return Verdict(1.0, "the same text")
+        found: list[bool | None] = []
+        for body in blind_judge.bodies(known.body["messages"], answer, beside):
+            if why := (await asyncio.to_thread(self.asker.cannot, {**body, "model": self.top}, [self.top])).get(self.top):
+                return Verdict(None, f"the judge cannot read it: {why}")
+            try:
+                reply, _ = await self.called(self.asker.ask(self.top, body, "judge", trace_id, {}), self.top)
+            except RequestFailed as error:
+                return Verdict(None, f"the judge refused: {error.outcome}")
+            found.append(blind_judge.verdict(reply.text))
+        score = blind_judge.score(*found)
+        return Verdict(score, "the judge said neither yes nor no" if score is None else "")
+
+    async def passed(self, tests: str, answers: Mapping[str, Answer]) -> dict[str, bool | None]:
+        """tier -> whether its answer's code passes the tests that came with the request; None: that cannot be told."""
+        found: dict[str, bool | None] = {}
+        for tier, answer in answers.items() if tests and self.check else ():
+            if not calls_of(answer):
+                found[tier] = await self.tested(answer.text, tests)
+        return found
+
+    async def tested(self, text: str, tests: str) -> bool | None:
+        assert self.check
+        try:
+            async with asyncio.timeout(self.tests_timeout_s):
+                passed = await asyncio.to_thread(self.check, text, tests)
+        except Exception as error:  # noqa: BLE001 the operator's function may raise anything
+            log.warning("escalation.tests could not tell: %s", type(error).__name__)
+            return None
+        return passed if isinstance(passed, bool) else None
+
+    # -- the database ----------------------------------------------------------------------------------------------------
+
+    async def read(self, trace_id: str) -> Material | None:
+        def reading() -> Material | None:
+            with self.store.engine.connect() as connection:
+                return fill_rows.material(connection, trace_id)
+
+        return await asyncio.to_thread(reading)
+
+    async def write(self, action: Callable[[Connection], T]) -> T:
+        return await asyncio.to_thread(self.store.transact, action)
+
+
+def verdicts_of(grades: Mapping[str, Grade]) -> dict[str, Verdict]:
+    """What the judge has said before of the answers beside the top tier's."""
+    return {tier: Verdict(grade.score, grade.detail) for tier, grade in grades.items() if grade.source == "judge"}

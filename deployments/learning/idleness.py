@@ -1,0 +1,66 @@
+"""Whether a tier is idle: no call of a client's is waiting or running there, in any ingress.
+
+Tiers on CPUs share the machine's, so a call to one of them slows the others: they are idle together, and only after a moment
+in which none of them was asked.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from deployments.traffic.watched_tier import Watched
+from router.config import Tier
+
+QUIET_S = 0.2  # without a call of a client's, where tiers share processors
+
+
+@dataclass(slots=True)
+class Idleness:
+    """own: tier -> calls under way that are not clients'. elsewhere: calls to a tier by other ingresses. clock: seconds that
+    never jump.
+    """
+
+    tiers: Mapping[str, Watched]
+    settings: Mapping[str, Tier]
+    own: Mapping[str, int]
+    elsewhere: Callable[[str], float]
+    clock: Callable[[], float] = time.monotonic
+    finished: dict[str, int] = field(default_factory=dict)
+    """clients' and own calls that had ended at the last look"""
+    busy_s: float = float("-inf")
+    """when a tier that shares processors was last seen busy"""
+
+    @property
+    def sharing(self) -> list[str]:
+        """Tiers that share the processors of this cluster's machines."""
+        return [name for name, tier in self.settings.items() if tier.local and not tier.accelerators]
+
+    def waits(self, *names: str) -> str:
+        """Why these tiers may not be asked now; empty: they may."""
+        sharing = self.sharing
+        self.look(sharing)
+        for name in names:
+            if self.settings[name].sleeps and not self.tiers[name].count:
+                return f"{name} sleeps"
+            if self.tiers[name].resting() is not None:
+                return f"{name} does not answer"
+            if self.calls(name) > 0:
+                return f"{name} is not idle"
+        if set(names) & set(sharing) and self.clock() - self.busy_s < QUIET_S:
+            return "the processors are not idle"
+        return ""
+
+    def calls(self, name: str) -> float:
+        """Clients' calls at a tier now."""
+        tier = self.tiers[name]
+        return tier.running + tier.waiting - self.own.get(name, 0) + self.elsewhere(name)
+
+    def look(self, sharing: list[str]) -> None:
+        """Note whether one of them was busy since the last look. An own call that ended meanwhile counts too, which only makes
+        us wait a moment longer.
+        """
+        finished = {name: self.tiers[name].finished for name in sharing}
+        idle_before = all(not self.own.get(name, 0) for name in sharing)
+        if any(self.calls(name) > 0 for name in sharing) or (idle_before and self.finished and finished != self.finished):
+            self.busy_s = self.clock()
+        self.finished = finished
