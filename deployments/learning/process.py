@@ -44,12 +44,12 @@ def flywheel(config: Config, by: str = "", promote: bool | None = None) -> Flywh
     return Flywheel(config, engine, ladder_fingerprints(config), state_folder() / CACHE, by=by, promote=promote)
 
 
-def turn(one: Flywheel, wait: Callable[[float], bool]) -> None:
+def turn(one: Flywheel, wait: Callable[[float], bool], every_s: float | None = None) -> None:
     """Do one step after the other until `wait`, which gets the seconds until the next one, says that it is over."""
     said, pause_s = "", 0.0
     while not wait(pause_s):
         try:
-            found = one.advance()
+            found = one.advance(every_s=every_s)
             line, pause_s = told(found), pause_of(found)
         except HeldElsewhere as error:
             line, pause_s = f"waits: {error.holder} runs the flywheel", PACE_S

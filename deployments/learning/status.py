@@ -139,7 +139,7 @@ def promotions(connection: Connection, now_s: float) -> list[dict[str, Any]]:
         .order_by(run_events.c.at_s)
     )
     rows = connection.execute(changed).all()
-    ends = [*(row.at_s for row in rows[1:]), now_s]
+    ends = [*(row.at_s for row in rows[1:]), now_s][: len(rows)]
     found = [
         {
             "run_id": row.run_id,

@@ -84,8 +84,9 @@ def keep(engine, names, at_s, small=1.0, conversation=""):
     """Requests that the client got large's answer to, and that were filled in and graded. small: the score of its answers."""
     kept, drawn, graded = [], [], []
     for name in names:
-        kept += [completion(name, "answer", "large", at_s, conversation, 0.01), completion(name, "fill", "small", at_s, "", 0.001)]
-        drawn.append({"trace_id": name, "drawn_s": at_s, "chance": 0.1, "state": "done", "why": "", "changed_s": at_s})
+        kept.append(completion(name, "answer", "large", at_s - 1, conversation, 0.01))
+        kept.append(completion(name, "fill", "small", at_s, "", 0.001))
+        drawn.append({"trace_id": name, "drawn_s": at_s - 1, "chance": 0.1, "state": "done", "why": "", "changed_s": at_s})
         for tier, score in (("small", small), ("large", 1.0)):
             graded.append({"trace_id": name, "tier": tier, "score": score, "source": "judge", "detail": "", "at_s": at_s})
     with writing(engine) as connection:
