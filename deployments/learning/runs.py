@@ -140,6 +140,12 @@ def events(connection: Connection, run_id: str, what: Sequence[str] = ()) -> lis
     return [as_event(dict(row)) for row in connection.execute(found).mappings()]
 
 
+def last_event(connection: Connection, run_id: str) -> Event | None:
+    newest = select(run_events).where(run_events.c.run_id == run_id).order_by(run_events.c.number.desc()).limit(1)
+    row = connection.execute(newest).mappings().first()
+    return None if row is None else as_event(dict(row))
+
+
 def latest(connection: Connection) -> Run | None:
     """The run that began last, whether it is under way or has ended."""
     return next(iter(listed(connection, limit=1)), None)

@@ -41,7 +41,7 @@ def status(engine: Engine, config: Config, now_s: float) -> dict[str, Any]:
             "counts": counts,
             "progress": found.as_json(),
             "run": shown_run(run, state, events, found) if run and state else None,
-            "runs": [shown_past(connection, one) for one in last],
+            "runs": shown_past(connection, last),
             "bundles": {slot: shown_bundle(one) for slot, one in slots.items()},
             "promotions": promotions(connection, now_s),
             "scheduler": {"holder": holder[0], "until_s": holder[1]} if holder and holder[1] > now_s else None,
@@ -66,16 +66,16 @@ def reader_zone() -> tzinfo:
 
 def log_figures(connection: Connection, config: Config, counts: dict[str, Any], now_s: float) -> LogFigures:
     first = select(func.min(completions.c.created_s)).where(ANSWERS, completions.c.created_s >= oldest_s(config, now_s))
-    today = served_rows.counts(connection, now_s - now_s % DAY_S, config.names)
+    midnight_s = now_s - now_s % DAY_S
     return LogFigures(
         kept=counts["kept"],
         drawn=counts["drawn"],
         waiting=counts["waiting"],
         complete=counts["complete"],
         ungraded=max(0, counts["filled"] - counts["complete"]),
-        complete_day=served_rows.counts(connection, now_s - DAY_S, config.names)["complete"],
+        complete_day=connection.scalar(served_rows.complete(now_s - DAY_S, config.names)) or 0,
         first_s=connection.scalar(first),
-        spent_usd_day=today["fill_usd"] + today["judge_usd"],
+        spent_usd_day=sum(served_rows.spent(connection, midnight_s, role) for role in ("fill", "judge")),
     )
 
 
@@ -115,13 +115,17 @@ def shown_run(run: Run, state: RunState, events: Sequence[Event], found: Progres
     }
 
 
-def shown_past(connection: Connection, run: Run) -> dict[str, Any]:
-    """A run with its last word."""
-    last = select(run_events.c.numbers, run_events.c.what, run_events.c.at_s).where(run_events.c.run_id == run.id)
-    row = connection.execute(last.order_by(run_events.c.number.desc()).limit(1)).first()
-    numbers = runs.as_numbers(row.numbers) if row else {}
-    plain = {name: value for name, value in run.as_json().items() if name != "settings"}
-    return {**plain, "pairs": run.settings.get("pairs"), "why": numbers.get("why", ""), "gates": numbers.get("gates")}
+def shown_past(connection: Connection, listed: Sequence[Run]) -> list[dict[str, Any]]:
+    """Runs with their gates and their last word."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in listed:
+        plain = {name: value for name, value in run.as_json().items() if name != "settings"}
+        found[run.id] = {**plain, "pairs": run.settings.get("pairs"), "why": "", "gates": None}
+        last = runs.last_event(connection, run.id)
+        found[run.id]["why"] = last.numbers.get("why", "") if last else ""
+        for event in runs.events(connection, run.id, ("trained", "refused")):
+            found[run.id]["gates"] = event.numbers.get("gates") or found[run.id]["gates"]
+    return list(found.values())
 
 
 def shown_bundle(bundle: Bundle) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Begins a run when one is due, trains its candidate, and stores that with the run's next event."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,11 +43,15 @@ def known(connection: Connection, work: Work, used: InUse) -> tuple[Known, float
     broken = promise_broken(connection, work, used)
     last = runs.latest(connection)
     if last is not None:
-        fresh = served_rows.counts(connection, max(since_s, last.began_s), names)["complete"]
+        fresh = complete_since(connection, max(since_s, last.began_s), names)
         before = LastRun(last.id, last.stage, last.began_s, int(last.settings.get("pairs", 0)), fresh)
-    pairs = served_rows.counts(connection, max(since_s, broken[1] if broken else 0.0), names)["complete"]
+    pairs = complete_since(connection, max(since_s, broken[1] if broken else 0.0), names)
     found = Known(pairs, bool(used.digest), broken[0] if broken else "", before if last else None)
     return found, broken[1] if broken else None
+
+
+def complete_since(connection: Connection, since_s: float, names: Sequence[str]) -> int:
+    return int(connection.scalar(served_rows.complete(since_s, names)) or 0)
 
 
 def promise_broken(connection: Connection, work: Work, used: InUse) -> tuple[str, float] | None:

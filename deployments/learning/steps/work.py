@@ -64,8 +64,8 @@ class Work:
 
         def writing(connection: Connection) -> Event:
             also(connection)
-            event = {"stage": step.to, "what": step.what, "by": self.by, "now_s": self.clock(), "numbers": step.event}
-            return runs.event(connection, run, number, **event, candidate=candidate)
+            event: dict[str, Any] = {"stage": step.to, "what": step.what, "numbers": step.event, "candidate": candidate}
+            return runs.event(connection, run, number, by=self.by, now_s=self.clock(), **event)
 
         self.transact(writing)
         self.wrote(step.what)
