@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from router.engine import Router
+from router.errors import StepdownError
 from router.flywheel.played import CannotPlay, Played, play
 from router.flywheel.sequential import Wealth
 from router.flywheel.served import Served
@@ -35,10 +36,25 @@ class Pair:
         return self.candidate.score - self.incumbent.score
 
 
+class Faulty(StepdownError):
+    """The candidate refuses or fails on a request that the incumbent decides."""
+
+    code = "faulty_candidate"
+
+
 def pair_of(candidate: Router, incumbent: Router, served: Served, least_chance: float = 1.0) -> Pair:
-    """Play a request by both. least_chance: the smallest with which any request of the stage was drawn. Raises CannotPlay."""
+    """Play a request by both. Raises CannotPlay, or Faulty where that is the candidate's fault.
+
+    least_chance: the smallest with which any request of the stage was drawn.
+    """
     names = tuple(candidate.names)
-    mine, other = play(candidate, served), play(incumbent, served)
+    other = play(incumbent, served)
+    try:
+        mine = play(candidate, served)
+    except CannotPlay as error:
+        raise (Faulty(str(error)) if error.refused else error) from None
+    except Exception as error:  # noqa: BLE001 an artefact that was just made may fail in any way, which is what a shadow is for
+        raise Faulty(f"the candidate fails ({type(error).__name__}: {error})"[:300]) from None
     top = served.answers.get(names[-1])
     if top is None:
         raise CannotPlay(f"no answer of {names[-1]} is kept")
@@ -67,6 +83,8 @@ class Tally:
     """pairs on which the candidate asked a larger tier after a smaller one"""
     unplayable: int = 0
     """requests that could not be played by both; they are no pairs"""
+    faults: int = 0
+    """of these, through the candidate's fault"""
     candidate_usd: float = 0.0
     incumbent_usd: float = 0.0
     top_usd: float = 0.0
@@ -107,9 +125,19 @@ class Tally:
             tiers={**self.tiers, taken: self.tiers.get(taken, 0) + 1},
         )
 
-    def skip(self) -> "Tally":
-        """The tally with one more request that could not be played."""
-        return replace(self, unplayable=self.unplayable + 1)
+    def skip(self, fault: bool = False) -> "Tally":
+        """The tally with one more request that could not be played. fault: the candidate's."""
+        return replace(self, unplayable=self.unplayable + 1, faults=self.faults + fault)
+
+    def after(self, rows: Iterable[Served], candidate: Router, incumbent: Router, least_chance: float = 1.0) -> "Tally":
+        """The tally after these requests, each played by both. least_chance: see `pair_of`."""
+        tally = self
+        for row in rows:
+            try:
+                tally = tally.add(pair_of(candidate, incumbent, row, least_chance))
+            except (CannotPlay, Faulty) as error:
+                tally = tally.skip(isinstance(error, Faulty))
+        return tally
 
     def as_json(self) -> dict[str, Any]:
         plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("not_worse", "worse")}

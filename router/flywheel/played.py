@@ -24,9 +24,16 @@ MOST_STEPS = 64  # of a flow: a guard, since none that can be played takes more 
 
 
 class CannotPlay(StepdownError):
-    """What a router would have done cannot be known from the kept answers; the message says why."""
+    """What a router would have done cannot be known from the kept answers; the message says why.
+
+    refused: the router itself refuses the request.
+    """
 
     code = "cannot_play"
+
+    def __init__(self, why: str, refused: bool = False) -> None:
+        super().__init__(why)
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ def play(router: Router, served: Served) -> Played:
         decided = router.decide(request)
         chosen = router.flow(request, decided)
     except RequestFailed as error:
-        raise CannotPlay(f"this router refuses the request ({error.code})") from None
+        raise CannotPlay(f"this router refuses the request ({error.code})", refused=True) from None
     if chosen.kind not in ("direct", "cascade"):
         raise CannotPlay(f"this router answers by {chosen.kind}, of which nothing is kept")
     return Player(router, served, request.stream).run(decided, chosen)

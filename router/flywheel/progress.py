@@ -49,13 +49,14 @@ class Saving:
     """in [0, 1]"""
     rows: int
     played: bool
-    """by playing a candidate; else an upper bound: the cheapest tier whose answer was as good as the top tier's, known beforehand"""
+    """by playing a candidate; else an upper bound: as if the cheapest tier that is as good as the top one were known before"""
 
     @property
     def text(self) -> str:
+        of = f"{self.share:.0%} of the cost of always asking the top tier"
         if self.played:
-            return f"the candidate would save {self.share:.0%} of the cost of always asking the top tier ({self.rows} requests)"
-        return f"at most {self.share:.0%} of the cost of always asking the top tier could be saved ({self.rows} requests; upper bound)"
+            return f"the candidate would save {of} ({self.rows} requests)"
+        return f"at most {of} could be saved ({self.rows} requests; upper bound)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,15 @@ class Progress:
 
 
 def progress(
-    config: Config, log: LogFigures, run: RunState | None, saving: Saving | None, now_s: float, zone: tzinfo
+    config: Config, log: LogFigures, run: RunState | None, saving: Saving | None, now_s: float, zone: tzinfo, risk: float = 0.0
 ) -> Progress:
-    """run: the one that is not over; None: none runs. saving: None: nothing is graded yet. zone: of the reader's clock."""
+    """run: the one that is not over; None: none runs. saving: None: nothing is graded yet. zone: of the reader's clock.
+
+    risk: see `rows_needed`; of the last candidate that no certificate could be made for, where there was one.
+    """
     stage: Stage = run.stage if run else "collecting"
-    pairs, needed = log.complete, rows_needed(config.flywheel)
+    pairs = log.complete
+    needed: int | None = rows_needed(config.flywheel, risk)
     if run and stage in ("shadow", "waiting", "canary", "promoted"):
         pairs, needed = run.tally.pairs, shadow_needed(run, config.flywheel) if stage == "shadow" else None
     rate = log.complete_day / min(max(now_s - (log.first_s or now_s), LEAST_SPAN_S), DAY_S)

@@ -40,7 +40,7 @@ class Counts:
     candidate: Arm = Arm()
     incumbent: Arm = Arm()
     faults: int = 0
-    """requests on which the candidate's code failed, not the incumbent's"""
+    """requests on which the candidate failed and the incumbent did not, beside those that its tally counts"""
     retired: str = ""
     """why the candidate's certificate was retired; empty: it is not, or it has none"""
     incumbent_retired: bool = False

@@ -10,7 +10,7 @@ stays positive, and under the hypothesis E[1 + l x | past] <= 1: the wealth is a
 inequality the chance that it *ever* reaches a is at most 1 / a, however often one looks and whenever one stops.
 
 **Which l.** The best l depends on how often the two differ, which nobody knows before. `Wealth` therefore divides its stake
-among `BETS`, each with an l that is fixed beforehand, and its wealth is their mean: a mean of such supermartingales is one, so
+among `BETS`, each with an l that is fixed beforehand, and its wealth is their sum: a mean of such supermartingales is one, so
 the bound holds exactly (a universal portfolio over few bets, Cover 1991). It is the same as one bet whose l is the mean of all l
 weighted by what each has won so far, which depends on the past alone. A single bet must stay at half of what one pair could
 lose, or one unlucky pair ends it; a mixture may hold bolder bets beside careful ones, since a loss can never take all of it. That
@@ -33,8 +33,10 @@ from typing import Any, Literal
 
 Claim = Literal["not worse", "worse"]
 
-BETS = (0.08, 0.3, 0.6, 0.9)
+BETS = (0.3, 0.5, 0.9)
 """l of each bet, as a share of 1 / b, at which one pair could lose all"""
+STAKES = (0.25, 0.5, 0.25)
+"""share of the first wealth that each bet begins with; they and BETS were chosen by `benchmarks/sequential.py`"""
 MOST_LOG = 600.0  # of a bet's wealth when it is shown: exp of it is still a float
 
 
@@ -56,7 +58,7 @@ class Wealth:
 
     @property
     def wealth(self) -> float:
-        return sum(math.exp(min(log, MOST_LOG)) for log in self.logs) / len(self.logs)
+        return mixed(self.logs)
 
     @property
     def decided(self) -> int:
@@ -84,10 +86,10 @@ class Wealth:
         return {
             "margin": self.margin,
             "claim": self.claim,
-            "logs": [round(log, 9) for log in self.logs],
+            "logs": list(self.logs),
             "pairs": self.pairs,
             "undecided": self.undecided,
-            "sum_d": round(self.sum_d, 9),
+            "sum_d": self.sum_d,
             "wealth": self.wealth,
             "peak": self.peak,
         }
@@ -101,7 +103,12 @@ class Wealth:
         return cls(**{**{name: data[name] for name in known}, **kept})
 
 
-def stakes(margin: float, claim: Claim) -> tuple[float, ...]:
+def mixed(logs: Sequence[float]) -> float:
+    """The wealth of the mixture, from each bet's."""
+    return sum(stake * math.exp(min(log, MOST_LOG)) for stake, log in zip(STAKES, logs, strict=True))
+
+
+def rates_of(margin: float, claim: Claim) -> tuple[float, ...]:
     """l of each bet."""
     most_lost = 1 - margin if claim == "not worse" else 1 + margin
     return tuple(share / most_lost for share in BETS)
@@ -110,24 +117,29 @@ def stakes(margin: float, claim: Claim) -> tuple[float, ...]:
 def log_gains(d: float, margin: float, claim: Claim, weight: float = 1.0) -> list[float]:
     """By how much each bet's logarithm of wealth changes with a decided pair."""
     x = weight * (d + margin if claim == "not worse" else -(d + margin))
-    return [math.log1p(stake * x) for stake in stakes(margin, claim)]
+    return [math.log1p(rate * x) for rate in rates_of(margin, claim)]
 
 
 def expected_pairs(
-    losses: float, wins: float, margin: float, goal: float, claim: Claim = "not worse", logs: Sequence[float] = (), most: int = 100_000
+    losses: float,
+    wins: float,
+    margin: float,
+    goal: float,
+    claim: Claim = "not worse",
+    logs: Sequence[float] = (),
+    most: int = 100_000,
 ) -> int | None:
     """About how many further pairs take the wealth to `goal`, where it grows as it does in the mean; None: over `most`, or never.
 
     losses, wins: rates of d = -1 and d = 1 among pairs; all others are equal. logs: of the bets so far; empty: at the start.
     """
     start = list(logs) or [0.0] * len(BETS)
-    rates = {-1.0: losses, 0.0: max(0.0, 1 - losses - wins), 1.0: wins}
-    each = {d: log_gains(d, margin, claim) for d in rates}
-    growth = [sum(rate * each[d][k] for d, rate in rates.items()) for k in range(len(BETS))]
+    shares = {-1.0: losses, 0.0: max(0.0, 1 - losses - wins), 1.0: wins}
+    each = {d: log_gains(d, margin, claim) for d in shares}
+    growth = [sum(share * each[d][k] for d, share in shares.items()) for k in range(len(BETS))]
 
     def reached(n: int) -> bool:
-        grown = [min(log + n * gain, MOST_LOG) for log, gain in zip(start, growth, strict=True)]
-        return sum(map(math.exp, grown)) >= goal * len(grown)
+        return mixed([log + n * gain for log, gain in zip(start, growth, strict=True)]) >= goal
 
     if reached(0):
         return 0

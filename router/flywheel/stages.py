@@ -15,24 +15,15 @@ of a wrong rollback is its own, at most 1 / rollback_wealth.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 from router.config import Flywheel
 from router.flywheel.pairs import Tally
 from router.flywheel.safeguards import Counts, harm, spends_more
 
+FAULTY = 0.01  # share of the requests on which a candidate may fail; two it may always
 Stage = Literal[
-    "collecting",
-    "training",
-    "shadow",
-    "waiting",
-    "canary",
-    "promoted",
-    "done",
-    "refused",
-    "undecided",
-    "rolled back",
-    "failed",
+    "collecting", "training", "shadow", "waiting", "canary", "promoted", "done", "refused", "undecided", "rolled back", "failed"
 ]
 STAGES: tuple[str, ...] = get_args(Stage)
 ENDS = frozenset({"done", "refused", "undecided", "rolled back", "failed"})
@@ -92,7 +83,7 @@ def state_of(events: Iterable[RunEvent], margin: float) -> RunState:
         if event.stage not in STAGES or not may_follow(state.stage if state else event.stage, event.stage):
             continue
         if state is None or event.stage != state.stage:
-            state = RunState(event.stage, event.at_s, Tally.begin(margin), event.numbers)  # type: ignore[arg-type]  # see STAGES
+            state = RunState(cast(Stage, event.stage), event.at_s, Tally.begin(margin), event.numbers)
         elif not state.over:
             tally = event.numbers.get("tally")
             read = state.tally if tally is None else Tally.from_json(tally)
@@ -185,9 +176,10 @@ def refusal(tally: Tally, counts: Counts, settings: Flywheel) -> str:
     """Why a candidate that nobody gets yet is given up; empty: it is not."""
     if counts.asked == "rollback":
         return f"given up by {counts.by or 'a person'}"
-    most = max(2, 0.01 * tally.pairs)
-    if counts.faults > most:
-        return f"it failed on {counts.faults} of {tally.pairs + counts.faults} requests that the incumbent decided"
+    most = max(2, FAULTY * tally.pairs)
+    faults = tally.faults + counts.faults
+    if faults > most:
+        return f"it failed on {faults} of {tally.pairs + faults} requests that the incumbent decided"
     return worse(tally, settings)
 
 

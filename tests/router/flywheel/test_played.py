@@ -1,6 +1,7 @@
 """A kept request is played as it would have been served: the same decisions, from statistics instead of log-probabilities."""
 
 import json
+import random
 from dataclasses import replace
 from functools import cache
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from scripted import answered_at_once
 
+from deployments.endpoint.openai_json import read_answer
+from deployments.pocket import tasks
 from router.config import Escalation, load_config
 from router.engine import Router, load_artefact
 from router.flywheel.pairs import Tally, one_a_conversation, pair_of
@@ -17,6 +20,12 @@ from router.learn.labels.labelling import logprob_stats
 from router.types import Call, Reply, Request, Usage
 
 NAMES = ("small", "medium", "large")
+QUESTIONS = (  # of which the router asks large, medium, small and medium first
+    "What is 75 minus 72?",
+    "Spell the word vorapufopel.",
+    "Write usum backwards.",
+    "Sort 32, 94, 42 and 91 from smallest to largest.",
+)
 USD = {"small": 0.001, "medium": 0.004, "large": 0.02}
 
 
@@ -28,22 +37,22 @@ def router(mode="buffer", artefact=True, delegation="off") -> Router:
     return Router(config, load_artefact(config) if artefact else None, dict.fromkeys(config.names, len))
 
 
-def raw_answer(random, doubt, length):
+def raw_answer(rng, doubt, length):
     """Text and the tokens' log-probabilities as a tier gives them, with two alternatives each."""
-    values = -doubt * random.exponential(size=length)
-    content = [{"logprob": float(v), "top_logprobs": [{"logprob": float(v)}, {"logprob": float(v) - 1.5}]} for v in values]
-    return str(int(random.integers(10, 13))), content
+    values = -doubt * rng.exponential(size=length)
+    content = [{"token": "a", "logprob": float(v), "top_logprobs": [{"token": "b", "logprob": float(v) - 1.5}]} for v in values]
+    return str(int(rng.integers(10, 13))), content
 
 
 def request(seed, *, doubts=None, lengths=None, **sampling):
     """A kept request with raw answers: (Served, tier -> (text, tokens))."""
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     raw = {
-        name: raw_answer(random, doubt, length)
-        for name, doubt, length in zip(NAMES, doubts or random.exponential(0.3, 3), lengths or random.integers(2, 90, 3), strict=True)
+        name: raw_answer(rng, doubt, length)
+        for name, doubt, length in zip(NAMES, doubts or rng.exponential(0.3, 3), lengths or rng.integers(2, 90, 3), strict=True)
     }
     answers = {name: kept(name, *raw[name]) for name in NAMES}
-    question = f"What is {random.integers(2, 99)} plus {random.integers(2, 99)}?"
+    question = QUESTIONS[seed % len(QUESTIONS)]
     return served(answers, question, seed, **sampling), raw
 
 
@@ -52,7 +61,7 @@ def kept(name, text, content):
     return Answer(name, "fill", {"role": "assistant", "content": text}, "stop", 9, len(content), USD[name], signals)
 
 
-def served(answers, question="What is 7 plus 5?", seed=0, **sampling):
+def served(answers, question=QUESTIONS[2], seed=0, **sampling):
     grades = {name: Grade(float(i == 2 or seed % (i + 2) > 0), "agreement") for i, name in enumerate(NAMES)}
     messages = ({"role": "user", "content": question},)
     return Served(f"t{seed}", 0.0, "k", f"c{seed}", messages, "large", answers, grades, sampling={"temperature": 0, **sampling})
@@ -68,18 +77,20 @@ def live(made: Router, row: Served, raw):
 
     def reply(call: Call) -> Reply:
         text, content = raw[call.tier]
-        values, margin = tuple(t["logprob"] for t in content), content[0]["top_logprobs"]
-        whole = Reply(call, text, "stop", Usage(9, len(values)), values, margin[0]["logprob"] - margin[1]["logprob"])
-        if not (asked.stream and len(values) > call.hold):
+        choice = {"message": {"content": text}, "finish_reason": "stop", "logprobs": {"content": content}}
+        usage = {"prompt_tokens": 9, "completion_tokens": len(content)}
+        whole = read_answer(call, {"choices": [choice], "usage": usage})
+        if not (asked.stream and len(content) > call.hold):
             return whole
-        begun = {"text": text[:1], "finish_reason": "", "usage": Usage(), "logprobs": values[: call.hold], "partial": True}
-        return replace(whole, **begun)
+        begun = {"text": text[:1], "finish_reason": "", "usage": Usage(), "partial": True}
+        return replace(whole, logprobs=whole.logprobs[: call.hold], **begun)
 
     end, steps = answered_at_once(chosen.steps, reply)
     calls = {call.id: call.tier for step in steps for call in step.start}
     return list(calls.values()), calls[end.call_id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode, stream", [("buffer", False), ("buffer", True), ("holdback", True), ("pre", False)])
 def test_it_is_decided_as_live(mode, stream):
     made, tiers, escalated = router(mode), set(), 0
@@ -119,7 +130,7 @@ def without(row, name):
 
 ROW = request(1, doubts=(3.0, 3.0, 0.01), lengths=(20, 20, 20))[0]
 UNSCORED = replace(ROW, answers={name: replace(answer, signals={}) for name, answer in ROW.answers.items()})
-DIVIDED = "\n".join(f"{i}. Reverse the word thebanoki and then spell it." for i in range(1, 7))
+DIVIDED = tasks.composite(random.Random(1)).prompt
 
 
 @pytest.mark.parametrize(
@@ -174,16 +185,25 @@ def test_a_request_that_was_drawn_more_often_weighs_less():
     assert pair_of(router(), router(), replace(ROW, chance=0.1), least_chance=0.5).weight == 1.0
 
 
+def test_a_candidate_that_refuses_or_fails_is_at_fault():
+    made = router()
+    only = replace(made.artefact, rules={"quality": made.artefact.rules["quality"]})  # `auto:cheap` is refused
+    broken = replace(made.artefact, model=None)
+    for artefact, row in ((only, replace(ROW, wanted="auto:cheap")), (broken, ROW)):
+        candidate = Router(made.config, artefact, made.count)
+        tally = Tally.begin(0.02).after([row], candidate, router(artefact=False))
+        assert (tally.pairs, tally.unplayable, tally.faults) == (0, 1, 1)
+
+
 def test_one_pair_a_conversation():
     rows = [replace(ROW, trace_id=str(i), conversation=c) for i, c in enumerate(["a", "b", "a", "", "", "c"])]
     assert [row.trace_id for row in one_a_conversation(rows, {"c"})] == ["0", "1", "3", "4"]
 
 
 def test_a_tally_adds_up_and_is_kept_as_json():
-    tally = Tally.begin(0.02).skip()
-    for seed in range(20):
-        tally = tally.add(pair_of(router(), router(artefact=False), request(seed)[0]))
-    assert (tally.pairs, tally.unplayable, sum(tally.tiers.values())) == (20, 1, 20)
-    assert tally.incumbent_usd == tally.top_usd == pytest.approx(20 * USD["large"])
+    rows = [request(seed)[0] for seed in range(8)]
+    tally = Tally.begin(0.02).after([*rows, without(ROW, "large")], router(), router(artefact=False))
+    assert (tally.pairs, tally.unplayable, tally.faults, sum(tally.tiers.values())) == (8, 1, 0, 8)
+    assert tally.incumbent_usd == tally.top_usd == pytest.approx(8 * USD["large"])
+    assert tally.saving == 1 - tally.candidate_usd / tally.top_usd
     assert Tally.from_json(json.loads(json.dumps(tally.as_json()))).as_json() == tally.as_json()
-

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ def played(score, usd=0.01):
     return Played("large", (("large", usd),), usd, score, "valid", "quality")
 
 
+@cache
 def tally(equal=0, lost=0, won=0, undecided=0, mine=0.01, other=0.02, top=0.02):
     made = Tally.begin(SETTINGS.margin)
     scores = [(1.0, 1.0)] * equal + [(0.0, 1.0)] * lost + [(1.0, 0.0)] * won + [(None, None)] * undecided
@@ -75,7 +77,7 @@ ARM = Arm(1_000, 2, 0.5, 100, 1.0)
     "counts, why",
     [
         (replace(USUAL, candidate=replace(ARM, errors=30)), "more errors: 30 of 1000 requests, the incumbent 40 of 20000"),
-        (replace(USUAL, candidate=replace(ARM, p95_s=0.61)), "slower: 95 % within 0.61 s, the incumbent within 0.40 s, .* 1.5 times"),
+        (replace(USUAL, candidate=replace(ARM, p95_s=0.61)), "slower: 95 % within 0.61 s, the incumbent within 0.40 s, .* 1.5"),
         (replace(USUAL, candidate=replace(ARM, escalations=250)), "more escalations: 250 of 1000"),
         (replace(USUAL, retired="7 of 20 audits differed"), "its certificate was retired: 7 of 20"),
         (replace(USUAL, asked="rollback", by="ann"), "taken back by ann"),
@@ -92,7 +94,7 @@ def test_harm_takes_it_back(stage, counts, why):
     [
         replace(USUAL, candidate=replace(ARM, errors=5)),  # 0.5 % and 0.2 %: it may be chance
         replace(USUAL, candidate=replace(ARM, p95_s=0.6)),
-        replace(USUAL, candidate=replace(ARM, requests=150, p95_s=9.0)),  # too few
+        replace(USUAL, candidate=replace(ARM, requests=150, escalations=15, p95_s=9.0)),  # too few
         replace(USUAL, candidate=replace(ARM, escalations=140)),
         replace(USUAL, candidate=ARM, incumbent=Arm(20_000, 40, 0.2, 0, 50.0)),  # always the top tier: it never waits for two
         replace(USUAL, incumbent=Arm()),
@@ -118,8 +120,10 @@ def test_a_person_lets_it_go_on_but_not_past_the_evidence():
 
 
 def test_a_candidate_that_fails_is_refused():
-    assert step("shadow", tally(equal=50), Counts(faults=2)).to == "shadow"
-    assert "failed on 3 of 53 requests" in step("shadow", tally(equal=50), Counts(faults=3)).why
+    two = tally(equal=50).skip().skip(fault=True).skip(fault=True)
+    assert step("shadow", two).to == "shadow"
+    assert "failed on 3 of 53 requests" in step("shadow", two.skip(fault=True)).why
+    assert "failed on 3 of 53 requests" in step("shadow", two, replace(USUAL, faults=1)).why
 
 
 def test_fishers_test_is_one_sided():
@@ -143,6 +147,7 @@ def test_a_run_goes_on_from_its_events():
     looked = step("shadow", GOOD)
     events = [
         Event("collecting", 1.0),
+        Event("training", 2.0),
         Event("shadow", 5.0, {"read": "t1"}),
         Event("shadow", 6.0, json.loads(json.dumps({**looked.event, "read": "t9"}))),
         Event("shadow", 7.0, {"note": 1}),
@@ -167,8 +172,8 @@ def test_what_may_not_follow_is_ignored():
 
 LOOKS = st.lists(
     st.tuples(
-        st.integers(0, 400),
-        st.integers(0, 20),
+        st.sampled_from([0, 250, 299, 300, 400]),
+        st.sampled_from([0, 1, 5, 40]),
         st.booleans(),
         st.floats(0, 10_000),
         st.sampled_from(["", "", "promote", "rollback"]),
@@ -178,6 +183,7 @@ LOOKS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from(STAGES), LOOKS)
 def test_nothing_is_promoted_without_the_shadows_evidence_and_ends_stay(begun, looks):
     events, now, passed = [Event(begun, 0.0)], 0.0, False
