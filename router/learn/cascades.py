@@ -1,7 +1,7 @@
 """Learns what answers tell, for `stepdown train`, and certifies their acceptance, for `stepdown calibrate --alpha`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,21 +34,45 @@ def rows_to_learn(trained: Trained, outcomes: Outcomes, seen: Seen) -> Rows:
     return Rows(trained.unseen, guessed, seen, outcomes.scores, costs, outcomes.shares)
 
 
-def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, dict[str, Rule]]:
-    """The posterior of answers, and the rules of the targets for which judging answers is worth its cost."""
+@dataclass(frozen=True)
+class Lesson:
+    """What the answers of the training rows tell."""
+
+    posterior: Posterior
+    rows: Rows
+    """the complete ones; fewer than FEWEST_ROWS, and nothing below is known"""
+    outcomes: Outcomes
+    """of the same rows"""
+    played: Sequence[Played] = ()
+    """the same rows at each of PRICES, by posteriors and plans that had not seen them"""
+
+
+def learn_answers(trained: Trained, outcomes: Outcomes, seen: Seen) -> Lesson:
+    """The posterior of answers, and how cascades by it do."""
     rows, fold = rows_to_learn(trained, outcomes, seen), folds_of(list(outcomes.groups), N_FOLDS)
     posterior = fit_posterior(rows.prior, rows.guessed, seen, rows.scores, rows.costs, fold, outcomes.weights)
     whole = outcomes.is_complete
+    lesson = Lesson(posterior, rows.take(whole), outcomes.take(whole))
     if whole.sum() < FEWEST_ROWS:
-        return posterior, {}
-    found = menu(rows.take(whole), fold[whole], outcomes.take(whole))
+        return lesson
+    return replace(lesson, played=cross_play(lesson.rows, fold[whole], PRICES, BEST_OF))
+
+
+def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, dict[str, Rule]]:
+    """The posterior of answers, and the rules of the targets for which judging answers is worth its cost."""
+    lesson = learn_answers(trained, outcomes, seen)
+    return lesson.posterior, worthwhile(trained, lesson)
+
+
+def worthwhile(trained: Trained, lesson: Lesson) -> dict[str, Rule]:
+    """The rules of the targets for which judging answers is worth its cost, by what the training rows alone can promise."""
     routed = {name: Rule.from_dict(rule) for name, rule in trained.manifest["rules"].items()}
-    return posterior, cascades(found, routed)
+    return cascades(menu(lesson), routed) if lesson.played else {}
 
 
-def menu(rows: Rows, fold: Any, outcomes: Outcomes) -> Menu:
+def menu(lesson: Lesson) -> Menu:
     """As calibration.menu, by posteriors and plans that had not seen the rows."""
-    played = cross_play(rows, fold, PRICES, BEST_OF)
+    rows, outcomes, played = lesson.rows, lesson.outcomes, lesson.played
     shares = outcomes.shares
     weights = ev.draws(len(rows), 400, shares=shares)
     f, top = frontier_of(played, rows, weights), top_quality(outcomes, weights)

@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import pytest
+from kept_rows import PRINTS, config_of, kept_rows
+
+from classifiers import load
+from router.flywheel.candidate import make_candidate
+from router.flywheel.dataset import build
+from router.flywheel.gates import offline_gates, payback_gate
+
+pytestmark = pytest.mark.slow
+TWO = ("small", "large")
+CONFIG = config_of(names=TWO)
+EVERY = ("certificate", "quality", "saving", "calibration", "payback")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return build(kept_rows(700, names=TWO), TWO, 1e9, 0)
+
+
+@pytest.fixture(scope="module")
+def good(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("good") / "router"
+    make_candidate(dataset, CONFIG, PRINTS, folder, 0)
+    return load(folder)
+
+
+def corrupted(rows):
+    """The same rows with the grades of the smaller tiers turned round."""
+    turned = []
+    for row in rows:
+        grades = {tier: replace(row.grades[tier], score=1 - row.grades[tier].score) for tier in TWO[:-1]}
+        turned.append(replace(row, grades={**row.grades, **grades}))
+    return tuple(turned)
+
+
+def passed(gates):
+    return {gate.name: gate.passed for gate in gates}
+
+
+def test_a_good_router_passes_every_gate_against_the_top_tier(dataset, good):
+    found = offline_gates(dataset, good, None, CONFIG)
+    assert passed(found) == dict.fromkeys(EVERY, True)
+    assert all(gate.why for gate in found)
+
+
+def test_a_router_trained_on_corrupted_grades_fails(dataset, tmp_path):
+    bad = replace(dataset, train=corrupted(dataset.train))
+    make_candidate(bad, CONFIG, PRINTS, tmp_path / "router", 0)
+    found = passed(offline_gates(dataset, load(tmp_path / "router"), None, CONFIG))
+    assert not found["certificate"] or not found["quality"] or not found["saving"]
+    assert not found["calibration"]
+
+
+def test_a_router_whose_certificate_was_made_of_corrupted_grades_fails_on_the_test(dataset, tmp_path):
+    bad = replace(dataset, train=corrupted(dataset.train), certify=corrupted(dataset.certify))
+    make_candidate(bad, CONFIG, PRINTS, tmp_path / "router", 0)
+    found = passed(offline_gates(dataset, load(tmp_path / "router"), None, CONFIG))
+    assert not all(found.values()) and not found["calibration"]
+
+
+def test_the_same_router_again_saves_nothing(dataset, good):
+    found = passed(offline_gates(dataset, good, good, CONFIG))
+    assert found["quality"] and found["calibration"] and not found["saving"]
+
+
+def test_what_was_paid_must_come_back_in_thirty_days(dataset, good):
+    gates = offline_gates(dataset, good, None, CONFIG, paid_usd=1.0, requests_a_day=0.01)
+    assert not passed(gates)["payback"]
+    assert payback_gate(0.1, 10, 30).passed and not payback_gate(0.1, 10, 31).passed
+    assert payback_gate(0.0, 10, 0).passed and not payback_gate(-1.0, 10, 1).passed
+
+
+def test_a_handful_of_test_rows_decides_nothing(dataset, good):
+    found = passed(offline_gates(replace(dataset, test=dataset.test[:5]), good, None, CONFIG))
+    assert found == {**dict.fromkeys(EVERY, False), "certificate": True}
