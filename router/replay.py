@@ -22,6 +22,7 @@ from router.decide.targets import as_chance
 from router.engine import Router
 from router.errors import BadInput, BadRequest, UnknownModel
 from router.tier_settings import Price
+from router.trace import UNASKED
 from router.types import Decision, Facts, Usage
 
 NO_PROMPT = "no prompt stored"
@@ -30,7 +31,7 @@ IN_PARTS = "answered in parts (delegation, tools)"
 OTHER_LADDER = "a tier that the ladder lacks"
 REFUSED = "refused by the ladder"
 MEANS = {
-    "paid_usd": "what the replayed requests cost when they were served, without audits",
+    "paid_usd": "what the replayed requests cost when they were served, without audits and calls to learn from",
     "log_usd": "the same calls at the new prices",
     "new_usd": "expected: log_usd x the estimate for the new decisions / the estimate for the log's own decisions",
     "estimate": "how far the estimate is off on the log itself, where the cost is known; trust only a larger change",
@@ -81,7 +82,7 @@ def logged_row(row: Any) -> LoggedRow:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One request of the log without its audits."""
+    """One request of the log without the calls that no client asked for."""
 
     wanted: str
     prompt: str | None
@@ -98,7 +99,7 @@ class Logged:
         calls = tuple(
             (call.tier, Usage(call.input_tokens, call.output_tokens), call.cached_tokens)
             for call in read.calls
-            if call.role != "audit"
+            if call.role not in UNASKED
         )
         return cls(read.wanted, read.prompt, read.flow, read.cost_usd, read.p, calls)
 

@@ -59,6 +59,13 @@ def written(path: Path, rows: Iterable[Any]) -> int:
         return sum(1 for row in rows if file.write(json.dumps(row) + "\n"))
 
 
+def unasked(totals: dict[str, Any]) -> str:
+    """Which part of the cost no client asked for; empty: none."""
+    parts = [(totals["audits"], "audit_usd", "for audits"), (totals["learning_calls"], "learning_usd", "to learn from")]
+    found = [f"{usd(totals[name])} USD {what}" for n, name, what in parts if n]
+    return f", of which {', '.join(found)}" if found else ""
+
+
 def usd(amount: float) -> str:
     return f"{amount:,.2f}" if abs(amount) >= 1 else f"{amount:.6f}".rstrip("0").rstrip(".")
 
@@ -87,7 +94,7 @@ def summary(found: dict[str, Any]) -> list[str]:
         f"requests        {totals['requests']:,} ({totals['failed']:,} failed), {totals['escalations']:,} escalations, "
         f"{totals['delegations']:,} delegated, {totals['audits']:,} audits",
         f"tokens          {totals['input_tokens']:,} in ({totals['cached_tokens']:,} cached), {totals['output_tokens']:,} out",
-        f"token price     {usd(totals['cost_usd'])} USD",
+        f"token price     {usd(totals['cost_usd'])} USD" + unasked(totals),
         f"always {top:8} {usd(totals['counterfactual_usd'])} USD, for {percent(found['covers']['of_cost'])} of the cost; {off}",
         f"saved           {usd(totals['saving_usd'])} USD, {percent(totals['saving_share'])}",
         f"accelerators    {gpu['held_s']:,.0f} s held, {percent(gpu['busy_share'])} busy; "

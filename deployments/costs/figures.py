@@ -11,10 +11,10 @@ MICRO = 6
 NANO = 9  # decimals of USD; sums in another order differ beyond
 # As the report has them.
 COUNTS = (
-    *("requests", "failed", "calls", "attempts", "escalations", "delegations", "audits"),
+    *("requests", "failed", "calls", "attempts", "escalations", "delegations", "audits", "learning_calls"),
     *("input_tokens", "output_tokens", "cached_tokens", "tokens"),
 )
-USD = ("cost_usd", "audit_usd", "covered_usd", "counterfactual_usd", "saving_usd")
+USD = ("cost_usd", "audit_usd", "learning_usd", "covered_usd", "counterfactual_usd", "saving_usd")
 
 
 @dataclass(slots=True)
@@ -30,16 +30,19 @@ class Figures:
     attempts: int = 0
     """calls whose answer was looked at before it was accepted or rejected"""
     audits: int = 0
+    learning_calls: int = 0
+    """calls to learn from: answers of tiers that were not asked, and the judge's"""
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0
-    """of all calls by token price, audits included"""
+    """of all calls by token price, audits and calls to learn from included"""
     audit_usd: float = 0.0
+    learning_usd: float = 0.0
     requests_usd: float = 0.0
-    """of all requests, without audits"""
+    """of all requests, without audits and calls to learn from"""
     covered_usd: float = 0.0
-    """of requests whose counterfactual is known, without audits"""
+    """of requests whose counterfactual is known, without these too"""
     counterfactual_usd: float = 0.0
     busy_s: float = 0.0
     idle_s: float = 0.0
@@ -60,6 +63,9 @@ class Figures:
         if row["role"] == "audit":
             self.audits += row["calls"]
             self.audit_usd += row["cost_usd"]
+        if row["role"] in ("fill", "judge"):
+            self.learning_calls += row["calls"]
+            self.learning_usd += row["cost_usd"]
         if row["role"] == "attempt":
             self.attempts += row["calls"]
 
@@ -90,7 +96,7 @@ class Figures:
 
     @property
     def saving_usd(self) -> float:
-        return counterfactual.saving(self.counterfactual_usd, self.covered_usd, self.audit_usd)
+        return counterfactual.saving(self.counterfactual_usd, self.covered_usd, self.audit_usd, self.learning_usd)
 
     @property
     def held_s(self) -> float:

@@ -21,10 +21,10 @@ Rows = Sequence[Mapping[str, Any]]
 NOTE = "Routing saves money only when large replicas scale down or serve someone else."
 MEANS = {
     "requests": "by the tier that answered and the hour they came; calls and tokens by the tier that was called",
-    "cost_usd": "tokens times list price, of every call, including rejected, cancelled and failed ones and audits",
+    "cost_usd": "tokens times list price, of every call: also rejected, cancelled and failed ones, audits, calls to learn from",
     "counterfactual_usd": "what the top tier alone would have cost by list price, for the requests where this is known; "
     "covered_usd was paid for the same requests",
-    "saving_usd": "counterfactual_usd - covered_usd - audit_usd. " + NOTE,
+    "saving_usd": "counterfactual_usd - covered_usd - audit_usd - learning_usd. " + NOTE,
     "escalations": "answers of smaller tiers that were looked at and rejected",
     "gpu": "accelerator-seconds, and USD by the price of an hour. Busy: measured by the replicas, shared among the requests that "
     "ran together. Idle: held but not used, borne by those who used the tier in that hour. Nobody: hours in which no one used "

@@ -26,6 +26,7 @@ from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.ids import current
+from deployments.learning.filler import Filler
 from deployments.tiers.tier import Tier
 from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
@@ -53,6 +54,7 @@ class Ingress:
         self.readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down)
         self.started = int(time.time())
         self.reloader: Reloader | None = None
+        self.filler = self.filler_for(router)
 
     @property
     def router(self) -> Router:
@@ -61,6 +63,15 @@ class Ingress:
 
     def use(self, router: Router) -> None:
         self.answering.use(router)
+
+    def filler_for(self, router: Router) -> Filler | None:
+        """What fills in the requests that were kept; None: none are kept."""
+        ledger, metrics = self.accounts.ledger, self.accounts.metrics
+        if ledger is None or router.config.learning.collect == "off":
+            return None
+        ladder = router.abilities, self.answering.prices, router.fingerprints, router.check, router.count
+        hooks = lambda: bool(self.auditor.waiting), self.answering.balancer.elsewhere, metrics.called if metrics else None
+        return Filler(ledger, self.tiers, router.config, *ladder, *hooks)
 
     def app(self) -> Starlette:
         chat, text = partial(self.answer, path="chat/completions"), partial(self.answer, path="completions")
@@ -97,10 +108,14 @@ class Ingress:
         watched = self.reloader if self.router.config.server.reload == "watch" else None
         if watched and watched.file:
             watched.start()
+        if self.filler:
+            self.filler.start()
         try:
             yield
         finally:
             self.readiness.draining = True
+            if self.filler:
+                await self.filler.close()
             if watched:
                 await watched.close()
             await self.auditor.close()

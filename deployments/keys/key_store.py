@@ -19,6 +19,7 @@ from deployments.ledger.schema import budgets, hourly, keys
 from router.config import Ledger
 from router.errors import BadInput
 from router.limits.key_limits import RIGHTS, Key, day_of, month_of
+from router.trace import UNASKED
 
 PREFIX = "sk-stepdown-"
 LONGEST_NAME = 128
@@ -130,11 +131,11 @@ def usable(found: Iterable[Stored]) -> list[Stored]:
 
 
 def spent(engine: Engine, now_s: float) -> dict[str, Spent]:
-    """key id -> what it has spent this day and month, as its budgets count it: without audits, for which no key asked."""
+    """key id -> what it has spent this day and month, as its budgets count it: without calls that no key asked for."""
     day, month = day_of(now_s), month_of(now_s)
     of_month = func.sum(hourly.c.cost_usd)
     of_day = func.sum(hourly.c.cost_usd).filter(hourly.c.hour >= int(day.began_s))
-    asked = (hourly.c.hour >= int(month.began_s)) & (hourly.c.role != "audit")
+    asked = (hourly.c.hour >= int(month.began_s)) & (hourly.c.role.not_in(UNASKED))
     sums = select(hourly.c.key_id, of_day, of_month).where(asked).group_by(hourly.c.key_id)
     current = select(budgets).where(budgets.c.period.in_([day.name, month.name]))
     with engine.connect() as connection:

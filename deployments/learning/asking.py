@@ -218,8 +218,8 @@ def read(raw: bytes, tier: str) -> Answer:
         body = json.loads(raw)
         choice, usage = body["choices"][0], body.get("usage") or {}
         message = {name: value for name, value in choice["message"].items() if value is not None}
-        tokens = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+        prompt, completion = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
         finish = str(choice.get("finish_reason") or "")
-        return Answer(tier, "fill", message, finish, *tokens, signals=logprob_stats(choice))
+        return Answer(tier, "fill", message, finish, prompt, completion, signals=logprob_stats(choice))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise TierFailed(tier, "it gave no chat completion") from None

@@ -23,6 +23,7 @@ from router.flywheel.agreement import Known, Need, Verdict
 from router.flywheel.comparing import calls_of
 from router.flywheel.filling import comparable_answers, mean_logprob, plain_body, second_body, tests_of, to_ask
 from router.flywheel.served import Answer, Grade
+from router.types import Role
 
 log = logging.getLogger("stepdown")
 T = TypeVar("T")
@@ -100,13 +101,12 @@ class Grader:
         barred = {name: "not allowed for this key" for name in self.names if found.tiers is not None and name not in found.tiers}
         return await asyncio.to_thread(self.asker.cannot, body, self.names) | barred
 
-    async def ask(self, tier: str, body: Mapping[str, Any], trace_id: str, answers: Mapping[str, Answer]) -> tuple[Answer, str]:
+    async def ask(
+        self, tier: str, body: Mapping[str, Any], trace_id: str, answers: Mapping[str, Answer], role: Role = "fill"
+    ) -> tuple[Answer, str]:
         """Raises RequestFailed where the tier refuses the request for good, Outage where it does not answer now."""
-        return await self.called(self.asker.ask(tier, body, "fill", trace_id, answers), tier)
-
-    async def called(self, call: Any, tier: str) -> Any:
         try:
-            return await call
+            return await self.asker.ask(tier, body, role, trace_id, answers)
         except RequestFailed as error:
             if error.status >= 500 or error.status == 429:
                 raise Outage(f"{tier}: {error.outcome}") from error
@@ -161,8 +161,7 @@ class Grader:
 
     async def sampled_again(self, known: Known, trace_id: str) -> Known:
         try:
-            call = self.asker.ask(self.top, second_body(known.body), "fill", trace_id, known.answers)
-            second, _ = await self.called(call, self.top)
+            second, _ = await self.ask(self.top, second_body(known.body), trace_id, known.answers)
         except RequestFailed as error:
             return replace(known, no_second=f"it refused a second sample: {error.outcome}")
         return replace(known, second=second)
@@ -177,7 +176,7 @@ class Grader:
             if why := (await asyncio.to_thread(self.asker.cannot, {**body, "model": self.top}, [self.top])).get(self.top):
                 return Verdict(None, f"the judge cannot read it: {why}")
             try:
-                reply, _ = await self.called(self.asker.ask(self.top, body, "judge", trace_id, {}), self.top)
+                reply, _ = await self.ask(self.top, body, trace_id, {}, "judge")
             except RequestFailed as error:
                 return Verdict(None, f"the judge refused: {error.outcome}")
             found.append(blind_judge.verdict(reply.text))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, and_, delete, func, insert, literal, select, tuple_, update
 
 from deployments.learning.served_json import UNREADABLE, Broken, Row, an_object, as_sent
 from deployments.learning.served_rows import PREFIX, Position, built_part
@@ -63,7 +63,8 @@ def answered_by_all(
     where was looked.
     """
     own = completions.c
-    later = and_(own.role.in_(("draft", "audit")), tuple_(own.created_s, own.id) > tuple_(*place), own.created_s < until_s)
+    after = tuple_(own.created_s, own.id) > tuple_(literal(place[0]), literal(place[1]))
+    later = and_(own.role.in_(("draft", "audit")), after, own.created_s < until_s)
     rows = connection.execute(
         select(own.created_s, own.id, own.trace_id).where(later).order_by(own.created_s, own.id).limit(limit)
     )
@@ -125,7 +126,7 @@ def material(connection: Connection, trace_id: str) -> Material | None:
         raise Broken("what is kept of it cannot be read")
     limits = connection.scalar(select(keys.c.tiers).where(keys.c.id == asked["key_id"]))
     tiers = frozenset(json.loads(limits)) if limits else None
-    return Material(asked, found[0], told(connection, trace_id), tiers)
+    return Material(dict(asked), found[0], told(connection, trace_id), tiers)
 
 
 def told(connection: Connection, trace_id: str) -> Told:

@@ -68,10 +68,10 @@ class Filler:
         fingerprints: Mapping[str, Any],
         check: CodeCheck | None,
         counts: Mapping[str, Counter],
-        *,
         first: Callable[[], bool] = lambda: False,
         elsewhere: Callable[[str], float] = lambda _: 0.0,
-        called: Callable[[CallRow], None] = lambda _: None,
+        called: Callable[[CallRow], None] | None = None,
+        *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         learning, by_name = settings.learning, {tier.name: tier for tier in settings.tiers}
@@ -256,8 +256,9 @@ class Filler:
 
     async def add(self, rows: Sequence[CallRow]) -> None:
         await self.ledger.add(rows)
-        for row in rows:
-            self.called(row)
+        if self.called:
+            for row in rows:
+                self.called(row)
 
     async def reading(self, query: Callable[[Connection], T]) -> T:
         def read() -> T:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, func, select, tuple_
+from sqlalchemy import Connection, Select, and_, exists, func, literal, select, tuple_
 
 from deployments.learning.served_json import UNREADABLE, Row, served
 from deployments.ledger.schema import ANSWERS, calls, completions, feedback, fills, grades, hourly, traces
@@ -20,7 +20,7 @@ log = logging.getLogger("stepdown")
 PREFIX = "chatcmpl-"
 """before a trace's id: the id that its client got"""
 PAGE = 500
-PART = 25  # requests whose texts are read with one query
+PART = 50  # requests whose texts are read with one query
 PAGE_BYTES = 32_000_000
 OUTAGES = tuple(error.code for error in (NoReplica, Overloaded, TierBusy, TierCold, TierFailed, TierMisconfigured))
 Position = tuple[float, str]
@@ -89,7 +89,7 @@ def keys_of(
     own = completions.c
     query = select(own.created_s, own.id).where(ANSWERS, own.created_s >= since_s, own.created_s < until_s)
     if place is not None:
-        query = query.where(tuple_(own.created_s, own.id) > tuple_(*place))
+        query = query.where(tuple_(own.created_s, own.id) > tuple_(literal(place[0]), literal(place[1])))
     if key is not None:
         query = query.where(own.key_id == key)
     if drawn_only:
@@ -141,7 +141,7 @@ def built_part(connection: Connection, ids: Sequence[str]) -> tuple[list[Served]
 def by_trace(connection: Connection, query: Select[Any]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in connection.execute(query).mappings():
-        found.setdefault(row["trace_id"], []).append(row)
+        found.setdefault(row["trace_id"], []).append(dict(row))
     return found
 
 

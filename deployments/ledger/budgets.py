@@ -27,6 +27,7 @@ from deployments.ledger.schema import budgets, hourly, reservations
 from router.config import Ledger
 from router.errors import BudgetSpent
 from router.limits.key_limits import Key, Period, day_of, month_of, period_named
+from router.trace import UNASKED
 
 LEASE_S = 300.0  # after this a reservation that nobody renewed is given back
 FORGET_S = 7 * 86_400.0  # after this the row of one that was given back is deleted
@@ -111,7 +112,7 @@ def at(key_id: str, period: str) -> ColumnElement[bool]:
 def in_ledger(key_id: str, period: Period) -> ScalarSelect[Any]:
     """The cost of all calls of that key in that period, as a subquery."""
     within = (hourly.c.key_id == key_id) & (hourly.c.hour >= int(period.began_s)) & (hourly.c.hour < int(period.ends_s))
-    within &= hourly.c.role != "audit"  # the key did not ask for it
+    within &= hourly.c.role.not_in(UNASKED)  # the key did not ask for them
     return select(func.coalesce(func.sum(hourly.c.cost_usd), 0.0)).where(within).scalar_subquery()
 
 

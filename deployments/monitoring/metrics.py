@@ -46,6 +46,18 @@ def ray_metric(name: str, measure: Measure) -> Any:
     return kinds[measure.kind](name, measure.help, tags)
 
 
+LEDGER_FIGURES = (
+    "calls",
+    "requests",
+    "cost_usd",
+    "audit_usd",
+    "learning_usd",
+    "counterfactual_usd",
+    "compared_usd",
+    "saving_usd",
+)
+
+
 class Few:
     """Limits a tag's values: keeps the first `most` different ones, turns later ones into `other`."""
 
@@ -75,14 +87,17 @@ class Total:
     cached_tokens: float = 0
     cost_usd: float = 0.0
     audit_usd: float = 0.0
+    learning_usd: float = 0.0
     requests: float = 0
     counterfactual_usd: float = 0.0
     compared_usd: float = 0.0
 
     @property
     def saving_usd(self) -> float:
-        """As on the cost page. Audits count for the tier that was called, so the largest tier's saving is mostly negative."""
-        return counterfactual.saving(self.counterfactual_usd, self.compared_usd, self.audit_usd)
+        """As on the cost page. Audits and calls to learn from count for the tier that was called, so the largest tier's saving is
+        mostly negative.
+        """
+        return counterfactual.saving(self.counterfactual_usd, self.compared_usd, self.audit_usd, self.learning_usd)
 
 
 class Metrics:
@@ -195,7 +210,7 @@ class Metrics:
             tier = self.few["tier"](total.tier)
             for kind in ("input", "output", "cached"):
                 self.set_level("stepdown_ledger_tokens", getattr(total, f"{kind}_tokens"), tier, kind)
-            for name in ("calls", "requests", "cost_usd", "audit_usd", "counterfactual_usd", "compared_usd", "saving_usd"):
+            for name in LEDGER_FIGURES:
                 self.set_level(f"stepdown_ledger_{name}", getattr(total, name), tier)
 
     # -- what waits to be handed to Ray ----------------------------------------------------------------------------

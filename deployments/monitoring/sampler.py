@@ -69,6 +69,7 @@ def totals(engine: Engine) -> list[Total]:
     calls, requests = daily.c, daily_keys.c
     of_calls: dict[str, ColumnElement[Any]] = {name: func.sum(calls[name]) for name in CALLS}
     of_calls["audit_usd"] = func.sum(calls.cost_usd).filter(calls.role == "audit")
+    of_calls["learning_usd"] = func.sum(calls.cost_usd).filter(calls.role.in_(("fill", "judge")))
     of_requests: dict[str, ColumnElement[Any]] = {
         "requests": func.sum(requests.requests),
         "counterfactual_usd": func.sum(requests.counterfactual_usd),

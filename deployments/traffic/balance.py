@@ -74,6 +74,11 @@ class Balancer:
         """This ingress's own requests, for the other ingresses."""
         return {name: Counts(tier.waiting, tier.running, tier.finished) for name, tier in self.watched.items()}
 
+    def elsewhere(self, tier: str) -> float:
+        """Requests at a tier by the other ingresses, as last heard; 0 while they are silent."""
+        heard = self.others.counts.get(tier, Counts()) if self.others.fresh(self.clock()) else Counts()
+        return heard.waiting + heard.running
+
     def look(self, now_s: float) -> None:
         passed_s, self.at_s = now_s - self.at_s, now_s
         known = self.ingresses == 1 or self.others.fresh(now_s)

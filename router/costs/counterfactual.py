@@ -119,7 +119,7 @@ def error(pairs: Iterable[tuple[float, float]]) -> Error:
     return Error(len(rows), 100 * sum(off) / total, 100 * sum(map(abs, off)) / total, *means)
 
 
-def saving(counterfactual_usd: float, compared_usd: float, audit_usd: float) -> float:
+def saving(counterfactual_usd: float, compared_usd: float, audit_usd: float, learning_usd: float) -> float:
     """USD that routing saved: the one definition, for every report. compared: the cost of the requests whose counterfactual
-    is known. Audits are paid out of the saving."""
-    return counterfactual_usd - compared_usd - audit_usd
+    is known. Audits, and what is asked and judged to learn from, are paid out of the saving."""
+    return counterfactual_usd - compared_usd - audit_usd - learning_usd

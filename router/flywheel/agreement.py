@@ -148,8 +148,7 @@ def by_top(known: Known, tier: str, answer: Answer) -> Grade | Need:
     agrees = equal(answer, top, known.body)
     if own.score < 1:
         return beside_a_bad_one(own, agrees)
-    wrong = "" if agrees else fault(answer, known.body)
-    if wrong:
+    if wrong := fault(answer, known.body):
         return Grade(0.0, "agreement", wrong)
     if agrees is None:
         return judged(known, tier, "beside the top tier's answer")

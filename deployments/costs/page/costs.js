@@ -109,12 +109,17 @@ function tile(term, figure, under, options = {}) {
     el("dd", { className: `figure ${options.good ? "good" : ""}`, id: options.id, title: options.title }, figure), el("dd", { className: "under" }, under));
 }
 
+function unasked(sum) {
+  const parts = [sum.audits && `${usd(sum.audit_usd)} of it for audits`, sum.learning_calls && `${usd(sum.learning_usd)} ${sum.audits ? "" : "of it "}to learn from`];
+  return parts.filter(Boolean).join(", ");
+}
+
 function tiles({ totals: sum, gpu, covers, tiers, currency }) {
   const top = tiers[tiers.length - 1];
   const off = covers.error.mean_absolute === null ? "its error is not measured yet" : `off by ${percent(covers.error.mean_absolute, 0)} a request, ${signed(covers.error.bias)} in sum, measured on ${count(covers.error.requests)}`;
   const covered = covers.of_cost !== null && covers.of_cost < 0.9995 ? `; covers ${percent(covers.of_cost)} of the cost` : "";
   fill("tiles", [
-    tile("Cost by token price", usd(sum.cost_usd), sum.audits ? `${usd(sum.audit_usd)} of it for audits` : currency, { id: "cost", title: String(sum.cost_usd) }),
+    tile("Cost by token price", usd(sum.cost_usd), unasked(sum) || currency, { id: "cost", title: String(sum.cost_usd) }),
     tile(`Always ${top} instead`, usd(sum.counterfactual_usd), `${off}${covered}`, { id: "counterfactual", title: covers.error.means }),
     tile("Saved, by token price", `${usd(sum.saving_usd)}`, `${percent(sum.saving_share)} less than always ${top}`, { id: "saving", good: sum.saving_usd > 0 }),
     tile("Machines held", gpu.held_s ? usd(gpu.held_usd) : DASH, gpu.held_s ? `${seconds(gpu.held_s)}, ${percent(gpu.busy_share, 0)} busy` : "no accelerator time recorded", { id: "held" }),

@@ -13,8 +13,10 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 from sample_traffic import HELD, HOUR_USD, NOW, database, one
 
+from deployments.cli.costs import text as costs_text
 from deployments.costs.interval import asked_for, interval
 from deployments.costs.report import report
+from deployments.keys import key_store
 from deployments.ledger import machine_time_sums
 from deployments.ledger.database import writing
 from deployments.ledger.rows import Rows, from_call, from_trace, from_window, together
@@ -28,7 +30,7 @@ from router.costs.machine_time import HOUR_S as HOUR
 from router.errors import BadRequest
 from router.learn.outcomes import Outcomes
 from router.learn.report import curve
-from router.trace import Window
+from router.trace import LEARNING, Window
 
 KEYS, TIERS = [None, "app", "batch", "nobody"], [None, "small", "medium", "large"]
 
@@ -286,6 +288,24 @@ def test_audits_are_paid_for_out_of_what_is_saved(settings, tmp_path):
     engine = database(tmp_path, together([from_trace(made), Rows(calls=[from_call(call) for call in audits])]))
     found = report(engine, settings, NOW - HOUR, NOW + HOUR)["totals"]
     assert found["saving_usd"] == pytest.approx(made.counterfactual_usd - made.cost_usd - audits[0].cost_usd)
+
+
+def test_calls_to_learn_from_are_paid_for_out_of_what_is_saved_and_belong_to_no_key(settings, tmp_path):
+    made, _ = one("a" * 32, NOW, random.Random(3), "app")
+    asked = dataclasses.replace(made.calls[0], key_id=LEARNING, tier="large")
+    learned = [dataclasses.replace(asked, id=role, role=role, cost_usd=usd) for role, usd in (("fill", 0.5), ("judge", 0.25))]
+    engine = database(tmp_path, together([from_trace(made), Rows(calls=[from_call(call) for call in learned])]))
+    found = report(engine, settings, NOW - HOUR, NOW + HOUR)
+    totals = found["totals"]
+    assert (totals["learning_calls"], totals["learning_usd"], totals["audit_usd"]) == (2, 0.75, 0.0)
+    assert totals["saving_usd"] == pytest.approx(made.counterfactual_usd - made.cost_usd - 0.75)
+    assert totals["cost_usd"] == pytest.approx(made.cost_usd + 0.75)
+    assert {row["key"]: row["learning_usd"] for row in found["by"]["key"]} == {"app": 0.0, LEARNING: 0.75}
+    assert report(engine, settings, NOW - HOUR, NOW + HOUR, key="app")["totals"]["learning_usd"] == 0
+    assert ", of which 0.75 USD to learn from" in costs_text(found, None)
+    assert key_store.spent(engine, NOW)["app"].day == pytest.approx(made.cost_usd) and LEARNING not in key_store.spent(
+        engine, NOW
+    )
 
 
 def test_a_training_reports_curve_is_shown_whole(engine, settings, tmp_path):

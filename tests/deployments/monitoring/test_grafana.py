@@ -93,7 +93,7 @@ def test_the_json_is_a_board(made, file):
         assert place["x"] + place["w"] <= 24 and place["h"] > 0
         if panel["id"] >= grafana.FIRST_ID or file == grafana.OWN_FILE:
             assert panel["type"] in KINDS
-            assert panel["type"] == "row" or [t["refId"] for t in panel["targets"]] == list("ABC"[: len(panel["targets"])])
+            assert panel["type"] == "row" or [t["refId"] for t in panel["targets"]] == list("ABCD"[: len(panel["targets"])])
 
 
 @pytest.mark.parametrize("file, first", [(grafana.OWN_FILE, 0), (grafana.SERVE_FILE, grafana.FIRST_ID)])

@@ -1,6 +1,7 @@
 """What the metrics are told without a request: the ledger's sums are the ledger's, a budget's share is of the tightest."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -45,6 +46,7 @@ def ledger(tmp_path):
     async def filled() -> None:
         await made.open()
         await made.record(trace("a", "small", "attempt", "audit"))
+        await made.add([replace(trace("a", "small", "judge").calls[0], id="a/judge")])
         await made.record(trace("b", "large", "final"))
         await made.close()
 
@@ -54,7 +56,8 @@ def ledger(tmp_path):
 
 def test_the_sums_are_those_of_the_rows(ledger):
     large, small = totals(ledger.engine)
-    assert (small.calls, small.input_tokens, small.output_tokens, small.cost_usd, small.audit_usd) == (2, 20, 10, 1.0, 0.5)
+    assert (small.calls, small.input_tokens, small.output_tokens, small.cost_usd, small.audit_usd) == (3, 30, 15, 1.5, 0.5)
+    assert small.learning_usd == 0.5 and small.saving_usd == 2.0 - 1.0 - 0.5 - 0.5
     assert (large.requests, large.counterfactual_usd, large.compared_usd) == (1, 2.0, 0.5)
 
 
@@ -62,8 +65,8 @@ def test_a_sample_reports_certificates_ledger_and_sums(ledger):
     metrics, settings = Metrics([], Told), Escalation()
     asyncio.run(Sampler(metrics, lambda: Promises(None, settings, {}), ledger).sample())
     metrics.flush()
-    assert metrics.made["stepdown_ledger_calls"].values == {("small",): 2, ("large",): 1}
-    assert metrics.made["stepdown_ledger_tokens"].values["small", "input"] == 20
+    assert metrics.made["stepdown_ledger_calls"].values == {("small",): 3, ("large",): 1}
+    assert metrics.made["stepdown_ledger_tokens"].values["small", "input"] == 30
     assert sum(metrics.made["stepdown_ledger"].values.values()) == 1
 
 
