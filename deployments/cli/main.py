@@ -25,6 +25,7 @@ COMMANDS = {
     "pocket": "deployments.pocket.commands:pocket",
     "keys": "deployments.cli.keys:keys",
     "certificates": "deployments.cli.certificates:certificates",
+    "flywheel": "deployments.cli.flywheel:flywheel",
     "costs": "deployments.cli.costs:costs",
     "replay": "deployments.cli.replay:replay",
     "dashboard": "deployments.cli.dashboard:dashboard",

@@ -318,6 +318,24 @@ run_events = Table(
     Column("by", String(128), nullable=False),  # host:pid of the process, or who asked
 )
 
+run_pairs = Table(  # drawn requests on which a run has compared its candidate with the incumbent; each once
+    "run_pairs",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("trace_id", String(64), primary_key=True),
+    Column("number", Integer, nullable=False),  # 0, 1, 2, ... in the order in which they were looked at
+    Column("stage", String(16), nullable=False),  # of the run, when it was looked at
+    Column("conversation", String(64), nullable=False),  # the trace's id where it belongs to none
+    Column("d", Float(53)),  # the candidate's score less the incumbent's, in [-1, 1]; null: it does not count
+    Column("chance", Float(53), nullable=False),  # with which the request was drawn
+    Column("candidate_usd", Float(53), nullable=False),
+    Column("incumbent_usd", Float(53), nullable=False),
+    Column("why", Text, nullable=False),  # why it does not count; empty: it does
+    Column("at_s", Float(53), nullable=False),
+    Index("run_pairs_conversation", "run_id", "conversation"),
+    Index("run_pairs_number", "run_id", "number"),
+)
+
 # Artefacts that were learned from the log, with their files, so that every ingress of a cluster can load them.
 models = Table(
     "models",

@@ -118,6 +118,23 @@ run_events = Table(
     Column("by", String(128), nullable=False),
 )
 
+run_pairs = Table(
+    "run_pairs",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("trace_id", String(64), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("conversation", String(64), nullable=False),
+    Column("d", Float(53)),
+    Column("chance", Float(53), nullable=False),
+    Column("candidate_usd", Float(53), nullable=False),
+    Column("incumbent_usd", Float(53), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("at_s", Float(53), nullable=False),
+    Index("run_pairs_conversation", "run_id", "conversation"),
+    Index("run_pairs_number", "run_id", "number"),
+)
 models = Table(
     "models",
     metadata,
