@@ -58,6 +58,8 @@ class Router:
         self.names = config.names
         self.artefact = artefact
         self.count = count
+        self.fingerprints = fingerprints or {}
+        """of the served ladder: `models`, tier -> fingerprint, and others"""
         self.default = str(config.routing.target)
         self.targets = list(artefact.rules) if artefact else list(TARGETS)
         self.rule(self.default)  # stops the start if the target does not exist
