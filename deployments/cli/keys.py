@@ -41,7 +41,7 @@ def keys() -> None:
     type=click.Choice(CONSENTS),
     default="never",
     show_default=True,
-    help="Which of its requests may be kept to learn from, if learning.collect allows any: none, those with `store: true`, all.",
+    help="Which of its requests may be kept to learn from, if learning.collect allows any: none; those with `store: true`; all.",
 )
 @CONFIG
 def create(

@@ -164,6 +164,7 @@ PATHS: Schema = {
         parameters=[{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
     ),
     "/v1/status": reading("The ladder, the targets, and what is promised", {"type": "object", "required": ["tiers", "target"]}),
+    "/v1/key": reading("What the holder of the key may", {"type": "object", "required": ["id", "rights", "learning", "collect"]}),
     "/v1/admin/reload": {
         "post": {
             "summary": "Read routing, escalation, delegation and the artefact again; needs a key with the right admin",

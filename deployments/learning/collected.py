@@ -194,7 +194,7 @@ def kept(answered: Answered, record: Record, role: Role) -> Kept:
 class Made:
     """An answer as it was given."""
 
-    message: dict[str, Any]
+    message: Mapping[str, Any]
     finish: str
     signals: dict[str, Any]
 
@@ -246,7 +246,7 @@ def row_of(item: Item, answer: Kept, given: Made, tier: Tier, model: str, expire
         messages=None,
         tools=None,
         sampling=None,
-        answer=as_json(given.message),
+        answer=as_json(dict(given.message)),
         finish=given.finish,
         input_tokens=answer.usage.input_tokens,
         output_tokens=answer.usage.output_tokens,

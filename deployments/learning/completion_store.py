@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 from sqlalchemy import Connection, delete, func, select
 
@@ -88,10 +90,7 @@ def too_many(connection: Connection, keep_bytes: int) -> float | None:
 
 def mean_bytes(connection: Connection) -> float:
     """Of a row: by the oldest and the newest."""
-    texts = sum(
-        (func.coalesce(func.length(completions.c[name]), 0) for name in TEXTS[1:]),
-        func.coalesce(func.length(completions.c[TEXTS[0]]), 0),
-    )
+    texts = reduce(add, (func.coalesce(func.length(completions.c[name]), 0) for name in TEXTS))
     means = []
     for order in (completions.c.created_s.asc(), completions.c.created_s.desc()):
         ends = select(texts.label("size")).order_by(order).limit(LOOKED_AT).subquery()

@@ -1,6 +1,7 @@
 """Makes rows of what waits to be kept, writes them, and deletes those whose time is over. Used by one thread."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -47,10 +48,8 @@ class Keeper:
             found = self.redaction.whole([*messages, given.message])
             if found is None:
                 raise Withheld
-            given.message.clear()
-            given.message.update(found[-1])
-            tier = self.tiers[answer.tier]
-            row = row_of(item, answer, given, tier, self.models.get(answer.tier, ""), self.expires_s(item.at_s))
+            given = replace(given, message=found[-1])
+            row = row_of(item, answer, given, self.tiers[answer.tier], self.models.get(answer.tier, ""), self.expires_s(item.at_s))
             row["redaction"] = self.redaction.name
             if answer.role == "answer":
                 row |= asked_of(asked, found[:-1], bool(self.redaction.hook))

@@ -82,7 +82,7 @@ class Place:
     def rows(self, table: Table = schema.completions) -> list[dict[str, Any]]:
         with self.ledger.engine.connect() as connection:
             found = [dict(row) for row in connection.execute(select(table)).mappings()]
-        return sorted(found, key=lambda row: [str(value) for value in row.values()])
+        return sorted(found, key=lambda row: [str(row.get("role")), *(str(value) for value in row.values())])
 
     @property
     def dropped(self) -> dict[str, int]:

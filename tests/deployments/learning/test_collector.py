@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 import time
 from functools import partial
 
@@ -20,7 +21,7 @@ from deployments.learning.collected import Said as Gathered
 from deployments.ledger import schema
 from router.errors import BadConfig
 
-until = partial(waiting.until, patience_s=20, every_s=0.01)
+until = partial(waiting.until, patience_s=20, every_s=0.02)
 CALL = {"id": "call-1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Berlin"}'}}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 UNSURE = Said("maybe 41", logprob=-3.0)
@@ -106,7 +107,7 @@ def test_a_rejected_draft_is_kept_beside_the_answer(tmp_path, stream):
     place = Place(tmp_path, "buffer", {"small": UNSURE, "large": Said("it is 42")})
     with place.client() as client:
         trace = ask(client, stream=stream).headers["x-stepdown-trace-id"]
-    draft, answer = place.rows()
+    answer, draft = place.rows()
     assert (answer["id"], answer["role"], answer["tier"]) == (f"chatcmpl-{trace}", "answer", "large")
     assert (draft["id"], draft["role"], draft["tier"], draft["model"]) == (draft["call_id"], "draft", "small", "print-of-small")
     assert draft["trace_id"] == trace and message(draft)["content"] == "maybe 41" and message(answer)["content"] == "it is 42"
@@ -283,9 +284,17 @@ def test_a_row_that_no_database_takes_is_dropped_alone(tmp_path):
 def test_a_full_queue_drops_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(collecting, "MOST_WAITING", 2)
     place = Place(tmp_path)
-    with place.client() as client, place.ledger.store.write_turn:
-        for _ in range(30):
-            ask(client)
+    turn, write = threading.Lock(), place.collector.keeper.write
+
+    def writing(parts):
+        with turn:
+            return write(parts)
+
+    place.collector.keeper.write = writing
+    with place.client() as client:
+        with turn:
+            for _ in range(30):
+                ask(client)
     assert place.dropped["full"] >= 1 and place.collector.counts.kept + place.dropped["full"] == 30
     assert len(place.rows()) == place.collector.counts.kept and place.collector.bytes == 0
 
