@@ -22,6 +22,7 @@ from deployments.endpoint.ingress import Ingress
 from deployments.endpoint.reload import Reloader
 from deployments.keys.access import serve_run_access, with_absolute_ledger
 from deployments.keys.admission import Keys
+from deployments.learning.collector import Collector
 from deployments.ledger.held_time import Running
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
@@ -80,6 +81,7 @@ class ServedIngress(Ingress):
         }
         make = routers(settings)
         router = make(settings)
+        accounts.models.update(router.fingerprints.get("models") or {})
         super().__init__(router, tiers, accounts, settings.server.max_body_bytes)
         self.reloader = Reloader(file, router, make, self.use, accounts.refresh) if file else None
         self.sleepers = settings.sleepers
@@ -174,9 +176,11 @@ def routers(settings: Config, abilities: Abilities | None = None) -> Callable[[C
 def accounts_of(config: Config, key_hash: str, insecure: bool, running: Running) -> Accounts:
     """Keys, ledger and metrics of one ingress replica."""
     ledger = Ledger(config.ledger)
-    keys = Keys(ledger.engine, key_hash, insecure, config.server.replicas)
+    keys = Keys(ledger.engine, key_hash, insecure, config.server.replicas, learning=config.learning.own_key)
     tiers = {tier.name: tier for tier in config.tiers}
-    return Accounts(keys, ledger, Metrics(config.tiers), tiers=tiers, replicas_of=running)
+    made = Accounts(keys, ledger, Metrics(config.tiers), tiers=tiers, replicas_of=running)
+    made.collector = Collector(config.learning, ledger.store, tiers, made.models)
+    return made
 
 
 def application(config: Config, key_hash: str = "", insecure: bool = False, file: str = "") -> serve.Application:

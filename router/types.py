@@ -37,6 +37,12 @@ class Request:
     """from the body's `stepdown`, which is not sent to any tier"""
     tests: str = ""
     """what a smaller tier's code has to pass, also from `stepdown`; see router/cascade/code_tests.py"""
+    store: bool | None = None
+    """a chat's own word on whether it may be kept; None: it says nothing. As `metadata`, not sent to any tier"""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """what the client notes with a chat that is kept"""
+    size: int = field(default=0, compare=False)
+    """bytes of the body"""
 
     @property
     def stream(self) -> bool:

@@ -11,6 +11,7 @@ from deployments.keys.key_store import Spent, Stored, open_key_store
 from router.config import Config, load_config
 from router.decide.targets import TARGETS, as_chance
 from router.errors import BadInput
+from router.limits.consent import CONSENTS, Consent
 from router.limits.key_limits import RIGHTS, Key
 
 CONFIG = click.option("--config", default="pocket", show_default=True, help="The configuration whose ledger keeps the keys.")
@@ -35,6 +36,13 @@ def keys() -> None:
 @click.option("--usd-day", type=float, help="Budget of a day (UTC) in USD.")
 @click.option("--usd-month", type=float, help="Budget of a month (UTC) in USD.")
 @click.option("--rights", type=names, metavar="A,B", default="", help=f"Further rights: {', '.join(RIGHTS)}.")
+@click.option(
+    "--learning",
+    type=click.Choice(CONSENTS),
+    default="never",
+    show_default=True,
+    help="Which of its requests may be kept to learn from, if learning.collect allows any: none; those with `store: true`; all.",
+)
 @CONFIG
 def create(
     name: str,
@@ -45,12 +53,13 @@ def create(
     usd_day: float | None,
     usd_month: float | None,
     rights: frozenset[str],
+    learning: Consent,
     config: str,
 ) -> None:
     """Make a key for NAME and print it. It cannot be shown again."""
     loaded = load_config(config)
     check_names(loaded, tiers, targets)
-    wanted = Key("", name, tiers, targets, rpm, tpm, usd_day, usd_month, rights)
+    wanted = Key("", name, tiers, targets, rpm, tpm, usd_day, usd_month, rights, learning)
     made, secret = key_store.create(open_key_store(loaded.ledger), wanted, time.time())
     click.echo(f"key {made.id} for {made.name}; only its hash is kept, so note it now:", err=True)
     click.echo(secret)
@@ -65,7 +74,21 @@ def list_(config: str) -> None:
     if not found:
         click.echo("no keys yet; make one: stepdown keys create NAME")
         return
-    head = ("ID", "NAME", "TIERS", "TARGETS", "RPM", "TPM", "USD/DAY", "TODAY", "USD/MONTH", "MONTH", "CREATED", "REVOKED")
+    head = (
+        "ID",
+        "NAME",
+        "TIERS",
+        "TARGETS",
+        "RPM",
+        "TPM",
+        "USD/DAY",
+        "TODAY",
+        "USD/MONTH",
+        "MONTH",
+        "LEARNING",
+        "CREATED",
+        "REVOKED",
+    )
     for line in aligned([head, *(cells(k, spent.get(k.key.id, Spent())) for k in found)]):
         click.echo(line.rstrip())
 
@@ -119,6 +142,7 @@ def described(found: Stored, spent: Spent) -> dict[str, str]:
         "  spent this month": usd(spent.month),
         "USD set aside now": usd(spent.held),
         "rights": joined(key.rights) if key.rights else "none",
+        "learning": key.learning,
         "created": at(found.created_s),
         "revoked": at(found.revoked_s),
     }

@@ -8,6 +8,8 @@ from typing import Any
 
 from deployments.endpoint.shared_audits import SharedAudits
 from deployments.keys.admission import Grant, Keys
+from deployments.learning.collected import Collecting
+from deployments.learning.collector import Collector
 from deployments.ledger.held_time import HeldTime, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
@@ -15,7 +17,9 @@ from deployments.monitoring.sampler import Sampler
 from router.config import Tier
 from router.costs import counterfactual, prices
 from router.decide.promises import Promises
+from router.limits.key_limits import Key
 from router.trace import CallRow, Trace, Window
+from router.types import Request
 
 log = logging.getLogger("stepdown")
 
@@ -37,19 +41,26 @@ class Accounts:
     sampler: Sampler | None = None
     held_time: HeldTime | None = None
     audits: SharedAudits | None = None
+    collector: Collector | None = None
+    """keeps what is served, where it may be kept"""
+    models: dict[str, str] = field(default_factory=dict)
+    """tier -> fingerprint of its model"""
 
     async def open(self, promises: Callable[[], Promises]) -> None:
         if self.ledger:
             await self.ledger.open()
             self.audits = SharedAudits(self.ledger, promises)
             await self.audits.open()
+        if self.collector:
+            await self.collector.open()
         if self.ledger and self.replicas_of:
             ours = [tier for tier in self.tiers.values() if tier.local]
             last = await asyncio.to_thread(last_windows, self.ledger.engine)
             self.held_time = HeldTime(ours, self.replicas_of, self.held, last=last)
             self.held_time.start()
         if self.metrics:
-            self.sampler = Sampler(self.metrics, promises, self.ledger)
+            counts = self.collector.counts if self.collector else None
+            self.sampler = Sampler(self.metrics, promises, self.ledger, learning=counts)
             self.sampler.start()
 
     async def close(self) -> None:
@@ -63,6 +74,8 @@ class Accounts:
         if self.metrics and self.sampler:
             await self.sampler.stop()
             await self.metrics.close()
+        if self.collector:
+            await self.collector.close()
         if self.ledger:
             await self.ledger.close()
         self.keys.close()
@@ -94,6 +107,20 @@ class Accounts:
             await self.ledger.add([call])
         if self.metrics:
             self.metrics.called(call)
+
+    def collect(self, key: Key, trace_id: str, asked: Request, conversation: str) -> tuple[Collecting | None, dict[str, str]]:
+        """Where to gather a request that is to be kept, and the header that says whether it is."""
+        if self.collector is None:
+            return None, {"x-stepdown-stored": "no; operator"} if asked.store else {}
+        collecting, stored = self.collector.begin(key, trace_id, asked, conversation)
+        return collecting, {"x-stepdown-stored": stored} if stored else {}
+
+    def learning(self) -> dict[str, Any]:
+        """What was kept since the start, for the status page."""
+        if self.collector is None:
+            return {"collect": "off", "kept": 0, "dropped": {}}
+        counts = self.collector.counts
+        return {"collect": self.collector.settings.collect, "kept": counts.kept, "dropped": dict(+counts.dropped)}
 
     async def share_audits(self) -> None:
         """Let the other ingresses and the next start know what an audit found. Without a ledger only this process knows."""

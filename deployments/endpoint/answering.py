@@ -131,6 +131,7 @@ class Answering:
         named = request.headers.get("x-session-id")
         session = await by_size(key_of, asked.body, named, owner)
         SESSION.set(session if named and session else "")
+        sent = asked
         asked, recalled = await by_size(self.hidden.recall, owner, asked)
         began = time.perf_counter()
         decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
@@ -138,7 +139,8 @@ class Answering:
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
         ongoing.server = self.router.config.server
-        shown = decision_headers(decided, took_ms, ongoing.id)
+        ongoing.collecting, stored = self.accounts.collect(key, ongoing.id, sent, session or "")
+        shown = decision_headers(decided, took_ms, ongoing.id) | stored
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
             limited = await by_size(reservation.with_limit, asked.body, tier, self.router.count[tier.name])

@@ -16,6 +16,7 @@ from typing import Any
 from classifiers.replies.answers import final_answer, same
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, count_call
 from deployments.endpoint.openai_json import read_answer
+from deployments.learning.collected import Said, kept
 from deployments.traffic.watched_tier import Watched
 from router.decide.promises import Promises
 from router.errors import NoReplica, RequestFailed, TierFailed
@@ -80,13 +81,15 @@ class Auditor:
                 self.tell(ongoing, record, differs)
                 await ongoing.accounts.share_audits()
             await ongoing.accounts.add(ongoing.row(record))
+            if ongoing.accounts.collector and not reply.error:
+                ongoing.accounts.collector.audited(ongoing.collecting, kept(ongoing, record, "audit"))
             if reply.error:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def ask(self, ongoing: OngoingRequest) -> tuple[Reply, CallRecord]:
         """The largest tier's answer to the same request; a failure is a reply too."""
         call = Call("audit", self.top.name, "audit", body_of(ongoing.asked.body, self.top.name))
-        record = CallRecord(call, ongoing.now())
+        record = CallRecord(call, ongoing.now(), said=Said() if ongoing.collecting else None)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 raw = await self.top.complete(PATH, call.body, record.reading, ongoing.call_id(call.id))
@@ -94,6 +97,8 @@ class Auditor:
             reply = read_answer(call, answer)
             record.received.body(answer)
             record.usage, record.ended = reply.usage, True
+            if record.said:
+                record.said.document(answer["choices"][0], len(raw))
         except RequestFailed as error:
             reply = Reply(call, error=error)
         except TimeoutError:

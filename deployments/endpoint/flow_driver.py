@@ -17,6 +17,7 @@ from deployments.endpoint.answer_usage import shown_usage
 from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, count_call
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
+from deployments.learning.collected import Said
 from deployments.tiers.tier import Tier, event
 from router.cascade.code_tests import CodeCheck
 from router.delegate.splice import Splicer, splice
@@ -128,7 +129,8 @@ class FlowDriver:
         for name in step.cancel:
             await self.give_up(name)
         for call in step.start:
-            self.records[call.id] = CallRecord(call, self.now())
+            said = Said() if self.ongoing.collecting else None
+            self.records[call.id] = CallRecord(call, self.now(), said=said)
             self.running[call.id] = asyncio.create_task(self.fetch(call))
 
     def note(self, outcomes: Mapping[str, str]) -> None:
@@ -206,7 +208,10 @@ class FlowDriver:
         reading = self.records[call.id].reading
         raw = await self.tiers[call.tier].complete(PATH, body, reading, self.ongoing.call_id(call.id))
         self.bodies[call.id], reply = await by_length(raw, read_document, call, raw)
-        self.records[call.id].received.body(self.bodies[call.id])
+        record = self.records[call.id]
+        record.received.body(self.bodies[call.id])
+        if record.said:
+            record.said.document(self.bodies[call.id]["choices"][0], len(raw))
         return reply
 
     async def hold(self, call: Call) -> Reply:
@@ -215,7 +220,7 @@ class FlowDriver:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         record = self.records[call.id]
         events = self.tiers[call.tier].stream(PATH, body, record.reading, self.ongoing.call_id(call.id))
-        held = HeldAnswer(call, events, partial(self.first_token, record))
+        held = HeldAnswer(call, events, partial(self.first_token, record), record.said)
         self.held[call.id], record.received = held, held.received
         try:
             await held.read(call.hold)
@@ -245,14 +250,18 @@ class FlowDriver:
         self.ongoing.sent()
         if isinstance(end, Say):
             self.ongoing.answer = [end.text]
-            return document(end.tier, end.text, self.usage(end))
+            return self.named(document(end.tier, end.text, self.usage(end)), end)
         body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
         self.calls(end).clean(body["choices"][0], "message")
         if end.splice:
             message = body["choices"][0]["message"]
             message["content"] = splice(message.get("content") or "", end.splice)
         self.ongoing.answer = [body["choices"][0]["message"].get("content") or ""]
-        return body | {"usage": self.usage(end)}
+        return self.named(body | {"usage": self.usage(end)}, end)
+
+    def named(self, body: dict[str, Any], end: Commit | Say) -> dict[str, Any]:
+        """The answer, or a chunk of it, under the id by which it is kept, if it is."""
+        return self.ongoing.collecting.named(body, end, self.records) if self.ongoing.collecting else body
 
     def calls(self, end: Commit) -> ClientCalls:
         keep = self.keep
@@ -265,7 +274,8 @@ class FlowDriver:
         last: dict[str, Any] = {}
         if isinstance(end, Say):
             self.ongoing.answer = [end.text]
-            for last in chunks_of(end.tier, end.text):
+            for chunk in chunks_of(end.tier, end.text):
+                last = self.named(chunk, end)
                 self.ongoing.sent()
                 yield event(last)
         else:
@@ -291,7 +301,7 @@ class FlowDriver:
                 async for data in held.all():
                     shown = held.shown(data, splicer, self.own_logprobs, calls)
                     self.said((shown["choices"][0].get("delta") or {}).get("content"))
-                    yield shown
+                    yield self.named(shown, end)
             except RequestFailed as error:
                 cut = error.code
                 raise

@@ -24,7 +24,7 @@ SHOWN_TO_PAGES = (
     "retry-after",
     "x-request-id",
     *(f"x-stepdown-{name}" for name in ("calls", "certificate", "confidence", "cost-usd", "decision-ms", "degraded")),
-    *(f"x-stepdown-{name}" for name in ("delegation", "escalations", "reason", "state", "tier", "trace-id")),
+    *(f"x-stepdown-{name}" for name in ("delegation", "escalations", "reason", "state", "stored", "tier", "trace-id")),
 )
 PREFLIGHT_S = 600  # that a browser need not ask again
 MOST_HEADER_BYTES = 32_768

@@ -7,9 +7,11 @@ from typing import Any
 
 from deployments.endpoint.openai_json import parts_of, usage_of
 from deployments.endpoint.received import Received
+from deployments.learning.collected import Said
 from deployments.tiers.tier import DONE
 from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer
+from router.request.message_pieces import joined_calls
 from router.request.server_tools import calls_ours
 from router.request.wire import margin
 from router.types import Call, Reply, Usage
@@ -59,10 +61,10 @@ class ClientCalls:
 
 
 class HeldAnswer:
-    """A stream that is open and not yet the client's. first: called when its first token has come."""
+    """A stream that is open and not yet the client's. first: called at its first token. said: gathers it to be kept."""
 
-    def __init__(self, call: Call, events: AsyncGenerator[bytes], first: Callable[[], None]) -> None:
-        self.call, self.events, self.first = call, events, first
+    def __init__(self, call: Call, events: AsyncGenerator[bytes], first: Callable[[], None], said: Said | None = None) -> None:
+        self.call, self.events, self.first, self.said = call, events, first, said
         self.seen: list[dict[str, Any]] = []
         self.tokens = 0
         self.received = Received()
@@ -83,6 +85,8 @@ class HeldAnswer:
                     self.usage, self.given_usage = usage_of(data), data["usage"]
                 if data["choices"]:
                     self.received.body(data)
+                    if self.said:
+                        self.said.chunk(data["choices"][0], len(part))
                     self.count(data["choices"][0].get("delta") or {})
                     yield {k: v for k, v in data.items() if k != "usage"}
         self.ended = True
@@ -146,16 +150,3 @@ class HeldAnswer:
             if rest:
                 choice["delta"] = {**delta, "content": (delta.get("content") or "") + rest}
         return data
-
-
-def joined_calls(deltas: list[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Whole tool calls from the pieces of a stream."""
-    made: dict[int, dict[str, Any]] = {}
-    for delta in deltas:
-        for piece in delta.get("tool_calls") or []:
-            empty = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-            call = made.setdefault(piece.get("index", 0), empty)
-            call["id"] = piece.get("id") or call["id"]
-            for key in ("name", "arguments"):
-                call["function"][key] += (piece.get("function") or {}).get(key) or ""
-    return tuple(made.values())

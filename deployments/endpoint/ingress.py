@@ -83,6 +83,7 @@ class Ingress:
             Route("/v1/models", self.guarded(self.models)),
             Route("/v1/models/{name}", self.guarded(self.model)),
             Route("/v1/status", self.guarded(self.status)),
+            Route("/v1/key", self.guarded(self.key)),
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
             Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),
             Route("/openapi.json", openapi.endpoint),
@@ -190,8 +191,13 @@ class Ingress:
             "certificates": self.router.flows.promises.status(),
             "escalation": self.router.config.escalation.model_dump(),
             "delegation": self.router.config.delegation.mode,
+            "learning": self.accounts.learning(),
         }
         return JSONResponse(shown | ({"reload": self.reloader.last} if self.reloader and self.reloader.last else {}))
+
+    async def key(self, request: Request, key: Key) -> Response:
+        """What the holder of the key may."""
+        return JSONResponse(key.shown() | {"collect": self.accounts.learning()["collect"]}, headers=NOT_KEPT)
 
     async def reload(self, request: Request, key: Key) -> Response:
         """Read routing, escalation, delegation and the artefact again, in this process. Raises NotAllowed, BadRequest."""

@@ -11,6 +11,7 @@ from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.received import LONG, Received
 from deployments.ids import current
 from deployments.keys.admission import Grant
+from deployments.learning.collected import Collecting, Said
 from deployments.traffic import hedged_call
 from router.cascade.other_tiers import another_may_answer
 from router.config import Server, Tier
@@ -49,6 +50,8 @@ class CallRecord:
     received: Received = field(default_factory=Received)
     ended: bool = False
     """it ended, so that tokens which the tier did not report are counted"""
+    said: Said | None = None
+    """what it said, whole, if that is to be kept"""
 
     @property
     def uncounted(self) -> bool:
@@ -107,6 +110,10 @@ class OngoingRequest:
     """a smaller tier's answer was given since no larger tier could answer"""
     departed: bool = False
     """see `Commit.departed`"""
+    router: str = ""
+    """digest of the artefact that decided; empty: none did"""
+    collecting: Collecting | None = None
+    """what is gathered to be kept; None: it may not be"""
     server: Server = Server()
     answer: list[str] = field(default_factory=list)
     done: bool = False
@@ -187,6 +194,8 @@ class OngoingRequest:
             self.done = True
             await self.count()
             await self.accounts.finish(await by_size(self.trace, status, error), self.grant)
+            if status == 200 and self.accounts.collector:
+                self.accounts.collector.answered(self)
 
     def left(self, status: int = LEFT) -> None:
         """Write down a request that ended without a whole answer, with what it cost."""
@@ -215,6 +224,7 @@ class OngoingRequest:
             unfamiliar=decided.unfamiliar,
             p=decided.p,
             certificate=self.certificate,
+            router=self.router,
             decision_ms=self.decision_ms,
             first_byte_s=self.first_byte_s,
             counterfactual_usd=alone.usd if alone else None,
@@ -263,6 +273,7 @@ class OngoingRequest:
             estimated=record.estimated,
             first_token_s=record.first_token_s,
             cost_usd=record.cost_usd(self.prices[tier]),
+            model=self.accounts.models.get(tier, ""),
             **hedged_call.measured(reading, self.tiers[tier]),
         )
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from router.client_options import ClientLimits
-from router.request.wire import INTEGER_RANGES, MAX_TEMPERATURE, MAX_TOKENS, ROLES
+from router.request.wire import INTEGER_RANGES, LONGEST_NAME, LONGEST_VALUE, MAX_TEMPERATURE, MAX_TOKENS, MOST_PAIRS, ROLES
 
 Schema = dict[str, Any]
 
@@ -60,6 +60,12 @@ COMMON: Schema = {
 }
 OWN: Schema = ClientLimits.model_json_schema()
 OWN["properties"]["tests"] = maybe({"type": "string", "description": "What a smaller tier's code has to pass."})
+METADATA: Schema = {
+    "type": "object",
+    "maxProperties": MOST_PAIRS,
+    "propertyNames": {"maxLength": LONGEST_NAME},
+    "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE},
+}
 CHAT: Schema = {
     "type": "object",
     "description": "OpenAI's body; fields that are not listed go to the tier untouched. At most 100 lists and objects deep.",
@@ -70,6 +76,8 @@ CHAT: Schema = {
         "tools": maybe({"type": "array", "items": {"type": "object"}}),
         "response_format": maybe({"type": "object", "properties": {"json_schema": maybe({"type": "object"})}}),
         "top_logprobs": whole("top_logprobs"),
+        "store": maybe({"type": "boolean", "description": "whether it may be kept; x-stepdown-stored says whether it is"}),
+        "metadata": maybe(METADATA),
         "stepdown": maybe(OWN),
     },
 }
@@ -156,6 +164,7 @@ PATHS: Schema = {
         parameters=[{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
     ),
     "/v1/status": reading("The ladder, the targets, and what is promised", {"type": "object", "required": ["tiers", "target"]}),
+    "/v1/key": reading("What the holder of the key may", {"type": "object", "required": ["id", "rights", "learning", "collect"]}),
     "/v1/admin/reload": {
         "post": {
             "summary": "Read routing, escalation, delegation and the artefact again; needs a key with the right admin",

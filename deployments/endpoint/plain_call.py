@@ -9,8 +9,9 @@ from typing import Any
 
 from deployments.beside_loop import by_length
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
-from deployments.endpoint.openai_json import parts_of, usage_of
+from deployments.endpoint.openai_json import ReplyId, parts_of, usage_of
 from deployments.endpoint.received import Received
+from deployments.learning.collected import Said
 from deployments.tiers.tier import DONE, Tier
 from router.errors import RequestFailed
 from router.request import wire
@@ -36,7 +37,10 @@ class PlainCall:
         if ongoing.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
         received = Received(answer_count(body) > 1)
-        record = CallRecord(Call(name, tier.name, "final", body), ongoing.now(), received=received)
+        said = Said() if ongoing.collecting else None
+        record = CallRecord(Call(name, tier.name, "final", body), ongoing.now(), received=received, said=said)
+        if ongoing.collecting:
+            ongoing.collecting.call = name
         ongoing.records[name] = record
         ongoing.tier = tier.name
         return cls(tier, ongoing, record)
@@ -60,12 +64,16 @@ class PlainCall:
         ongoing.sent()
         if ongoing.accounts.keeps("all"):
             ongoing.answer += [text_of(choice, "message") for choice in body["choices"]]
+        if ongoing.collecting and record.said:
+            record.said.document(body["choices"][0], len(raw))
+            return await by_length(raw, ReplyId(ongoing.collecting.id).document, raw, body)
         return raw
 
     async def stream(self) -> AsyncGenerator[bytes]:
         """The tier's events without the last, [DONE]. Raises RequestFailed."""
         record, ongoing = self.record, self.ongoing
         keep = ongoing.accounts.keeps("all")
+        named = ReplyId(ongoing.collecting.id) if ongoing.collecting else None
         ended = refused = False
         events = self.tier.stream(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         try:
@@ -74,7 +82,7 @@ class PlainCall:
                     self.look(item, keep)
                     shown = self.without_end(item) if TELLS.search(item) else item
                     if shown:
-                        yield shown
+                        yield named.events(shown) if named else shown
             ended = True
         except RequestFailed as error:
             record.failed(error)
@@ -91,6 +99,8 @@ class PlainCall:
         if speaks and self.record.first_token_s is None:
             self.record.first_token_s = self.ongoing.now() - self.record.began_s
             self.ongoing.sent()
+        if self.record.said:
+            self.record.said.event(item)
         if speaks and keep:
             chunks = [json.loads(part) for part in parts_of(item) if part != DONE[6:-2]]
             self.ongoing.answer += [text_of(choice, "delta") for chunk in chunks for choice in chunk.get("choices") or []]

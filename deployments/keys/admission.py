@@ -15,6 +15,7 @@ from deployments.keys.key_store import Stored, hashed, read_keys, usable
 from deployments.ledger import budgets
 from deployments.ledger.database import driver_message
 from router.errors import BadKey, LedgerDown
+from router.limits.consent import Consent
 from router.limits.key_limits import RIGHTS, Key, RateLimits, TakenRate
 from router.limits.reservation import Size
 
@@ -48,6 +49,7 @@ class Keys:
     engine: the key store; without one only the given key is known. given_hash: SHA-256 of a key that needs no database and has
     every right. insecure: clients without a known key are let in as NOBODY. replicas: processes that share the requests; each
     grants its share of a key's limits a minute. clock: Unix time, for days and months. ticks: seconds that never jump.
+    learning: the consent of the given key, and of clients without one.
     """
 
     def __init__(
@@ -58,8 +60,11 @@ class Keys:
         replicas: int = 1,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
+        learning: Consent = "never",
     ) -> None:
         self.engine, self.given_hash, self.insecure, self.clock, self.ticks = engine, given_hash, insecure, clock, ticks
+        self.given = GIVEN if learning == "never" else replace(GIVEN, learning=learning)
+        self.nobody = NOBODY if learning == "never" else replace(NOBODY, learning=learning)
         self.rates = RateLimits(replicas)
         self.found: Mapping[str, Stored] = {}
         """hash -> key that is not revoked"""
@@ -99,14 +104,14 @@ class Keys:
         """`look_up` without waiting: a new key may not be known yet. Raises BadKey."""
         hash_, now = key_hash(header), self.ticks()
         if self.is_given(hash_):
-            return GIVEN
+            return self.given
         if self.engine and max(self.read_s, self.tried_s) < now - FRESH_S:
             self.start_reading()
         found = self.found.get(hash_)  # no timing leak: an attacker cannot choose digests
         if found and hmac.compare_digest(found.hash, hash_):
             return found.key
         if self.insecure:
-            return NOBODY
+            return self.nobody
         raise BadKey
 
     def is_given(self, hash_: str) -> bool:

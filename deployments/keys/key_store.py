@@ -18,6 +18,7 @@ from deployments.ledger.database import connect, driver_message, migrate, writin
 from deployments.ledger.schema import budgets, hourly, keys
 from router.config import Ledger
 from router.errors import BadInput
+from router.limits.consent import CONSENTS
 from router.limits.key_limits import RIGHTS, Key, day_of, month_of
 from router.trace import UNASKED
 
@@ -93,6 +94,8 @@ def check(key: Key) -> None:
     unknown = sorted(key.rights - set(RIGHTS))
     if unknown:
         raise BadInput(f"rights: no right {unknown[0]!r}; there are {', '.join(RIGHTS)}")
+    if key.learning not in CONSENTS:
+        raise BadInput(f"learning: found {key.learning!r}, expected one of {', '.join(CONSENTS)}")
 
 
 def key_of(values: Mapping[str, Any]) -> Key:

@@ -6,6 +6,7 @@ its last second and whatever Ray had not yet collected; the `stepdown_ledger_*` 
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +116,8 @@ class Metrics:
         self.levels: dict[Series, float] = {}
         self.chances: dict[str, tuple[float, int]] = {}
         """target -> sum and number of the chances of its requests"""
+        self.learned: Counter[str] = Counter()
+        """what was counted of requests that are kept to learn from; empty: kept; else why they were not"""
         self.timer: asyncio.TimerHandle | None = None
         self.pushing: asyncio.Future[None] | None = None
 
@@ -204,6 +207,14 @@ class Metrics:
         """state: one of LEDGER_STATES. spooled: rows that wait in the spool."""
         self.set_state("stepdown_ledger", LEDGER_STATES, state)
         self.set_level("stepdown_ledger_spooled", spooled)
+
+    def learning(self, kept: int, dropped: Mapping[str, int]) -> None:
+        """Totals since the start of requests that were kept to learn from, and of those that were not, by why."""
+        found = Counter({"": kept, **dropped})
+        self.add("stepdown_learning_kept", kept - self.learned[""])
+        for why, count in dropped.items():
+            self.add("stepdown_learning_dropped", count - self.learned[why], self.few["why"](why))
+        self.learned = found
 
     def totals(self, totals: Iterable[Total]) -> None:
         for total in totals:

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,13 +22,27 @@ CALLS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "cost_usd") 
 log = logging.getLogger("stepdown")
 
 
+class Learned(Protocol):
+    """Counts, since the start, of what is kept to learn from."""
+
+    kept: int
+    dropped: Counter[str]
+    """why -> how many"""
+
+
 class Sampler:
     """Samples every `every_s` seconds. Its query takes a few milliseconds for a year of days."""
 
     def __init__(
-        self, metrics: Metrics, promises: Callable[[], Promises], ledger: Ledger | None, every_s: float = EVERY_S
+        self,
+        metrics: Metrics,
+        promises: Callable[[], Promises],
+        ledger: Ledger | None,
+        every_s: float = EVERY_S,
+        learning: Learned | None = None,
     ) -> None:
         self.metrics, self.promises, self.ledger, self.every_s = metrics, promises, ledger, every_s
+        self.learning = learning
         self.daemon = Daemon(self.run)
 
     def start(self) -> None:
@@ -46,6 +61,8 @@ class Sampler:
     async def sample(self) -> None:
         promises = self.promises()
         self.metrics.certificates({target: promises.worst(target) for target in promises.targets})
+        if self.learning:
+            self.metrics.learning(self.learning.kept, dict(self.learning.dropped))
         if self.ledger is None:
             return
         self.metrics.ledger(self.ledger.state, self.ledger.spooled)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from router.decide.targets import as_chance
 from router.errors import NotAllowed, RateLimited
@@ -70,6 +70,15 @@ class Key:
         """Raises NotAllowed."""
         if right not in self.rights:
             raise NotAllowed(f"key {self.name} lacks the right {right!r}; a key made with `--rights {right}` has it")
+
+    def shown(self) -> dict[str, Any]:
+        """What its holder may know of it, as JSON; null: no limit."""
+        sets = {
+            name: None if found is None else sorted(found) for name, found in (("tiers", self.tiers), ("targets", self.targets))
+        }
+        limits = ("requests_per_minute", "tokens_per_minute", "usd_per_day", "usd_per_month")
+        numbers = {name: getattr(self, name) for name in limits}
+        return {"id": self.id, "name": self.name, **sets, **numbers, "rights": sorted(self.rights), "learning": self.learning}
 
     def excluded(self, names: Iterable[str]) -> dict[str, str]:
         """The tiers among `names` that may not answer this key, each with the reason, as `policy.exclude` gives it."""

@@ -34,6 +34,10 @@ INTEGER_RANGES = {
     "prompt_logprobs": (-1, 1_000),
 }
 MAX_TEMPERATURE = 100.0
+# Of `metadata`, as with OpenAI.
+MOST_PAIRS = 16
+LONGEST_NAME = 64
+LONGEST_VALUE = 512
 MOST_ANSWERS = 256  # of one request: as many as vLLM generates side by side by default; others wait behind more
 MAX_DEPTH = 100  # of nested lists and objects; JSON libraries give up between 128 and a few hundred
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -104,7 +108,8 @@ def parse(path: Path, raw: bytes) -> Request:
     if (answers := answer_count(body)) > MOST_ANSWERS:
         raise BadRequest(f"{answers} answers are asked for (prompts times `n` or `best_of`); ask for at most {MOST_ANSWERS}", "n")
     limits, tests = server_tools.take_stepdown_field(body)
-    return Request(path, one_answer_limit(body), limits, tests)
+    store, metadata = take_storing(body) if path == "chat/completions" else (None, {})
+    return Request(path, one_answer_limit(body), limits, tests, store, metadata, len(raw))
 
 
 def check_common(body: Mapping[str, Any]) -> None:
@@ -138,6 +143,28 @@ def check_logprobs(path: Path, given: Any) -> None:
     if given is None or (isinstance(given, bool) if path == "chat/completions" else number):
         return
     raise BadRequest("`logprobs` must be true or false in a chat, a whole number in a completion", "logprobs")
+
+
+def take_storing(body: dict[str, Any]) -> tuple[bool | None, Mapping[str, str]]:
+    """A chat's `store` and `metadata`, which are taken out of the body: they are for us. Raises BadRequest."""
+    store, metadata = body.pop("store", None), body.pop("metadata", None)
+    if not isinstance(store, bool | None):
+        raise BadRequest("`store` must be true or false", "store")
+    return store, checked_metadata({} if metadata is None else metadata)
+
+
+def checked_metadata(given: Any) -> Mapping[str, str]:
+    """Raises BadRequest."""
+    if not isinstance(given, dict) or len(given) > MOST_PAIRS:
+        found = f"{len(given)} pairs" if isinstance(given, dict) else type(given).__name__
+        raise BadRequest(f"`metadata` must be an object of at most {MOST_PAIRS} pairs, found {found}", "metadata")
+    for name, value in given.items():
+        if len(name) > LONGEST_NAME:
+            raise BadRequest(f"`metadata`: a name has at most {LONGEST_NAME} characters, found {len(name)}", "metadata")
+        if not isinstance(value, str) or len(value) > LONGEST_VALUE:
+            found = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
+            raise BadRequest(f"`metadata`: a value is a text of at most {LONGEST_VALUE} characters, found {found}", "metadata")
+    return given
 
 
 def check_messages(messages: Any) -> None:

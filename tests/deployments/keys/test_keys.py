@@ -304,6 +304,22 @@ def test_a_key_is_made_shown_listed_and_revoked(file, config):
     secret_in(stepdown("keys", "create", "bob", "--config", file))  # the name is free again
 
 
+@pytest.mark.parametrize("consent", ["never", "marked", "all"])
+async def test_a_key_says_what_may_be_learned_from_it(file, engine, consent):
+    given = () if consent == "never" else ("--learning", consent)
+    secret = secret_in(stepdown("keys", "create", "bob", *given, "--config", file))
+    assert (await Keys(engine).look_up(bearer(secret))).learning == consent
+    assert consent in stepdown("keys", "list", "--config", file).split()
+    assert ["learning", consent] in [line.split() for line in stepdown("keys", "show", "bob", "--config", file).splitlines()]
+    assert "learning" in mistaken("keys", "create", "eve", "--learning", "some", "--config", file)
+
+
+async def test_the_operators_own_consent_is_that_of_the_given_key_and_of_nobody(engine):
+    door = Keys(engine, hashed("given"), insecure=True, learning="all")
+    assert (await door.look_up("Bearer given")).learning == (await door.look_up("")).learning == "all"
+    assert GIVEN.learning == NOBODY.learning == "never"
+
+
 def test_only_the_hash_is_kept(file, tmp_path):
     secret = secret_in(stepdown("keys", "create", "bob", "--config", file))
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*"))

@@ -161,6 +161,15 @@ def test_delegation_tells_whether_parts_went_down(metrics):
     assert values(metrics, "delegations") == {("delegation", "handed down"): 1, ("delegation", "not worth it"): 1}
 
 
+def test_what_was_kept_to_learn_from_counts_once(metrics):
+    metrics.learning(2, {"full": 1})
+    metrics.learning(5, {"full": 1, "redaction": 3})
+    metrics.learning(5, {"full": 1, "redaction": 3})
+    metrics.flush()
+    assert metrics.made["stepdown_learning_kept"].values == {(): 5}
+    assert metrics.made["stepdown_learning_dropped"].values == {("full",): 1, ("redaction",): 3}
+
+
 def test_an_audit_is_weighed_by_its_own_chance_or_its_targets_mean(metrics):
     metrics.audited("quality", False, 0.9)
     metrics.record(trace(confidence=0.5))
