@@ -26,6 +26,7 @@ COMMANDS = {
     "keys": "deployments.cli.keys:keys",
     "certificates": "deployments.cli.certificates:certificates",
     "costs": "deployments.cli.costs:costs",
+    "log": "deployments.cli.log:log",
     "replay": "deployments.cli.replay:replay",
     "dashboard": "deployments.cli.dashboard:dashboard",
     "demo": "deployments.cli.demo:demo",

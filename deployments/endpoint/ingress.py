@@ -26,6 +26,7 @@ from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.ids import current
+from deployments.learning import completion_routes
 from deployments.tiers.tier import Tier
 from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
@@ -78,6 +79,8 @@ class Ingress:
         ]
         if ledger := self.accounts.ledger:
             routes += costs.routes(ledger.engine, self.router.config, self.live, self.may_see_costs, ledger.settled)
+            hook = self.router.config.learning.redact
+            routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, hook)
         made = Starlette(
             routes=routes, exception_handlers={HTTPException: self.no_route}, middleware=self.around(), lifespan=self.lifespan
         )
@@ -141,6 +144,11 @@ class Ingress:
             return raw, key
         check_room()
         return raw, self.accounts.keys.count_now(key)
+
+    async def read_short(self, request: Request, most_bytes: int) -> bytes:
+        """A body that asks no tier. Raises TooLarge, TooSlow, UnknownEncoding, BadRequest."""
+        limit_s = self.router.config.server.body_timeout_s
+        return await deadline.read(request, min(most_bytes, self.max_body_bytes), limit_s)
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
