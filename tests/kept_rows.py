@@ -1,6 +1,9 @@
 """Rows of kept completions, as the collector writes them."""
 
 import json
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Engine, insert
@@ -14,9 +17,18 @@ TRACE = "{:032x}"
 
 
 def database(folder: Path, name: str = "ledger.db") -> Engine:
-    engine = connect(config.Ledger(url=f"sqlite:///{folder / name}"))
+    """With all tables, copied from a file that is made once: making them takes longer than a test."""
+    shutil.copy(template(), folder / name)
+    return connect(config.Ledger(url=f"sqlite:///{folder / name}"))
+
+
+@cache
+def template() -> Path:
+    file = Path(tempfile.mkdtemp(prefix="stepdown-tests-")) / "empty.db"
+    engine = connect(config.Ledger(url=f"sqlite:///{file}"))
     migrate(engine)
-    return engine
+    engine.dispose()
+    return file
 
 
 def kept(n: int, key: str = "app", role: str = "answer", tier: str = "small", **more) -> dict:

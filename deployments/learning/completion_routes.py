@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -50,6 +50,7 @@ Redact = Callable[[list[Row]], list[Row] | None]
 """`learning.redact`: a conversation as it may be kept; None: nothing of it"""
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
 MOST_BODY = 1_500_000  # bytes of a correction, or of metadata
+PART = 20  # answers that are read at a time
 PAGE_BYTES = 8_000_000  # of answers in a list; a page ends early rather than hold more
 NOT_KEPT = (
     "there is no kept completion {id!r} of this key. It may never have been kept, which its reply's header x-stepdown-stored "
@@ -114,15 +115,20 @@ class CompletionRoutes:
             if how.after and (after := completions.place_of(connection, how.after, chosen.key)) is None:
                 raise NotFound(f"`after` names no kept completion of this key: {how.after[:80]!r}; it may be deleted")
             places = completions.page(connection, chosen, how.limit + 1, after, how.newest_first)
-            rows, size = [], 0
-            for _, id in places[: how.limit]:
-                if (row := completions.find(connection, id, chosen.key)) is not None:
-                    rows.append(row)
-                    size += len(row["answer"]) + len(row["tools"] or "") + len(row["sampling"] or "")
-                if size > PAGE_BYTES:
-                    break
-        more = len(places) > how.limit or (bool(rows) and rows[-1]["id"] != places[-1][1])
-        return list_json([completion_json(row) for row in rows], more)
+            rows, more = self.rows_of(connection, [id for _, id in places[: how.limit]])
+        return list_json([completion_json(row) for row in rows], more or len(places) > how.limit)
+
+    def rows_of(self, connection: Connection, ids: Sequence[str]) -> tuple[list[Row], bool]:
+        """Rows of a page, and whether some of its end are left out since they would be too large together."""
+        rows: list[Row] = []
+        size = 0
+        for start in range(0, len(ids), PART):
+            if size > PAGE_BYTES:
+                return rows, True
+            part = completions.find_all(connection, ids[start : start + PART])
+            size += sum(len(row[name] or "") for row in part for name in ("answer", "tools", "sampling"))
+            rows += part
+        return rows, False
 
     async def by_method(self, request: Request, key: Key) -> Response:
         id, seen = request.path_params["id"], seen_by(key)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, tuple_, update
 
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import ANSWERS, completion_metadata, completions, feedback, fills, grades, traces
@@ -16,6 +16,8 @@ BATCH = 500  # requests of one page of a command, and of one deletion
 COUNTED = 10_000  # answers with a pair of metadata are counted so far, to begin with the rarest pair
 Place = tuple[float, str]
 """where an answer stands in every list: (created_s, id)"""
+Listing = tuple[ColumnElement[Any], ColumnElement[Any], Select[Any]]
+"""the columns of an answer's place, and the query that reads them"""
 C = completions.c
 
 
@@ -51,7 +53,7 @@ def page(
     """The next answers after a place, in the order of their time. Reads indexes alone, unless metadata goes with a tier."""
     if chosen.ids:
         return named(connection, chosen, after, newest_first)[:limit]
-    at, id, query = by_metadata(connection, chosen) if chosen.metadata else by_time(chosen)
+    at, id, query = (by_metadata if chosen.metadata else by_time)(connection, chosen)
     low, high = chosen.since_s, chosen.until_s
     place = tuple_(at, id)
     # A time is bounded once at each end: of two bounds SQLite would use whichever comes first.
@@ -66,27 +68,33 @@ def page(
     return [(row[0], row[1]) for row in connection.execute(query.order_by(*order).limit(limit))]
 
 
-def by_time(chosen: Chosen) -> tuple[ColumnElement[Any], ColumnElement[Any], Select[Any]]:
+def by_time(connection: Connection, chosen: Chosen) -> Listing:
+    """Goes through the answers in the order of their time."""
     query = select(C.created_s, C.id).where(ANSWERS, *conditions(chosen))
-    return C.created_s, C.id, query if chosen.key is None else query.where(C.key_id == chosen.key)
+    query = query if chosen.key is None else query.where(C.key_id == chosen.key)
+    return C.created_s, C.id, query.where(*(has_pair(C.id, *pair) for pair in chosen.metadata.items()))
 
 
-def by_metadata(connection: Connection, chosen: Chosen) -> tuple[ColumnElement[Any], ColumnElement[Any], Select[Any]]:
+def by_metadata(connection: Connection, chosen: Chosen) -> Listing:
     """Goes through the answers with the rarest pair, and looks up the others of each."""
-    pairs = sorted(chosen.metadata.items())
-    if len(pairs) > 1:
-        pairs.sort(key=lambda pair: has_pair(connection, chosen.key, *pair))
+    rarity = {pair: count(connection, chosen.key, *pair) for pair in chosen.metadata.items()}
+    rarest, wanted = min(rarity, key=lambda pair: rarity[pair]), conditions(chosen)
+    if wanted and rarity[rarest] >= COUNTED:
+        return by_time(connection, chosen)  # its index knows the tiers, which would be looked up one by one here
     first = completion_metadata.alias("first")
-    query = select(first.c.created_s, first.c.completion_id).where(first.c.name == pairs[0][0], first.c.value == pairs[0][1])
+    query = select(first.c.created_s, first.c.completion_id).where(first.c.name == rarest[0], first.c.value == rarest[1])
     if chosen.key is not None:
         query = query.where(first.c.key_id == chosen.key)
-    for n, (name, value) in enumerate(pairs[1:]):
-        also = completion_metadata.alias(f"also_{n}")
-        found = and_(also.c.completion_id == first.c.completion_id, also.c.name == name, also.c.value == value)
-        query = query.where(select(also.c.name).where(found).exists())
-    if wanted := conditions(chosen):
+    query = query.where(*(has_pair(first.c.completion_id, *pair) for pair in rarity if pair != rarest))
+    if wanted:
         query = query.where(select(C.id).where(C.id == first.c.completion_id, *wanted).exists())
     return first.c.created_s, first.c.completion_id, query
+
+
+def has_pair(id: ColumnElement[str], name: str, value: str) -> ColumnElement[bool]:
+    """Whether the answer of this id has a pair of metadata."""
+    also = completion_metadata.alias().c
+    return select(also.name).where(also.completion_id == id, also.name == name, also.value == value).exists()
 
 
 def conditions(chosen: Chosen) -> list[ColumnElement[bool]]:
@@ -94,7 +102,7 @@ def conditions(chosen: Chosen) -> list[ColumnElement[bool]]:
     return found if chosen.model is None else [*found, or_(C.tier == chosen.model, C.wanted == chosen.model)]
 
 
-def has_pair(connection: Connection, key: str | None, name: str, value: str) -> int:
+def count(connection: Connection, key: str | None, name: str, value: str) -> int:
     """How many answers have this pair of metadata, at most COUNTED."""
     pairs = completion_metadata.c
     query = select(pairs.completion_id).where(pairs.name == name, pairs.value == value)
@@ -151,6 +159,13 @@ def find(connection: Connection, id: str, key: str | None, without: Collection[s
     columns = [column for column in completions.columns if column.name not in without]
     row = connection.execute(visible(select(*columns), id, key)).mappings().one_or_none()
     return None if row is None else dict(row)
+
+
+def find_all(connection: Connection, ids: Sequence[str]) -> list[Row]:
+    """The answers' rows without their messages, in this order; those that are gone are left out."""
+    columns = [column for column in completions.columns if column.name != "messages"]
+    rows = {row["id"]: dict(row) for row in connection.execute(select(*columns).where(C.id.in_(ids))).mappings()}
+    return [rows[id] for id in ids if id in rows]
 
 
 def set_metadata(connection: Connection, id: str, key: str | None, metadata: Mapping[str, str]) -> bool:

@@ -73,7 +73,7 @@ def only(query: Select[Any], trace_id: Any, connection: Connection, chosen: Chos
         return query
     if chosen.ids:
         return query.where(trace_id.in_([trace_of(id) for _, id in page(connection, chosen, len(chosen.ids))]))
-    at, id, answers = by_metadata(connection, chosen) if chosen.metadata else by_time(chosen)
+    at, id, answers = (by_metadata if chosen.metadata else by_time)(connection, chosen)
     answers = answers.where(at >= chosen.since_s, at < chosen.until_s)
     return query.where(trace_id.in_(answers.with_only_columns(func.substr(id, len(REPLY) + 1))))
 
@@ -174,6 +174,11 @@ def artefacts(connection: Connection, made: Mapping[str, int]) -> list[Row]:
 
 def give_back(engine: Engine) -> None:
     """SQLite: write the deletions from its log into the file, and shrink that. A reader in the way only delays it."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("PRAGMA incremental_vacuum").fetchall()
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection = engine.raw_connection()  # outside of any transaction, within which a checkpoint is refused
+    try:
+        for pragma in ("incremental_vacuum", "wal_checkpoint(TRUNCATE)"):
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA {pragma}")
+            cursor.fetchall()
+    finally:
+        connection.close()

@@ -202,7 +202,8 @@ certificates = Table(
 
 COMPLETION = String(192)
 ANSWERS = text("role = 'answer'")  # as AUDITS: to be used as it is
-LISTED = ("created_s", "id", "tier", "wanted")  # a page of answers is found in the index alone
+# A page of answers is found in the index alone; SQLite does so only if the index has the column of its own condition, too.
+LISTED = ("created_s", "id", "tier", "wanted", "role")
 
 completions = Table(
     "completions",

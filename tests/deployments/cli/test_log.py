@@ -14,6 +14,7 @@ from deployments.ledger.schema import bundles, completions, feedback, fills, gra
 from router.learn.evidence import read_seen
 from router.learn.outcomes import read_outcomes
 
+PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
 SIGNALS = json.dumps({"mean_logprob": -0.1, "min_logprob": -0.5, "logprob_tokens": 3, "first_logprobs": [-0.1, -0.1, -0.1]})
 
 
@@ -27,7 +28,7 @@ def engine(tmp_path):
 @pytest.fixture
 def config(tmp_path):
     def write(**learning):
-        tiers = [{"name": name, "engine": "echo", "context": 400} for name in ("small", "large")]
+        tiers = [{"name": name, "engine": "echo", "context": 400, "price": PRICE} for name in ("small", "large")]
         settings = {"tiers": tiers, "ledger": {"url": f"sqlite:///{tmp_path}/ledger.db"}, "learning": learning}
         path = tmp_path / "ladder.yaml"
         path.write_text(json.dumps(settings))

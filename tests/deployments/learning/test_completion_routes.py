@@ -161,7 +161,8 @@ def test_an_unknown_place_is_refused(engine):
 
 def test_a_page_of_large_answers_ends_early_and_the_next_goes_on(engine, monkeypatch):
     monkeypatch.setattr("deployments.learning.completion_routes.PAGE_BYTES", 100)
-    keep(engine, *(kept(n, answer=json.dumps({"role": "assistant", "content": "x" * 90})) for n in range(5)))
+    monkeypatch.setattr("deployments.learning.completion_routes.PART", 1)
+    keep(engine, *(kept(n, answer=json.dumps({"role": "assistant", "content": "x" * 50})) for n in range(5)))
     page = client(engine).chat.completions.list(limit=4)
     assert len(page.data) == 1 and page.has_more
     assert ids(page) == [reply(n) for n in range(5)]

@@ -9,7 +9,7 @@ down_revision = "0003"
 metadata = MetaData()
 COMPLETION = String(192)
 ANSWERS = text("role = 'answer'")
-LISTED = ("created_s", "id", "tier", "wanted")
+LISTED = ("created_s", "id", "tier", "wanted", "role")
 
 completions = Table(
     "completions",
