@@ -2,7 +2,7 @@
 
 It makes a SQLite ledger of N kept requests of twenty keys, of which a tenth is filled in and graded, in a temporary folder, or in
 FILE, which it keeps and takes again. It prints one JSON line: milliseconds of one page as the endpoints and commands read it, the
-slowest of several; of `stepdown log show`; of forgetting a thousand requests; and megabytes that exporting pages adds to the process.
+slowest of several; of `stepdown log show`; of forgetting a thousand requests; and megabytes that exporting adds to the process.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TIERS = ("small", "medium", "large")
 DRAWN = 0.1
 SPAN_S = 30 * 86_400
 NOW_S = 1_790_000_000.0
-WORDS = "the a report mail order delay which when refund invoice please write short answer list of three reasons why it failed".split()
+WORDS = "the a report mail order delay which when refund invoice please write short answer list of three reasons why".split()
 BATCH = 5_000
 EXPORTED = 20  # pages that are timed
 SIGNALS = json.dumps({"mean_logprob": -0.2, "min_logprob": -1.5, "logprob_tokens": 40, "first_logprobs": [-0.2] * 40})
@@ -65,7 +65,16 @@ def rows_of(n: int, count: int, draw: random.Random) -> dict[str, list[dict[str,
 
     def row(of: str, role: str, id: str, **more: Any) -> dict[str, Any]:
         said = json.dumps({"role": "assistant", "content": " ".join(draw.choices(WORDS, k=40))})
-        return {**common, "id": id, "call_id": f"{trace}-{of}", "role": role, "tier": of, "model": f"{of}-1", "answer": said, **more}
+        return {
+            **common,
+            "id": id,
+            "call_id": f"{trace}-{of}",
+            "role": role,
+            "tier": of,
+            "model": f"{of}-1",
+            "answer": said,
+            **more,
+        }
 
     asked = {"messages": json.dumps(messages), "sampling": '{"temperature": 0}', "metadata": json.dumps(metadata)}
     others = {"messages": None, "sampling": None, "metadata": "{}"}

@@ -69,7 +69,9 @@ def show_(config: str, ledger: str | None, last: int, as_json: bool, **given: An
     help="stepdown: outcomes as `stepdown label` writes them; openai: fine-tuning; sharegpt; trl: prompt and completion.",
 )
 @click.option("--partial", is_flag=True, help="stepdown: also requests of which some tier has no grade.")
-@click.option("--least-score", type=FiniteRange(0, 1), default=None, help="The other formats: only answers graded so, or corrected.")
+@click.option(
+    "--least-score", type=FiniteRange(0, 1), default=None, help="The other formats: only answers graded so, or corrected."
+)
 @AS_JSON
 def export(
     config: str,
@@ -116,7 +118,9 @@ def forget(config: str, ledger: str | None, ids: tuple[str, ...], yes: bool, as_
 
     settings, chosen = load_config(config), chosen_of(**given, ids=ids)
     if chosen == Chosen():
-        raise BadInput("say what to forget: --key, --metadata, --tier, --since, --until or --id; `--since 2000-01-01` is everything")
+        raise BadInput(
+            "say what to forget: --key, --metadata, --tier, --since, --until or --id; `--since 2000-01-01` is everything"
+        )
     if as_json and not yes:
         raise BadInput("--json asks nothing, so it needs --yes; see first what would go with: stepdown log show")
     # What is kept from now on is not meant, and would have no end.
@@ -140,12 +144,7 @@ def forget(config: str, ledger: str | None, ids: tuple[str, ...], yes: bool, as_
 
 
 def chosen_of(
-    since: str | None,
-    until: str | None,
-    key: str | None,
-    metadata: tuple[str, ...],
-    tier: str | None,
-    ids: tuple[str, ...] = (),
+    since: str | None, until: str | None, key: str | None, metadata: tuple[str, ...], tier: str | None, ids: tuple[str, ...] = ()
 ) -> Chosen:
     """Raises BadInput."""
     low, high = 0.0, ENDLESS

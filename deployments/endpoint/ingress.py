@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from deployments.beside_loop import LARGE, by_size, check_room
 from deployments.costs import routes as costs
@@ -129,7 +129,7 @@ class Ingress:
 
     async def no_route(self, request: Request, error: Exception) -> Response:
         if getattr(error, "status_code", 404) == 405:
-            return error_response(WrongMethod(f"{request.method} is not allowed here"), getattr(error, "headers", None))
+            return error_response(WrongMethod(f"{request.method} is not allowed here"), {"allow": methods_of(request)})
         return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
 
     async def read(self, request: Request, key: Key) -> tuple[bytes, Key]:
@@ -247,3 +247,9 @@ class Ingress:
         return JSONResponse(
             decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, current())
         )
+
+
+def methods_of(request: Request) -> str:
+    """All methods of the request's path, for `Allow`: a path may have several routes, of which Starlette names one."""
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in fitting for method in getattr(route, "methods", None) or ()}))

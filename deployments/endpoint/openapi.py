@@ -143,11 +143,15 @@ FEEDBACK: Schema = {
     "type": "object",
     "required": ["id"],
     "additionalProperties": False,
-    "anyOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in ("score", "correction", "comment")],
+    "anyOf": [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in ("score", "correction", "comment")
+    ],
     "properties": {
         "id": {"type": "string", "minLength": 1, "maxLength": 192, "description": "of the reply, or its trace"},
         "score": maybe({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}]}),
-        "correction": maybe({"type": "string", "maxLength": LONGEST_CORRECTION, "description": "the answer as it should have been"}),
+        "correction": maybe(
+            {"type": "string", "maxLength": LONGEST_CORRECTION, "description": "the answer as it should have been"}
+        ),
         "comment": maybe({"type": "string", "maxLength": LONGEST_COMMENT}),
     },
 }

@@ -3,6 +3,7 @@
 A key sees, changes and deletes the answers that it asked for; one with the right `learn` those of all keys.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -50,6 +51,7 @@ Redact = Callable[[list[Row]], list[Row] | None]
 """`learning.redact`: a conversation as it may be kept; None: nothing of it"""
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
 MOST_BODY = 1_500_000  # bytes of a correction, or of metadata
+WAITS_S = (0.05, 0.2, 0.5)  # for an answer that may be on its way into the tables
 PART = 20  # answers that are read at a time
 PAGE_BYTES = 8_000_000  # of answers in a list; a page ends early rather than hold more
 NOT_KEPT = (
@@ -98,6 +100,15 @@ class CompletionRoutes:
         await self.settled()
         return answer(await run_in_threadpool(encoded, work, *args))
 
+    async def of_one(self, work: Callable[..., Any], *args: Any) -> Response:
+        """`answered` of work on one answer, which may not be written yet where its client has only just got it."""
+        for wait_s in WAITS_S:
+            try:
+                return await self.answered(work, *args)
+            except NotFound:
+                await asyncio.sleep(wait_s)
+        return await self.answered(work, *args)
+
     async def body_of(self, request: Request) -> Any:
         raw = await self.read(request, MOST_BODY)
         return await by_length(raw, decoded, raw)
@@ -107,13 +118,11 @@ class CompletionRoutes:
     async def listed(self, request: Request, key: Key) -> Response:
         query = request.query_params
         chosen = Chosen(seen_by(key, query.get("key")), query.get("model") or None, metadata=metadata_of(query))
-        return await self.answered(self.page, chosen, asked(query))
+        return await self.answered(self.page, chosen, asked(query, ("model", "key", "metadata[NAME]")))
 
     def page(self, chosen: Chosen, how: Asked) -> Row:
         with self.engine.connect() as connection:
-            after: Place | None = None
-            if how.after and (after := completions.place_of(connection, how.after, chosen.key)) is None:
-                raise NotFound(f"`after` names no kept completion of this key: {how.after[:80]!r}; it may be deleted")
+            after = place_after(connection, how, chosen.key)
             places = completions.page(connection, chosen, how.limit + 1, after, how.newest_first)
             rows, more = self.rows_of(connection, [id for _, id in places[: how.limit]])
         return list_json([completion_json(row) for row in rows], more or len(places) > how.limit)
@@ -133,11 +142,11 @@ class CompletionRoutes:
     async def by_method(self, request: Request, key: Key) -> Response:
         id, seen = request.path_params["id"], seen_by(key)
         if request.method == "DELETE":
-            return await self.answered(self.delete, id, seen)
+            return await self.of_one(self.delete, id, seen)
         if request.method == "POST":
             metadata = metadata_to_set(await self.body_of(request))
-            return await self.answered(self.update, id, seen, metadata)
-        return await self.answered(self.one, id, seen)
+            return await self.of_one(self.update, id, seen, metadata)
+        return await self.of_one(self.one, id, seen)
 
     def one(self, id: str, key: str | None) -> Row:
         with self.engine.connect() as connection:
@@ -156,7 +165,7 @@ class CompletionRoutes:
         return deleted_json(id)
 
     async def messages(self, request: Request, key: Key) -> Response:
-        return await self.answered(self.messages_of, request.path_params["id"], seen_by(key), asked(request.query_params))
+        return await self.of_one(self.messages_of, request.path_params["id"], seen_by(key), asked(request.query_params))
 
     def messages_of(self, id: str, key: str | None, how: Asked) -> Row:
         with self.engine.connect() as connection:
@@ -174,11 +183,11 @@ class CompletionRoutes:
 
     async def feedback(self, request: Request, key: Key) -> Response:
         if request.method == "POST":
-            return await self.answered(self.give, opinion(await self.body_of(request)), key.id, seen_by(key))
+            return await self.of_one(self.give, opinion(await self.body_of(request)), key.id, seen_by(key))
         id = request.query_params.get("id", "")
         if not id:
             raise BadRequest("say of which reply: /v1/feedback?id=chatcmpl-...", "id")
-        return await self.answered(self.said_of, id, seen_by(key))
+        return await self.of_one(self.said_of, id, seen_by(key))
 
     def give(self, given: Opinion, by: str, seen: str | None) -> Row:
         trace_id = trace_of(given.id)
@@ -228,6 +237,16 @@ def check_names(request: Request) -> None:
         raise BadRequest("the address holds a NUL character (%00); no id, name or value has one")
 
 
+def place_after(connection: Connection, how: Asked, key: str | None) -> Place | None:
+    """Where the page begins. Raises NotFound."""
+    if not how.after:
+        return None
+    place = completions.place_of(connection, how.after, key, how.newest_first)
+    if place is None:
+        raise NotFound(f"`after` names no kept completion of this key: {how.after[:80]!r}; begin again without it")
+    return place
+
+
 def seen_by(key: Key, asked_for: str | None = None) -> str | None:
     """Of which key this one may see answers; None: of all. Raises NotAllowed where it asks for another one's."""
     if "learn" in key.rights:
@@ -247,7 +266,9 @@ def found(row: Row | None, id: str) -> Row:
 def metadata_to_set(body: Any) -> dict[str, str]:
     """Raises BadRequest."""
     if not isinstance(body, dict) or "metadata" not in body:
-        raise BadRequest("the body must be an object with `metadata`, the one thing of a kept completion that can change", "metadata")
+        raise BadRequest(
+            "the body must be an object with `metadata`, the one thing of a kept completion that can change", "metadata"
+        )
     if more := sorted(body.keys() - {"metadata"}):
         raise BadRequest(f"`{more[0][:64]}` of a kept completion cannot change, only `metadata`", more[0][:64])
     return checked_metadata(body["metadata"])

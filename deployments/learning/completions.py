@@ -13,6 +13,7 @@ from deployments.ledger.schema import ANSWERS, completion_metadata, completions,
 REPLY = "chatcmpl-"  # before a trace's id: the id of its reply
 ENDLESS = 1e12  # a time after every request
 BATCH = 500  # requests of one page of a command, and of one deletion
+LATEST_S = 5.0  # after its end, at which an answer's row may say that it was made
 COUNTED = 10_000  # answers with a pair of metadata are counted so far, to begin with the rarest pair
 Place = tuple[float, str]
 """where an answer stands in every list: (created_s, id)"""
@@ -133,17 +134,20 @@ def pages(connection: Connection, chosen: Chosen, size: int = BATCH) -> Iterator
         after = found[-1]
 
 
-def place_of(connection: Connection, id: str, key: str | None) -> Place | None:
-    """Where the answer stands, or stood before it was deleted, so that a client may delete what it has listed and go on.
+def place_of(connection: Connection, id: str, key: str | None, newest_first: bool = False) -> Place | None:
+    """Where the answer stands, or about stood before it was deleted: a client may delete what it has listed, and go on.
 
     key: may see only its own; None: any. None: there was none of this id, or another key's.
     """
     row = connection.execute(visible(select(C.created_s, C.id), id, key)).one_or_none()
-    if row is None:
-        asked = select(traces.c.began_s, traces.c.key_id).where(traces.c.id == trace_of(id))
-        ledger = connection.execute(asked).one_or_none()
-        return (ledger.began_s, id) if ledger and key in (None, ledger.key_id) else None
-    return row[0], row[1]
+    if row is not None:
+        return row[0], row[1]
+    asked = select(traces.c.began_s, traces.c.took_s, traces.c.key_id).where(traces.c.id == trace_of(id))
+    request = connection.execute(asked).one_or_none()
+    if request is None or key not in (None, request.key_id):
+        return None
+    # It was written between these times, a moment after the answer: better twice in a list than not at all.
+    return request.began_s + (request.took_s + LATEST_S if newest_first else 0.0), id
 
 
 def visible(query: Select[Any], id: str, key: str | None) -> Select[Any]:
@@ -187,7 +191,7 @@ def metadata_rows(id: str, key_id: str, created_s: float, metadata: Mapping[str,
 
 
 def forget(connection: Connection, trace_ids: Sequence[str]) -> int:
-    """Delete whatever is kept of these requests: every tier's answers, metadata, fills, grades, feedback. Returns how many answers.
+    """Delete all of these requests: answers of every role, metadata, fills, grades, feedback. Returns how many answers.
 
     SQLite overwrites what is deleted, so that it is not left in the file's free pages.
     """

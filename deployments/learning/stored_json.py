@@ -19,7 +19,16 @@ MOST_LISTED = 100
 LISTED = 20  # of a page, if the client does not say
 METADATA = re.compile(r"metadata\[(.+)\]", re.DOTALL)
 # Fields of the request that OpenAI repeats in a stored completion, with what stands for a missing one.
-REPEATED = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "tool_choice", "response_format", "service_tier")
+REPEATED = (
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "tool_choice",
+    "response_format",
+    "service_tier",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +44,19 @@ class Asked:
 # -- questions -------------------------------------------------------------------------------------------------------------
 
 
-def asked(query: Mapping[str, str]) -> Asked:
-    """`after`, `limit` and `order`. Raises BadRequest."""
+PAGED = ("after", "limit", "order")
+
+
+def asked(query: QueryParams, others: Sequence[str] = ()) -> Asked:
+    """`after`, `limit` and `order`. Raises BadRequest, also for parameters that nobody reads: a filter that is misspelt and
+    overlooked would list everything, perhaps to be deleted.
+
+    others: parameters that are read elsewhere.
+    """
+    known = (*PAGED, *others)
+    for name in query:
+        if name not in known and not name.startswith("metadata"):
+            raise BadRequest(f"`{name[:64]}` is no parameter of this list; it has {', '.join(known)}", name[:64])
     limit, order = query.get("limit", str(LISTED)), query.get("order") or "asc"
     if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= MOST_LISTED):
         raise BadRequest(f"`limit` is {limit[:20]!r}; use a whole number from 1 to {MOST_LISTED}", "limit")
@@ -49,7 +69,7 @@ def metadata_of(query: QueryParams) -> dict[str, str]:
     """The pairs of `metadata[NAME]=VALUE`. Raises BadRequest, also for another form, which would list everything."""
     found: dict[str, str] = {}
     for name, value in query.multi_items():
-        if not name.startswith("metadata"):
+        if not name.startswith("metadata"):  # the others are checked by `asked`
             continue
         pair = METADATA.fullmatch(name)
         if pair is None or found.get(pair[1], value) != value:
@@ -63,7 +83,7 @@ def checked_metadata(given: Any) -> dict[str, str]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise BadRequest("`metadata` must be an object of texts, such as {\"app\": \"mail\"}", "metadata")
+        raise BadRequest('`metadata` must be an object of texts, such as {"app": "mail"}', "metadata")
     if len(given) > MOST_PAIRS:
         raise BadRequest(f"`metadata` has {len(given)} pairs, at most {MOST_PAIRS} are kept", "metadata")
     for name, value in given.items():
@@ -157,7 +177,9 @@ def opinion(body: Any) -> Opinion:
     id = body.get("id")
     if not isinstance(id, str) or not 0 < len(id) <= 192:
         raise BadRequest("`id` must be the id of a reply, such as chatcmpl-..., or of a trace", "id")
-    found = Opinion(id, score_of(body), text_of(body, "correction", LONGEST_CORRECTION), text_of(body, "comment", LONGEST_COMMENT))
+    found = Opinion(
+        id, score_of(body), text_of(body, "correction", LONGEST_CORRECTION), text_of(body, "comment", LONGEST_COMMENT)
+    )
     if found.score is None and found.correction is None and found.comment is None:
         raise BadRequest("the feedback says nothing; give `score`, `correction` or `comment`", "score")
     return found

@@ -302,7 +302,9 @@ runs = Table(
     Column("ended_s", Float(53)),
     Column("stage", String(16), nullable=False),  # router.flywheel.stages.Stage
     Column("candidate", String(64), nullable=False),  # digest of the artefact; empty: not made yet
-    Column("incumbent", String(64), nullable=False),  # digest of the artefact that it is compared with; empty: always the top tier
+    Column(
+        "incumbent", String(64), nullable=False
+    ),  # digest of the artefact that it is compared with; empty: always the top tier
     Column("started_by", String(128), nullable=False),
     Column("settings", Text, nullable=False),  # JSON: section flywheel, seed, versions
     Index("runs_began", "began_s"),

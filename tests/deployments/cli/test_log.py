@@ -4,7 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from kept_rows import TRACE, database, keep, kept, with_metadata
+from kept_answers import TRACE, database, keep, kept, with_metadata
 from sqlalchemy import func, insert, select
 
 from deployments.cli.main import main
@@ -15,6 +15,7 @@ from router.learn.evidence import read_seen
 from router.learn.outcomes import read_outcomes
 
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
+pytestmark = pytest.mark.slow
 SIGNALS = json.dumps({"mean_logprob": -0.1, "min_logprob": -0.5, "logprob_tokens": 3, "first_logprobs": [-0.1, -0.1, -0.1]})
 
 
@@ -156,7 +157,9 @@ def test_only_answers_that_are_good_enough(engine, config, tmp_path):
 
 
 def hide(messages):
-    return [{**message, "content": (message["content"] or "").replace("plus", "NAME").replace("It", "NAME")} for message in messages]
+    return [
+        {**message, "content": (message["content"] or "").replace("plus", "NAME").replace("It", "NAME")} for message in messages
+    ]
 
 
 def drop(messages):
@@ -226,6 +229,13 @@ def test_forget_takes_ids_of_replies_and_of_traces(engine, config):
     assert "2 requests forgotten" in run("forget", "--config", config(), *asked, "--yes")
     assert left(engine)[0] == 2
     assert "0 requests" in run("forget", "--config", config(), "--id", "none", "--yes")
+
+
+def test_what_is_forgotten_is_in_no_file_any_more(engine, config, tmp_path):
+    keep(engine, *(kept(n, answer=json.dumps({"role": "assistant", "content": f"secret {n} " * 900})) for n in range(20)))
+    run("forget", "--config", config(), "--key", "app", "--yes")
+    left_over = b"".join(file.read_bytes() for file in tmp_path.glob("ledger.db*"))
+    assert b"secret" not in left_over and b"What is" not in left_over
 
 
 def test_forget_asks_first(engine, config):

@@ -1,10 +1,11 @@
 """OpenAI's own client lists, reads, changes and deletes what was kept; feedback is given; nobody sees another key's rows."""
 
 import json
+import threading
 
 import openai
 import pytest
-from kept_rows import TRACE, database, keep, kept, with_metadata
+from kept_answers import TRACE, database, keep, kept, with_metadata
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
@@ -16,7 +17,12 @@ from deployments.ledger.schema import completion_metadata, completions, feedback
 from router.errors import BadKey, LedgerDown, TooLarge
 from router.limits.key_limits import Key
 
-KEYS = {"app": Key("app", "app"), "other": Key("other", "other"), "trainer": Key("trainer", "trainer", rights=frozenset({"learn"}))}
+pytestmark = pytest.mark.slow
+KEYS = {
+    "app": Key("app", "app"),
+    "other": Key("other", "other"),
+    "trainer": Key("trainer", "trainer", rights=frozenset({"learn"})),
+}
 
 
 async def look_up(header: str) -> Key:
@@ -42,6 +48,11 @@ def engine(tmp_path):
     made = database(tmp_path)
     yield made
     made.dispose()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_on_its_way(monkeypatch):
+    monkeypatch.setattr("deployments.learning.completion_routes.WAITS_S", ())
 
 
 def http(engine, key: str = "app", redact: str | None = None) -> TestClient:
@@ -141,6 +152,7 @@ def trace_row(n: int) -> dict:
         ("limit=101", "limit"),
         ("limit=many", "limit"),
         ("order=up", "order"),
+        ("modle=small", "modle"),
         ("metadata=mail", "metadata"),
         ("metadata.app=mail", "metadata"),
         ("metadata[app]=a&metadata[app]=b", "metadata"),
@@ -174,7 +186,10 @@ def test_a_page_of_large_answers_ends_early_and_the_next_goes_on(engine, monkeyp
 def test_the_client_reads_one(engine):
     tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
     sampling = {"temperature": 0.5, "top_p": 0.9, "seed": 7, "user": "u"}
-    keep(engine, with_metadata(4, metadata={"app": "mail"}, tools=json.dumps(tools), sampling=json.dumps(sampling), finish="length"))
+    keep(
+        engine,
+        with_metadata(4, metadata={"app": "mail"}, tools=json.dumps(tools), sampling=json.dumps(sampling), finish="length"),
+    )
     one = client(engine).chat.completions.retrieve(reply(4))
     assert (one.id, one.object, one.created, one.model) == (reply(4), "chat.completion", 1004, "small")
     assert (one.choices[0].message.content, one.choices[0].finish_reason) == ("It is 5.", "length")
@@ -186,7 +201,11 @@ def test_the_client_reads_one(engine):
 
 def test_the_client_reads_the_messages(engine):
     parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
-    messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": parts}, {"role": "user", "content": "Go."}]
+    messages = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": parts},
+        {"role": "user", "content": "Go."},
+    ]
     keep(engine, kept(1, messages=json.dumps(messages)))
     listed = client(engine).chat.completions.messages.list
     found = list(listed(reply(1), limit=1))
@@ -249,6 +268,25 @@ def test_deleting_leaves_nothing_of_a_request(engine):
     assert [count(engine, table) for table in (completions, completion_metadata, fills, grades, feedback)] == [1, 0, 1, 1, 0]
     with pytest.raises(openai.NotFoundError):
         client(engine).chat.completions.delete(reply(0))
+
+
+def test_an_answer_that_is_being_written_is_waited_for(engine, monkeypatch):
+    monkeypatch.setattr("deployments.learning.completion_routes.WAITS_S", (0.1,) * 100)
+    writing_it = threading.Timer(0.3, keep, (engine, kept(0)))
+    writing_it.start()
+    assert http(engine).post("/v1/feedback", json={"id": reply(0), "score": 1}).status_code == 200
+    writing_it.join()
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_deleting_while_paging_misses_nothing_also_where_rows_came_later_than_their_request(engine, order):
+    keep(engine, *(kept(n, created_s=1000.0 + n + 1.5) for n in range(9)))
+    with writing(engine) as connection:
+        connection.execute(insert(traces), [trace_row(n) | {"took_s": 1.0} for n in range(9)])
+    stored = client(engine).chat.completions
+    for one in stored.list(limit=2, order=order):
+        stored.delete(one.id)
+    assert ids(stored.list()) == []
 
 
 # -- whose ---------------------------------------------------------------------------------------------------------------
@@ -314,10 +352,14 @@ def test_the_last_feedback_of_each_key_counts(engine):
     ]:
         given = http(engine, key).post("/v1/feedback", json=body)
         assert given.status_code == 200 and given.json()["id"] == reply(0)
-    assert said(engine) == said(engine, key="trainer") == [
-        {"key": "app", "score": 1.0, "correction": None, "comment": "fine"},
-        {"key": "trainer", "score": 0.0, "correction": "It is 1.", "comment": None},
-    ]
+    assert (
+        said(engine)
+        == said(engine, key="trainer")
+        == [
+            {"key": "app", "score": 1.0, "correction": None, "comment": "fine"},
+            {"key": "trainer", "score": 0.0, "correction": "It is 1.", "comment": None},
+        ]
+    )
 
 
 def test_feedback_is_for_the_key_that_asked_or_one_with_the_right(engine):
@@ -356,7 +398,9 @@ def test_feedback_of_any_size_is_bounded(engine):
 
 def hide(messages):
     """A hook that knows one name."""
-    return [{**m, "content": m["content"].replace("Ada", "NAME") if isinstance(m["content"], str) else m["content"]} for m in messages]
+    return [
+        {**m, "content": m["content"].replace("Ada", "NAME") if isinstance(m["content"], str) else m["content"]} for m in messages
+    ]
 
 
 def nothing(messages):

@@ -53,7 +53,9 @@ def test_a_table_is_read_back_as_one_of_label(tmp_path):
 
 
 def test_a_missing_answer_or_grade_says_why():
-    row = outcome_row(served(answers={"small": answer("small", "2")}, grades={"small": Grade(None, "judge", "no verdict")}), TIERS)
+    row = outcome_row(
+        served(answers={"small": answer("small", "2")}, grades={"small": Grade(None, "judge", "no verdict")}), TIERS
+    )
     assert row["outcomes"]["large"] == {"score": None, "error": NOT_ASKED}
     assert (row["outcomes"]["small"]["score"], row["outcomes"]["small"]["error"]) == (None, "no verdict")
     assert outcome_row(served(grades={}), TIERS)["outcomes"]["large"]["error"] == NOT_GRADED
