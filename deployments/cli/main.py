@@ -27,6 +27,7 @@ COMMANDS = {
     "certificates": "deployments.cli.certificates:certificates",
     "flywheel": "deployments.cli.flywheel:flywheel",
     "costs": "deployments.cli.costs:costs",
+    "log": "deployments.cli.log:log",
     "replay": "deployments.cli.replay:replay",
     "dashboard": "deployments.cli.dashboard:dashboard",
     "demo": "deployments.cli.demo:demo",

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Engine, Select, func, or_, select
 
 from deployments.costs.interval import Interval, utc_text
-from deployments.ledger.schema import calls, hourly_traces, traces
+from deployments.ledger.schema import calls, completions, feedback, grades, hourly_traces, traces
 from router.costs.machine_time import DAY_S, HOUR_S
 from router.errors import BadRequest
 
@@ -98,10 +98,36 @@ def trace_json(row: Any) -> dict[str, Any]:
 
 
 def trace(engine: Engine, id: str) -> dict[str, Any] | None:
-    """One request with its calls in the order they began, and its texts where they are kept; None: there is no such request."""
+    """One request with its calls in the order they began, its texts where they are kept, whether it is kept to learn from, and
+    what was said of it; None: there is no such request.
+    """
     with engine.connect() as connection:
         row = connection.execute(select(traces).where(traces.c.id == id)).one_or_none()
-        return {**trace_json(row), "calls": calls_of(connection, [id]).get(id, [])} if row else None
+        if row is None:
+            return None
+        learned = {"kept": kept(connection, id), "feedback": said_of(connection, id)}
+        return {**trace_json(row), "calls": calls_of(connection, [id]).get(id, []), **learned}
+
+
+def kept(connection: Connection, id: str) -> dict[str, Any] | None:
+    """How a request is kept to learn from, and how good each tier's answer was; None: it is not kept."""
+    columns = (completions.c[name] for name in ("role", "tier", "consent", "licence", "redaction", "expires_s"))
+    rows = connection.execute(select(*columns).where(completions.c.trace_id == id).order_by(completions.c.id)).mappings().all()
+    answer = next((row for row in rows if row["role"] == "answer"), None)
+    if answer is None:
+        return None
+    graded = select(grades.c.tier, grades.c.score, grades.c.source).where(grades.c.trace_id == id).order_by(grades.c.tier)
+    return {
+        **{name: answer[name] for name in ("consent", "licence", "redaction", "expires_s")},
+        "answers": [{"tier": row["tier"], "role": row["role"]} for row in rows],
+        "grades": [dict(row) for row in connection.execute(graded).mappings()],
+    }
+
+
+def said_of(connection: Connection, id: str) -> list[dict[str, Any]]:
+    """Feedback on a request, the last first."""
+    query = select(feedback).where(feedback.c.trace_id == id).order_by(feedback.c.at_s.desc(), feedback.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def calls_of(

@@ -42,7 +42,7 @@ def shared_with_pages(server: Server, open_door: bool) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "POST", "DELETE"),
             allow_headers=("*",),
             expose_headers=SHOWN_TO_PAGES,
             max_age=PREFLIGHT_S,

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from deployments.beside_loop import LARGE, by_size, check_room
 from deployments.costs import routes as costs
@@ -26,6 +26,7 @@ from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.ids import current
+from deployments.learning import completion_routes
 from deployments.learning.filler import Filler
 from deployments.tiers.tier import Tier
 from router.engine import Router
@@ -90,6 +91,8 @@ class Ingress:
         ]
         if ledger := self.accounts.ledger:
             routes += costs.routes(ledger.engine, self.router.config, self.live, self.may_see_costs, ledger.settled)
+            hook = self.router.config.learning.redact
+            routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, hook)
         made = Starlette(
             routes=routes, exception_handlers={HTTPException: self.no_route}, middleware=self.around(), lifespan=self.lifespan
         )
@@ -142,7 +145,7 @@ class Ingress:
 
     async def no_route(self, request: Request, error: Exception) -> Response:
         if getattr(error, "status_code", 404) == 405:
-            return error_response(WrongMethod(f"{request.method} is not allowed here"), getattr(error, "headers", None))
+            return error_response(WrongMethod(f"{request.method} is not allowed here"), {"allow": methods_of(request)})
         return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
 
     async def read(self, request: Request, key: Key) -> tuple[bytes, Key]:
@@ -157,6 +160,11 @@ class Ingress:
             return raw, key
         check_room()
         return raw, self.accounts.keys.count_now(key)
+
+    async def read_short(self, request: Request, most_bytes: int) -> bytes:
+        """A body that asks no tier. Raises TooLarge, TooSlow, UnknownEncoding, BadRequest."""
+        limit_s = self.router.config.server.body_timeout_s
+        return await deadline.read(request, min(most_bytes, self.max_body_bytes), limit_s)
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
@@ -260,3 +268,9 @@ class Ingress:
         return JSONResponse(
             decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, current())
         )
+
+
+def methods_of(request: Request) -> str:
+    """All methods of the request's path, for `Allow`: a path may have several routes, of which Starlette names one."""
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in fitting for method in getattr(route, "methods", None) or ()}))

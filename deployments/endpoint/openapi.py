@@ -10,10 +10,19 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from deployments.learning.stored_json import (
+    LONGEST_COMMENT,
+    LONGEST_CORRECTION,
+    LONGEST_NAME,
+    LONGEST_VALUE,
+    MOST_LISTED,
+    MOST_PAIRS,
+)
 from router.client_options import ClientLimits
 from router.request.wire import INTEGER_RANGES, LONGEST_NAME, LONGEST_VALUE, MAX_TEMPERATURE, MAX_TOKENS, MOST_PAIRS, ROLES
 
 Schema = dict[str, Any]
+NO_NUL = r"^[^\x00]*$"
 
 
 def ref(name: str) -> Schema:
@@ -127,6 +136,35 @@ DECISION: Schema = {
 }
 
 
+LIST: Schema = {
+    "type": "object",
+    "required": ["object", "data", "first_id", "last_id", "has_more"],
+    "properties": {"object": {"const": "list"}, "data": {"type": "array"}, "has_more": {"type": "boolean"}},
+}
+METADATA: Schema = {
+    "type": "object",
+    "maxProperties": MOST_PAIRS,
+    "propertyNames": {"minLength": 1, "maxLength": LONGEST_NAME, "pattern": NO_NUL},
+    "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE, "pattern": NO_NUL},
+}
+FEEDBACK: Schema = {
+    "type": "object",
+    "required": ["id"],
+    "additionalProperties": False,
+    "anyOf": [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in ("score", "correction", "comment")
+    ],
+    "properties": {
+        "id": {"type": "string", "minLength": 1, "maxLength": 192, "description": "of the reply, or its trace"},
+        "score": maybe({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}]}),
+        "correction": maybe(
+            {"type": "string", "maxLength": LONGEST_CORRECTION, "description": "the answer as it should have been"}
+        ),
+        "comment": maybe({"type": "string", "maxLength": LONGEST_COMMENT}),
+    },
+}
+
+
 def given(schema: Schema, description: str) -> Schema:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
@@ -175,7 +213,64 @@ PATHS: Schema = {
     "/v1/completions": asking("Answer a prompt", ref("Text"), ref("Answer")),
     "/v1/decision": asking("Decide without answering", {"anyOf": [ref("Chat"), ref("Text")]}, ref("Decision"), streams=False),
 }
+# -- kept completions; there with a ledger -----------------------------------------------------------------------------------
+
+ID: Schema = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def queried(name: str, schema: Schema, required: bool = False) -> Schema:
+    return {"name": name, "in": "query", "required": required, "schema": schema}
+
+
+PAGED = [
+    queried("after", {"type": "string"}),
+    queried("limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": 20}),
+    queried("order", {"enum": ["asc", "desc"], "default": "asc"}),
+]
+
+
+def posting(summary: str, body: Schema, answer: Schema) -> Schema:
+    asked = {"required": True, "content": {"application/json": {"schema": body}}}
+    return {"post": {"summary": summary, "requestBody": asked, "responses": responses(answer, summary)}}
+
+
+CHANGED: Schema = {
+    "type": "object",
+    "required": ["metadata"],
+    "additionalProperties": False,
+    "properties": {"metadata": maybe(METADATA)},
+}
+KEPT_PATHS: Schema = {
+    "/v1/chat/completions": reading(
+        "Kept answers of this key; with the right learn of every key, or of one: key=ID",
+        ref("List"),
+        parameters=[
+            *PAGED,
+            queried("model", {"type": "string"}),
+            queried("key", {"type": "string"}),
+            queried("metadata", METADATA) | {"style": "deepObject", "explode": True},
+        ],
+    ),
+    "/v1/chat/completions/{id}": {
+        **reading("A kept answer", ref("Answer")),
+        **posting("Replace the metadata of a kept answer", CHANGED, ref("Answer")),
+        "delete": {"summary": "Forget a request", "responses": responses(ref("Deleted"), "Nothing of it is kept any more")},
+        "parameters": [ID],
+    },
+    "/v1/chat/completions/{id}/messages": reading("The messages of a kept answer", ref("List"), parameters=[ID, *PAGED]),
+    "/v1/feedback": {
+        **posting("Say how good a kept answer was", FEEDBACK, ref("Given")),
+        **reading(
+            "What was said of a kept answer",
+            {"type": "object", "required": ["data"]},
+            parameters=[queried("id", {"type": "string", "minLength": 1}, required=True)],
+        ),
+    },
+}
 SCHEMAS: Schema = {
+    "List": LIST,
+    "Deleted": {"type": "object", "required": ["id", "deleted"], "properties": {"deleted": {"const": True}}},
+    "Given": {"type": "object", "required": ["object", "id", "score", "correction", "comment"]},
     "Part": PART,
     "Message": MESSAGE,
     "Chat": CHAT,
@@ -189,6 +284,11 @@ SCHEMAS: Schema = {
 }
 
 
+def all_paths() -> Schema:
+    """Also those that are there only with a ledger."""
+    return {path: PATHS.get(path, {}) | KEPT_PATHS.get(path, {}) for path in PATHS | KEPT_PATHS}
+
+
 def describe() -> dict[str, Any]:
     """The whole description, which does not depend on the configuration."""
     return {
@@ -199,7 +299,7 @@ def describe() -> dict[str, Any]:
             "description": f"One OpenAI-compatible endpoint over a ladder of models. At most {MAX_TOKENS} tokens of answer.",
         },
         "security": [{"key": []}],
-        "paths": PATHS,
+        "paths": all_paths(),
         "components": {"schemas": SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
 

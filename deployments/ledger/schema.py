@@ -204,6 +204,8 @@ certificates = Table(
 
 COMPLETION = String(192)
 ANSWERS = text("role = 'answer'")  # as AUDITS: to be used as it is
+# A page of answers is found in the index alone; SQLite does so only if the index has the column of its own condition, too.
+LISTED = ("created_s", "id", "tier", "wanted", "role")
 
 completions = Table(
     "completions",
@@ -218,24 +220,26 @@ completions = Table(
     Column("tier", String(64), nullable=False),
     Column("model", String(64), nullable=False),  # the tier's fingerprint
     Column("wanted", String(128), nullable=False),  # the request's `model`
-    Column("messages", Text),  # JSON, redacted; null in rows that are no `answer`: they share their trace's
-    Column("tools", Text),  # JSON; null: none
-    Column("sampling", Text),  # JSON: the other fields of the body that a tier reads; null as `messages`
-    Column("answer", Text, nullable=False),  # JSON of OpenAI's message
     Column("finish", String(32), nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_usd", Float(53), nullable=False),
-    Column("signals", Text),  # JSON: statistics of log-probabilities, as `stepdown label` writes them; null: none
-    Column("metadata", Text, nullable=False),  # JSON object of the client's
     Column("consent", String(16), nullable=False),  # by what it was kept: `marked` (the request's store) or `all` (its key)
     Column("licence", String(64), nullable=False),  # of the tier's model
     Column("redaction", String(128), nullable=False),  # hook and version of what it was redacted by; empty: by none
     Column("expires_s", Float(53)),  # null: never
+    # Long texts stand last, so that SQLite reads the columns above without them.
+    Column("messages", Text),  # JSON, redacted; null in rows that are no `answer`: they share their trace's
+    Column("tools", Text),  # JSON; null: none
+    Column("sampling", Text),  # JSON: the other fields of the body that a tier reads; null as `messages`
+    Column("answer", Text, nullable=False),  # JSON of OpenAI's message
+    Column("signals", Text),  # JSON: statistics of log-probabilities, as `stepdown label` writes them; null: none
+    Column("metadata", Text, nullable=False),  # JSON object of the client's
     Index("completions_trace", "trace_id"),
     Index("completions_created", "created_s", "id"),
     Index("completions_expires", "expires_s"),
-    Index("completions_answers", "key_id", "created_s", "id", sqlite_where=ANSWERS, postgresql_where=ANSWERS),
+    Index("completions_answers", "key_id", *LISTED, sqlite_where=ANSWERS, postgresql_where=ANSWERS),
+    Index("completions_answers_of_all", *LISTED, sqlite_where=ANSWERS, postgresql_where=ANSWERS),
 )
 
 # One row for each pair of `metadata` of an answer, so that a list by metadata needs no scan.
@@ -247,7 +251,8 @@ completion_metadata = Table(
     Column("value", String(512), nullable=False),
     Column("key_id", String(64), nullable=False),
     Column("created_s", Float(53), nullable=False),
-    Index("completion_metadata_value", "key_id", "name", "value", "created_s"),
+    Index("completion_metadata_value", "key_id", "name", "value", "created_s", "completion_id"),
+    Index("completion_metadata_of_all", "name", "value", "created_s", "completion_id"),
 )
 
 feedback = Table(

@@ -43,9 +43,25 @@ function show(trace) {
     { name: "GPU cost", number: true, cell: (row) => usd(row.gpu_usd) }, { name: "Took", number: true, cell: (row) => seconds(row.took_s) },
     { name: "First token", number: true, cell: (row) => seconds(row.first_token_s) }, { name: "Replica", cell: (row) => name(row.replica || DASH) },
   ], trace.calls, "No calls."));
+  fill("kept", kept(trace.kept));
+  fill("feedback", table({ text: "Feedback, the last first", hidden: false }, [
+    { name: "When, UTC", head: true, cell: (row) => moment(row.at_s) }, { name: "Key", cell: (row) => name(row.key_id) },
+    { name: "Score", number: true, cell: (row) => row.score === null ? DASH : String(row.score) },
+    { name: "Correction", cell: (row) => name(row.correction ?? DASH) }, { name: "Comment", cell: (row) => name(row.comment ?? DASH) },
+  ], trace.feedback, "Nobody said how good the answer was."));
   const texts = [["Prompt", trace.prompt], ["Answer", trace.answer]].filter(([, text]) => text !== null);
   fill("prompt", texts.length ? texts.flatMap(([term, text]) => [el("h3", {}, term), el("pre", { className: "text", tabIndex: 0 }, text)])
     : el("p", { className: "empty" }, "Texts are not kept (ledger.store)."));
+}
+
+function kept(row) {
+  if (!row) return el("p", { className: "empty" }, "It is not kept (learning.collect, the key's learning, store).");
+  const grades = row.grades.map((grade) => `${grade.tier} ${grade.score === null ? DASH : grade.score} (${grade.source})`);
+  return el("dl", { className: "facts" }, ...[
+    ["Kept by", row.consent === "all" ? "its key" : "its store: true"], ["Licence", row.licence || DASH], ["Redacted by", row.redaction || DASH],
+    ["Until, UTC", row.expires_s === null ? "for ever" : moment(row.expires_s)],
+    ["Answers", row.answers.map((answer) => `${answer.tier} (${answer.role})`).join(", ")], ["Grades", grades.join(", ") || DASH],
+  ].map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
 }
 
 load();

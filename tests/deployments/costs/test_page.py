@@ -7,8 +7,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from kept_answers import keep, kept
 from sample_traffic import KEY, add_keys, database, ladder, one, serving, traffic
 
+from deployments.learning.feedback import Said, give
+from deployments.ledger.database import writing
 from deployments.ledger.rows import from_trace
 
 pytestmark = pytest.mark.slow
@@ -28,6 +31,9 @@ def site(tmp_path_factory):
     odd = dataclasses.replace(odd, wanted=HOSTILE, reason=HOSTILE[:64], status=200, tier="small", error="", answer=HOSTILE)
     engine = database(tmp_path_factory.mktemp("page"), traffic(3000, NOON - 5.5 * 86400, NOON), from_trace(odd))
     add_keys(engine, {"app": "Web app", "batch": "Nightly batch", "docs": HOSTILE}, NOON)
+    keep(engine, kept(0, "docs", id=f"chatcmpl-{'f' * 32}", trace_id="f" * 32, licence=HOSTILE[:64]))
+    with writing(engine) as connection:
+        give(connection, Said("f" * 32, "docs", NOON, 0.25, HOSTILE, HOSTILE))
     router = Path(__file__).parents[3] / "deployments" / "pocket" / "router"
     with serving(engine, ladder(routing={"artefact": str(router)}, escalation={"mode": "buffer"})) as root:
         yield root
@@ -199,6 +205,8 @@ def test_hostile_names_are_text(site, browser):
     browser.driver.get(f"{site}/costs/traces/{'f' * 32}")
     browser.wait("!document.getElementById('trace').hidden")
     assert browser.text("prompt").count(HOSTILE) == 2
+    assert browser.run("document.getElementById('feedback').textContent").count(HOSTILE) == 2
+    assert "0.25" in browser.text("feedback") and HOSTILE[:64] in browser.text("kept") and "small (answer)" in browser.text("kept")
     assert not browser.run("document.title.includes('owned')")
     assert browser.run("document.querySelectorAll('main img, main script').length") == 0
 

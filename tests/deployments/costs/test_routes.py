@@ -5,13 +5,17 @@ import json
 import pytest
 from alembic import command
 from click.testing import CliRunner
+from kept_answers import keep, kept
 from sample_traffic import KEY, NOW, app
+from sqlalchemy import insert
 from starlette.testclient import TestClient
 
 from deployments.cli.main import main
 from deployments.costs.decisions import every_request, recent, trace
 from deployments.costs.interval import interval
+from deployments.learning.feedback import Said, give
 from deployments.ledger.database import FIRST_REVISION, alembic_setup, connect, writing
+from deployments.ledger.schema import grades
 from router import config
 
 SIGNED = {"authorization": f"Bearer {KEY}"}
@@ -134,6 +138,20 @@ def test_a_trace_has_its_calls(engine, rows):
     found = trace(engine, rows.traces[0]["id"])
     assert [call["id"] for call in found["calls"]] == [c["id"] for c in rows.calls if c["trace_id"] == found["id"]]
     assert trace(engine, "nothing") is None
+
+
+def test_a_trace_says_whether_it_is_kept_and_what_was_said_of_it(engine, rows):
+    first, other = rows.traces[0]["id"], rows.traces[1]["id"]
+    keep(engine, kept(0, id=f"chatcmpl-{first}", trace_id=first), kept(0, role="fill", tier="large", id="f", trace_id=first))
+    with writing(engine) as connection:
+        give(connection, Said(first, "app", 5.0, 0.0, "It is 1."))
+        connection.execute(insert(grades).values(trace_id=first, tier="large", score=1.0, source="top", detail="", at_s=1.0))
+    found = trace(engine, first)
+    assert found["kept"]["consent"] == "marked" and found["kept"]["licence"] == "apache-2.0"
+    assert found["kept"]["answers"] == [{"tier": "small", "role": "answer"}, {"tier": "large", "role": "fill"}]
+    assert found["kept"]["grades"] == [{"tier": "large", "score": 1.0, "source": "top"}]
+    assert [(said["key_id"], said["score"], said["correction"]) for said in found["feedback"]] == [("app", 0.0, "It is 1.")]
+    assert (trace(engine, other)["kept"], trace(engine, other)["feedback"]) == (None, [])
 
 
 def test_the_export_is_every_row_once(engine, rows):

@@ -1,6 +1,8 @@
 """The endpoint held to its own OpenAPI description: whatever is sent, no 500, no hang, no trace of our insides."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -9,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import KEY, app_of
 from jsonschema import Draft202012Validator
+from kept_answers import database
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
 from deployments.endpoint import openapi
 
-APP = app_of(router())
+APP = app_of(router(), database(Path(tempfile.mkdtemp(prefix="stepdown-tests-"))))
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 PATHS = st.sampled_from(["chat/completions", "completions", "decision"])
 INSIDES = ("Traceback", 'File "', "site-packages", "object at 0x", ".py:")
@@ -35,7 +38,15 @@ def test_the_description_is_openapi_and_its_schemas_are_schemas():
 
 
 def test_every_path_described_is_there():
-    assert set(openapi.PATHS) <= {getattr(route, "path", "") for route in APP.routes}
+    assert set(openapi.all_paths()) <= {getattr(route, "path", "") for route in APP.routes}
+
+
+def test_every_method_described_is_there():
+    methods: dict[str, set[str]] = {}
+    for route in APP.routes:
+        methods.setdefault(getattr(route, "path", ""), set()).update(getattr(route, "methods", None) or ())
+    for path, described in openapi.all_paths().items():
+        assert {name.upper() for name in described if name != "parameters"} <= methods[path], path
 
 
 def test_the_description_needs_no_key_and_says_nothing_of_this_server(client):

@@ -9,6 +9,7 @@ down_revision = "0003"
 metadata = MetaData()
 COMPLETION = String(192)
 ANSWERS = text("role = 'answer'")
+LISTED = ("created_s", "id", "tier", "wanted", "role")
 
 completions = Table(
     "completions",
@@ -23,24 +24,25 @@ completions = Table(
     Column("tier", String(64), nullable=False),
     Column("model", String(64), nullable=False),
     Column("wanted", String(128), nullable=False),
-    Column("messages", Text),
-    Column("tools", Text),
-    Column("sampling", Text),
-    Column("answer", Text, nullable=False),
     Column("finish", String(32), nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_usd", Float(53), nullable=False),
-    Column("signals", Text),
-    Column("metadata", Text, nullable=False),
     Column("consent", String(16), nullable=False),
     Column("licence", String(64), nullable=False),
     Column("redaction", String(128), nullable=False),
     Column("expires_s", Float(53)),
+    Column("messages", Text),
+    Column("tools", Text),
+    Column("sampling", Text),
+    Column("answer", Text, nullable=False),
+    Column("signals", Text),
+    Column("metadata", Text, nullable=False),
     Index("completions_trace", "trace_id"),
     Index("completions_created", "created_s", "id"),
     Index("completions_expires", "expires_s"),
-    Index("completions_answers", "key_id", "created_s", "id", sqlite_where=ANSWERS, postgresql_where=ANSWERS),
+    Index("completions_answers", "key_id", *LISTED, sqlite_where=ANSWERS, postgresql_where=ANSWERS),
+    Index("completions_answers_of_all", *LISTED, sqlite_where=ANSWERS, postgresql_where=ANSWERS),
 )
 
 completion_metadata = Table(
@@ -51,7 +53,8 @@ completion_metadata = Table(
     Column("value", String(512), nullable=False),
     Column("key_id", String(64), nullable=False),
     Column("created_s", Float(53), nullable=False),
-    Index("completion_metadata_value", "key_id", "name", "value", "created_s"),
+    Index("completion_metadata_value", "key_id", "name", "value", "created_s", "completion_id"),
+    Index("completion_metadata_of_all", "name", "value", "created_s", "completion_id"),
 )
 
 feedback = Table(
