@@ -76,14 +76,18 @@ def notes(wish: Wish, steps: Steps) -> list[str]:
     if missing := steps.result("label").get("missing"):
         found.append("Labels that are missing: " + "; ".join(f"{n} x {why}" for why, n in list(missing.items())[:4]) + ".")
     if not wish.config.escalation.looks:
-        found.append("The configuration does not have answers judged; here they were: escalation.mode buffer, as a certificate needs.")
+        found.append(
+            "The configuration does not have answers judged; here they were: escalation.mode buffer, as a certificate needs."
+        )
     if steps.result("train").get("bold"):
         found.append(
             "These are too few prompts to prove the target's quality by training alone, so its price was chosen by estimate: the "
             "certificate, made of other prompts, is what promises anything."
         )
     if wish.given.grader is None:
-        found.append(f"There were no references: {wish.config.names[-1]} judged the others' answers against its own, blind, in both orders.")
+        found.append(
+            f"There were no references: {wish.config.names[-1]} judged the others' answers against its own, in both orders."
+        )
     return found
 
 

@@ -208,7 +208,7 @@ def slices(rows: Sequence[Row], top: str, seed: int) -> list[Json]:
     found = [
         {"by": by, "name": name, **slice_of(members, top, seed)}
         for (by, name), members in by_name.items()
-        if SMALLEST_SLICE <= len(members) and (len(members) < len(rows) or by == "length")
+        if len(members) >= SMALLEST_SLICE and (len(members) < len(rows) or by == "length")
     ]
     return sorted(found, key=lambda one: (one["difference"][0], one["name"]))[:MOST_SLICES]
 

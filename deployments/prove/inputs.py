@@ -40,7 +40,11 @@ def given(prompts: Path, answers: Path | None, grader: str | None) -> Given:
     faults = row_faults(rows, grade)
     kept = [row for row in rows if row["id"] not in faults]
     if len(kept) < FEWEST:
-        why = f"; {len(faults)} of {len(rows)} cannot be asked or graded, the first: {next(iter(faults.values()))}" if faults else ""
+        why = (
+            f"; {len(faults)} of {len(rows)} cannot be asked or graded, the first: {next(iter(faults.values()))}"
+            if faults
+            else ""
+        )
         raise BadInput(f"{prompts}: {len(kept)} prompts, at least {FEWEST} are needed, 600 or more to show much{why}")
     return Given(kept, name, grade, dict(Counter(faults.values()).most_common()))
 
@@ -75,7 +79,9 @@ def joined_by_id(rows: Sequence[Row], answers: Sequence[tuple[int, Row]], path: 
             raise BadInput(f"{path}: line {line}: id {name!r} again; ids must differ")
         by_id[name] = row["answer"]
     if not any(row["id"] in by_id for row in rows):
-        raise BadInput(f"{path}: no id is one of a prompt; the first is {next(iter(by_id))!r:.60}, of a prompt {rows[0]['id']!r:.60}")
+        raise BadInput(
+            f"{path}: no id is one of a prompt; the first is {next(iter(by_id))!r:.60}, of a prompt {rows[0]['id']!r:.60}"
+        )
     return [{**row, "answer": by_id.get(row["id"])} for row in rows]
 
 

@@ -31,7 +31,15 @@ from router.learn.cascades import (
 )
 from router.learn.certified_rows import certifiable
 from router.learn.evidence import read_seen
-from router.learn.inputs import answers_of, check_costs_rise, measured_rows, open_artefact, read_all, rewrite_manifest, training_rows
+from router.learn.inputs import (
+    answers_of,
+    check_costs_rise,
+    measured_rows,
+    open_artefact,
+    read_all,
+    rewrite_manifest,
+    training_rows,
+)
 from router.learn.labels.grading import Grader
 from router.learn.labels.labelling import Labelling, line_of
 from router.learn.labels.ladder_client import Row, ServedLadder

@@ -98,7 +98,9 @@ async def events(reply: httpx.Response) -> AsyncIterator[Any]:
 class Live:
     """One live run. Afterwards `found` holds the answers."""
 
-    def __init__(self, ladder: ServedLadder, folder: Path, version: str, purse: Purse, progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, ladder: ServedLadder, folder: Path, version: str, purse: Purse, progress: Callable[[int, int], None]
+    ) -> None:
         """version: of the router; another one answers anew."""
         self.ladder, self.version, self.purse, self.progress = ladder, version, purse, progress
         self.journal = Journal(folder / JOURNAL)
@@ -108,7 +110,11 @@ class Live:
 
     async def run(self, cells: Sequence[Cell], at_once: int) -> None:
         """Ask, in the order of the cells. What an earlier run was answered counts."""
-        given = {"base_url": address_of(self.ladder.url), "headers": headers_of(self.ladder.api_key), "timeout": self.ladder.timeout_s}
+        given = {
+            "base_url": address_of(self.ladder.url),
+            "headers": headers_of(self.ladder.api_key),
+            "timeout": self.ladder.timeout_s,
+        }
         self.total = len(cells)
         with self.journal:
             for row, way in cells:
@@ -175,7 +181,7 @@ async def graded(
     folder: Path,
     purse: Purse,
 ) -> list[Row]:
-    """The rows with `ways`: every way's answer with its `score`. ways: the top tier last, which is the judge where one is asked."""
+    """The rows with `ways`: every way's answer with its `score`. ways: the top tier last, which judges where there is no grader."""
     work = Labelling(rows, replace(ladder, tiers=list(ways)), grader, folder / "grades", lambda done, total: None)
     work.found = {cell: dict(answer) for cell, answer in found.items()}
     given = {"base_url": address_of(ladder.url), "headers": headers_of(ladder.api_key), "timeout": ladder.timeout_s}

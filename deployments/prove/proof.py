@@ -57,7 +57,12 @@ class Proof:
 
     def split(self) -> dict[str, list[Json]]:
         given = self.wish.given
-        inputs = {"the prompts": given.rows, "the grader": given.grader_name, "--seed": self.wish.seed, "--sample": self.wish.sample}
+        inputs = {
+            "the prompts": given.rows,
+            "the grader": given.grader_name,
+            "--seed": self.wish.seed,
+            "--sample": self.wish.sample,
+        }
 
         def make() -> Json:
             parts = split(drawn(given.rows, self.wish.sample, self.wish.seed), self.wish.seed)

@@ -72,7 +72,7 @@ class Steps:
             self.say(f"{name}: goes on, {why}")
 
     def run(self, name: str, inputs: Mapping[str, Any], files: Sequence[str], make: Callable[[], Json]) -> Json:
-        """The step's result; `make` is called only where it is not done yet for these inputs. files: what it leaves in the folder."""
+        """The step's result; `make` is called only where it is not done yet for these inputs. files: what it leaves."""
         wanted = {key: hash_of(value) for key, value in inputs.items()}
         record = self.done.get(name)
         if record and not (changed := self.changed(record, wanted, files)):

@@ -22,7 +22,14 @@ def prompts(n=200):
     for i in range(n):
         hard = i % 2
         text = f"prove that {i} of {i * 7 % 91} groups is cyclic" if hard else f"what is {i} plus {i * 7 % 91}"
-        made.append({"id": f"p{i}", "prompt": text, "answer": f"yes {i}" if hard else str(i + i * 7 % 91), "kind": "proof" if hard else "sum"})
+        made.append(
+            {
+                "id": f"p{i}",
+                "prompt": text,
+                "answer": f"yes {i}" if hard else str(i + i * 7 % 91),
+                "kind": "proof" if hard else "sum",
+            }
+        )
     return made
 
 

@@ -58,12 +58,21 @@ def test_the_page_loads_nothing_and_runs_nothing():
 
 
 def test_hostile_texts_are_shown_as_texts():
-    rows = [live_row(i, auto=0.0, prompt=HOSTILE + str(i), kind=HOSTILE, answer=HOSTILE, metadata={HOSTILE: HOSTILE}) for i in range(40)]
+    rows = [
+        live_row(i, auto=0.0, prompt=HOSTILE + str(i), kind=HOSTILE, answer=HOSTILE, metadata={HOSTILE: HOSTILE})
+        for i in range(40)
+    ]
     for row in rows[:20]:
         row["kind"] = "plain"
         row["ways"]["auto"] |= {"answer": HOSTILE, "tier": HOSTILE}
         row["ways"]["large"]["answer"] = HOSTILE
-    text = made(rows, notes=[HOSTILE], commands=[HOSTILE], settings=HOSTILE, certificates={"x": {"kind": "none", "reason": HOSTILE, "rule": "x"}})
+    text = made(
+        rows,
+        notes=[HOSTILE],
+        commands=[HOSTILE],
+        settings=HOSTILE,
+        certificates={"x": {"kind": "none", "reason": HOSTILE, "rule": "x"}},
+    )
     found = Tags(text)
     assert "script" not in found.tags and "img" not in found.tags and not found.handlers
     assert "&lt;script&gt;" in text and "{{ 7 * 7 }}" in text
