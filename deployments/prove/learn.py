@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,8 @@ from deployments.tiers.fingerprints import ladder_fingerprints, to_record
 from router.config import Config
 from router.decide import certificates as ct
 from router.errors import BadInput
-from router.learn.calibration import QUALITY_OF, for_quality
-from router.learn.cascades import (
-    FEWEST_ROWS,
-    N_FOLDS,
-    bind,
-    certificate_text,
-    judged_by,
-    menu,
-    promise,
-    reach_of,
-    rows_to_judge,
-    rows_to_learn,
-    teach,
-)
+from router.learn.calibration import QUALITY_OF
+from router.learn.cascades import bind, certificate_text, judged_by, promise, reach_of, rows_to_judge, teach
 from router.learn.certified_rows import certifiable
 from router.learn.evidence import read_seen
 from router.learn.inputs import (
@@ -43,8 +30,8 @@ from router.learn.inputs import (
 from router.learn.labels.grading import Grader
 from router.learn.labels.labelling import Labelling, line_of
 from router.learn.labels.ladder_client import Row, ServedLadder
-from router.learn.outcomes import Outcomes, parse_tiers
-from router.learn.training import Trained, check_teaches
+from router.learn.outcomes import parse_tiers
+from router.learn.training import check_teaches
 from router.learn.training import train as fit
 
 OUTCOMES = "outcomes.jsonl"
@@ -86,36 +73,25 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def train(folder: Path, config: Config, classifier: str, target: str, progress: Progress) -> Json:
-    """Fit a router on the rows to teach, and save it. Raises BadInput."""
+    """Fit a router on the rows to teach, and save it. Where nothing can be learned from them, the result has a `reason`."""
     tiers = ",".join(config.names)
-    table = training_rows(read_all([folder / TEACH], tiers))
-    check_costs_rise(table)
-    check_teaches(table)
+    shutil.rmtree(folder / TRAINED, ignore_errors=True)
+    try:
+        table = training_rows(read_all([folder / TEACH], tiers))
+        check_costs_rise(table)
+        check_teaches(table)
+    except BadInput as error:
+        return {"classifier": classifier, "rows": 0, "reason": str(error)}
     seen = read_seen([folder / TEACH], parse_tiers(tiers), table, config.escalation.holdback_tokens)
     trained = fit(table, classifier, progress)
-    posterior, cascades = teach(trained, table, seen) if seen else (None, {})
-    bold = seen is not None and target not in cascades
-    if seen is not None and bold and (rule := by_estimate(trained, table, seen, target)):
-        cascades[target] = rule
+    posterior, cascades = teach(trained, table, seen, [target]) if seen else (None, {})
     trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
     save((folder / TRAINED).resolve(), trained.model, trained.manifest, posterior)
     rules = {name: Rule.from_dict(rule).describe(table.tiers) for name, rule in trained.manifest["rules"].items()}
     rules |= {name: rule.describe(table.tiers) for name, rule in cascades.items()}
+    bold = target in cascades and cascades[target].quality_bound < QUALITY_OF[target]  # type: ignore[index]
     recovered = [float(value) for value in trained.manifest["recovered"]]
     return {"rows": len(table), "classifier": classifier, "rules": rules, "recovered": recovered, "bold": bold}
-
-
-def by_estimate(trained: Trained, table: Outcomes, seen: Any, target: str) -> Rule | None:
-    """The target's rule by estimated instead of proved quality, for few rows: only a certificate lets it accept an answer."""
-    from classifiers.sufficiency import folds_of
-
-    whole = table.is_complete
-    if target not in QUALITY_OF or whole.sum() < FEWEST_ROWS:
-        return None
-    rows, fold = rows_to_learn(trained, table, seen), folds_of(list(table.groups), N_FOLDS)
-    found = menu(rows.take(whole), fold[whole], table.take(whole))
-    rule = for_quality(replace(found, bound=found.quality), QUALITY_OF[target])  # type: ignore[index]  # checked above
-    return replace(rule, kind="cascade") if rule.kind == "utility" else None
 
 
 # -- certifying -----------------------------------------------------------------------------------------------------------------
@@ -123,6 +99,7 @@ def by_estimate(trained: Trained, table: Outcomes, seen: Any, target: str) -> Ru
 
 def certify(folder: Path, config: Config, target: str, alpha: float, delta: float) -> Json:
     """Copy the trained router and write certificates into the copy, which is what is served. Says why where there is none."""
+    shutil.rmtree(folder / ROUTER, ignore_errors=True)
     fresh = folder / f".{ROUTER}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(folder / TRAINED, fresh)
@@ -133,7 +110,6 @@ def certify(folder: Path, config: Config, target: str, alpha: float, delta: floa
             found[name] = certified(fresh, folder / CERTIFY, config, target, alpha, delta, holdback)
         except BadInput as error:
             found[name] = {"kind": "none", "reason": str(error), "rule": name}
-    shutil.rmtree(folder / ROUTER, ignore_errors=True)
     fresh.rename(folder / ROUTER)
     return {"certificates": found}
 

@@ -181,7 +181,7 @@ async def graded(
     folder: Path,
     purse: Purse,
 ) -> list[Row]:
-    """The rows with `ways`: every way's answer with its `score`. ways: the top tier last, which judges where there is no grader."""
+    """The rows with `ways`: every way's answer with its `score`. ways: the top tier last; without a grader it judges."""
     work = Labelling(rows, replace(ladder, tiers=list(ways)), grader, folder / "grades", lambda done, total: None)
     work.found = {cell: dict(answer) for cell, answer in found.items()}
     given = {"base_url": address_of(ladder.url), "headers": headers_of(ladder.api_key), "timeout": ladder.timeout_s}

@@ -69,7 +69,7 @@ def said(figures: Json, about: Json) -> dict[str, Any]:
 
 def verdict(figures: Json) -> str:
     if not figures["compared"]:
-        why = "; ".join(f"{n} x {what}" for what, n in figures["missing"].items())
+        why = figures.get("why") or "; ".join(f"{n} x {what}" for what, n in figures["missing"].items())
         return f"Nothing could be compared: {why or 'no prompt was tried live'}."
     top, saved, quality = figures["top"], figures["cost"]["saved"], figures["quality"]["difference"]
     if figures["verdict"]["shown"]:

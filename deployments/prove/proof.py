@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -133,6 +134,9 @@ class Proof:
         }
 
         def make() -> Json:
+            if why := self.steps.result("train").get("reason"):
+                shutil.rmtree(self.folder / learn.ROUTER, ignore_errors=True)
+                return {"certificates": {wish.target: {"kind": "none", "rule": wish.target, "reason": why}}}
             self.say("certifying")
             return learn.certify(self.folder, self.served, wish.target, wish.alpha, wish.delta)
 
@@ -143,6 +147,9 @@ class Proof:
         inputs = {"the router": version, "the prompts": rows, "--at-once": self.wish.at_once, **self.asked_how()}
 
         def make() -> Json:
+            if self.steps.result("train").get("reason"):  # without a router there is nothing to try
+                atomic_write(self.folder / LIVE, "[]")
+                return {"prompts": 0}
             found = self.steps.result("certify")["certificates"]
             self.ladder.use(self.folder / learn.ROUTER, next(iter(found.values())).get("digest", ""))
             with self.bar("live", len(rows) * (len(self.tiers) + 1)) as progress:
@@ -168,6 +175,8 @@ class Proof:
         """The figures and the page."""
         rows = json.loads((self.folder / LIVE).read_text("utf-8"))
         found = figures(rows, self.tiers, self.wish.alpha, self.wish.seed)
+        if why := self.steps.result("train").get("reason"):
+            found["why"] = f"no router could be trained: {why}"
         about = about_of(self.wish, self.steps, self.purse.by_what)
         atomic_write(self.folder / PROOF, json.dumps(recorded(found, about, self.wish.texts), indent=1) + "\n")
         atomic_write(self.folder / PAGE, page(found, about, self.wish.texts))

@@ -1,6 +1,6 @@
 """Learns what answers tell, for `stepdown train`, and certifies their acceptance, for `stepdown calibrate --alpha`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -34,8 +34,14 @@ def rows_to_learn(trained: Trained, outcomes: Outcomes, seen: Seen) -> Rows:
     return Rows(trained.unseen, guessed, seen, outcomes.scores, costs, outcomes.shares)
 
 
-def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, dict[str, Rule]]:
-    """The posterior of answers, and the rules of the targets for which judging answers is worth its cost."""
+def teach(
+    trained: Trained, outcomes: Outcomes, seen: Seen, by_estimate: Collection[str] = ()
+) -> tuple[Posterior, dict[str, Rule]]:
+    """The posterior of answers, and the rules of the targets for which judging answers is worth its cost.
+
+    by_estimate: targets that get a rule whose estimate keeps their quality where no bound does. Rows may be too few for a bound;
+    such a rule promises nothing before a certificate, made of other rows, lets it accept an answer.
+    """
     rows, fold = rows_to_learn(trained, outcomes, seen), folds_of(list(outcomes.groups), N_FOLDS)
     posterior = fit_posterior(rows.prior, rows.guessed, seen, rows.scores, rows.costs, fold, outcomes.weights)
     whole = outcomes.is_complete
@@ -43,7 +49,9 @@ def teach(trained: Trained, outcomes: Outcomes, seen: Seen) -> tuple[Posterior, 
         return posterior, {}
     found = menu(rows.take(whole), fold[whole], outcomes.take(whole))
     routed = {name: Rule.from_dict(rule) for name, rule in trained.manifest["rules"].items()}
-    return posterior, cascades(found, routed)
+    proved = cascades(found, routed)
+    bold = {name: rule for name in by_estimate if name not in proved and (rule := estimated(found, QUALITY_OF[name]))}
+    return posterior, {**proved, **bold}
 
 
 def menu(rows: Rows, fold: Any, outcomes: Outcomes) -> Menu:
@@ -65,6 +73,15 @@ def cascades(found: Menu, routed: Mapping[str, Rule]) -> dict[str, Rule]:
         for name, rule in rules.items()
         if rule.kind == "utility" and rule.expected_cost < routed[name].expected_cost
     }
+
+
+def estimated(found: Menu, share: float) -> Rule | None:
+    """The cheapest rule whose estimate keeps `share` of the top tier's quality; none: only the top tier does."""
+    rule = for_quality(replace(found, bound=found.quality), share)
+    if rule.kind != "utility":
+        return None
+    bound = found.bound[int(np.argmin(np.abs(found.prices - rule.value)))]
+    return replace(rule, kind="cascade", quality_bound=float(bound))
 
 
 def promise(

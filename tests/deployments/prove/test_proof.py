@@ -98,21 +98,21 @@ def test_a_changed_input_is_noticed_and_only_what_depends_on_it_is_done_again(tm
 
 def test_a_budget_stops_the_run_and_more_money_goes_on(tmp_path, rows):
     start = Starts()
-    little = wish(tmp_path, rows, usd=0.12, max_tokens=8)
+    little = wish(tmp_path, rows, usd=0.05, max_tokens=8)
     prove(little, print, no_bar, start)
     spent = sum(read(tmp_path)["about"]["paid"].values())
-    assert spent <= 0.12 and "Partial" in (tmp_path / "proof" / PAGE).read_text()
+    assert spent <= 0.05 and "Partial" in (tmp_path / "proof" / PAGE).read_text()
     asked = start.asked
     prove(wish(tmp_path, rows, max_tokens=8), print, no_bar, start)
     assert start.asked > asked and "Partial" not in (tmp_path / "proof" / PAGE).read_text()
 
 
-def test_where_routing_saves_nothing_the_page_says_so(tmp_path, rows):
+def test_where_a_small_tier_never_suffices_the_page_says_so(tmp_path, rows):
     for row in rows:
-        row["kind"] = "proof"  # small can do none of them
+        row["kind"] = "proof"
     found = prove(wish(tmp_path, rows), print, no_bar, Starts())
-    assert not found["verdict"]["shown"] and "No saving could be shown" in (tmp_path / "proof" / PAGE).read_text()
-    assert found["quality"]["difference"][0] == 0
+    assert not found["verdict"]["shown"]
+    assert "no router could be trained: one class only" in (tmp_path / "proof" / PAGE).read_text()
 
 
 def test_a_ladder_that_does_not_start_costs_nothing(tmp_path, rows):
@@ -121,4 +121,4 @@ def test_a_ladder_that_does_not_start_costs_nothing(tmp_path, rows):
 
     with pytest.raises(BadInput, match="no GPU"):
         prove(wish(tmp_path, rows), print, no_bar, fails)
-    assert prove(wish(tmp_path, rows), print, no_bar, Starts())["compared"] == 36
+    assert not (tmp_path / "proof" / "spent.jsonl").exists()
