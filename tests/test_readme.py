@@ -38,6 +38,7 @@ ELSEWHERE = {
     "curl": "tests/e2e/test_pocket_ladder.py, with an OpenAI client",
     "serve run": "tests/e2e/test_echo_app.py",
     "stepdown serve": "tests/e2e/test_pocket_ladder.py",
+    "stepdown prove": "tests/deployments/cli/test_prove.py, and tests/e2e/test_prove_pocket.py on the pocket ladder",
     "stepdown label": "tests/router/learn/labels/test_labelling.py",
     "make monitoring": "tests/e2e/test_monitoring.py starts the same Prometheus",
     "stepdown costs": "tests/deployments/costs/test_routes.py, on a ledger",

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "deployments.cli.learn_train:train",
     "evaluate": "deployments.cli.learn_evaluate:evaluate",
     "calibrate": "deployments.cli.learn_evaluate:calibrate",
+    "prove": "deployments.cli.prove:prove",
     "simulate": "deployments.cli.learn_evaluate:simulate",
     "decide": "deployments.cli.learn_decide:decide",
     "explain": "deployments.cli.learn_decide:explain",

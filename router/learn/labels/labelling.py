@@ -149,12 +149,14 @@ class Labelling:
     ) -> None:
         self.rows, self.ladder, self.grader, self.output, self.progress = rows, ladder, grader, output, progress
         self.address, self.headers = address_of(ladder.url), headers_of(ladder.api_key)
+        self.filed_under = ladder.known_as or self.address
         self.faults = row_faults(rows, grader)
         self.journal = Journal(output.with_name(output.name + ".journal"))
         self.found: dict[tuple[str, str], Row] = {}
         """(row id, tier) -> outcome"""
         self.reused = 0
         self.missing: Counter[str] = Counter()
+        self.client_of: Callable[[Any, ServedLadder], LadderClient] = LadderClient
 
     async def run(self, transport: Any = None, check: bool = False) -> None:
         """Label every row by every tier and write the output. check: ask first whether the ladder has the tiers."""
@@ -164,7 +166,7 @@ class Labelling:
         given = {"base_url": self.address, "headers": self.headers, "timeout": self.ladder.timeout_s, "transport": transport}
         with self.journal:
             async with httpx.AsyncClient(limits=limits, **given) as http:
-                self.client = LadderClient(http, self.ladder)
+                self.client = self.client_of(http, self.ladder)
                 if check:
                     await self.client.check()
                 await self.answer_all()
@@ -196,7 +198,7 @@ class Labelling:
         return outcome
 
     def answer_key(self, row: Row, tier: str) -> str:
-        return key_of("answer", self.address, tier, chat_of(row), self.ladder.settings)
+        return key_of("answer", self.filed_under, tier, chat_of(row), self.ladder.settings)
 
     async def score_all(self) -> None:
         """Give every outcome its `score`. Only once all answers are there: a grader may take long, and holds up everything."""
@@ -225,7 +227,8 @@ class Labelling:
         if self.grader is not None:
             return key_of("score", source_of(self.grader), answer, row)
         top = self.ladder.tiers[-1]
-        return key_of("score", judging.PROMPT, self.address, top, chat_of(row), answer, self.found[row["id"], top].get("answer"))
+        reference = self.found[row["id"], top].get("answer")
+        return key_of("score", judging.PROMPT, self.filed_under, top, chat_of(row), answer, reference)
 
     async def judged(self, row: Row, tier: str, answer: str) -> tuple[float | None, str]:
         """The score that the top tier gives, judging against its own answer."""

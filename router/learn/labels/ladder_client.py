@@ -41,6 +41,8 @@ class ServedLadder:
     concurrency: int = 16
     per_second: float = 0.0  # 0: no limit
     timeout_s: float = 120.0
+    known_as: str = ""
+    """what its answers are filed under in the journal, for a ladder whose address changes; empty: its address"""
 
     @property
     def settings(self) -> Row:
