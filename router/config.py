@@ -232,8 +232,9 @@ class Flywheel(Settings):
     """one of `stepdown classifiers`; none: the best of them"""
     least_pairs: Annotated[int, Field(ge=100)] = 400
     """graded requests, with the answers of all tiers, that a run needs"""
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """how much worse than the incumbent, in mean score, a candidate is not to be"""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """how much worse than the incumbent, in mean score, a candidate is not to be; below alpha, a router that keeps its promise
+    may never show it"""
     shadow_pairs: Annotated[int, Field(ge=1)] = 300
     """least number of graded live requests on which a candidate is compared before anybody gets its answers"""
     shadow_most_pairs: Annotated[int, Field(ge=1)] = 5_000

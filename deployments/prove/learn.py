@@ -5,17 +5,18 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from classifiers import Rule, save
 from classifiers.files import atomic_write
 from deployments.prove.budget import PricedClient, Purse
 from deployments.tiers.fingerprints import ladder_fingerprints, to_record
-from router.config import Config
+from router.config import Config, NamedTarget
 from router.decide import certificates as ct
 from router.errors import BadInput
+from router.flywheel.price import best_rule
 from router.learn.calibration import QUALITY_OF
-from router.learn.cascades import bind, certificate_text, judged_by, promise, reach_of, rows_to_judge, teach
+from router.learn.cascades import bind, certificate_text, judged_by, learn_answers, promise, reach_of, rows_to_judge, worthwhile
 from router.learn.certified_rows import certifiable
 from router.learn.evidence import read_seen
 from router.learn.inputs import (
@@ -72,8 +73,11 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 # -- training -------------------------------------------------------------------------------------------------------------------
 
 
-def train(folder: Path, config: Config, classifier: str, target: str, progress: Progress) -> Json:
-    """Fit a router on the rows to teach, and save it. Where nothing can be learned from them, the result has a `reason`."""
+def train(folder: Path, config: Config, classifier: str, target: str, promised: tuple[float, float], progress: Progress) -> Json:
+    """Fit a router on the rows to teach, and save it. Where nothing can be learned from them, the result has a `reason`.
+
+    promised: alpha and delta of the certificate that is to be made; the target's price is chosen by what it saves under that.
+    """
     tiers = ",".join(config.names)
     shutil.rmtree(folder / TRAINED, ignore_errors=True)
     try:
@@ -84,12 +88,17 @@ def train(folder: Path, config: Config, classifier: str, target: str, progress: 
         return {"classifier": classifier, "rows": 0, "reason": str(error)}
     seen = read_seen([folder / TEACH], parse_tiers(tiers), table, config.escalation.holdback_tokens)
     trained = fit(table, classifier, progress)
-    posterior, cascades = teach(trained, table, seen, [target]) if seen else (None, {})
+    lesson = learn_answers(trained, table, seen) if seen else None
+    cascades = worthwhile(trained, lesson) if lesson else {}
+    proved = target in cascades
+    n_certify = max(2, (folder / CERTIFY).read_bytes().count(b"\n"))
+    if lesson and (rule := best_rule(lesson, n_certify, *promised, QUALITY_OF[cast(NamedTarget, target)])):
+        cascades[target] = rule
     trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
-    save((folder / TRAINED).resolve(), trained.model, trained.manifest, posterior)
+    save((folder / TRAINED).resolve(), trained.model, trained.manifest, lesson and lesson.posterior)
     rules = {name: Rule.from_dict(rule).describe(table.tiers) for name, rule in trained.manifest["rules"].items()}
     rules |= {name: rule.describe(table.tiers) for name, rule in cascades.items()}
-    bold = target in cascades and cascades[target].quality_bound < QUALITY_OF[target]  # type: ignore[index]
+    bold = target in cascades and not proved
     recovered = [float(value) for value in trained.manifest["recovered"]]
     return {"rows": len(table), "classifier": classifier, "rules": rules, "recovered": recovered, "bold": bold}
 

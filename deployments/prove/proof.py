@@ -114,13 +114,14 @@ class Proof:
         inputs = {
             "the outcomes": hash_of_files([self.folder / learn.TEACH]),
             "the classifier": wish.classifier,
-            "--target": wish.target,
+            "the promise": [wish.target, wish.alpha, wish.delta],
             "escalation.holdback_tokens": config.escalation.holdback_tokens,
         }
 
         def make() -> Json:
             with self.bar(f"fitting {wish.classifier}", 6) as progress:
-                return learn.train(self.folder, config, wish.classifier, wish.target, progress)
+                promised = wish.alpha, wish.delta
+                return learn.train(self.folder, config, wish.classifier, wish.target, promised, progress)
 
         self.steps.run("train", inputs, [learn.TRAINED], make)
 
