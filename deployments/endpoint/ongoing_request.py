@@ -107,6 +107,8 @@ class OngoingRequest:
     """a smaller tier's answer was given since no larger tier could answer"""
     departed: bool = False
     """see `Commit.departed`"""
+    router: str = ""
+    """digest of the artefact that decided; empty: none did"""
     server: Server = Server()
     answer: list[str] = field(default_factory=list)
     done: bool = False
@@ -222,6 +224,7 @@ class OngoingRequest:
             prompt=self.prompt(),
             answer="".join(self.answer) or None,
             calls=calls,
+            router=self.router,
         )
 
     def prompt(self) -> str | None:
