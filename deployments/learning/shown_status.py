@@ -47,7 +47,8 @@ class ShownStatus:
         except SQLAlchemyError as error:
             found = {**self.last, "unknown": f"the ledger's database does not answer: {driver_message(error)}"}
         except Exception as error:
-            log.exception("the status of learning could not be read")
+            if "unknown" not in self.last:  # said once, not at each look
+                log.exception("the status of learning could not be read")
             found = {**self.last, "unknown": f"it could not be read: {type(error).__name__}"}
         self.last, self.read_s = found, self.clock()
 
