@@ -95,6 +95,11 @@ class ServedIngress(Ingress):
         balancer = self.answering.balancer
         self.reporter = QueueReporter(exchange.report.remote, balancer.counts, balancer.others) if exchange else None
 
+    def use(self, router: Router) -> None:
+        super().use(router)
+        if self.flywheel:
+            self.flywheel.use(router.config)
+
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         async with super().lifespan(app):

@@ -43,6 +43,14 @@ class StartedProcess:
     def start(self) -> None:
         self.daemon.start()
 
+    def use(self, config: Config) -> None:
+        """Go on with another configuration: the child ends, and is started again with it."""
+        self.config = config
+        process = self.process
+        if process and process.stdin:
+            with suppress(OSError):  # it has ended already
+                process.stdin.close()
+
     async def close(self) -> None:
         self.closed = True
         await self.daemon.stop()

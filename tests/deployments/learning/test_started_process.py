@@ -83,6 +83,19 @@ def test_one_that_is_killed_is_started_again(tmp_path):
     asyncio.run(scenario())
 
 
+def test_another_configuration_starts_it_again(tmp_path):
+    async def scenario():
+        child = Child(tmp_path)
+        child.started.start()
+        await child.until(1)
+        child.started.use(config(routing={"target": 0.5}))
+        _, _, sent = await child.until(2)
+        await child.started.close()
+        assert Config.model_validate(json.loads(sent)).routing.target == 0.5
+
+    asyncio.run(scenario())
+
+
 def test_one_that_ends_at_once_is_started_ever_less_often(tmp_path, caplog):
     async def scenario():
         child = Child(tmp_path, CHILD.replace("sys.stdin.read()", "sys.exit(2)"))
