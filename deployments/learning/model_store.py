@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -129,7 +130,7 @@ def fetch(engine: Engine, digest: str, cache: Path) -> Path:
         raise BadInput(f"{digest[:80]!r} is no artefact's digest; expected 64 hexadecimal digits")
     folder = cache / digest
     if not whole(folder, digest):
-        write(folder, checked(engine, digest))
+        write(folder, digest, checked(engine, digest))
         if not whole(folder, digest):
             raise BadInput(f"{folder}: was written, but holds something else; look who else writes there")
     with suppress(OSError):
@@ -171,16 +172,19 @@ def listing_of(text: str, digest: str) -> dict[str, str]:
     return files
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write(folder: Path, digest: str, files: Mapping[str, bytes]) -> None:
     """Write the folder whole, or leave it as it was. Several processes may do so at the same time. Raises OSError."""
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        fresh.mkdir(mode=0o700, parents=True)
         for name, content in files.items():
             (fresh / name).write_bytes(content)
-        shutil.rmtree(folder, ignore_errors=True)  # what is there is damaged
-        with suppress(FileExistsError):  # another process was quicker; the caller looks whether it is whole
+        try:
+            fresh.rename(folder)
+        except OSError:  # something is there: another process was quicker, or it is damaged
+            if whole(folder, digest):
+                return
+            shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

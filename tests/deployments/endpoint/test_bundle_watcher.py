@@ -280,9 +280,9 @@ def test_a_broken_one_is_refused_and_what_decided_goes_on(place, tmp_path, caplo
     place.promote(bad)
     until(lambda: told in place.told().get("not_loaded", {}).get("promoted", ""))
     assert place.tier() == "small" and caplog.text.count("in the slot promoted is not used") == 1
-    place.promote(place.stored("good", 1))
-    until(lambda: place.tier() == "medium")
-    assert "not_loaded" not in place.told()
+    place.promote(place.stored("good", 2))
+    until(lambda: place.tier() == "large")
+    assert "promoted" not in place.told().get("not_loaded", {})  # what is broken is the previous one now
 
 
 @pytest.mark.slow
