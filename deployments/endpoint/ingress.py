@@ -197,7 +197,7 @@ class Ingress:
     async def learned(self) -> dict[str, Any]:
         """How far learning from the traffic is, and which learned artefacts decide; also for the cost page."""
         shown = await self.learning.now() if self.learning else {}
-        return shown | ({"bundles": self.watcher.status()} if self.watcher else {})
+        return shown | ({"in_use": self.watcher.status()} if self.watcher else {})
 
     async def reload(self, request: Request, key: Key) -> Response:
         """Read routing, escalation, delegation and the artefact again, in this process. Raises NotAllowed, BadRequest."""

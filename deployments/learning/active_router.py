@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +225,6 @@ class BundleWatcher:
         shown: dict[str, Any] = {"active": self.routers.active.digest, "configured": self.built.base.digest}
         canary = self.routers.canary
         shown |= {"canary": canary.digest, "share": self.routers.share} if canary else {}
-        shown["slots"] = {slot: {k: v for k, v in asdict(one).items() if k != "slot"} for slot, one in self.found.items()}
         said = {"not_loaded": self.not_loaded, "ignored": self.ignored, "database": self.outage}
         return shown | {name: value for name, value in said.items() if value}
 

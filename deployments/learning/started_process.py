@@ -25,7 +25,7 @@ LOOK_EVERY_S = 1.0
 AGAIN_S = 1.0
 AGAIN_MAX_S = 300.0
 WELL_S = 600.0
-END_S = 5.0  # how long it may take to end before it is killed
+END_S = 10.0  # how long it may take to end before it is killed; it gives itself half of that
 
 
 class StartedProcess:
