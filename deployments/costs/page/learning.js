@@ -11,8 +11,9 @@ const OFF = "learning: {collect: consented, start: auto}";
 export async function learning() {
   try {
     const found = await get("costs/learning.json");
-    fill("learning", notes(found), found.collect === "off" || !found.collect ? off() : [], found.progress ? [progress(found), kept(found.counts || {})] : [],
-      found.run ? run(found.run) : [], promotions(found.promotions || []), runs(found.runs || []), now(found.in_use || {}));
+    const parts = [notes(found), !found.collect || found.collect === "off" ? off() : null, found.progress ? [progress(found), kept(found.counts || {})] : null,
+      found.run ? run(found.run) : null, promotions(found.promotions || []), runs(found.runs || []), now(found.in_use || {})];
+    fill("learning", ...parts.flat(Infinity));
   } catch (error) {
     fill("learning", el("p", { className: "empty" }, `Not known: ${error.message}`));
   }
@@ -78,7 +79,7 @@ function run(of) {
   return [el("h3", {}, name(of.id), " is in ", of.stage, el("span", { className: "dim" }, ` since ${moment(of.since_s || of.began_s)} UTC`)),
     rows.length ? table({ text: "Evidence", hidden: true }, [
       { name: "Evidence", head: true, cell: (row) => row.what },
-      { name: "", cell: (row) => bar(row.share, "wide", row.against) },
+      { name: "", cell: (row) => (row.share === null ? "" : bar(row.share, "wide", row.against)) },
       { name: "Now", number: true, cell: (row) => row.now },
       { name: "Decides at", number: true, cell: (row) => row.most },
     ], rows) : null,
@@ -93,7 +94,7 @@ function evidence(of, settings) {
   if (!["shadow", "waiting", "canary", "promoted"].includes(of.stage)) return [];
   const rows = [];
   const add = (what, value, most, share, format, against = false) => {
-    if (value !== null && value !== undefined) rows.push({ what, now: format(value), most: most ? format(most) : DASH, share: most ? share : 0, against });
+    if (value !== null && value !== undefined) rows.push({ what, now: format(value), most: most ? format(most) : DASH, share: most ? share : null, against });
   };
   const { shadow_pairs: pairs, shadow_wealth: enough, rollback_wealth: back, canary_requests: requests } = settings;
   const asked = of.counts?.candidate?.requests, early = of.stage === "shadow" || of.stage === "waiting";
