@@ -145,7 +145,6 @@ class Answering:
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
         ongoing.server = self.router.config.server
-        ongoing.router = "" if decided.target in self.router.names else using.digest
         shown = decision_headers(decided, took_ms, ongoing.id)
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
@@ -157,6 +156,7 @@ class Answering:
             plain = one_call(decided.tier, server_tools.without(asked.body), {}, OtherTiers.of(decided))
             steps = with_recalled(steps or plain, recalled)
         ongoing.flow = chosen.kind
+        ongoing.router = "" if decided.target in self.router.names else using.digest
         try:
             await self.admit(ongoing)
             if steps is None:

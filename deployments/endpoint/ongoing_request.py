@@ -217,6 +217,7 @@ class OngoingRequest:
             unfamiliar=decided.unfamiliar,
             p=decided.p,
             certificate=self.certificate,
+            router=self.router,
             decision_ms=self.decision_ms,
             first_byte_s=self.first_byte_s,
             counterfactual_usd=alone.usd if alone else None,
@@ -224,7 +225,6 @@ class OngoingRequest:
             prompt=self.prompt(),
             answer="".join(self.answer) or None,
             calls=calls,
-            router=self.router,
         )
 
     def prompt(self) -> str | None:

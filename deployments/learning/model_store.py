@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, select
 
+from deployments.ledger.rows import Row
 from deployments.ledger.schema import model_files, model_rows, models
 from deployments.ledger.statements import insert_new
 from router.errors import BadInput
@@ -92,7 +93,7 @@ def save(
     found = contents(folder)
     files = {name: sha256(content) for name, content in found.items()}
     digest = digest_over(files)
-    row = {"digest": digest, "kind": kind, "parent": parent, "run_id": run_id, "method": method[:64], "dataset": dataset}
+    row: Row = {"digest": digest, "kind": kind, "parent": parent, "run_id": run_id, "method": method[:64], "dataset": dataset}
     row |= {"seed": seed, "licence": licence[:64], "made_s": made_s, "files": json.dumps(files)}
     insert_new(connection, models, [row])
     for name, content in found.items():  # one at a time: one statement with all would hold them twice in memory

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import shutil
+import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import waiting
 import yaml
@@ -350,3 +353,37 @@ def test_an_audit_counts_for_the_router_that_decided(place):
     assert promises("e" * 64) is None  # no longer in use: nobody's alarm hears of it
     assert routers.canary.promises.found is routers.active.promises.found  # what all audits found is known to all
     assert not any(one.unread for one in place.watcher.promises)
+
+
+# -- as it is served -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_served_ingress_follows_shows_it_and_starts_what_learns(tmp_path, monkeypatch):
+    """Without Ray: what `stepdown serve` builds, over echo tiers."""
+    from deployments.app import ServedIngress
+    from deployments.learning import started_process
+
+    sleeps = (sys.executable, "-c", "import sys; sys.stdin.read()")
+    monkeypatch.setattr(started_process.StartedProcess.__init__, "__defaults__", (sleeps, time.monotonic))
+    file = tmp_path / "ladder.yaml"
+    write(file)
+    settings = {"ledger": {"url": f"sqlite:///{tmp_path / 'ledger.db'}"}, "learning": {"collect": "consented", "start": "auto"}}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | settings))
+    config = load_config(file)
+    made = ServedIngress(config.model_dump(mode="json"), "", True, {}, str(file))
+    assert made.learning and made.flywheel
+    made.learning.read = lambda engine, config, now_s: {"counts": {"kept": 7}}
+    store = Place.__new__(Place)
+    store.folder, store.ledger = tmp_path, Ledger(config.ledger)
+    with TestClient(made.app(), base_url="http://localhost") as client:
+        chat = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
+        assert client.post("/v1/chat/completions", json=chat).json()["model"] == "large"
+        store.promote(store.stored("first", 0))
+        until(lambda: client.post("/v1/chat/completions", json=chat).json()["model"] == "small")
+        until(lambda: made.flywheel.process is not None)
+        pid = made.flywheel.process.pid
+        for told in (client.get("/v1/status").json()["learning"], client.get("/costs/learning.json").json()):
+            assert (told["collect"], told["start"], told["counts"]["kept"]) == ("consented", "auto", 7)
+            assert told["in_use"]["active"] == digest_of(tmp_path / "first")
+    assert not psutil.pid_exists(pid)
