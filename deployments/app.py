@@ -22,7 +22,10 @@ from deployments.endpoint.ingress import Ingress
 from deployments.endpoint.reload import Reloader
 from deployments.keys.access import serve_run_access, with_absolute_ledger
 from deployments.keys.admission import Keys
+from deployments.learning.active_router import BundleWatcher
 from deployments.learning.collector import Collector
+from deployments.learning.shown_status import ShownStatus
+from deployments.learning.started_process import StartedProcess
 from deployments.ledger.held_time import Running
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
@@ -74,6 +77,7 @@ class ServedIngress(Ingress):
         write_to_file()
         settings = Config.model_validate(config)
         accounts = accounts_of(settings, key_hash, insecure, self.running)
+        assert accounts.ledger
         timeout_s = settings.server.first_token_timeout_s
         tiers = {
             t.name: TIERS[t.engine].make(t, handles.get(t.name), timeout_s, partial(accounts.late, t.name))
@@ -83,10 +87,20 @@ class ServedIngress(Ingress):
         router = make(settings)
         accounts.models.update(router.fingerprints.get("models") or {})
         super().__init__(router, tiers, accounts, settings.server.max_body_bytes)
-        self.reloader = Reloader(file, router, make, self.use, accounts.refresh) if file else None
+        engine = accounts.ledger.engine
+        self.watcher = watcher = BundleWatcher(engine, router, make, self.answering.use, accounts.refresh)
+        self.renewed = accounts.refresh, watcher.prepare
+        self.reloader = Reloader(file, router, make, self.use, *self.renewed) if file else None
+        self.learning = ShownStatus(engine, settings)
+        self.flywheel = StartedProcess(settings) if settings.learning.start == "auto" else None
         self.sleepers = settings.sleepers
         balancer = self.answering.balancer
         self.reporter = QueueReporter(exchange.report.remote, balancer.counts, balancer.others) if exchange else None
+
+    def use(self, router: Router) -> None:
+        super().use(router)
+        if self.flywheel:
+            self.flywheel.use(router.config)
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -97,6 +111,8 @@ class ServedIngress(Ingress):
                 counting.start()
             if self.reporter:
                 self.reporter.start()
+            if self.flywheel:
+                self.flywheel.start()
             gc.collect()
             gc.freeze()  # these objects live as long as the replica; to scan them again would stop all requests for 0.2 s
             try:
@@ -106,6 +122,8 @@ class ServedIngress(Ingress):
                 await learning.stop()
                 if self.reporter:
                     await self.reporter.stop()
+                if self.flywheel:
+                    await self.flywheel.close()
 
     async def count(self) -> None:
         """Keep up to date which tiers sleep: the choice of a tier must not wait to find out."""
@@ -128,8 +146,9 @@ class ServedIngress(Ingress):
 
         Never raises: Serve would take the replica for ill, and start it again with the same settings.
         """
-        made = routers(self.router.config, self.router.abilities)
-        reloader = self.reloader or Reloader("", self.router, made, self.use, self.accounts.refresh)
+        configured = self.watcher.configured if self.watcher else self.router
+        made = routers(configured.config, configured.abilities)
+        reloader = self.reloader or Reloader("", configured, made, self.use, *self.renewed)
         with suppress(BadConfig):  # already in the log and on the status page
             await reloader.from_sections(user_config)
         self.reloader = reloader

@@ -220,6 +220,12 @@ class Learning(Settings):
     start: Literal["asked", "auto"] = "asked"
     """asked: `stepdown flywheel` trains routers; auto: the server does, as soon as the log suffices, and uses those that pass"""
 
+    @model_validator(mode="after")
+    def has_something_to_learn_from(self) -> "Learning":
+        if self.start == "auto" and self.collect == "off":
+            raise ValueError("start: auto learns from what is kept, and collect: off keeps nothing; set collect: consented")
+        return self
+
 
 class Flywheel(Settings):
     """How a router that was learned from the log is tried and promoted."""

@@ -40,17 +40,26 @@ Live = Callable[[], Any]
 """The ladder as it is now; may be a coroutine function"""
 Settled = Callable[[], Awaitable[None]]
 """Returns when earlier requests are in the tables"""
+Learned = Callable[[], Awaitable[Mapping[str, Any]]]
+"""How far learning from the traffic is"""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def routes(engine: Engine, config: Config, live: Live, allowed: Allowed, settled: Settled) -> list[Route]:
+async def nothing_learned() -> Mapping[str, Any]:
+    return {}
+
+
+def routes(
+    engine: Engine, config: Config, live: Live, allowed: Allowed, settled: Settled, learned: Learned = nothing_learned
+) -> list[Route]:
     """To be mounted at the root of the endpoint."""
-    page = CostRoutes(engine, config, live, allowed, settled)
+    page = CostRoutes(engine, config, live, allowed, settled, learned)
     return [
         Route("/costs", shell("index.html")),
         Route("/costs.json", page.guarded(page.figures)),
         Route("/costs/access.json", page.access),
         Route("/costs/live.json", page.guarded(page.ladder)),
+        Route("/costs/learning.json", page.guarded(page.learning)),
         Route("/costs/decisions.json", page.guarded(page.decisions)),
         Route("/costs/static/{name:path}", static),
         Route("/costs/traces/{id}.json", page.guarded(page.one_trace)),
@@ -61,8 +70,9 @@ def routes(engine: Engine, config: Config, live: Live, allowed: Allowed, settled
 class CostRoutes:
     """The routes that need a key. They read the database in threads."""
 
-    def __init__(self, engine: Engine, config: Config, live: Live, allowed: Allowed, settled: Settled) -> None:
+    def __init__(self, engine: Engine, config: Config, live: Live, allowed: Allowed, settled: Settled, learned: Learned) -> None:
         self.engine, self.config, self.live, self.allowed, self.settled = engine, config, live, allowed, settled
+        self.learned = learned
 
     def guarded(self, endpoint: Endpoint) -> Endpoint:
         async def checked(request: Request) -> Response:
@@ -94,6 +104,9 @@ class CostRoutes:
 
     async def ladder(self, request: Request) -> Response:
         return answer(await awaited(self.live()))
+
+    async def learning(self, request: Request) -> Response:
+        return answer(await self.learned())
 
     async def decisions(self, request: Request) -> Response:
         query = request.query_params

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +46,11 @@ class Accounts:
     models: dict[str, str] = field(default_factory=dict)
     """tier -> fingerprint of its model"""
 
-    async def open(self, promises: Callable[[], Promises]) -> None:
+    async def open(self, promises: Callable[[], Promises], others: Callable[[], Iterable[Promises]] = lambda: ()) -> None:
+        """promises: of the router that decides; others: of further ones that may."""
         if self.ledger:
             await self.ledger.open()
-            self.audits = SharedAudits(self.ledger, promises)
+            self.audits = SharedAudits(self.ledger, promises, others)
             await self.audits.open()
         if self.collector:
             await self.collector.open()

@@ -20,7 +20,8 @@ from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
 from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
-from deployments.ids import traced
+from deployments.ids import current, traced
+from deployments.learning.routers_in_use import InUse, Routers
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched
@@ -46,7 +47,7 @@ class Answering:
     """Answers requests, and holds what they share: router, tiers and their health, sessions, hidden turns, audits."""
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts) -> None:
-        self.router, self.accounts = router, accounts
+        self.routers, self.accounts = Routers(InUse(router)), accounts
         self.breaker = Breaker(time.monotonic, random.random)
         self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
@@ -54,7 +55,7 @@ class Answering:
         self.balancer = Balancer(router.tiers, self.tiers, router.config.server.replicas)
         self.prices = {t.name: prices.prices(t) for t in router.tiers}
         top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
-        self.auditor = Auditor(top, rate, lambda: self.router.flows.promises)
+        self.auditor = Auditor(top, rate, lambda digest: self.routers.promises_of(digest))
         self.sessions = Sessions()
         self.hidden = HiddenTurns()
 
@@ -71,18 +72,23 @@ class Answering:
             return "ready"
         return "cold" if self.settings[name].sleeps else "no replica"
 
-    def use(self, router: Router) -> None:
-        """Use this router for new requests; those under way keep their flow."""
-        self.router, self.auditor.share = router, router.config.escalation.audit_rate
+    @property
+    def router(self) -> Router:
+        """The one that decides, but for a canary's conversations. All have the same tiers and settings but for the artefact."""
+        return self.routers.active.router
 
-    async def decide(self, asked: Asked, key: Key, before: str | None = None) -> Decision:
+    def use(self, routers: Routers) -> None:
+        """Use these for new requests; those under way keep their flow."""
+        self.routers, self.auditor.share = routers, routers.active.router.config.escalation.audit_rate
+
+    async def decide(self, asked: Asked, key: Key, before: str | None = None, router: Router | None = None) -> Decision:
         """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed, Overloaded."""
+        router = router or self.router
         wanted = str(asked.body["model"])
-        target = self.router.target_of(wanted)
+        target = router.target_of(wanted)
         key.check_model(wanted if target is None else None, target)
-        barred = key.excluded(self.router.names)
-        await self.read_ahead(asked)
-        router = self.router
+        barred = key.excluded(router.names)
+        await self.read_ahead(asked, router)
         decided = await by_size(router.decide, asked, before, barred)
         if target is not None and (resting := self.breaker.down([name for name in router.names if name not in barred])):
             decided = await by_size(self.decide_without, router, resting, asked, before, barred, decided)
@@ -120,10 +126,10 @@ class Answering:
         wider = [name for name in instead(names, decided.tier, closed, "any") if self.settings[name].context > window]
         return replace(decided, instead=tuple(others), wider=tuple(wider))
 
-    async def read_ahead(self, asked: Asked) -> None:
+    async def read_ahead(self, asked: Asked, router: Router) -> None:
         """Called before `decide`: lets a pretrained model read the prompt in a thread, so that no other request waits for it."""
-        if self.router.artefact is not None and self.router.artefact.slow:
-            await asyncio.to_thread(self.router.read_ahead, asked)
+        if router.artefact is not None and router.artefact.slow:
+            await asyncio.to_thread(router.read_ahead, asked)
 
     async def answer(self, request: Request, key: Key, asked: Asked) -> Response:
         """Raises RequestFailed where no tier was decided on. Later failures are returned as answers and written down."""
@@ -134,7 +140,8 @@ class Answering:
         sent = asked
         asked, recalled = await by_size(self.hidden.recall, owner, asked)
         began = time.perf_counter()
-        decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session))
+        using = self.routers.of(session or current())
+        decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session), using.router)
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
@@ -145,12 +152,13 @@ class Answering:
             tier = self.settings[decided.tier]
             limited = await by_size(reservation.with_limit, asked.body, tier, self.router.count[tier.name])
             ongoing.asked = asked = replace(asked, body=limited)
-        chosen = await by_size(self.router.flow, asked, decided)
+        chosen = await by_size(using.router.flow, asked, decided)
         steps = chosen.steps
         if recalled and asked.path == "chat/completions":
             plain = one_call(decided.tier, server_tools.without(asked.body), {}, OtherTiers.of(decided))
             steps = with_recalled(steps or plain, recalled)
         ongoing.flow = chosen.kind
+        ongoing.router = "" if decided.target in self.router.names else using.digest
         try:
             await self.admit(ongoing)
             if steps is None:

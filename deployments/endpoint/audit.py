@@ -35,11 +35,12 @@ PATH: Path = "chat/completions"
 class Auditor:
     """Makes one audit at a time, and only while the largest tier is idle.
 
-    promises: called each time, since a reload replaces them. draw: returns a random number in [0, 1).
+    promises: digest of the artefact that decided -> its promises, None where it is no longer in use. draw: returns a random
+    number in [0, 1).
     """
 
     def __init__(
-        self, top: Watched, share: float, promises: Callable[[], Promises], draw: Callable[[], float] = random.random
+        self, top: Watched, share: float, promises: Callable[[str], Promises | None], draw: Callable[[], float] = random.random
     ) -> None:
         self.top, self.share, self.promises, self.draw = top, share, promises, draw
         self.waiting: deque[OngoingRequest] = deque()
@@ -114,8 +115,9 @@ class Auditor:
     def tell(self, ongoing: OngoingRequest, record: CallRecord, differs: bool) -> None:
         """Report the audit to the certificate's alarm, the metrics and the estimate of the largest tier's answer lengths."""
         target, small = ongoing.decided.target, accepted(ongoing)
-        if ongoing.certificate == "valid":
-            self.promises().audited(target, differs, ongoing.asked.stream)
+        promises = self.promises(ongoing.router)
+        if promises and ongoing.certificate == "valid":
+            promises.audited(target, differs, ongoing.asked.stream)
         if ongoing.accounts.metrics:
             ongoing.accounts.metrics.audited(target, differs, ongoing.decided.p.get(ongoing.tier))
         if small and small.usage.output_tokens and not small.estimated:

@@ -27,7 +27,10 @@ from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.ids import current
 from deployments.learning import completion_routes
+from deployments.learning.active_router import BundleWatcher
 from deployments.learning.filler import Filler
+from deployments.learning.routers_in_use import InUse, Routers
+from deployments.learning.shown_status import ShownStatus
 from deployments.tiers.tier import Tier
 from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
@@ -56,14 +59,20 @@ class Ingress:
         self.started = int(time.time())
         self.reloader: Reloader | None = None
         self.filler = self.filler_for(router)
+        self.watcher: BundleWatcher | None = None
+        self.learning: ShownStatus | None = None
 
     @property
     def router(self) -> Router:
-        """The router in use; a reload replaces it."""
+        """The router in use; a reload or a promotion replaces it."""
         return self.answering.router
 
     def use(self, router: Router) -> None:
-        self.answering.use(router)
+        """Use another configured router; what was promoted over its artefact goes on deciding."""
+        if self.watcher:
+            self.watcher.rebase(router)
+        else:
+            self.answering.use(Routers(InUse(router)))
 
     def filler_for(self, router: Router) -> Filler | None:
         """What fills in the requests that were kept; None: none are kept."""
@@ -90,7 +99,8 @@ class Ingress:
             Route("/openapi.json", openapi.endpoint),
         ]
         if ledger := self.accounts.ledger:
-            routes += costs.routes(ledger.engine, self.router.config, self.live, self.may_see_costs, ledger.settled)
+            pages = self.live, self.may_see_costs, ledger.settled, self.learned
+            routes += costs.routes(ledger.engine, self.router.config, *pages)
             hook = self.router.config.learning.redact
             routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, hook)
         made = Starlette(
@@ -108,7 +118,10 @@ class Ingress:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.accounts.open(lambda: self.router.flows.promises)
+        watcher = self.watcher
+        await self.accounts.open(lambda: self.router.flows.promises, lambda: watcher.promises if watcher else ())
+        if watcher:
+            await watcher.open()
         watched = self.reloader if self.router.config.server.reload == "watch" else None
         if watched and watched.file:
             watched.start()
@@ -122,6 +135,8 @@ class Ingress:
                 await self.filler.close()
             if watched:
                 await watched.close()
+            if watcher:
+                await watcher.close()
             await self.auditor.close()
             await self.accounts.close()
             for tier in self.tiers.values():
@@ -199,13 +214,20 @@ class Ingress:
             "certificates": self.router.flows.promises.status(),
             "escalation": self.router.config.escalation.model_dump(),
             "delegation": self.router.config.delegation.mode,
-            "learning": self.accounts.learning(),
+            "learning": await self.learned(),
         }
         return JSONResponse(shown | ({"reload": self.reloader.last} if self.reloader and self.reloader.last else {}))
 
     async def key(self, request: Request, key: Key) -> Response:
         """What the holder of the key may."""
         return JSONResponse(key.shown() | {"collect": self.accounts.learning()["collect"]}, headers=NOT_KEPT)
+
+    async def learned(self) -> dict[str, Any]:
+        """How far learning from the traffic is, and which learned artefacts decide; also for the cost page."""
+        shown = await self.learning.now() if self.learning else {}
+        shown |= {"in_use": self.watcher.status()} if self.watcher else {}
+        shown |= {"filling": self.filler.state()} if self.filler else {}
+        return shown | self.accounts.learning()
 
     async def reload(self, request: Request, key: Key) -> Response:
         """Read routing, escalation, delegation and the artefact again, in this process. Raises NotAllowed, BadRequest."""

@@ -23,6 +23,7 @@ from router.engine import Router
 from router.errors import BadConfig
 
 SECTIONS = ("routing", "escalation", "delegation")
+NEED_RESTART = ("tiers", "ledger", "learning", "flywheel")
 LOOK_EVERY_S = 1.0
 log = logging.getLogger("stepdown")
 FileStamp = tuple[str, str, int, int, int]
@@ -44,6 +45,8 @@ class Reloader:
     swap: Callable[[Router], None]
     refresh: Callable[[Promises], None] = lambda promises: None
     """tells new promises what all processes' audits have found"""
+    beside: Callable[[Router], None] = lambda router: None
+    """builds what goes with a new router before it is used, in a thread; raises BadConfig"""
     times: int = 0
     last: dict[str, Any] = field(default_factory=dict)
     """the last reload: `at` (Unix time), `error` or none, `needs_restart`: sections that changed and need a restart"""
@@ -80,12 +83,13 @@ class Reloader:
         made = self.make(self.at_start.model_copy(update={name: getattr(found, name) for name in SECTIONS}))
         made.flows.promises.inherit(self.router.flows.promises)  # reading an artefact again must not revive what audits retired
         self.refresh(made.flows.promises)
+        self.beside(made)
         return made
 
     def use(self, router: Router, found: Config) -> dict[str, Any]:
         self.router, self.times = router, self.times + 1
         self.swap(router)
-        left = [name for name in ("tiers", "ledger") if getattr(found, name) != getattr(self.at_start, name)]
+        left = [name for name in NEED_RESTART if getattr(found, name) != getattr(self.at_start, name)]
         self.last = {"at": time.time(), "error": None, "times": self.times, "needs_restart": left}
         log.warning("reloaded: %s%s", self.file, f"; a restart is needed for {', '.join(left)}" if left else "")
         return self.last

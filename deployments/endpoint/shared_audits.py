@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,12 +22,14 @@ log = logging.getLogger("stepdown")
 class SharedAudits:
     """Writes this process's audits into the database and goes by what stands there.
 
-    promises: those in use, called each time, since a reload replaces them. While the database does not answer, audits wait in
-    memory; if it has not answered since the start, nothing is promised.
+    promises: those in use, called each time, since a reload replaces them; others: those of further routers that may decide.
+    While the database does not answer, audits wait in memory; if it has not answered since the start, nothing is promised.
     """
 
-    def __init__(self, ledger: Ledger, promises: Callable[[], Promises]) -> None:
-        self.ledger, self.promises = ledger, promises
+    def __init__(
+        self, ledger: Ledger, promises: Callable[[], Promises], others: Callable[[], Iterable[Promises]] = lambda: ()
+    ) -> None:
+        self.ledger, self.promises, self.others = ledger, promises, others
         self.one_at_a_time = threading.Lock()
         self.failed = False
         self.watching = Daemon(self.watch)
@@ -44,7 +46,9 @@ class SharedAudits:
             await self.share()
 
     async def share(self) -> None:
-        await asyncio.to_thread(self.exchange, self.promises())
+        mine = self.promises()
+        for promises in [mine, *(other for other in self.others() if other is not mine)]:
+            await asyncio.to_thread(self.exchange, promises)
 
     async def watch(self) -> None:
         while True:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, select
 
+from deployments.ledger.rows import Row
 from deployments.ledger.schema import model_files, model_rows, models
 from deployments.ledger.statements import insert_new
 from router.errors import BadInput
@@ -91,7 +93,7 @@ def save(
     found = contents(folder)
     files = {name: sha256(content) for name, content in found.items()}
     digest = digest_over(files)
-    row = {"digest": digest, "kind": kind, "parent": parent, "run_id": run_id, "method": method[:64], "dataset": dataset}
+    row: Row = {"digest": digest, "kind": kind, "parent": parent, "run_id": run_id, "method": method[:64], "dataset": dataset}
     row |= {"seed": seed, "licence": licence[:64], "made_s": made_s, "files": json.dumps(files)}
     insert_new(connection, models, [row])
     for name, content in found.items():  # one at a time: one statement with all would hold them twice in memory
@@ -129,7 +131,7 @@ def fetch(engine: Engine, digest: str, cache: Path) -> Path:
         raise BadInput(f"{digest[:80]!r} is no artefact's digest; expected 64 hexadecimal digits")
     folder = cache / digest
     if not whole(folder, digest):
-        write(folder, checked(engine, digest))
+        write(folder, digest, checked(engine, digest))
         if not whole(folder, digest):
             raise BadInput(f"{folder}: was written, but holds something else; look who else writes there")
     with suppress(OSError):
@@ -171,16 +173,19 @@ def listing_of(text: str, digest: str) -> dict[str, str]:
     return files
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write(folder: Path, digest: str, files: Mapping[str, bytes]) -> None:
     """Write the folder whole, or leave it as it was. Several processes may do so at the same time. Raises OSError."""
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        fresh.mkdir(mode=0o700, parents=True)
         for name, content in files.items():
             (fresh / name).write_bytes(content)
-        shutil.rmtree(folder, ignore_errors=True)  # what is there is damaged
-        with suppress(FileExistsError):  # another process was quicker; the caller looks whether it is whole
+        try:
+            fresh.rename(folder)
+        except OSError:  # something is there: another process was quicker, or it is damaged
+            if whole(folder, digest):
+                return
+            shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

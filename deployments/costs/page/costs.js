@@ -3,6 +3,7 @@ import { ask, get, hasKey, keep } from "./api.js";
 import { bars, clear, curve, tierColour, watch } from "./charts.js";
 import { at, el, fill, name, swatch, table } from "./dom.js";
 import { DASH, bucket, compact, count, day, moment, percent, seconds, signed, tierName, usd } from "./format.js";
+import { learning } from "./learning.js";
 
 const LADDER_MS = 10_000, REASONS = 8, DECISIONS = "15";
 let shown = null;
@@ -64,6 +65,7 @@ async function load() {
     show(figures);
     showDecisions(decisions, false);
     ladder();
+    learning();
   } catch (error) {
     failed(error);
   }
@@ -361,5 +363,5 @@ at("measure").addEventListener("change", overTime);
 at("older").addEventListener("click", older);
 at("forget").addEventListener("click", () => { keep(""); location.reload(); });
 document.addEventListener("themechange", () => { if (shown) { overTime(); quality(shown); } });
-setInterval(() => { if (shown && !document.hidden && !at("figures").hidden) ladder(); }, LADDER_MS);
+setInterval(() => { if (shown && !document.hidden && !at("figures").hidden) { ladder(); learning(); } }, LADDER_MS);
 load();

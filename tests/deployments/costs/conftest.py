@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import sample_traffic
+from chromium import PROGRAMS, Browser
 from sample_traffic import NOW
 
 
@@ -28,3 +29,14 @@ def engine(rows, tmp_path_factory):
     sample_traffic.add_keys(engine, {"app": "Web app", "batch": "Nightly batch", "docs": "Docs search"}, NOW)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def browser():
+    if None in PROGRAMS:
+        pytest.skip("Chromium and its driver are not installed; apt install chromium chromium-driver")
+    found = Browser()
+    yield found
+    complaints = [entry for entry in found.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    found.driver.quit()
+    assert complaints == []

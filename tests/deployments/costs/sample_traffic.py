@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from deployments.costs.routes import routes
+from deployments.costs.routes import Learned, routes
 from deployments.ledger.database import connect, migrate, writing
 from deployments.ledger.rows import Rows, from_call, from_trace, from_window, together
 from deployments.ledger.schema import budgets, keys
@@ -197,17 +198,22 @@ async def settled() -> None:
     """These rows are in the tables."""
 
 
-def app(engine: Engine, settings: Config) -> Starlette:
-    return Starlette(routes=routes(engine, settings, live, allowed, settled))
+async def off() -> dict[str, Any]:
+    """The state of learning where nothing is collected."""
+    return {"collect": "off", "start": "asked"}
+
+
+def app(engine: Engine, settings: Config, learned: Learned = off) -> Starlette:
+    return Starlette(routes=routes(engine, settings, live, allowed, settled, learned))
 
 
 @contextlib.contextmanager
-def serving(engine: Engine, settings: Config) -> Iterator[str]:
+def serving(engine: Engine, settings: Config, learned: Learned = off) -> Iterator[str]:
     """The endpoint's root."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app(engine, settings), port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app(engine, settings, learned), port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -19,7 +19,7 @@ from deployments.ledger.schema import grades
 from router import config
 
 SIGNED = {"authorization": f"Bearer {KEY}"}
-SECRET = ["/costs.json", "/costs/live.json", "/costs/decisions.json", "/costs/traces/x.json"]
+SECRET = ["/costs.json", "/costs/live.json", "/costs/learning.json", "/costs/decisions.json", "/costs/traces/x.json"]
 STATIC = ["costs.js", "costs.css", "uplot/uPlot.iife.min.js", "uplot/LICENSE"]
 OPEN = ["/costs", "/costs/traces/x", *(f"/costs/static/{name}" for name in STATIC)]
 WHEN = f"since={NOW - 3 * 86400:.0f}&until={NOW:.0f}"

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ def test_a_damaged_copy_is_written_again(engine, tmp_path):
     (got / "model.skops").write_bytes(b"half")
     assert digest_of(fetch(engine, digest, tmp_path / "cache")) == digest
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [digest]  # nothing half written beside it
+
+
+def test_several_that_fetch_at_the_same_time_each_get_it_whole(engine, tmp_path):
+    digest = stored(engine, artefact(tmp_path / "made"))
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda _: digest_of(fetch(engine, digest, tmp_path / "cache")), range(24)))
+    assert set(got) == {digest} and [path.name for path in (tmp_path / "cache").iterdir()] == [digest]
 
 
 @pytest.mark.parametrize("content, listing", [(b"another model", None), (None, {"manifest.json": "0" * 64}), (None, None)])
