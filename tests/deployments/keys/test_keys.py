@@ -378,7 +378,7 @@ def test_the_first_start_makes_a_key_and_the_next_says_that_there_is_one(config)
     assert first.made.startswith("sk-stepdown-") and first.made in first.summary() and first.made in first.curl_header()
     second = with_first_key(config, decide_access(config, None, False, False))
     assert second == Access(stored=1) and "stepdown keys create" in second.summary() and "YOUR_KEY" in second.curl_header()
-    assert asyncio.run(Keys(connect(config.ledger)).look_up(bearer(first.made))).rights == {"costs", "admin"}
+    assert asyncio.run(Keys(connect(config.ledger)).look_up(bearer(first.made))).rights == {"costs", "admin", "learn"}
 
 
 def test_a_given_key_makes_none(config):
