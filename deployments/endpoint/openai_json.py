@@ -1,7 +1,6 @@
 """OpenAI's answers as JSON: read into replies, and written for clients."""
 
 import json
-import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 from deployments.ids import fresh
 from router.request.wire import margin
 from router.types import Call, Reply, Usage
+
+ID_MARKS = (b'"id":', b'"id": ')
 
 
 def usage_of(body: Mapping[str, Any]) -> Usage:
@@ -52,34 +53,33 @@ class ReplyId:
     def __init__(self, name: str) -> None:
         self.name = name
         self.said = b'"id":' + json.dumps(name).encode()
-        self.known: re.Pattern[bytes] | None = None
-        """the tier's own id, as it writes it"""
+        self.known = b""
+        """the tier's own id, as it writes it in a stream"""
 
     def document(self, raw: bytes, body: Mapping[str, Any]) -> bytes:
         """A whole answer. body: the same, read."""
-        given = self.pattern(body)
-        named, found = given.subn(lambda _: self.said, raw, 1) if given else (raw, 0)
-        return named if found else json.dumps({**body, "id": self.name}).encode()
+        own = written_id(raw, body)
+        return raw.replace(own, self.said) if own else json.dumps({**body, "id": self.name}).encode()
 
     def events(self, item: bytes) -> bytes:
         """Events of a stream; those that have the id of the first cost a microsecond."""
-        if self.known:
-            named, found = self.known.subn(lambda _: self.said, item)
-            if found == item.count(b"data:"):
-                return named
+        if self.known and item.count(self.known) == item.count(b"data:"):
+            return item.replace(self.known, self.said)
         return b"".join(self.event(block) for block in item.split(b"\n\n") if block)
 
     def event(self, block: bytes) -> bytes:
         if not block.startswith(b"data:") or (data := block[5:].strip()) == b"[DONE]":
             return block + b"\n\n"
         body = json.loads(data)
-        self.known = self.pattern(body) or self.known
+        self.known = written_id(data, body) or self.known
         return b"data: " + self.document(data, body) + b"\n\n"
 
-    def pattern(self, body: Mapping[str, Any]) -> re.Pattern[bytes] | None:
-        """Matches the id where it stands: within a text, quotes are escaped. None: there is none, or it may stand elsewhere too."""
-        given = body.get("id")
-        return re.compile(rb'"id"\s*:\s*' + re.escape(json.dumps(given).encode())) if isinstance(given, str) and given else None
+
+def written_id(raw: bytes, body: Mapping[str, Any]) -> bytes:
+    """The id with its name as it stands once in an answer; empty: not known. Within a text, quotes are escaped."""
+    given = body.get("id")
+    forms = [mark + json.dumps(given).encode() for mark in ID_MARKS] if isinstance(given, str) and given else []
+    return next((form for form in forms if raw.count(form) == 1), b"")
 
 
 def frame(tier: str, kind: str) -> dict[str, Any]:

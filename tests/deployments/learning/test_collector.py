@@ -306,7 +306,7 @@ def test_a_hundred_megabytes_of_texts_go_through_a_bounded_queue(tmp_path, monke
     most = 0
     with place.client() as client:
         for _ in range(50):
-            ask(client, messages=[{"role": "user", "content": "word " * 400_000}])
+            ask(client, messages=[{"role": "user", "content": "x" * 2_000_000}])
             most = max(most, place.collector.bytes)
         assert until(lambda: place.collector.counts.kept + place.dropped.get("full", 0) == 50)
         place.collector.next_tidy = 0.0
