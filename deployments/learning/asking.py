@@ -9,6 +9,7 @@ from typing import Any
 
 from deployments.beside_loop import by_length
 from deployments.ids import fresh
+from deployments.learning.idleness import OwnCalls
 from deployments.traffic import hedged_call
 from deployments.traffic.watched_tier import Watched
 from router.cascade.flow import with_logprobs
@@ -20,6 +21,7 @@ from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
 from router.flywheel.filling import expected_usd
 from router.flywheel.served import Answer
 from router.learn.labels.labelling import logprob_stats
+from router.limits import reservation
 from router.limits.key_limits import day_of
 from router.request import wire
 from router.request.token_bounds import Reader, text_tokens
@@ -27,6 +29,7 @@ from router.trace import LEARNING, CallRow, Reading
 from router.types import Counter, Path, Request, Role, Usage
 
 PATH: Path = "chat/completions"
+WAIT_S = 0.2  # between looks whether calls under way have cost less than was set aside
 
 
 class Halted(Exception):
@@ -55,14 +58,17 @@ class Budget:
         day = day_of(now_s)
         self.day, self.ends_s, self.spent, self.exhausted = day.name, day.ends_s, spent, False
 
-    def hold(self, usd: float) -> None:
-        """Set aside what a call may cost. Raises TooDear, Halted."""
+    def hold(self, usd: float) -> bool:
+        """Set aside what a call may cost. False: calls under way may need it. Raises TooDear, Halted."""
         if usd > self.usd_day > 0:
             raise TooDear(f"an answer would cost about {usd:.3g} USD, learning.fill_usd_day allows {self.usd_day:g} a day")
-        if self.spent + self.held + usd > self.usd_day:
+        if self.spent + usd > self.usd_day:
             self.exhausted = True
             raise Halted("the day's budget is spent")
+        if self.held and self.spent + self.held + usd > self.usd_day:
+            return False
         self.held += usd
+        return True
 
     def paid(self, held: float, usd: float) -> None:
         self.held, self.spent = max(0.0, self.held - held), self.spent + usd
@@ -84,8 +90,7 @@ class Asker:
     add: Callable[[Sequence[CallRow]], Awaitable[None]]
     timeout_s: float = 600.0
     clock: Callable[[], float] = time.time
-    own: dict[str, int] = field(default_factory=dict)
-    """tier -> calls under way that are ours"""
+    own: OwnCalls = field(default_factory=OwnCalls)
 
     def cannot(self, body: Mapping[str, Any], tiers: Sequence[str]) -> dict[str, str]:
         """Tiers that cannot take a request, each with the reason. Counts tokens; for a thread."""
@@ -98,6 +103,11 @@ class Asker:
     def reader(self, tier: str) -> Reader:
         return Reader.of(self.settings[tier], self.counts[tier])
 
+    def measured(self, tier: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+        """The body with a limit of its answer, ours where the client set none, and its prompt's tokens. For a thread."""
+        limited = reservation.with_limit(body, self.settings[tier], self.counts[tier])
+        return limited, self.reader(tier).expected_total(limited)
+
     async def ask(
         self, tier: str, body: Mapping[str, Any], role: Role, trace_id: str, known: Mapping[str, Answer]
     ) -> tuple[Answer, str]:
@@ -105,22 +115,21 @@ class Asker:
 
         Raises RequestFailed, Halted, TooDear, LedgerDown.
         """
-        sent = wire.forwarded({**body, "stream": False}, tier)
+        sent: Mapping[str, Any] = wire.forwarded({**body, "stream": False}, tier)
         if role == "fill" and not self.abilities.lack(tier, "logprobs"):
             sent = with_logprobs(sent)
-        tokens = await asyncio.to_thread(self.reader(tier).expected_total, sent)
+        sent, tokens = await asyncio.to_thread(self.measured, tier, sent)
         held = expected_usd(self.prices[tier], tokens, body, known)
-        self.budget.hold(held)
+        while not self.budget.hold(held):
+            await asyncio.sleep(WAIT_S)
         paid = 0.0
         try:
             await self.ready(tier)
             row_id = f"{trace_id}/{role}-{tier}-{fresh()[:8]}"
             call = OneCall(self, tier, sent, role, trace_id, row_id)
-            self.own[tier] = self.own.get(tier, 0) + 1
             try:
                 return await call.answer(), row_id
             finally:
-                self.own[tier] -= 1
                 paid = call.cost_usd
                 await self.add(call.rows(tokens))
         finally:
@@ -148,8 +157,9 @@ class OneCall:
         """Raises RequestFailed."""
         self.began_s, began = self.asker.clock(), time.monotonic()
         try:
-            async with asyncio.timeout(self.asker.timeout_s):
-                raw = await self.asker.tiers[self.tier].complete(PATH, self.body, self.reading, self.id)
+            with self.asker.own.call(self.tier):
+                async with asyncio.timeout(self.asker.timeout_s):
+                    raw = await self.asker.tiers[self.tier].complete(PATH, self.body, self.reading, self.id)
             found = await by_length(raw, read, raw, self.tier)
         except RequestFailed as error:
             self.outcome = error.outcome

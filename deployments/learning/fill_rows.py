@@ -70,7 +70,7 @@ def answered_by_all(
     )
     found = rows.all()
     if not found:
-        return [], place
+        return [], (until_s, "")
     ids = list(dict.fromkeys(row.trace_id for row in found))
     whole = (
         select(own.trace_id)
@@ -80,7 +80,8 @@ def answered_by_all(
     )
     known = set(connection.scalars(select(grades.c.trace_id).where(grades.c.trace_id.in_(ids))))
     known |= set(connection.scalars(select(fills.c.trace_id).where(fills.c.trace_id.in_(ids))))
-    return [trace for trace in connection.scalars(whole) if trace not in known], (found[-1].created_s, found[-1].id)
+    last = (found[-1].created_s, found[-1].id) if len(found) == limit else (until_s, "")
+    return [trace for trace in connection.scalars(whole) if trace not in known], last
 
 
 def states(connection: Connection) -> dict[str, int]:

@@ -41,9 +41,10 @@ NAME = "filler"  # of the lease
 LEASE_S = 30.0
 AT_ONCE = 4  # requests that are worked on side by side
 LOOK_EVERY_S = 0.5
+READY_S = 0.1  # between looks whether a tier is idle
 EMPTY_S = 2.0  # between looks for work while there is none
 BATCH = 50  # requests that are looked up at once
-COUNT_EVERY_S = 5.0  # between counts for `state`
+COUNT_EVERY_S = 15.0  # between counts for `state`
 RETRY_S = 600.0  # after a tier did not answer
 TRIES = 3
 LOOK_BACK_S = 86_400.0  # at the start, for feedback and audits that came while nobody looked
@@ -153,9 +154,11 @@ class Filler:
         if self.budget.day != day_of(self.clock()).name:
             await self.begin_day()
         if self.budget.exhausted:
-            return "the day's budget is spent"
+            self.found.clear()
         while len(self.tasks) < AT_ONCE and (work := await self.next_work()):
             self.begin(*work)
+        if self.budget.exhausted:
+            return "the day's budget is spent"
         return self.waits() if self.tasks else "there is nothing to fill in"
 
     async def take_lease(self) -> bool:
@@ -176,6 +179,12 @@ class Filler:
         await self.ledger.settled()
         since_s = day_of(self.clock()).began_s
         self.budget.begin(self.clock(), await self.reading(partial(fill_rows.spent_since, since_s=since_s)))
+        self.look_back()
+
+    def look_back(self) -> None:
+        """Look again for what may have been missed; what was graded since is not graded again."""
+        self.told_s, self.answered = self.clock() - LOOK_BACK_S, (self.clock() - LOOK_BACK_S, "")
+        self.found.clear()
 
     async def next_work(self) -> tuple[str, bool] | None:
         """A request that nobody works on; None: there is none, as of the last look."""
@@ -185,9 +194,9 @@ class Filler:
         return self.found.popleft() if self.found else None
 
     def looked_up(self, connection: Connection) -> list[tuple[str, bool]]:
-        """What there is to do: fills first, then feedback, then what drafts and audits have answered."""
+        """What there is to do: fills while there is money, then feedback, then what drafts and audits have answered."""
         busy = set(self.tasks.values())
-        waiting = fill_rows.waiting(connection, self.clock() - RETRY_S, BATCH)
+        waiting = [] if self.budget.exhausted else fill_rows.waiting(connection, self.clock() - RETRY_S, BATCH)
         if fresh := [trace for trace in waiting if trace not in busy]:
             return [(trace, True) for trace in fresh]
         told = fill_rows.told_after(connection, self.told_s, BATCH)
@@ -213,8 +222,7 @@ class Filler:
             self.rests = str(halted)
         except DATABASE:
             self.rests, self.next_look = OUT, time.monotonic() + EMPTY_S
-            self.told_s, self.answered = self.clock() - LOOK_BACK_S, (self.clock() - LOOK_BACK_S, "")
-            self.found.clear()
+            self.look_back()
 
     async def tried(self, trace_id: str, fills: bool) -> tuple[str, State]:
         """Why it could not be done, empty where it was; and the state of its fill then. Raises Halted and database errors."""
@@ -246,7 +254,7 @@ class Filler:
         while self.waits(tier):
             if not self.leads:
                 raise Halted("another ingress fills in")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(READY_S)
 
     def waits(self, *tiers: str) -> str:
         """Why the tiers may not be asked now, by default any; empty: they may."""

@@ -5,7 +5,9 @@ in which none of them was asked.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from deployments.traffic.watched_tier import Watched
@@ -15,18 +17,34 @@ QUIET_S = 0.2  # without a call of a client's, where tiers share processors
 
 
 @dataclass(slots=True)
+class OwnCalls:
+    """Our own calls by tier, which are not clients'."""
+
+    running: Counter[str] = field(default_factory=Counter)
+    finished: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def call(self, tier: str) -> Iterator[None]:
+        """Around one call, and nothing else: what the tier counts at the same moment is subtracted."""
+        self.running[tier] += 1
+        try:
+            yield
+        finally:
+            self.running[tier] -= 1
+            self.finished[tier] += 1
+
+
+@dataclass(slots=True)
 class Idleness:
-    """own: tier -> calls under way that are not clients'. elsewhere: calls to a tier by other ingresses. clock: seconds that
-    never jump.
-    """
+    """elsewhere: calls to a tier by other ingresses. clock: seconds that never jump."""
 
     tiers: Mapping[str, Watched]
     settings: Mapping[str, Tier]
-    own: Mapping[str, int]
+    own: OwnCalls
     elsewhere: Callable[[str], float]
     clock: Callable[[], float] = time.monotonic
     finished: dict[str, int] = field(default_factory=dict)
-    """clients' and own calls that had ended at the last look"""
+    """clients' calls that had ended at the last look"""
     busy_s: float = float("-inf")
     """when a tier that shares processors was last seen busy"""
 
@@ -53,14 +71,11 @@ class Idleness:
     def calls(self, name: str) -> float:
         """Clients' calls at a tier now."""
         tier = self.tiers[name]
-        return tier.running + tier.waiting - self.own.get(name, 0) + self.elsewhere(name)
+        return tier.running + tier.waiting - self.own.running[name] + self.elsewhere(name)
 
     def look(self, sharing: list[str]) -> None:
-        """Note whether one of them was busy since the last look. An own call that ended meanwhile counts too, which only makes
-        us wait a moment longer.
-        """
-        finished = {name: self.tiers[name].finished for name in sharing}
-        idle_before = all(not self.own.get(name, 0) for name in sharing)
-        if any(self.calls(name) > 0 for name in sharing) or (idle_before and self.finished and finished != self.finished):
+        """Note whether one of them was busy since the last look."""
+        finished = {name: self.tiers[name].finished - self.own.finished[name] for name in sharing}
+        if any(self.calls(name) > 0 for name in sharing) or (self.finished and finished != self.finished):
             self.busy_s = self.clock()
         self.finished = finished

@@ -50,7 +50,8 @@ def test_everything_that_is_asked_of_the_database(engine):
     with engine.connect() as connection:
         assert fill_rows.waiting(connection, AT_S + 9, 9) == ["a", "c"] and fill_rows.waiting(connection, AT_S, 9) == ["a"]
         assert fill_rows.told_after(connection, 0.0, 9) == [(AT_S, "b"), (AT_S + 1, "b")]
-        assert fill_rows.answered_by_all(connection, (0.0, ""), AT_S + 9, TIERS, 9) == (["b"], (AT_S + 1, "b/audit-large"))
+        assert fill_rows.answered_by_all(connection, (0.0, ""), AT_S + 9, TIERS, 9) == (["b"], (AT_S + 9, ""))
+        assert fill_rows.answered_by_all(connection, (0.0, ""), AT_S + 9, TIERS, 1) == (["b"], (AT_S + 1, "b/audit-large"))
         assert fill_rows.states(connection) == {"waiting": 2} and fill_rows.means(connection, "large", 9) == [-0.01]
         assert fill_rows.spent_since(connection, 0.0) == 0.0 and fill_rows.failures(connection, "a", ["tier_busy"]) == 0
         assert fill_rows.told(connection, "b") == Told(0.5, "43") and fill_rows.material(connection, "d") is None

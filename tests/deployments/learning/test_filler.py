@@ -37,7 +37,14 @@ OTHER = "It is a number between forty and fifty.\nI think."
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    for name, value in (("LOOK_EVERY_S", 0.01), ("EMPTY_S", 0.02), ("COUNT_EVERY_S", 0.0), ("SETTLED_S", 0.0), ("RETRY_S", 0.0)):
+    for name, value in (
+        ("LOOK_EVERY_S", 0.01),
+        ("READY_S", 0.01),
+        ("EMPTY_S", 0.02),
+        ("COUNT_EVERY_S", 0.0),
+        ("SETTLED_S", 0.0),
+        ("RETRY_S", 0.0),
+    ):
         monkeypatch.setattr(module, name, value)
 
 
@@ -332,6 +339,25 @@ def test_it_stops_at_the_days_budget_and_goes_on_the_next_day(tmp_path):
     assert seen == [(2, pytest.approx(2 * 7 * 20e-6))]
 
 
+def test_while_the_budget_is_spent_what_costs_nothing_is_still_graded(tmp_path):
+    place = Place(tmp_path, fill_usd_day=7 * 20e-6 * 1.5)
+
+    def told(filler):
+        store(place.engine, completions=row("b"), feedback=feedback_row("b", 1.0))
+        return filler.rests == "the day's budget is spent"
+
+    place.run(
+        drawn("a"), lambda filler: filler.rests == "the day's budget is spent", told, lambda filler: bool(place.grades("b"))
+    )
+    assert place.grades("b") == {"small": (1.0, "feedback")} and len(place.large.bodies) == 1
+
+
+def test_what_calls_under_way_may_cost_is_set_aside(tmp_path):
+    place = Place(tmp_path, large=lambda body: Said("42", wait_s=0.03), fill_usd_day=7 * 20e-6 * 8.5)
+    place.run(drawn("a", "b", "c", "d"))
+    assert set(place.fills().values()) == {("done", "")} and place.state["spent_usd"] == pytest.approx(8 * 7 * 20e-6)
+
+
 def test_what_was_spent_before_a_restart_counts(tmp_path):
     place = Place(tmp_path, fill_usd_day=7 * 20e-6 * 2.5)
 
@@ -498,7 +524,7 @@ def watched(*names, **settings):
 @pytest.mark.parametrize("accelerator, waits", [(None, "the processors are not idle"), ("H100", "")])
 def test_tiers_that_share_processors_are_idle_together_and_only_after_a_moment(accelerator, waits):
     now, (tiers, settings) = [100.0], watched("small", "large", accelerator=accelerator)
-    idle = idleness.Idleness(tiers, settings, {}, lambda name: 0.0, lambda: now[0])
+    idle = idleness.Idleness(tiers, settings, idleness.OwnCalls(), lambda name: 0.0, lambda: now[0])
     assert idle.waits("large") == ""
     tiers["small"].running = 1
     assert idle.waits("large") == waits
@@ -506,12 +532,17 @@ def test_tiers_that_share_processors_are_idle_together_and_only_after_a_moment(a
     assert idle.waits("large") == waits
     now[0] += idleness.QUIET_S
     assert idle.waits("large") == ""
+    with idle.own.call("small"):
+        tiers["small"].running += 1
+        assert idle.waits("large") == ""
+        tiers["small"].running, tiers["small"].finished = 0, 2
+    assert idle.waits("large") == ""  # it was our own
 
 
 def test_a_tier_that_sleeps_or_is_busy_elsewhere_is_not_asked():
     tiers, settings = watched("small", "large", replicas=0, max_replicas=1)
     elsewhere = {"small": 1.0, "large": 0.0}
-    idle = idleness.Idleness(tiers, settings, {}, elsewhere.__getitem__)
+    idle = idleness.Idleness(tiers, settings, idleness.OwnCalls(), elsewhere.__getitem__)
     tiers["small"].count = 1
     tiers["large"].count = 0
     assert (idle.waits("small"), idle.waits("large")) == ("small is not idle", "large sleeps")
