@@ -5,7 +5,7 @@ the certificate's, which is made on more rows, and the shadow's, which looks at 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 
 from classifiers import Artifact, choose_many
 from classifiers.choose import Floats
+from classifiers.replies.posterior import Posterior
+from router.cascade.next_step import plan
 from router.config import Config
 from router.decide.certificates import HOLDBACK, Certificate, find_certificate
 from router.errors import BadInput
@@ -22,8 +24,9 @@ from router.flywheel.dataset import Dataset
 from router.flywheel.tables import answers, tables_of
 from router.learn import cascades as ca
 from router.learn import evaluation as ev
+from router.learn.evaluation import Frontier
 from router.learn.outcomes import Outcomes
-from router.learn.simulate import Rows
+from router.learn.simulate import PRICES, Rows, States, all_tiers, play
 
 OF_TEST_ROWS = ("quality", "saving", "calibration", "payback")
 FEWEST = 20  # test rows
@@ -47,12 +50,13 @@ class Gate:
 
 @dataclass(frozen=True)
 class Way:
-    """What one router does with the test rows. Arrays (n,): cost in USD, score of the answer; chances: (n, n_tiers)."""
+    """What one router does with the test rows. Arrays (n,): cost in USD, score of the answer. chances: (n, n_tiers)."""
 
     cost: Floats
     score: Floats
     chances: Floats
-    certified: bool = False
+    instead: tuple[tuple[Floats, Floats], ...] = ()
+    """cost and score at other prices of cost, by which two routers are compared at one quality"""
 
 
 def offline_gates(
@@ -77,7 +81,7 @@ def offline_gates(
         path = Path(place) / "test.jsonl"
         try:
             table = tables_of(dataset.test, dataset, path)[0]
-            ours = way(candidate, table, path, target, config)
+            ours = way(candidate, table, path, target, config, also=incumbent is not None)
             theirs = way(incumbent, table, path, target, config) if incumbent else always_top(table)
         except BadInput as error:
             return [stands, *(Gate(name, False, {}, f"the test rows cannot be played: {error}") for name in OF_TEST_ROWS)]
@@ -97,11 +101,15 @@ def offline_gates(
 # -- playing the test rows ------------------------------------------------------------------------------------------------------
 
 
-def way(artefact: Artifact, table: Outcomes, path: Path, target: str, config: Config) -> Way:
-    """What a router does with the test rows: as a cascade where answers are judged, else by its first decision."""
+def way(artefact: Artifact, table: Outcomes, path: Path, target: str, config: Config, also: bool = False) -> Way:
+    """What a router does with the test rows: as a cascade where answers are judged, else by its first decision.
+
+    also: `Way.instead` too, which takes a second.
+    """
     rows, _ = ca.rows_to_judge(artefact, table, answers(path, table, artefact))
     if config.escalation.looks and artefact.posterior is not None and target in artefact.cascades:
-        return cascaded(artefact, rows, table, target)
+        found = cascaded(artefact, rows, table, target)
+        return replace(found, instead=at_prices(artefact.posterior, rows, table)) if also else found
     if target not in artefact.rules:
         return always_top(table)
     tier = choose_many(rows.prior, rows.guessed, artefact.rules[target])
@@ -118,6 +126,13 @@ def cascaded(artefact: Artifact, rows: Rows, table: Outcomes, target: str) -> Wa
         return Way(table.costs[:, -1], table.scores[:, -1], rows.prior)
     usd = played.cost * table.costs[:, -1].mean() + np.where(up, table.costs[:, -1], 0.0)
     return Way(usd, np.where(up, table.scores[:, -1], played.scores(rows)), rows.prior)
+
+
+def at_prices(posterior: Posterior, rows: Rows, table: Outcomes) -> tuple[tuple[Floats, Floats], ...]:
+    """Cost and score of each row at several prices of cost, without a threshold."""
+    states, ground, unit = States(posterior, rows), all_tiers(posterior.n_tiers, ca.BEST_OF), table.costs[:, -1].mean()
+    every = [play(states, plan(posterior, price, ground)) for price in PRICES[::4].tolist()]
+    return tuple((played.cost * unit, played.scores(rows)) for played in every)
 
 
 def always_top(table: Outcomes) -> Way:
@@ -179,13 +194,25 @@ def quality_gate(ours: Way, theirs: Way, draws: Draws, margin: float) -> Gate:
 
 
 def saving_gate(ours: Way, theirs: Way, draws: Draws) -> Gate:
-    """The lower bound of the USD saved a request is above 0."""
+    """The lower bound of the USD saved a request is above 0: as served or, where the candidate is better, at one quality."""
     mean, low = draws.low(theirs.cost - ours.cost)
     before = float(draws.mean(theirs.cost)[0])
+    if ours.instead and low <= 0 and draws.mean(ours.score - theirs.score)[0] > 0:
+        mean, low = saved_at_one_quality(ours, theirs, draws)
     share = mean / before if before else 0.0
     numbers = {"usd_a_request": mean, "low": low, "before_usd": before, "share": share, "n": draws.n}
     said = f"{share:.0%} of {before:.3g} USD a request saved, at least {low:.3g} USD with {SURE:.0%}"
     return Gate("saving", low > 0, numbers, said)
+
+
+def saved_at_one_quality(ours: Way, theirs: Way, draws: Draws) -> tuple[float, float]:
+    """USD a request that ours saves at the price at which it is as good as theirs, and the lower bound."""
+    points = ((ours.cost, ours.score), *ours.instead)
+    cost, quality = (np.stack([draws.mean(point[side]) for point in points], axis=1) for side in (0, 1))
+    spent = draws.mean(theirs.cost)
+    saved = spent - Frontier(cost, quality).cost_at(draws.mean(theirs.score))
+    known = np.where(np.isnan(saved), 0.0, saved)  # a draw in which that quality is never reached
+    return float(known[0]), float(np.quantile(known[1:], 1 - SURE))
 
 
 def calibration_gate(ours: Way, theirs: Way | None, table: Outcomes, draws: Draws) -> Gate:
