@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from kept_rows import PRINTS, config_of, kept_rows
 from classifiers import load
 from router.flywheel.candidate import make_candidate
 from router.flywheel.dataset import build
-from router.flywheel.gates import Way, offline_gates, payback_gate, quality_gate, saving_gate
+from router.flywheel.gates import Draws, Way, offline_gates, payback_gate, quality_gate, saving_gate
 
 pytestmark = pytest.mark.slow
 TWO = ("small", "large")
@@ -79,7 +80,7 @@ def test_a_handful_of_test_rows_decides_nothing(dataset, good):
 
 
 def way_of(cost, score, instead=()):
-    n = 200
+    n = 60
     points = tuple((np.full(n, c), np.full(n, s)) for c, s in instead)
     return Way(np.full(n, float(cost)), np.full(n, float(score)), np.full((n, 2), 0.5), points)
 
@@ -87,7 +88,7 @@ def way_of(cost, score, instead=()):
 class EveryRowOnce:
     """Draws without chance, for figures that need none."""
 
-    n = 200.0
+    n = 60.0
 
     def mean(self, values):
         return np.full(3, values.mean())
@@ -104,7 +105,9 @@ def test_a_dearer_but_better_router_saves_if_it_is_cheaper_at_the_incumbents_qua
     assert not saving_gate(way_of(0.6, 0.90, instead=[(0.3, 0.80)]), incumbent, EveryRowOnce()).passed
 
 
-def test_what_few_rows_cannot_tell_is_allowed_and_more_is_not():
-    top = way_of(1, 1)
-    assert quality_gate(way_of(1, 0.98), top, EveryRowOnce(), 0.01).passed
-    assert not quality_gate(way_of(1, 0.97), top, EveryRowOnce(), 0.01).passed
+@pytest.mark.parametrize(("worse", "passes"), [(0, True), (2, True), (3, True), (8, False), (20, False)])
+def test_sixty_rows_refuse_what_they_speak_against_and_nothing_else(worse, passes):
+    table = SimpleNamespace(groups=np.arange(60).astype(str), shares=np.ones(60))
+    ours, top = way_of(1, 1), way_of(1, 1)
+    ours.score[:worse] = 0
+    assert quality_gate(ours, top, Draws(table), 0.02).passed is passes
