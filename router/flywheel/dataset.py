@@ -23,9 +23,11 @@ from router.flywheel.sides import Sides, asked_text, grouped
 OLD_WEIGHT = 0.25  # in training, of rows before a certificate was retired
 KEY_SHARE = 0.20  # most of the training rows that one key may give
 FEWEST_KEYS = 5  # with fewer there is nobody else to learn from
+KEY_FLOOR = 200  # rows that a key may always give
 TEMPLATE_SHARE = 0.05  # most of the training rows of one template
-FLOOR = 200  # rows that a key or a template may always give
-FEW = 20  # rows of a key that counts among FEWEST_KEYS
+FEWEST_TEMPLATES = 20
+TEMPLATE_FLOOR = 1_000  # what is asked most is also where most is saved
+FEW = 20  # rows of a key or template that counts among the fewest
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,11 @@ def build(
     sides = Sides(kept, groups, since_certify_s, left)
     notes = [sides.said]
     train = sides.rows("train")
-    for what, name, share, fewest in (
-        ("key", lambda row: row.key_id, KEY_SHARE, FEWEST_KEYS),
-        ("template", template_of, TEMPLATE_SHARE, 1),
+    for limit in (
+        Cap("key", lambda row: row.key_id, KEY_SHARE, FEWEST_KEYS, KEY_FLOOR),
+        Cap("template", template_of, TEMPLATE_SHARE, FEWEST_TEMPLATES, TEMPLATE_FLOOR),
     ):
-        train, note = capped(train, what, name, share, fewest, seed, left)
+        train, note = capped(train, limit, seed, left)
         notes += [note] if note else []
     certify, test = sides.rows("certify"), sides.rows("test")
     used = (*train, *certify, *test)
@@ -132,27 +134,39 @@ def template_of(row: Served) -> str:
     return plain(FACTS.sub("#", asked_text(row)))
 
 
-def capped(
-    rows: list[Served], what: str, name: Callable[[Served], str], share: float, fewest: int, seed: int, left: Counter[str]
-) -> tuple[list[Served], str]:
-    """At most `share` of the rows from one name, but always FLOOR; rows beyond it go by hash. Also returns what is to be said.
+@dataclass(frozen=True)
+class Cap:
+    """How much of the training rows may come from one key, or one template."""
+
+    what: str
+    name: Callable[[Served], str]
+    """of a row's key or template"""
+    share: float
+    fewest: int
+    """with fewer keys or templates there is no cap: nobody else could be learned from"""
+    floor: int
+    """rows that each may always give"""
+
+
+def capped(rows: list[Served], limit: Cap, seed: int, left: Counter[str]) -> tuple[list[Served], str]:
+    """The rows within the cap; those beyond it go by hash. Also returns what is to be said.
 
     Only training is capped: who sends many requests shall not teach alone. What certifies and tests stays a fair sample.
     """
-    of = [name(row) for row in rows]
+    of = [limit.name(row) for row in rows]
     count = Counter(of)
-    if sum(n >= FEW for n in count.values()) < fewest or not count:
-        return rows, f"the rows come from fewer than {fewest} {what}s, so no {what} is capped" if fewest > 1 and count else ""
-    most = max(FLOOR, cap(sorted(count.values()), share))
+    if sum(n >= FEW for n in count.values()) < limit.fewest:
+        return rows, f"fewer than {limit.fewest} {limit.what}s with {FEW} training rows, so no {limit.what} is capped"
+    most = max(limit.floor, cap(sorted(count.values()), limit.share))
     if max(count.values()) <= most:
         return rows, ""
     rank = {row.trace_id: hashlib.sha256(f"{seed} {row.trace_id}".encode()).digest() for row in rows}
-    chosen: set[str] = set()
-    for one in count:
-        mine = sorted((row.trace_id for row, given in zip(rows, of, strict=True) if given == one), key=rank.__getitem__)
-        chosen.update(mine[:most])
-    left[f"beyond what one {what} may teach"] += len(rows) - len(chosen)
-    return [row for row in rows if row.trace_id in chosen], f"at most {most} training rows of one {what}"
+    by_name: dict[str, list[str]] = {}
+    for row, one in zip(rows, of, strict=True):
+        by_name.setdefault(one, []).append(row.trace_id)
+    chosen = {trace for mine in by_name.values() for trace in sorted(mine, key=rank.__getitem__)[:most]}
+    left[f"beyond what one {limit.what} may teach"] += len(rows) - len(chosen)
+    return [row for row in rows if row.trace_id in chosen], f"at most {most} training rows of one {limit.what}"
 
 
 def cap(counts: Sequence[int], share: float) -> int:

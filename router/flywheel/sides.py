@@ -16,6 +16,8 @@ CERTIFY = 0.30  # of them, the next; the rest tests
 GAP_S = 3_600.0  # left out between the sides, at most
 GAP_SHARE = 0.01  # of the log's time, at most
 HELD_OUT = 8  # one conversation in eight is never trained on
+TEMPLATE_SHARE = 0.05  # a group of near-duplicates with more of the rows is a template: many tasks in the same long words
+TEMPLATE_ROWS = 20  # and with at least so many
 
 Ints = NDArray[np.int64]
 
@@ -27,10 +29,15 @@ def asked_text(row: Served) -> str:
 
 
 def grouped(rows: Sequence[Served], alike: Ints) -> Ints:
-    """(n,) the group of each row: what shares a conversation or is alike, and what shares one with that."""
+    """(n,) the group of each row: what shares a conversation or is alike, and what shares one with that.
+
+    alike: (n,) as `near_duplicates` gives it. Of a template only the same text is alike: else an application that asks in one long
+    form would be a single group, and nothing of it could be tested.
+    """
     groups, first = Groups(len(rows)), dict[str, int]()
+    templates = np.bincount(alike, minlength=1) > max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(rows))
     for i, (row, j) in enumerate(zip(rows, alike.tolist(), strict=True)):
-        groups.join(i, j)
+        groups.join(i, first.setdefault(f"text {plain(asked_text(row))}", i) if templates[j] else j)
         if row.conversation:
             groups.join(i, first.setdefault(row.conversation, i))
     return groups.found()

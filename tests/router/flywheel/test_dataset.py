@@ -130,6 +130,14 @@ def test_no_conversation_and_no_near_duplicate_stands_on_two_sides():
     assert len(talks) == len(set(talks))
 
 
+def test_an_application_that_asks_in_one_long_form_can_be_learned_from():
+    form = "please classify the following review of our shop as good, bad or neutral, and answer with that one word: "
+    words = ["fine", "poor", "late", "nice", "slow", "warm", "cold", "dear"]
+    said = [f"{words[i % 8]} {words[i // 8 % 8]} {words[i // 64 % 8]}" for i in range(400)]
+    rows = [replace(row, messages=({"role": "user", "content": form + s},)) for row, s in zip(kept_rows(400), said, strict=True)]
+    assert min(made(rows).counts.values()) > 40
+
+
 def test_after_a_retired_certificate_only_newer_rows_prove_and_the_older_teach_less():
     rows = kept_rows(600)
     since = rows[300].at_s
@@ -176,8 +184,7 @@ def test_it_says_what_the_truth_rests_on_and_which_rows_it_is_made_of():
 
 
 def test_a_key_teaches_at_most_its_share_if_there_are_others(monkeypatch):
-    monkeypatch.setattr(ds, "FLOOR", 10)
-    monkeypatch.setattr(ds, "TEMPLATE_SHARE", 1.0)
+    monkeypatch.setattr(ds, "KEY_FLOOR", 10)
     rows = [replace(row, key_id="big" if i % 2 else f"k{i % 10}") for i, row in enumerate(kept_rows(600))]
     found = made(rows)
     of_big = sum(row.key_id == "big" for row in found.train)
@@ -186,21 +193,25 @@ def test_a_key_teaches_at_most_its_share_if_there_are_others(monkeypatch):
     assert found.left_out["beyond what one key may teach"] > 50
 
 
+def test_a_key_may_always_give_as_many_rows_as_the_floor():
+    rows = [replace(row, key_id="big" if i % 2 else f"k{i % 10}") for i, row in enumerate(kept_rows(600))]
+    assert "beyond what one key may teach" not in made(rows).left_out
+
+
 def test_a_log_of_one_key_is_used_whole(monkeypatch):
-    monkeypatch.setattr(ds, "FLOOR", 10)
+    monkeypatch.setattr(ds, "KEY_FLOOR", 10)
     found = made(kept_rows(300))
     assert "beyond what one key may teach" not in found.left_out
-    assert "the rows come from fewer than 5 keys, so no key is capped" in found.notes
+    assert "fewer than 5 keys with 20 training rows, so no key is capped" in found.notes
 
 
-def test_templates_may_always_give_as_many_rows_as_the_floor():
-    assert "beyond what one template may teach" not in made(kept_rows(300)).left_out
-
-
-def test_templates_are_capped_above_the_floor(monkeypatch):
-    monkeypatch.setattr(ds, "FLOOR", 20)
-    found = made(kept_rows(600))
-    assert found.left_out["beyond what one template may teach"] > 100
+def test_templates_are_capped_only_above_the_floor_and_if_there_are_others(monkeypatch):
+    whole = made(kept_rows(600))
+    assert "beyond what one template may teach" not in whole.left_out
+    monkeypatch.setattr(ds, "TEMPLATE_FLOOR", 20)
+    assert made(kept_rows(600)).digest == whole.digest
+    monkeypatch.setattr(ds, "FEWEST_TEMPLATES", 2)
+    assert made(kept_rows(600)).left_out["beyond what one template may teach"] > 100
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from kept_rows import PRINTS, config_of, kept_rows
 
 from classifiers import load
 from router.flywheel.candidate import make_candidate
 from router.flywheel.dataset import build
-from router.flywheel.gates import offline_gates, payback_gate
+from router.flywheel.gates import Draws, Way, offline_gates, payback_gate, quality_gate, saving_gate
 
 pytestmark = pytest.mark.slow
 TWO = ("small", "large")
@@ -75,3 +77,37 @@ def test_what_was_paid_must_come_back_in_thirty_days(dataset, good):
 def test_a_handful_of_test_rows_decides_nothing(dataset, good):
     found = passed(offline_gates(replace(dataset, test=dataset.test[:5]), good, None, CONFIG))
     assert found == {**dict.fromkeys(EVERY, False), "certificate": True}
+
+
+def way_of(cost, score, instead=()):
+    n = 60
+    points = tuple((np.full(n, c), np.full(n, s)) for c, s in instead)
+    return Way(np.full(n, float(cost)), np.full(n, float(score)), np.full((n, 2), 0.5), points)
+
+
+class EveryRowOnce:
+    """Draws without chance, for figures that need none."""
+
+    n = 60.0
+
+    def mean(self, values):
+        return np.full(3, values.mean())
+
+    def low(self, values):
+        return float(values.mean()), float(values.mean())
+
+
+def test_a_dearer_but_better_router_saves_if_it_is_cheaper_at_the_incumbents_quality():
+    incumbent = way_of(0.5, 0.90)
+    better = way_of(0.6, 0.99, instead=[(0.3, 0.90)])
+    assert saving_gate(better, incumbent, EveryRowOnce()).numbers["usd_a_request"] == pytest.approx(0.2)
+    assert not saving_gate(way_of(0.6, 0.99, instead=[(0.55, 0.90)]), incumbent, EveryRowOnce()).passed
+    assert not saving_gate(way_of(0.6, 0.90, instead=[(0.3, 0.80)]), incumbent, EveryRowOnce()).passed
+
+
+@pytest.mark.parametrize(("worse", "passes"), [(0, True), (2, True), (3, True), (8, False), (20, False)])
+def test_sixty_rows_refuse_what_they_speak_against_and_nothing_else(worse, passes):
+    table = SimpleNamespace(groups=np.arange(60).astype(str), shares=np.ones(60))
+    ours, top = way_of(1, 1), way_of(1, 1)
+    ours.score[:worse] = 0
+    assert quality_gate(ours, top, Draws(table), 0.02).passed is passes
