@@ -20,7 +20,7 @@ from deployments.learning.runs import Event, Run, WrittenMeanwhile
 from deployments.learning.steps import beginning, in_use, looking, pairs
 from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.parts import Compare, Parts, RealParts
-from deployments.learning.steps.work import MANY, PACE_S, Looked, Work, settings_of
+from deployments.learning.steps.work import MANY, PACE_S, Looked, Work, measure_of, settings_of
 from router.config import Config
 from router.errors import StepdownError
 from router.flywheel.stages import Step, state_of
@@ -124,7 +124,7 @@ class Flywheel:
             return len(pairs.waiting(connection, run.id, since_s, MANY)) >= MANY
 
     def compare(self, run: Run, used: InUse) -> Compare:
-        key = (run.candidate, run.incumbent)
+        key = (run.candidate, measure_of(run))
         if key not in self.players:
             candidate, incumbent = (self.work.folder_of(digest, used) for digest in key)
             assert candidate is not None

@@ -15,7 +15,7 @@ from deployments.learning.runs import Event, Run, WrittenMeanwhile
 from deployments.learning.steps import in_use
 from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.parts import Asked, Trained
-from deployments.learning.steps.work import Looked, Work
+from deployments.learning.steps.work import Looked, Work, measure_of
 from router.costs.machine_time import DAY_S
 from router.errors import StepdownError
 from router.flywheel.due import FAILED, Due, Known, LastRun, due
@@ -130,8 +130,9 @@ def trained(work: Work, run: Run, number: int, used: InUse) -> Looked:
         folder = Path(place) / "candidate"
         with work.engine.connect() as connection:
             rows, tried = rows_for(connection, work, run), data_sets_that_failed(connection)
-        incumbent, seed = work.folder_of(run.incumbent, used), int(run.settings.get("seed", 0))
-        asked = Asked(rows, incumbent, folder, run.began_s, seed, tried, run.settings.get("since_certify_s"))
+            paid_usd = sum(served_rows.spent(connection, oldest_s(work), role) for role in ("fill", "judge"))
+        measure, seed = work.folder_of(measure_of(run), used), int(run.settings.get("seed", 0))
+        asked = Asked(rows, measure, folder, run.began_s, seed, tried, run.settings.get("since_certify_s"), paid_usd)
         found = work.parts.train(asked)
         if found.whys:
             return work.write(run, number, Step("refused", "refused", "; ".join(found.whys), numbers_of(found)))

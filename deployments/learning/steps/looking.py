@@ -16,10 +16,10 @@ from deployments.learning.steps import in_use, live_counts, pairs
 from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.live_counts import Decided
 from deployments.learning.steps.pairs import Compared
-from deployments.learning.steps.parts import CandidateFailed, Compare
+from deployments.learning.steps.parts import Compare
 from deployments.learning.steps.work import MANY, Looked, Work, settings_of
 from router.config import Flywheel
-from router.flywheel.pairs import Tally
+from router.flywheel.pairs import Faulty, Tally
 from router.flywheel.played import CannotPlay
 from router.flywheel.safeguards import Arm, Counts
 from router.flywheel.served import Served
@@ -62,9 +62,9 @@ class Look:
         except CannotPlay as error:
             self.tally(self.state.tally.skip())
             return left_out(str(error))
-        except CandidateFailed as error:
-            self.counts = with_faults(self.counts, self.counts.faults + 1)
-            return left_out(f"the candidate failed: {error}")
+        except Faulty as error:
+            self.tally(self.state.tally.skip(fault=True))
+            return left_out(str(error))
         self.tally(self.state.tally.add(pair))
         if pair.d is None:
             return left_out("not every answer has a score")
@@ -122,7 +122,6 @@ def counts_of(connection: Connection, work: Work, run: Run, state: RunState, use
     target = str(work.config.routing.target)
     retired = retired_of(connection, work.folder_of(run.candidate, used), target)
     told = {
-        "faults": int(state.latest.get("counts", {}).get("faults", 0)),
         "retired": retired,
         "incumbent_retired": bool(retired_of(connection, work.folder_of(run.incumbent, used), target)),
         "asked": state.latest.get("asked", ""),
@@ -146,10 +145,6 @@ def arm(found: Decided) -> Arm:
     return Arm(found.requests, found.errors, found.p95_s, found.escalated, found.usd)
 
 
-def with_faults(counts: Counts, faults: int) -> Counts:
-    return Counts.from_json({**counts.as_json(), "faults": faults})
-
-
 # -- writing ---------------------------------------------------------------------------------------------------------------
 
 
@@ -162,14 +157,7 @@ def written(looked: Look, step: Step, number: int) -> Looked:
         if step.to != stage:
             entered(connection, looked, step)
 
-    return work.write(run, number, step if step.to == stage else leaving(step), also)
-
-
-def leaving(step: Step) -> Step:
-    """The evidence of the stage that ends is written down, but the next one begins with none."""
-    counts = {**step.numbers.get("counts", {}), "faults": 0}
-    numbers = {name: value for name, value in step.numbers.items() if name not in ("tally", "counts")}
-    return Step(step.to, step.what, step.why, {**numbers, "evidence": dict(step.numbers), "counts": counts})
+    return work.write(run, number, step, also)
 
 
 def entered(connection: Connection, looked: Look, step: Step) -> None:

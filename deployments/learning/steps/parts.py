@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,14 +14,13 @@ from deployments.tiers.token_counters import counters, special_tokens
 from router.config import Config
 from router.engine import Router, load_artefact
 from router.flywheel.pairs import Pair, pair_of
-from router.flywheel.played import CannotPlay, play
 from router.flywheel.served import Served
 
 if TYPE_CHECKING:
     from router.flywheel.dataset import Dataset
 
 Compare = Callable[[Served], Pair]
-"""plays a request by candidate and incumbent; raises CannotPlay and CandidateFailed"""
+"""plays a request by candidate and incumbent; raises CannotPlay and Faulty"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Asked:
 
     rows: Sequence[Served]
     incumbent: Path | None
-    """folder of the artefact in use; None: `auto` is the top tier"""
+    """folder of the artefact in use; None: `auto` is the top tier, or what is in use has broken its promise"""
     folder: Path
     """where the candidate's artefact is written"""
     now_s: float
@@ -53,10 +53,8 @@ class Asked:
     """digest of a data set -> run that failed with it"""
     since_certify_s: float | None = None
     """certify on requests of this time and after: before it, the traffic was another; None: on all"""
-
-
-class CandidateFailed(Exception):
-    """The candidate's code failed on a request that the incumbent decided."""
+    paid_usd: float = 0.0
+    """for the answers and grades that the log was filled in with"""
 
 
 class Parts(Protocol):
@@ -87,41 +85,20 @@ class RealParts:
             return Trained(data.digest, numbers=numbers, whys=(made.why,))
         fresh, incumbent = self.router(asked.folder).artefact, self.router(asked.incumbent).artefact
         assert fresh is not None
-        passed = gates.offline_gates(data, fresh, incumbent, self.config)
+        passed = gates.offline_gates(data, fresh, incumbent, self.config, asked.paid_usd)
         shown = [{"name": gate.name, "passed": gate.passed, "why": gate.why, **gate.numbers} for gate in passed]
         method = str(made.manifest.get("classifier", ""))
         whys = tuple(f"{gate.name}: {gate.why}" for gate in passed if not gate.passed)
         return Trained(data.digest, tuple(data.trace_ids), method, {**numbers, "gates": shown}, whys)
 
     def compare(self, candidate: Path, incumbent: Path | None, least_chance: float) -> Compare:
-        mine, other = self.router(candidate), self.router(incumbent)
-
-        def compared(served: Served) -> Pair:
-            try:
-                return pair_of(mine, other, served, least_chance)
-            except CannotPlay:
-                raise
-            except Exception as error:  # what was learned may fail on any request, and each such request counts against it
-                decided_by_incumbent(other, served)
-                raise CandidateFailed(f"{type(error).__name__}: {error}") from error
-
-        return compared
+        return partial(pair_of, self.router(candidate), self.router(incumbent), least_chance=least_chance)
 
     def router(self, artefact: Path | None) -> Router:
         """A router that decides as an ingress with this artefact does; None: without one. Raises BadConfig."""
         routing = self.config.routing.model_copy(update={"artefact": None if artefact is None else str(artefact)})
         config = self.config.model_copy(update={"routing": routing})
         return Router(config, load_artefact(config), self.count, self.special, self.fingerprints)
-
-
-def decided_by_incumbent(incumbent: Router, served: Served) -> None:
-    """Raises CannotPlay where it does not decide the request either."""
-    try:
-        play(incumbent, served)
-    except CannotPlay:
-        raise
-    except Exception as error:
-        raise CannotPlay(f"neither router decides it: {type(error).__name__}") from error
 
 
 def described(data: "Dataset") -> dict[str, Any]:

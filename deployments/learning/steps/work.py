@@ -80,6 +80,13 @@ class Work:
         return model_store.fetch(self.engine, digest, self.cache)
 
 
+def measure_of(run: Run) -> str:
+    """Digest of the artefact that the candidate is measured by; empty: the top tier, also where what is in use has broken its
+    promise: it would measure by answers that nobody wants.
+    """
+    return "" if run.settings.get("since_certify_s") is not None else run.incumbent
+
+
 def settings_of(run: Run) -> Flywheel:
     """Those that the run began with: a test whose margin changes on the way proves nothing."""
     return Flywheel.model_validate(run.settings.get("flywheel", {}))

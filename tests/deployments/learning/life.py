@@ -220,3 +220,28 @@ class World:
     def rows(self, table):
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+
+def store(engine, rows, at_s):
+    """Requests as the pure parts' tests have them: the largest tier's answer went to the client."""
+    kept, drawn, graded = [], [], []
+    for row in rows:
+        for tier, answer in row.answers.items():
+            role = "answer" if tier == row.answered_by else "fill"
+            one = completion(row.trace_id, role, tier, at_s - 1, "", answer.cost_usd)
+            one |= {"answer": json.dumps(dict(answer.message)), "signals": json.dumps(dict(answer.signals)), "finish": answer.finish}
+            one |= {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
+            if role == "answer":
+                one |= {"messages": json.dumps(list(row.messages)), "sampling": json.dumps(dict(row.sampling))}
+            kept.append(one)
+        drawn.append(
+            {"trace_id": row.trace_id, "drawn_s": at_s - 1, "chance": 1.0, "state": "done", "why": "", "changed_s": at_s}
+        )
+        for tier, grade in row.grades.items():
+            graded.append(
+                {"trace_id": row.trace_id, "tier": tier, "score": grade.score, "source": "agreement", "detail": "", "at_s": at_s}
+            )
+        at_s += 60
+    with writing(engine) as connection:
+        for table, found in ((completions, kept), (fills, drawn), (grades, graded)):
+            connection.execute(insert(table), found)

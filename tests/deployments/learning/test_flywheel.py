@@ -18,6 +18,7 @@ from deployments.ledger.database import writing
 from deployments.ledger.schema import fills, model_rows, models, run_events
 from router.decide.drift import Audited
 from router.errors import BadInput, StepdownError
+from router.flywheel.pairs import Faulty
 
 pytestmark = pytest.mark.slow
 WHOLE = [("training", "began"), ("shadow", "trained"), ("waiting", "passed"), ("waiting", "promotion asked")]
@@ -65,7 +66,7 @@ def test_what_turns_out_worse_is_taken_back(engine, tmp_path):
     assert world.slots()["promoted"][0] == ""  # the largest tier, as before
     with engine.connect() as connection:
         last = runs.events(connection, run.id)[-1]
-    assert "worse by more than 0.1" in last.numbers["why"] and last.numbers["evidence"]["tally"]["lost"] > 10
+    assert "worse by more than 0.1" in last.numbers["why"] and last.numbers["tally"]["lost"] > 10
 
 
 def test_every_request_is_compared_once_and_written_down(world, tmp_path):
@@ -322,10 +323,9 @@ def test_a_canary_whose_requests_fail_is_taken_back(world, tmp_path):
 def test_a_candidate_that_fails_on_requests_is_refused(world, tmp_path):
     keep(world.engine, [f"a{n}" for n in range(100)], world.clock())
     one = until_shadow(world, tmp_path)
-    from deployments.learning.steps.parts import CandidateFailed
 
     def failing(row):
-        raise CandidateFailed("KeyError")
+        raise Faulty("the candidate fails (KeyError)")
 
     one.work.parts.compare = lambda *given: failing
     keep(world.engine, [f"b{n}" for n in range(10)], world.clock() + 1)
