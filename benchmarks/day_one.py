@@ -4,8 +4,8 @@ Run as: python -m benchmarks.day_one [--prompts 2000] [--graded 500]
 
 Serves the pocket ladder without an artefact, with `learning.start: auto`, and sends fresh single prompts as a client would: in
 bursts, with idle time between, in which the server asks the other tiers and grades. The server then trains, certifies, shadows
-and promotes by itself. Once it has promoted, further prompts are sent to `auto` and to `large` and graded by exact match; they say
-`store: false`, so nothing is learned from them. Prints one JSON line. Exit code 1: nothing was promoted in time.
+and promotes by itself. Once it has promoted, further prompts are sent to `auto` and to `large` and graded by exact match; they
+say `store: false`, so nothing is learned from them. Prints one JSON line. Exit code 1: nothing was promoted in time.
 """
 
 import argparse
@@ -204,10 +204,7 @@ def main() -> None:
     parser.add_argument("--url", help="a ladder that runs, up to /v1  [default: the pocket ladder is started]")
     parser.add_argument("--api-key", default="")
     options = parser.parse_args()
-    if options.url:
-        found = asyncio.run(measured(options.url, options.api_key, options))
-    else:
-        found = with_own_ladder(options)
+    found = asyncio.run(measured(options.url, options.api_key, options)) if options.url else with_own_ladder(options)
     print(json.dumps(found))
     sys.exit(0 if found["promoted"] else 1)
 
