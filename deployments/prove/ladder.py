@@ -30,7 +30,7 @@ class Ladder(Protocol):
         """Its address, with or without /v1, and a key."""
 
     def use(self, router: Path, digest: str) -> None:
-        """Decide by this router from now on. digest: of its certificate; empty: it has none. Raises BadInput."""
+        """Decide by this router from now on. digest: of its certificate, by which it is known. Raises BadInput."""
 
 
 def copy_of(config: Config, folder: Path, target: str, mode: str, artefact: Path | None) -> Config:
@@ -127,10 +127,10 @@ class GivenLadder:
 
     def use(self, router: Path, digest: str) -> None:
         states = self.status().get("certificates") or {}
-        if digest and digest in [state.get("digest") for state in states.values() if isinstance(state, dict)]:
+        if digest in [state.get("digest") for state in states.values() if isinstance(state, dict)]:
             return
-        why = "does not use this router yet" if digest else "is not known to use this router, which has no certificate"
+        artefact = (self.folder / ROUTER).resolve()
         raise BadInput(
-            f"{self.url} {why}: set routing: {{artefact: {(self.folder / ROUTER).resolve()}, target: {self.target}}} and "
+            f"{self.url} does not use this router yet: set routing: {{artefact: {artefact}, target: {self.target}}} and "
             "escalation: {mode: buffer} in its configuration, reload it, and run the same command again: it goes on here"
         )
