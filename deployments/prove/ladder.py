@@ -18,6 +18,7 @@ from router.learn.labels.ladder_client import address_of, headers_of, reason_in
 
 COPY = "ladder.yaml"
 LEDGER = "ledger.db"
+START_S = 3600.0  # large models take long to load
 PATIENCE_S = 60.0  # for a reload, and for the status
 Start = Callable[[str, Mapping[str, str]], AbstractContextManager[tuple[str, str]]]
 """(configuration, further environment variables) -> (address, key) while it is open"""
@@ -56,7 +57,7 @@ def written(config: Config, file: Path) -> Config:
 
 def started(config: str, more: Mapping[str, str]) -> AbstractContextManager[tuple[str, str]]:
     """`stepdown serve` as a child, in a Ray of its own unless RAY_ADDRESS names one."""
-    return served(config, env={"RAY_ADDRESS": os.environ.get("RAY_ADDRESS", "local"), **more})
+    return served(config, START_S, {"RAY_ADDRESS": os.environ.get("RAY_ADDRESS", "local"), **more})
 
 
 class OwnLadder:
