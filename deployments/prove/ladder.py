@@ -18,6 +18,7 @@ from router.learn.labels.ladder_client import address_of, headers_of, reason_in
 
 COPY = "ladder.yaml"
 LEDGER = "ledger.db"
+START_S = 3600.0  # large models take long to load
 PATIENCE_S = 60.0  # for a reload, and for the status
 Start = Callable[[str, Mapping[str, str]], AbstractContextManager[tuple[str, str]]]
 """(configuration, further environment variables) -> (address, key) while it is open"""
@@ -30,7 +31,7 @@ class Ladder(Protocol):
         """Its address, with or without /v1, and a key."""
 
     def use(self, router: Path, digest: str) -> None:
-        """Decide by this router from now on. digest: of its certificate; empty: it has none. Raises BadInput."""
+        """Decide by this router from now on. digest: of its certificate, by which it is known. Raises BadInput."""
 
 
 def copy_of(config: Config, folder: Path, target: str, mode: str, artefact: Path | None) -> Config:
@@ -56,7 +57,7 @@ def written(config: Config, file: Path) -> Config:
 
 def started(config: str, more: Mapping[str, str]) -> AbstractContextManager[tuple[str, str]]:
     """`stepdown serve` as a child, in a Ray of its own unless RAY_ADDRESS names one."""
-    return served(config, env={"RAY_ADDRESS": os.environ.get("RAY_ADDRESS", "local"), **more})
+    return served(config, START_S, {"RAY_ADDRESS": os.environ.get("RAY_ADDRESS", "local"), **more})
 
 
 class OwnLadder:
@@ -127,10 +128,10 @@ class GivenLadder:
 
     def use(self, router: Path, digest: str) -> None:
         states = self.status().get("certificates") or {}
-        if digest and digest in [state.get("digest") for state in states.values() if isinstance(state, dict)]:
+        if digest in [state.get("digest") for state in states.values() if isinstance(state, dict)]:
             return
-        why = "does not use this router yet" if digest else "is not known to use this router, which has no certificate"
+        artefact = (self.folder / ROUTER).resolve()
         raise BadInput(
-            f"{self.url} {why}: set routing: {{artefact: {(self.folder / ROUTER).resolve()}, target: {self.target}}} and "
+            f"{self.url} does not use this router yet: set routing: {{artefact: {artefact}, target: {self.target}}} and "
             "escalation: {mode: buffer} in its configuration, reload it, and run the same command again: it goes on here"
         )

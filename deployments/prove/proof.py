@@ -148,11 +148,10 @@ class Proof:
         inputs = {"the router": version, "the prompts": rows, "--at-once": self.wish.at_once, **self.asked_how()}
 
         def make() -> Json:
-            if self.steps.result("train").get("reason"):  # without a router there is nothing to try
+            if why := self.nothing_to_try():
                 atomic_write(self.folder / LIVE, "[]")
-                return {"prompts": 0}
-            found = self.steps.result("certify")["certificates"]
-            self.ladder.use(self.folder / learn.ROUTER, next(iter(found.values())).get("digest", ""))
+                return {"prompts": 0, "why": why}
+            self.ladder.use(self.folder / learn.ROUTER, self.certificate().get("digest", ""))
             with self.bar("live", len(rows) * (len(self.tiers) + 1)) as progress:
                 answered = asyncio.run(self.tried(rows, version, progress))
             atomic_write(self.folder / LIVE, json.dumps(answered))
@@ -160,6 +159,18 @@ class Proof:
 
         self.purse.refused, self.purse.reserved = 0, 0.0
         self.steps.run("live", inputs, [LIVE], make)
+
+    def certificate(self) -> Json:
+        """The first of those that were made, or what says why there is none."""
+        return dict(next(iter(self.steps.result("certify")["certificates"].values())))
+
+    def nothing_to_try(self) -> str:
+        """Why `auto` need not be tried; empty: it is to be."""
+        if why := self.steps.result("train").get("reason"):
+            return f"no router could be trained: {why}"
+        if self.wish.url and not self.certificate().get("digest"):
+            return f"every request would go to the top tier, without a certificate: {self.certificate().get('reason')}"
+        return ""
 
     async def tried(self, rows: list[Json], version: str, progress: Callable[[int, int], None]) -> list[Json]:
         """First `auto` beside the top tier, then the other tiers, so that they do not disturb the comparison."""
@@ -176,8 +187,8 @@ class Proof:
         """The figures and the page."""
         rows = json.loads((self.folder / LIVE).read_text("utf-8"))
         found = figures(rows, self.tiers, self.wish.alpha, self.wish.seed)
-        if why := self.steps.result("train").get("reason"):
-            found["why"] = f"no router could be trained: {why}"
+        if why := self.steps.result("live").get("why"):
+            found["why"] = why
         about = about_of(self.wish, self.steps, self.purse.by_what)
         atomic_write(self.folder / PROOF, json.dumps(recorded(found, about, self.wish.texts), indent=1) + "\n")
         atomic_write(self.folder / PAGE, page(found, about, self.wish.texts))

@@ -34,8 +34,9 @@ def served(config: str, timeout_s: float = 600.0, env: Mapping[str, str] = Mappi
     key, port = f"sk-{secrets.token_hex(8)}", free_port()
     variables = {**os.environ, **env, "STEPDOWN_API_KEY": key, "STEPDOWN_PORT": str(port)}
     command = [sys.executable, "-m", "deployments", "serve", config, "--dashboard-port", str(free_port())]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, env=variables, text=True, preexec_fn=end_with_parent, **pipes)
+    process = subprocess.Popen(
+        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=end_with_parent
+    )
     try:
         wait_until_ready(process, timeout_s)
         url = f"http://127.0.0.1:{port}"

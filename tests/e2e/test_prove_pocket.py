@@ -1,8 +1,10 @@
 """`stepdown prove` on the pocket ladder, as an operator runs it: from prompts to a page, and again without asking anything."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from deployments.pocket.tasks import fresh
 
 pytestmark = pytest.mark.ladder
 N = 150
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+PROGRAMS = [shutil.which("chromium"), shutil.which("chromedriver")]
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +49,13 @@ def test_the_same_command_asks_nothing_again(made):
     again = run(folder)
     assert again.returncode == ended.returncode and "starting the ladder" not in again.stderr
     assert "live: done before" in again.stderr and (folder / "proof" / "spent.jsonl").read_bytes() == paid
+
+
+def test_the_picture_for_the_docs(made):
+    folder, _ = made
+    if None in PROGRAMS:
+        pytest.skip("Chromium is not installed; apt install chromium chromium-driver")
+    switches = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1080,1300"]
+    page = (folder / "proof" / "proof.html").as_uri()
+    subprocess.run([PROGRAMS[0], *switches, f"--screenshot={IMAGES / 'prove_page.png'}", page], check=True, timeout=120)
+    assert (IMAGES / "prove_page.png").stat().st_size > 20_000

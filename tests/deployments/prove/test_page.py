@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from echo_ladder import NAMES, live_row
@@ -83,6 +84,25 @@ def test_every_chart_has_a_title_a_description_and_a_table_behind_it():
     charts = re.findall(r"<svg.*?</svg>", text, re.S)
     assert len(charts) == 4 and all("<title" in chart and "<desc" in chart and 'role="img"' in chart for chart in charts)
     assert text.count("<caption>") >= 4 and "nan" not in text.lower().replace("tenant", "")
+
+
+def test_what_a_chart_draws_lies_within_it():
+    rows = [live_row(i, auto=float(i % 9 > 0), tier=("small", "large")[i % 5 == 0]) for i in range(90)]
+    for chart in re.findall(r"<svg.*?</svg>", made(rows), re.S):
+        root = ElementTree.fromstring(chart)
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        for drawn in root.iter():
+            for name, most in (
+                ("x", width),
+                ("x1", width),
+                ("x2", width),
+                ("cx", width),
+                ("y1", height),
+                ("y2", height),
+                ("cy", height),
+            ):
+                if name in drawn.attrib:
+                    assert -height <= float(drawn.attrib[name]) <= most, ElementTree.tostring(drawn)
 
 
 def test_the_verdict_the_certificate_and_the_commands_are_said():

@@ -2,8 +2,11 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
+import httpx
 import pytest
+import yaml
 from echo_ladder import Starts, config_file, prompts
 
 from deployments.prove.inputs import Given
@@ -122,3 +125,20 @@ def test_a_ladder_that_does_not_start_costs_nothing(tmp_path, rows):
     with pytest.raises(BadInput, match="no GPU"):
         prove(wish(tmp_path, rows), print, no_bar, fails)
     assert not (tmp_path / "proof" / "spent.jsonl").exists()
+
+
+def test_a_ladder_that_runs_already_is_given_the_router_by_its_operator(tmp_path, rows):
+    start, asked = Starts(), wish(tmp_path, rows)
+    served = config_file(tmp_path, rows)
+    with start(served, {}) as (url, key):
+        asked = replace(asked, url=url, api_key=key)
+        with pytest.raises(
+            BadInput, match=r"does not use this router yet: set routing: {artefact: .*proof/router, target: balanced}"
+        ):
+            prove(asked, print, no_bar, start)
+        settings = yaml.safe_load(served.read_text())
+        settings |= {"routing": {"artefact": str(tmp_path / "proof" / "router")}, "escalation": {"mode": "buffer"}}
+        served.write_text(yaml.safe_dump(settings))
+        assert httpx.post(f"{url}/admin/reload", headers={"authorization": f"Bearer {key}"}).status_code == 200
+        found = prove(asked, print, no_bar, start)
+    assert found["verdict"]["shown"] and len(start.ladders) == 1
