@@ -234,6 +234,7 @@ def test_the_operators_artefact_wins_and_it_is_said(place, tmp_path):
     until(lambda: place.tier() == "small")
     write(place.file, artefact=str(always(tmp_path / "mine", 1)))
     until(lambda: place.tier() == "medium")
+    assert place.rows()[-1] == ("medium", digest_of(tmp_path / "mine"))
     assert "changed afterwards" in place.told()["ignored"] and place.told()["configured"] == digest_of(tmp_path / "mine")
     write(place.file)
     until(lambda: place.tier() == "small")  # back to what was promoted

@@ -1,13 +1,19 @@
 """A migrated database of its own for each test."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 from deployments.ledger import database
 from router import config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
+
+from postgres import NotInstalled, postgres
 
 
 @pytest.fixture(autouse=True)
@@ -17,9 +23,34 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def migrated(url: str) -> Engine:
+    made = database.connect(config.Ledger(url=url))
+    database.migrate(made)
+    return made
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = database.connect(config.Ledger(url=f"sqlite:///{tmp_path / 'ledger.db'}?synchronous=NORMAL"))
-    database.migrate(made)
+    made = migrated(f"sqlite:///{tmp_path / 'ledger.db'}?synchronous=NORMAL")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(scope="session")
+def learning_server() -> Iterator[Any]:
+    try:
+        with postgres() as running:
+            yield running
+    except NotInstalled as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """As `engine`, once on each kind of database."""
+    if request.param == "sqlite":
+        made = migrated(f"sqlite:///{tmp_path / 'ledger.db'}?synchronous=NORMAL")
+    else:
+        made = migrated(str(request.getfixturevalue("learning_server").database()))
     yield made
     made.dispose()

@@ -37,13 +37,13 @@ def read(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_it_comes_back_byte_for_byte(engine, tmp_path):
+def test_it_comes_back_byte_for_byte(either, tmp_path):
     folder = artefact(tmp_path / "made")
-    digest = stored(engine, folder)
+    digest = stored(either, folder)
     assert digest == digest_of(folder)
-    got = fetch(engine, digest, tmp_path / "cache")
+    got = fetch(either, digest, tmp_path / "cache")
     assert read(got) == read(folder) and digest_of(got) == digest
-    assert stored(engine, folder) == digest  # again: the same one, once
+    assert stored(either, folder) == digest  # again: the same one, once
 
 
 def test_it_is_read_from_the_database_once(engine, tmp_path):
@@ -70,10 +70,10 @@ def test_several_that_fetch_at_the_same_time_each_get_it_whole(engine, tmp_path)
 
 
 @pytest.mark.parametrize("content, listing", [(b"another model", None), (None, {"manifest.json": "0" * 64}), (None, None)])
-def test_a_tampered_one_is_refused(engine, tmp_path, content, listing):
-    digest = stored(engine, artefact(tmp_path / "made"))
+def test_a_tampered_one_is_refused(either, tmp_path, content, listing):
+    digest = stored(either, artefact(tmp_path / "made"))
     of_model = model_files.c.name == "model.skops"
-    with writing(engine) as connection:
+    with writing(either) as connection:
         if listing is not None:
             connection.execute(update(models).values(files=json.dumps(listing)))
         elif content is not None:
@@ -81,7 +81,7 @@ def test_a_tampered_one_is_refused(engine, tmp_path, content, listing):
         else:
             connection.execute(delete(model_files).where(of_model))
     with pytest.raises(BadInput, match="was changed after it was stored"):
-        fetch(engine, digest, tmp_path / "cache")
+        fetch(either, digest, tmp_path / "cache")
     assert not (tmp_path / "cache" / digest).exists()
 
 
@@ -125,10 +125,10 @@ def test_the_digest_is_of_names_and_contents_but_of_no_hidden_file(tmp_path):
     assert digest_of(one) == digest_of(same) != digest_of(renamed)
 
 
-def test_it_is_known_which_requests_an_artefact_was_made_from(engine, tmp_path):
-    first = stored(engine, artefact(tmp_path / "first"), (f"t{n}" for n in range(1200)))
-    second = stored(engine, artefact(tmp_path / "second", more=b"x"), ["t7", "t7", "other"])
-    with engine.connect() as connection:
+def test_it_is_known_which_requests_an_artefact_was_made_from(either, tmp_path):
+    first = stored(either, artefact(tmp_path / "first"), (f"t{n}" for n in range(1200)))
+    second = stored(either, artefact(tmp_path / "second", more=b"x"), ["t7", "t7", "other"])
+    with either.connect() as connection:
         found = trained_with(connection, [f"t{n}" for n in range(1300)])
     assert len(found) == 1200 and found["t7"] == sorted([first, second]) and found["t1199"] == [first]
 
