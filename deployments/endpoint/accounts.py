@@ -22,6 +22,7 @@ from router.trace import CallRow, Trace, Window
 from router.types import Request
 
 log = logging.getLogger("stepdown")
+STORED = "x-stepdown-stored"  # header: whether an answer is kept
 
 
 @dataclass
@@ -112,9 +113,9 @@ class Accounts:
     def collect(self, key: Key, trace_id: str, asked: Request, conversation: str) -> tuple[Collecting | None, dict[str, str]]:
         """Where to gather a request that is to be kept, and the header that says whether it is."""
         if self.collector is None:
-            return None, {"x-stepdown-stored": "no; operator"} if asked.store else {}
+            return None, {STORED: "no; operator"} if asked.store else {}
         collecting, stored = self.collector.begin(key, trace_id, asked, conversation)
-        return collecting, {"x-stepdown-stored": stored} if stored else {}
+        return collecting, {STORED: stored} if stored else {}
 
     def learning(self) -> dict[str, Any]:
         """What was kept since the start, for the status page."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from deployments.endpoint.accounts import STORED
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import OngoingRequest
 from deployments.ids import CURRENT, traced
@@ -19,7 +20,8 @@ def error_response(error: StepdownError, shown: Mapping[str, str] | None = None)
     headers = known.headers()
     if isinstance(known, TooLarge | TooSlow):  # the rest of the body is not read
         headers["connection"] = "close"
-    return JSONResponse(traced(known.body()), known.status, headers | dict(shown or {}))
+    headers |= {name: value for name, value in (shown or {}).items() if name != STORED}  # a failure is not kept
+    return JSONResponse(traced(known.body()), known.status, headers)
 
 
 def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:

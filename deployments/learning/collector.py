@@ -127,7 +127,13 @@ class Collector:
         collecting = answered.collecting
         if collecting is None:
             return
-        if not (answers := answers_of(answered, collecting)):
+        try:
+            answers = answers_of(answered, collecting)
+        except Exception as error:  # noqa: BLE001 whatever it is, the client gets its answer
+            self.counts.dropped["unreadable"] += 1
+            self.say("an answer was not kept: %s", type(error).__name__)
+            return
+        if not answers:
             self.counts.dropped["large"] += 1
             return
         fair = answered.decided.target not in self.names and answered.flow in DRAWN_FLOWS and not answered.degraded_by()

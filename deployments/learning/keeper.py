@@ -49,7 +49,8 @@ class Keeper:
             if found is None:
                 raise Withheld
             given = replace(given, message=found[-1])
-            row = row_of(item, answer, given, self.tiers[answer.tier], self.models.get(answer.tier, ""), self.expires_s(item.at_s))
+            tier, model = self.tiers[answer.tier], self.models.get(answer.tier, "")
+            row = row_of(item, answer, given, tier, model, self.expires_s(item.at_s))
             row["redaction"] = self.redaction.name
             if answer.role == "answer":
                 row |= asked_of(asked, found[:-1], bool(self.redaction.hook))
@@ -98,12 +99,10 @@ class Keeper:
         now_s, days = self.clock(), self.settings.keep_days
         with self.engine.connect() as connection:
             gone = completion_store.expired(connection, now_s, now_s - days * DAY_S if days else None) or self.surplus(connection)
-        if not gone:
-            return False
-        self.transact(lambda connection: completion_store.forget(connection, gone))
-        if self.engine.dialect.name == "sqlite":
-            shrink(self.engine)
-        return True
+        if gone:
+            self.transact(lambda connection: completion_store.forget(connection, gone))
+        freed = self.engine.dialect.name == "sqlite" and shrink(self.engine)
+        return bool(gone) or freed
 
     def surplus(self, connection: Connection) -> list[str]:
         """A batch of the oldest requests, while there is too much."""

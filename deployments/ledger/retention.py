@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, select, text
 
@@ -83,8 +84,11 @@ def rows_bytes(connection: Connection, table: Table) -> float:
     return float(count * (connection.execute(text(recent)).scalar() or 0))
 
 
-def shrink(engine: Engine) -> None:
-    """Shrink the file where it has many free pages; few are kept for reuse."""
+def shrink(engine: Engine) -> bool:
+    """Shrink the file by some where it has many free pages; few are kept for reuse. Returns whether it did."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if connection.exec_driver_sql("PRAGMA freelist_count").scalar_one() > 2 * FREE_PAGES:
-            connection.exec_driver_sql(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
+        many = bool(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one() > 2 * FREE_PAGES)
+        if many:
+            driver: Any = connection.connection.driver_connection
+            driver.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")  # `execute` would free one page only
+        return many

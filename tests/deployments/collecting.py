@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from live import OneFlow, ladder
+from live import FlowMaker, OneFlow, ladder
 from scripted_tier import Said, ScriptedTier
 from sqlalchemy import Table, select
 from starlette.testclient import TestClient
@@ -50,12 +50,12 @@ class Judged(OneFlow):
 
 
 class Place:
-    """flow: none: one plain call to `large`; `buffer` or `holdback`: a cascade. said: tier -> what it says."""
+    """flow: none: one plain call to `large`; `buffer` or `holdback`: a cascade; a function: that. said: tier -> what it says."""
 
     def __init__(
         self,
         folder: Path,
-        flow: str = "",
+        flow: str | FlowMaker = "",
         said: Mapping[str, Said | Script] | None = None,
         audits: float = 0.0,
         url: str = "",
@@ -73,7 +73,8 @@ class Place:
         keys = Keys(self.ledger.engine, insecure=True, learning=self.config.learning.own_key)
         self.accounts = Accounts(keys, self.ledger, tiers=tiers, collector=self.collector, models=self.models)
         count = dict.fromkeys(self.config.names, lambda text: len(text.split()))
-        self.router = Judged(self.config, flow) if flow else Router(self.config, None, count)
+        made = OneFlow(self.config, flow, kind="delegation") if callable(flow) else None
+        self.router = made or (Judged(self.config, flow) if flow else Router(self.config, None, count))
         self.ingress = Ingress(self.router, self.tiers, self.accounts, 10_000_000)
 
     def client(self) -> TestClient:

@@ -89,6 +89,7 @@ def test_a_failure_is_not_kept(tmp_path, said, stream):
         answer = client.post("/v1/chat/completions", json={**CHAT, "stream": stream})
     whole = answer.status_code == 200 and "error" not in answer.text  # only a stream dies on its way
     assert kept(place) == [] or whole
+    assert answer.status_code == 200 or "x-stepdown-stored" not in answer.headers
 
 
 def test_without_a_ledger_a_store_is_refused_openly(tmp_path):

@@ -19,7 +19,9 @@ from deployments.learning import completion_store
 from deployments.learning.collected import NOT_SAMPLING, made
 from deployments.learning.collected import Said as Gathered
 from deployments.ledger import schema
+from deployments.ledger.retention import FREE_PAGES
 from router.errors import BadConfig
+from router.types import Call, Commit, Say, Step
 
 until = partial(waiting.until, patience_s=20, every_s=0.02)
 CALL = {"id": "call-1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Berlin"}'}}
@@ -122,6 +124,37 @@ def test_a_draft_that_was_stopped_is_no_answer(tmp_path):
     with place.client() as client:
         ask(client, stream=True)
     assert [row["role"] for row in place.rows()] == ["answer"]
+
+
+def delegated(end):
+    """A flow with a plan and a subtask, and then an end."""
+
+    def make(router, request, decided):
+        def flow():
+            yield Step((Call("plan", "large", "plan", request.body), Call("sub", "small", "subtask", request.body)))
+            yield Step()
+            yield Step((Call("final", "large", "final", request.body, hold=1),))
+            return end
+
+        return flow()
+
+    return make
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "end, call", [(Commit("final"), "final"), (Commit("final", splice={"t1": "42"}), ""), (Say("it is 42", "large"), "")]
+)
+def test_of_a_delegation_the_clients_answer_alone_is_kept(tmp_path, stream, end, call):
+    answer = Said("it is {{t1}}" if isinstance(end, Commit) and end.splice else "it is 42")
+    said = {"large": lambda body: answer if place.tiers["large"].bodies[1:] else Said("a plan of it"), "small": Said("42")}
+    place = Place(tmp_path, delegated(end), said, fill_share=1.0)
+    with place.client() as client:
+        trace = ask(client, stream=stream).headers["x-stepdown-trace-id"]
+    (row,) = place.rows()
+    assert (row["role"], row["tier"], message(row)["content"]) == ("answer", "large", "it is 42") and row["finish"] == "stop"
+    assert row["call_id"] == (f"{trace}/{call}" if call else "")
+    assert place.rows(schema.fills) == []
 
 
 def test_an_audit_is_kept_as_its_request_was(tmp_path):
@@ -309,10 +342,10 @@ def test_a_hundred_megabytes_of_texts_go_through_a_bounded_queue(tmp_path, monke
             ask(client, messages=[{"role": "user", "content": "x" * 2_000_000}])
             most = max(most, place.collector.bytes)
         assert until(lambda: place.collector.counts.kept + place.dropped.get("full", 0) == 50)
-        place.collector.next_tidy = 0.0
-        with place.collector.changed:
-            place.collector.changed.notify()
-        assert until(lambda: sum(len(row["messages"]) for row in place.rows()) <= 22_000_000)
+        tidied(place)
+        assert sum(len(row["messages"]) for row in place.rows()) <= 22_000_000
+        with place.ledger.engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA freelist_count").scalar_one() < 3 * FREE_PAGES
     assert 0 < most <= 8_000_000 and place.collector.bytes == 0
 
 
