@@ -244,12 +244,8 @@ KEPT_PATHS: Schema = {
     "/v1/chat/completions": reading(
         "Kept answers of this key; with the right learn of every key, or of one: key=ID",
         ref("List"),
-        parameters=[
-            *PAGED,
-            queried("model", {"type": "string"}),
-            queried("key", {"type": "string"}),
-            queried("metadata", METADATA) | {"style": "deepObject", "explode": True},
-        ],
+        description="By metadata: metadata[NAME]=VALUE, also several.",
+        parameters=[*PAGED, queried("model", {"type": "string"}), queried("key", {"type": "string"})],
     ),
     "/v1/chat/completions/{id}": {
         **reading("A kept answer", ref("Answer")),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, literal, or_, select, tuple_, update
 
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import ANSWERS, completion_metadata, completions, feedback, fills, grades, traces
@@ -63,7 +63,7 @@ def page(
     if after is None or not newest_first:
         query = query.where(at < high)
     if after is not None:
-        bound = tuple_(*after)
+        bound = tuple_(literal(after[0]), literal(after[1]))
         query = query.where(place < bound if newest_first else place > bound)
     order = (at.desc(), id.desc()) if newest_first else (at, id)
     return [(row[0], row[1]) for row in connection.execute(query.order_by(*order).limit(limit))]

@@ -77,5 +77,6 @@ class Export:
         grade = served.grades.get(served.answered_by)
         return grade is not None and grade.score is not None and grade.score >= self.least_score
 
-    def out(self, why: str) -> None:
+    def out(self, why: str) -> Row | None:
         self.left_out[why] += 1
+        return None

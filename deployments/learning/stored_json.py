@@ -57,7 +57,7 @@ def asked(query: QueryParams, others: Sequence[str] = ()) -> Asked:
     for name in query:
         if name not in known and not name.startswith("metadata"):
             raise BadRequest(f"`{name[:64]}` is no parameter of this list; it has {', '.join(known)}", name[:64])
-    limit, order = query.get("limit", str(LISTED)), query.get("order") or "asc"
+    limit, order = query.get("limit", str(LISTED)), query.get("order", "asc")
     if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= MOST_LISTED):
         raise BadRequest(f"`limit` is {limit[:20]!r}; use a whole number from 1 to {MOST_LISTED}", "limit")
     if order not in ("asc", "desc"):
