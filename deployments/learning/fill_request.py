@@ -17,7 +17,7 @@ from deployments.learning.fill_rows import Material
 from deployments.ledger.store import Store
 from router.cascade.code_tests import CodeCheck
 from router.config import Tier
-from router.errors import RequestFailed
+from router.errors import LedgerDown, RequestFailed
 from router.flywheel import agreement, blind_judge
 from router.flywheel.agreement import Known, Need, Verdict
 from router.flywheel.comparing import calls_of
@@ -86,7 +86,8 @@ class Grader:
         answers = comparable_answers(found.served, found.as_sent)
         if found.served.answered_by not in answers:  # the score that was given is of this answer
             answers |= {found.served.answered_by: found.served.answers[found.served.answered_by]}
-        grades = await self.grades(found, body, answers, {})
+        missing = {tier: grade.detail for tier, grade in found.served.grades.items() if tier not in answers}
+        grades = await self.grades(found, body, answers, missing)
         known = {tier: grade for tier, grade in grades.items() if tier in answers or found.served.drawn}
         await self.write(lambda c: fill_rows.grade(c, trace_id, known, self.clock()))
 
@@ -107,6 +108,8 @@ class Grader:
         """Raises RequestFailed where the tier refuses the request for good, Outage where it does not answer now."""
         try:
             return await self.asker.ask(tier, body, role, trace_id, answers)
+        except LedgerDown:
+            raise
         except RequestFailed as error:
             if error.status >= 500 or error.status == 429:
                 raise Outage(f"{tier}: {error.outcome}") from error

@@ -498,6 +498,31 @@ def test_a_database_that_fails_is_waited_for(tmp_path, monkeypatch):
     assert place.fills()["a"] == ("done", "")
 
 
+def test_an_answer_whose_call_cannot_be_written_down_is_not_kept_and_asked_for_again(tmp_path):
+    place = Place(tmp_path)
+
+    async def scenario():
+        filler = await place.filler()
+        store(place.engine, **drawn("a"))
+        real, refused = filler.ledger.add, []
+
+        async def refusing(rows):
+            if len(refused) < 5:
+                refused.append(rows)
+                raise module.LedgerDown("the disk is full")
+            await real(rows)
+
+        filler.ledger.add = refusing
+        filler.start()
+        await until(lambda: place.over(filler))
+        await filler.close()
+        await place.ledgers[0].close()
+        assert len(refused) == 5
+
+    asyncio.run(scenario())
+    assert place.fills()["a"] == ("done", "") and len(place.rows(schema.completions, schema.completions.c.role == "fill")) == 1
+
+
 def test_the_state_says_how_far_it_is(tmp_path):
     place = Place(tmp_path)
     place.run(drawn("a", "b"), place.over, lambda filler: filler.state()["done"] == 2)

@@ -4,6 +4,7 @@ import pytest
 from balancing import PRICE, Clock, decided, rule
 
 from deployments.traffic.balance import Balancer
+from deployments.traffic.queue_exchange import Counts
 from deployments.traffic.watched_tier import Watched
 from router.config import VllmTier
 from router.errors import Overloaded
@@ -76,3 +77,10 @@ def test_a_tier_of_which_no_replica_was_seen_is_asked_all_the_same(balancer, clo
     balancer.watched["small"].count = 0
     clock.now += 1
     assert balancer.place(decided(), rule()).tier == "small"
+
+
+def test_what_the_other_ingresses_have_is_known_while_they_are_heard(balancer, clock):
+    balancer.others.counts, balancer.others.at_s = {"small": Counts(1, 2, 9)}, clock.now
+    assert balancer.elsewhere("small") == 3 and balancer.elsewhere("large") == 0
+    clock.now += 60
+    assert balancer.elsewhere("small") == 0
