@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.cli.certificates import ledger_of
 from deployments.cli.flywheel_text import event_lines, said, status_text
 from deployments.cli.shared import AS_JSON, LADDER, show
+from deployments.ledger.database import driver_message
 from router.config import load_config
 from router.errors import BadInput
 
@@ -176,13 +178,16 @@ def claim(one: "Flywheel") -> None:
 
 
 def driven(one: "Flywheel", once: bool, say: Callable[[str], None]) -> "Looked":
-    """Step by step, to where the command ends. Returns the last step's result."""
+    """Step by step, to where the command ends. Returns the last step's result. Raises BadInput where the database is away."""
     from deployments.learning.process import pause_of
     from router.flywheel.stages import ENDS
 
     asked, run_id = person(), ""
     while True:
-        found = one.advance("" if run_id else asked)
+        try:
+            found = one.advance("" if run_id else asked)
+        except SQLAlchemyError as error:
+            raise BadInput(f"the ledger's database does not answer: {driver_message(error)}; run it again to go on") from None
         run_id = run_id or found.run_id
         say(said(found))
         if found.stage in ENDS or (found.stage == "waiting" and not one.auto):

@@ -103,3 +103,5 @@ if __name__ == "__main__":
         sys.exit(0)
     except StepdownError as error:
         sys.exit(f"stepdown: {error}")
+    except SQLAlchemyError as error:  # the server starts it again after a while
+        sys.exit(f"stepdown: the ledger's database does not answer: {driver_message(error)}")

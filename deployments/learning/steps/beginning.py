@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from classifiers import ClassifierError
@@ -14,8 +14,10 @@ from deployments.learning import model_store, runs, served_rows
 from deployments.learning.runs import Event, Run, WrittenMeanwhile
 from deployments.learning.steps import in_use
 from deployments.learning.steps.in_use import InUse
+from deployments.learning.steps.pairs import LONGEST_WAIT_S
 from deployments.learning.steps.parts import Asked, Trained
 from deployments.learning.steps.work import Looked, Work, measure_of
+from deployments.ledger.schema import fills
 from router.costs.machine_time import DAY_S
 from router.errors import StepdownError
 from router.flywheel.due import FAILED, Due, Known, LastRun, due
@@ -170,7 +172,9 @@ def numbers_of(found: Trained) -> Mapping[str, Any]:
 def rows_for(connection: Connection, work: Work, run: Run) -> list[Served]:
     """The newest complete requests of before the run began, oldest first."""
     names = tuple(work.config.names)
-    return list(deque(complete(connection, oldest_s(work), run.began_s, names), maxlen=MOST_ROWS))
+    beyond = select(fills.c.drawn_s).where(fills.c.state == "done").order_by(fills.c.drawn_s.desc()).offset(MOST_ROWS).limit(1)
+    since_s = max(oldest_s(work), (connection.scalar(beyond) or 0.0) - LONGEST_WAIT_S)  # older ones need not be read at all
+    return list(deque(complete(connection, since_s, run.began_s, names), maxlen=MOST_ROWS))
 
 
 def complete(connection: Connection, since_s: float, until_s: float, names: tuple[str, ...]) -> Iterator[Served]:

@@ -229,7 +229,11 @@ def store(engine, rows, at_s):
         for tier, answer in row.answers.items():
             role = "answer" if tier == row.answered_by else "fill"
             one = completion(row.trace_id, role, tier, at_s - 1, "", answer.cost_usd)
-            one |= {"answer": json.dumps(dict(answer.message)), "signals": json.dumps(dict(answer.signals)), "finish": answer.finish}
+            one |= {
+                "answer": json.dumps(dict(answer.message)),
+                "signals": json.dumps(dict(answer.signals)),
+                "finish": answer.finish,
+            }
             one |= {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
             if role == "answer":
                 one |= {"messages": json.dumps(list(row.messages)), "sampling": json.dumps(dict(row.sampling))}

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from life import Always, Clock, Killed, World, keep, ladder, served
+from postgres import NotInstalled, postgres
 
 from deployments.learning import bundles, runs
 from deployments.learning.bundles import Bundle
 from deployments.learning.flywheel import LEASE_S, Flywheel, HeldElsewhere
+from deployments.learning.status import status
 from deployments.learning.steps import by_hand
 from deployments.ledger import certificate_audits
-from deployments.ledger.database import writing
+from deployments.ledger.database import connect, migrate, writing
 from deployments.ledger.schema import fills, model_rows, models, run_events
+from router import config
 from router.decide.drift import Audited
 from router.errors import BadInput, StepdownError
 from router.flywheel.pairs import Faulty
@@ -84,8 +88,6 @@ def test_every_request_is_compared_once_and_written_down(world, tmp_path):
 @pytest.mark.parametrize("ends_well", [True, False])
 def test_a_process_that_dies_after_any_event_changes_nothing(engine, tmp_path, ends_well):
     """Each life has a database of its own; each dies after another event."""
-    from deployments.ledger.database import connect, migrate
-    from router import config
 
     def life(n, kill_at):
         own = connect(config.Ledger(url=f"sqlite:///{tmp_path / f'{n}.db'}?synchronous=OFF".replace("OFF", "NORMAL")))
@@ -158,6 +160,21 @@ def test_training_that_kills_its_process_is_given_up(world, tmp_path):
 def history(engine):
     with engine.connect() as connection:
         return runs.events(connection, runs.latest(connection).id)
+
+
+def test_postgresql_does_the_same(tmp_path):
+    try:
+        with postgres() as running:
+            own = connect(config.Ledger(url=str(running.database())))
+            migrate(own)
+            world = World(own, ladder(), kill_at=4)
+            run = world.live(tmp_path / "cache")
+            assert world.history(run) == [*PROMOTED, ("done", "done")] and len(world.compared(run)) >= 60
+            found = status(own, ladder(), world.clock())
+            assert (found["run"], found["runs"][0]["stage"], found["promotions"][0]["run_id"]) == (None, "done", "run-1")
+            own.dispose()
+    except NotInstalled as error:
+        pytest.skip(str(error))
 
 
 # -- when a run begins -----------------------------------------------------------------------------------------------------
