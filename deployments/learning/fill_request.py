@@ -35,6 +35,10 @@ class Outage(Exception):
     """A tier could not answer, though it may later; the message says which and why."""
 
 
+class Refused(Exception):
+    """A tier says that the request itself is wrong; the message is the outcome's code."""
+
+
 @dataclass(slots=True)
 class Grader:
     """Works on requests one by one; several may be under way. tiers: cheapest first. clock: Unix time."""
@@ -69,8 +73,8 @@ class Grader:
         for tier in to_ask(self.names, answers, missing):
             try:
                 answer, call_id = await self.ask(tier, body, trace_id, answers)
-            except RequestFailed as error:
-                missing[tier] = f"it refused the request: {error.outcome}"
+            except Refused as refused:
+                missing[tier] = f"it refused the request: {refused}"
                 continue
             answers[tier] = answer
             await self.keep(found, answer, call_id)
@@ -105,7 +109,7 @@ class Grader:
     async def ask(
         self, tier: str, body: Mapping[str, Any], trace_id: str, answers: Mapping[str, Answer], role: Role = "fill"
     ) -> tuple[Answer, str]:
-        """Raises RequestFailed where the tier refuses the request for good, Outage where it does not answer now."""
+        """Raises Refused where the tier will not take the request, Outage where it does not answer now."""
         try:
             return await self.asker.ask(tier, body, role, trace_id, answers)
         except LedgerDown:
@@ -113,7 +117,7 @@ class Grader:
         except RequestFailed as error:
             if error.status >= 500 or error.status == 429:
                 raise Outage(f"{tier}: {error.outcome}") from error
-            raise
+            raise Refused(error.outcome) from error
 
     async def keep(self, found: Material, answer: Answer, call_id: str) -> None:
         licence = self.tiers[answer.tier].licence.id
@@ -165,8 +169,8 @@ class Grader:
     async def sampled_again(self, known: Known, trace_id: str) -> Known:
         try:
             second, _ = await self.ask(self.top, second_body(known.body), trace_id, known.answers)
-        except RequestFailed as error:
-            return replace(known, no_second=f"it refused a second sample: {error.outcome}")
+        except Refused as refused:
+            return replace(known, no_second=f"it refused a second sample: {refused}")
         return replace(known, second=second)
 
     async def judged(self, known: Known, tier: str, trace_id: str) -> Verdict:
@@ -180,8 +184,8 @@ class Grader:
                 return Verdict(None, f"the judge cannot read it: {why}")
             try:
                 reply, _ = await self.ask(self.top, body, trace_id, {}, "judge")
-            except RequestFailed as error:
-                return Verdict(None, f"the judge refused: {error.outcome}")
+            except Refused as refused:
+                return Verdict(None, f"the judge refused: {refused}")
             found.append(blind_judge.verdict(reply.text))
         score = blind_judge.score(*found)
         return Verdict(score, "the judge said neither yes nor no" if score is None else "")
