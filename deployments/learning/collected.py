@@ -264,7 +264,8 @@ def asked_of(asked: Request, messages: Sequence[Mapping[str, Any]], redacted: bo
     """What only the client's answer has: the conversation and what else was asked. messages: as they may be kept."""
     tools = server_tools.client_tools(asked.body)
     found = {"messages": as_json(list(messages)), "tools": as_json(tools) if tools else None}
-    found["sampling"] = as_json(sampling(asked.body, redacted))
+    tests = {"stepdown": {"tests": asked.tests}} if asked.tests and not redacted else {}
+    found["sampling"] = as_json(sampling(asked.body, redacted) | tests)
     return {name: CLEAN[name](value) for name, value in found.items()}
 
 
