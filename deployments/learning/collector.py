@@ -30,10 +30,11 @@ log = logging.getLogger("stepdown")
 MOST_WAITING = 2_000
 MOST_BYTES = 64_000_000
 # What is written in one transaction.
-GROUP = 64
+GROUP = 128
 GROUP_BYTES = 4_000_000
-GATHER_S = 0.2  # for more to come after the first
-PAUSE_S = 0.0005  # between two requests' rows: whoever makes them holds Python's lock, which requests need
+GATHER_S = 1.0  # for more to come after the first
+PAUSE_S = 0.0005  # after the rows of so many requests: whoever makes them holds Python's lock, which requests need
+PAUSE_AFTER = 8
 TIDY_EVERY_S = 60.0  # between looks for what is old
 TIDY_PAUSE_S = 0.05  # between small deletions, so that others can write meanwhile
 ATTEMPTS = 3  # of a transaction
@@ -186,7 +187,7 @@ class Collector:
     def keep(self, items: list[Item]) -> None:
         """Write a batch, and drop what cannot be written. Never raises."""
         parts = []
-        for item in items:
+        for number, item in enumerate(items, 1):
             why = ""
             try:
                 parts.append(self.keeper.batch_of(item))
@@ -200,7 +201,8 @@ class Collector:
                 self.say("an answer was not kept: it cannot be read (%s)", type(error).__name__)
             if why and item.answers:
                 self.counts.dropped[why] += 1
-            time.sleep(PAUSE_S)
+            if number % PAUSE_AFTER == 0:
+                time.sleep(PAUSE_S)
         self.write([part for part in parts if part.completions])
         with self.changed:
             self.bytes -= sum(item.size for item in items)

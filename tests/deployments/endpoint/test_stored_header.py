@@ -8,6 +8,8 @@ from deployments.endpoint.openai_json import ReplyId
 from deployments.learning import collector as collecting
 from deployments.ledger import schema
 
+pytestmark = pytest.mark.slow  # most tests open a database
+
 
 def kept(place):
     return [row["id"] for row in place.rows()]

@@ -27,6 +27,7 @@ until = partial(waiting.until, patience_s=20, every_s=0.02)
 CALL = {"id": "call-1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Berlin"}'}}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 UNSURE = Said("maybe 41", logprob=-3.0)
+pytestmark = pytest.mark.slow  # each test opens a database
 
 
 @pytest.fixture(autouse=True)
@@ -332,7 +333,6 @@ def test_a_full_queue_drops_and_goes_on(tmp_path, monkeypatch):
     assert len(place.rows()) == place.collector.counts.kept and place.collector.bytes == 0
 
 
-@pytest.mark.slow
 def test_a_hundred_megabytes_of_texts_go_through_a_bounded_queue(tmp_path, monkeypatch):
     monkeypatch.setattr(collecting, "MOST_BYTES", 8_000_000)
     place = Place(tmp_path, keep_bytes=20_000_000)
