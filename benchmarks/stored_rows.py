@@ -1,8 +1,9 @@
 """Times of a large log of kept requests. Run as: python -m benchmarks.stored_rows [--rows N] [--ledger FILE]
 
 It makes a SQLite ledger of N kept requests of twenty keys, of which a tenth is filled in and graded, in a temporary folder, or in
-FILE, which it keeps and takes again. It prints one JSON line: milliseconds (and of them, the processor's) of one page as the
-endpoints and commands read it, the slowest of several; of `stepdown log show`; of forgetting a thousand requests; and megabytes that exporting adds to the process.
+FILE, which it keeps and takes again. It prints one JSON line. Of one page as the endpoints and commands read it, of `stepdown log
+show`, and of forgetting a thousand requests: milliseconds of the slowest of several, and how many of them the processor worked.
+export_mb: by how many megabytes the process grows while it exports.
 """
 
 import argparse
@@ -108,7 +109,7 @@ def fill(path: Path, count: int) -> None:
 
 
 def ms(work: Callable[[], Any], times: int = 5) -> list[float]:
-    """Milliseconds of the slowest of several calls, and how many of them the processor worked: other processes add to the first."""
+    """Milliseconds of the slowest of several calls, to which other processes add, and how many of them the processor worked."""
     took = []
     for _ in range(times):
         began, worked = time.perf_counter(), time.process_time()

@@ -25,6 +25,14 @@ INSIDES = ("Traceback", 'File "', "site-packages", "object at 0x", ".py:")
 NOT_HELD = [positive_data_acceptance]  # a well-formed request may name an unknown model, or fit no tier's window
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_on_its_way():
+    """An id that is not there is not waited for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deployments.learning.completion_routes.WAITS_S", ())
+        yield
+
+
 @pytest.fixture(scope="module")
 def client():
     with TestClient(APP, headers=KEY, raise_server_exceptions=False) as made:
