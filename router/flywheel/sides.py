@@ -31,8 +31,8 @@ def asked_text(row: Served) -> str:
 def grouped(rows: Sequence[Served], alike: Ints) -> Ints:
     """(n,) the group of each row: what shares a conversation or is alike, and what shares one with that.
 
-    alike: (n,) as `near_duplicates` gives it. Of a template only the same text is alike: else an application that asks in one long
-    form would be a single group, and nothing of it could be tested.
+    alike: (n,) as `near_duplicates` gives it. Of a template only the same text is alike: else an application that asks in one
+    long form would be a single group, and nothing of it could be tested.
     """
     groups, first = Groups(len(rows)), dict[str, int]()
     templates = np.bincount(alike, minlength=1) > max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(rows))
