@@ -34,6 +34,7 @@ class Lease:
 
     def __init__(self, through: Engine | Transact) -> None:
         self.transact: Transact = transactions(through) if isinstance(through, Engine) else through
+        self.reading: Transact = looks(through) if isinstance(through, Engine) else through
 
     def take(self, name: str, holder: str, for_s: float, now_s: float) -> bool:
         """Take a lease, or renew it; take over one that has run out. False: somebody else holds it."""
@@ -46,7 +47,7 @@ class Lease:
 
     def holder(self, name: str) -> tuple[str, float] | None:
         """Who took it last and until when, in Unix time; None: nobody, or it was given back."""
-        found: tuple[str, float] | None = self.transact(lambda connection: read(connection, name))
+        found: tuple[str, float] | None = self.reading(lambda connection: read(connection, name))
         return found
 
     @contextmanager
@@ -92,6 +93,16 @@ def transactions(engine: Engine) -> Transact:
             return action(connection)
 
     return transact
+
+
+def looks(engine: Engine) -> Transact:
+    """As `transactions`, for what only reads: it waits for no writer."""
+
+    def look(action: Callable[[Connection], T]) -> T:
+        with engine.connect() as connection:
+            return action(connection)
+
+    return look
 
 
 def this_process() -> str:
