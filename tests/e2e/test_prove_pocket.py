@@ -29,7 +29,7 @@ def made(tmp_path_factory):
 def run(folder):
     words = ["--config", "pocket", "--prompts", "prompts.jsonl", "-o", "proof", "--alpha", "0.1", "--target", "balanced"]
     command = [sys.executable, "-m", "deployments", "prove", *words, "--max-tokens", "48"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800)
 
 
 def test_the_page_and_its_figures_are_made(made):
