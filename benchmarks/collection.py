@@ -23,7 +23,7 @@ from deployments.app import TIERS
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import Keys
-from deployments.learning.collector import Collector
+from deployments.learning.kept.collector import Collector
 from deployments.ledger.ledger import Ledger
 from router.config import Config
 from router.engine import Router

@@ -30,9 +30,9 @@ from router.config import Config, load_config
 from router.costs.prices import per_token
 from router.flywheel import gates
 from router.flywheel.candidate import make_candidate
-from router.flywheel.dataset import Dataset, build
+from router.flywheel.rows.dataset import Dataset, build
+from router.flywheel.rows.tables import tables_of
 from router.flywheel.served import Answer, Grade, Served
-from router.flywheel.tables import tables_of
 from router.learn.labels.labelling import logprob_stats
 
 HERE = Path(__file__).parent.parent / "deployments"

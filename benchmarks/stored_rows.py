@@ -20,11 +20,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from deployments.learning.completion_routes import CompletionRoutes
-from deployments.learning.completions import ENDLESS, Chosen
-from deployments.learning.log_export import Export
-from deployments.learning.log_report import forget_all, report
-from deployments.learning.stored_json import Asked
+from deployments.learning.kept.completion_routes import CompletionRoutes
+from deployments.learning.kept.completions import ENDLESS, Chosen
+from deployments.learning.kept.log_export import Export
+from deployments.learning.kept.log_report import forget_all, report
+from deployments.learning.kept.stored_json import Asked
 from deployments.ledger.database import connect, migrate
 from deployments.ledger.schema import completion_metadata, completions, fills, grades
 from router import config

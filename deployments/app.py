@@ -22,8 +22,8 @@ from deployments.endpoint.ingress import Ingress
 from deployments.endpoint.reload import Reloader
 from deployments.keys.access import serve_run_access, with_absolute_ledger
 from deployments.keys.admission import Keys
-from deployments.learning.active_router import BundleWatcher
-from deployments.learning.collector import Collector
+from deployments.learning.kept.collector import Collector
+from deployments.learning.live.active_router import BundleWatcher
 from deployments.learning.shown_status import ShownStatus
 from deployments.learning.started_process import StartedProcess
 from deployments.ledger.held_time import Running

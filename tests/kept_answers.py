@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, insert
 
-from deployments.learning.completions import metadata_rows
+from deployments.learning.kept.completions import metadata_rows
 from deployments.ledger.database import connect, migrate, writing
 from deployments.ledger.schema import completion_metadata, completions
 from router import config

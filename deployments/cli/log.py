@@ -12,7 +12,7 @@ from sqlalchemy import Engine, inspect
 from deployments.cli.shared import AS_JSON, LADDER, PATH, FiniteRange, aligned, show
 from deployments.costs import ledgers
 from deployments.costs.interval import asked_for, utc_text
-from deployments.learning.completions import ENDLESS, Chosen
+from deployments.learning.kept.completions import ENDLESS, Chosen
 from router.config import Config, load_config
 from router.entry_points import load_function
 from router.errors import BadConfig, BadInput, BadRequest
@@ -49,7 +49,7 @@ def log() -> None:
 @AS_JSON
 def show_(config: str, ledger: str | None, last: int, as_json: bool, **given: Any) -> None:
     """Show how much is kept, by tier and role, its grades, consent, licences and feedback, and the last requests."""
-    from deployments.learning.log_report import report
+    from deployments.learning.kept.log_report import report
 
     settings, chosen = load_config(config), chosen_of(**given)
     with opened(settings, ledger) as engine, engine.connect() as connection:
@@ -87,8 +87,8 @@ def export(
 
     An answer that somebody corrected (POST /v1/feedback) is written as corrected.
     """
-    from deployments.learning.log_export import Export
-    from router.flywheel.outcome_rows import write_rows
+    from deployments.learning.kept.log_export import Export
+    from router.flywheel.rows.outcome_rows import write_rows
 
     if partial and form != "stepdown":
         raise BadInput(f"--partial is about grades, which {form} has none of; leave it out")
@@ -114,7 +114,7 @@ def forget(config: str, ledger: str | None, ids: tuple[str, ...], yes: bool, as_
 
     Texts that the ledger itself keeps (ledger.store) are not touched.
     """
-    from deployments.learning.log_report import about, artefacts, forget_all
+    from deployments.learning.kept.log_report import about, artefacts, forget_all
 
     settings, chosen = load_config(config), chosen_of(**given, ids=ids)
     if chosen == Chosen():

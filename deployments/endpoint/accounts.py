@@ -8,8 +8,8 @@ from typing import Any
 
 from deployments.endpoint.shared_audits import SharedAudits
 from deployments.keys.admission import Grant, Keys
-from deployments.learning.collected import Collecting
-from deployments.learning.collector import Collector
+from deployments.learning.kept.collected import Collecting
+from deployments.learning.kept.collector import Collector
 from deployments.ledger.held_time import HeldTime, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics

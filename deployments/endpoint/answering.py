@@ -21,7 +21,7 @@ from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
 from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
 from deployments.ids import current, traced
-from deployments.learning.routers_in_use import InUse, Routers
+from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.tiers.tier import DONE, SESSION, Tier, event
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched

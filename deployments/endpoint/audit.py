@@ -16,7 +16,7 @@ from typing import Any
 from classifiers.replies.answers import final_answer, same
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, count_call
 from deployments.endpoint.openai_json import read_answer
-from deployments.learning.collected import Said, kept
+from deployments.learning.kept.collected import Said, kept
 from deployments.traffic.watched_tier import Watched
 from router.decide.promises import Promises
 from router.errors import NoReplica, RequestFailed, TierFailed

@@ -17,7 +17,7 @@ from deployments.endpoint.answer_usage import shown_usage
 from deployments.endpoint.held_answer import ClientCalls, HeldAnswer
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, count_call
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
-from deployments.learning.collected import Said
+from deployments.learning.kept.collected import Said
 from deployments.tiers.tier import Tier, event
 from router.cascade.code_tests import CodeCheck
 from router.delegate.splice import Splicer, splice

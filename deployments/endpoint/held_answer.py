@@ -7,7 +7,7 @@ from typing import Any
 
 from deployments.endpoint.openai_json import parts_of, usage_of
 from deployments.endpoint.received import Received
-from deployments.learning.collected import Said
+from deployments.learning.kept.collected import Said
 from deployments.tiers.tier import DONE
 from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer

@@ -26,10 +26,10 @@ from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.ids import current
-from deployments.learning import completion_routes
-from deployments.learning.active_router import BundleWatcher
-from deployments.learning.filler import Filler
-from deployments.learning.routers_in_use import InUse, Routers
+from deployments.learning.filling.filler import Filler
+from deployments.learning.kept import completion_routes
+from deployments.learning.live.active_router import BundleWatcher
+from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.shown_status import ShownStatus
 from deployments.tiers.tier import Tier
 from router.engine import Router

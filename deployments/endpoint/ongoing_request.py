@@ -11,7 +11,7 @@ from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.received import LONG, Received
 from deployments.ids import current
 from deployments.keys.admission import Grant
-from deployments.learning.collected import Collecting, Said
+from deployments.learning.kept.collected import Collecting, Said
 from deployments.traffic import hedged_call
 from router.cascade.other_tiers import another_may_answer
 from router.config import Server, Tier

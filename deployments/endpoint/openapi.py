@@ -10,14 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from deployments.learning.stored_json import (
-    LONGEST_COMMENT,
-    LONGEST_CORRECTION,
-    LONGEST_NAME,
-    LONGEST_VALUE,
-    MOST_LISTED,
-    MOST_PAIRS,
-)
+from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRECTION, MOST_LISTED
 from router.client_options import ClientLimits
 from router.request.wire import INTEGER_RANGES, LONGEST_NAME, LONGEST_VALUE, MAX_TEMPERATURE, MAX_TOKENS, MOST_PAIRS, ROLES
 

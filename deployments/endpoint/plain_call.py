@@ -11,7 +11,7 @@ from deployments.beside_loop import by_length
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import ReplyId, parts_of, usage_of
 from deployments.endpoint.received import Received
-from deployments.learning.collected import Said
+from deployments.learning.kept.collected import Said
 from deployments.tiers.tier import DONE, Tier
 from router.errors import RequestFailed
 from router.request import wire

@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
-from deployments.learning import bundles, runs, served_rows
-from deployments.learning.bundles import Bundle
+from deployments.learning import runs
+from deployments.learning.kept import served_rows
 from deployments.learning.lease import read as read_lease
+from deployments.learning.live import bundles
+from deployments.learning.live.bundles import Bundle
 from deployments.learning.runs import Event, Run
 from deployments.learning.steps import live_counts
 from deployments.learning.steps.work import settings_of

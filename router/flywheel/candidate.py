@@ -13,10 +13,10 @@ from router.config import Config, NamedTarget
 from router.decide.certificates import Certificate, Infeasible
 from router.decide.targets import TARGETS
 from router.errors import BadInput
-from router.flywheel.dataset import Dataset
 from router.flywheel.price import best_rule
+from router.flywheel.rows.dataset import Dataset
+from router.flywheel.rows.tables import answers, tables_of
 from router.flywheel.served import Served
-from router.flywheel.tables import answers, tables_of
 from router.learn import cascades as ca
 from router.learn.calibration import DEFAULT_RULE, QUALITY_OF
 from router.learn.certified_rows import certifiable

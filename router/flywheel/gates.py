@@ -20,8 +20,8 @@ from router.config import Config
 from router.decide.certificates import HOLDBACK, Certificate, find_certificate
 from router.errors import BadInput
 from router.flywheel.candidate import target_of
-from router.flywheel.dataset import Dataset
-from router.flywheel.tables import answers, tables_of
+from router.flywheel.rows.dataset import Dataset
+from router.flywheel.rows.tables import answers, tables_of
 from router.learn import cascades as ca
 from router.learn import evaluation as ev
 from router.learn.evaluation import Frontier

@@ -153,17 +153,19 @@ def take_storing(body: dict[str, Any]) -> tuple[bool | None, Mapping[str, str]]:
     return store, checked_metadata({} if metadata is None else metadata)
 
 
-def checked_metadata(given: Any) -> Mapping[str, str]:
+def checked_metadata(given: Any) -> dict[str, str]:
     """Raises BadRequest."""
     if not isinstance(given, dict) or len(given) > MOST_PAIRS:
         found = f"{len(given)} pairs" if isinstance(given, dict) else type(given).__name__
         raise BadRequest(f"`metadata` must be an object of at most {MOST_PAIRS} pairs, found {found}", "metadata")
     for name, value in given.items():
-        if len(name) > LONGEST_NAME:
-            raise BadRequest(f"`metadata`: a name has at most {LONGEST_NAME} characters, found {len(name)}", "metadata")
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise BadRequest(f"`metadata`: a name has 1 to {LONGEST_NAME} characters, found {len(name)}", "metadata")
         if not isinstance(value, str) or len(value) > LONGEST_VALUE:
             found = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
             raise BadRequest(f"`metadata`: a value is a text of at most {LONGEST_VALUE} characters, found {found}", "metadata")
+        if "\0" in name + value:
+            raise BadRequest(f"`metadata.{name}` holds a NUL character, which is not kept", "metadata")
     return given
 
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import Keys
-from deployments.learning.collector import Collector
+from deployments.learning.kept.collector import Collector
 from deployments.ledger import schema
 from deployments.ledger.ledger import Ledger
 from router.cascade.flow import Cascade

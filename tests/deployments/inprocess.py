@@ -9,7 +9,7 @@ from deployments.endpoint import openapi
 from deployments.endpoint.accounts import without_books
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.key_store import hashed
-from deployments.learning import completion_routes
+from deployments.learning.kept import completion_routes
 from router.engine import Router
 
 

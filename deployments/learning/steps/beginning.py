@@ -10,7 +10,9 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from classifiers import ClassifierError
-from deployments.learning import model_store, runs, served_rows
+from deployments.learning import runs
+from deployments.learning.kept import served_rows
+from deployments.learning.live import model_store
 from deployments.learning.runs import Event, Run, WrittenMeanwhile
 from deployments.learning.steps import in_use
 from deployments.learning.steps.in_use import InUse

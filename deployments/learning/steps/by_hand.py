@@ -5,9 +5,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from deployments.learning import bundles, runs
-from deployments.learning.bundles import Bundle
+from deployments.learning import runs
 from deployments.learning.lease import transactions
+from deployments.learning.live import bundles
+from deployments.learning.live.bundles import Bundle
 from deployments.learning.runs import Run, WrittenMeanwhile
 from deployments.learning.steps import in_use, looking
 from router.config import Config

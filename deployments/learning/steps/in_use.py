@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from deployments.learning import bundles
-from deployments.learning.model_store import digest_of
+from deployments.learning.live import bundles
+from deployments.learning.live.model_store import digest_of
 from deployments.ledger.schema import certificates as audited
 from router.config import Config
 from router.decide import certificates

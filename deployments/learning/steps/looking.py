@@ -9,8 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from deployments.learning import bundles, served_rows
-from deployments.learning.bundles import Bundle
+from deployments.learning.kept import served_rows
+from deployments.learning.live import bundles
+from deployments.learning.live.bundles import Bundle
 from deployments.learning.runs import Event, Run
 from deployments.learning.steps import in_use, live_counts, pairs
 from deployments.learning.steps.in_use import InUse

@@ -17,7 +17,7 @@ from router.flywheel.pairs import Pair, pair_of
 from router.flywheel.served import Served
 
 if TYPE_CHECKING:
-    from router.flywheel.dataset import Dataset
+    from router.flywheel.rows.dataset import Dataset
 
 Compare = Callable[[Served], Pair]
 """plays a request by candidate and incumbent; raises CannotPlay and Faulty"""
@@ -71,7 +71,8 @@ class RealParts:
         self.count, self.special = counters(config), special_tokens(config)
 
     def train(self, asked: Asked) -> Trained:
-        from router.flywheel import candidate, dataset, gates  # late: they load scikit-learn
+        from router.flywheel import candidate, gates  # late: they load scikit-learn
+        from router.flywheel.rows import dataset
 
         data = dataset.build(asked.rows, tuple(self.config.names), asked.now_s, asked.seed, asked.since_certify_s)
         sizes = described(data)

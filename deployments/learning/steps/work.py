@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from deployments.learning import model_store, runs
+from deployments.learning import runs
 from deployments.learning.lease import Transact, transactions
+from deployments.learning.live import model_store
 from deployments.learning.runs import Event, Run
 from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.parts import Parts

@@ -14,8 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 from life import QUICK, Always, keep, ladder, served
 
 from deployments.cli.main import main
-from deployments.learning import bundles, runs
+from deployments.learning import runs
 from deployments.learning.lease import Lease
+from deployments.learning.live import bundles
 from deployments.ledger.database import connect, migrate
 from router import config
 

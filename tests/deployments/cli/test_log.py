@@ -8,7 +8,7 @@ from kept_answers import TRACE, database, keep, kept, with_metadata
 from sqlalchemy import func, insert, select
 
 from deployments.cli.main import main
-from deployments.learning.feedback import Said, give
+from deployments.learning.kept.feedback import Said, give
 from deployments.ledger.database import writing
 from deployments.ledger.schema import bundles, completions, feedback, fills, grades, model_rows, models
 from router.learn.evidence import read_seen
@@ -247,7 +247,7 @@ def test_forget_asks_first(engine, config):
 
 
 def test_more_than_one_batch_is_forgotten(engine, config, monkeypatch):
-    monkeypatch.setattr("deployments.learning.log_report.BATCH", 3)
+    monkeypatch.setattr("deployments.learning.kept.log_report.BATCH", 3)
     keep(engine, *(kept(n, created_s=5.0) for n in range(10)))
     assert "10 requests" in run("forget", "--config", config(), "--until", "2000-01-01", "--yes")
     assert left(engine)[0] == 0

@@ -10,7 +10,7 @@ from chromium import IMAGES, Browser
 from kept_answers import keep, kept
 from sample_traffic import KEY, add_keys, database, ladder, one, serving, traffic
 
-from deployments.learning.feedback import Said, give
+from deployments.learning.kept.feedback import Said, give
 from deployments.ledger.database import writing
 from deployments.ledger.rows import from_trace
 
@@ -125,7 +125,9 @@ def test_hostile_names_are_text(site, browser):
     browser.wait("!document.getElementById('trace').hidden")
     assert browser.text("prompt").count(HOSTILE) == 2
     assert browser.run("document.getElementById('feedback').textContent").count(HOSTILE) == 2
-    assert "0.25" in browser.text("feedback") and HOSTILE[:64] in browser.text("kept") and "small (answer)" in browser.text("kept")
+    assert (
+        "0.25" in browser.text("feedback") and HOSTILE[:64] in browser.text("kept") and "small (answer)" in browser.text("kept")
+    )
     assert not browser.run("document.title.includes('owned')")
     assert browser.run("document.querySelectorAll('main img, main script').length") == 0
 

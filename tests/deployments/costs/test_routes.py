@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from deployments.cli.main import main
 from deployments.costs.decisions import every_request, recent, trace
 from deployments.costs.interval import interval
-from deployments.learning.feedback import Said, give
+from deployments.learning.kept.feedback import Said, give
 from deployments.ledger.database import FIRST_REVISION, alembic_setup, connect, writing
 from deployments.ledger.schema import grades
 from router import config

@@ -25,11 +25,11 @@ from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.endpoint.reload import Reloader
 from deployments.keys.admission import Keys
-from deployments.learning import active_router, bundles, model_store
-from deployments.learning.active_router import BundleWatcher
-from deployments.learning.bundles import Bundle
-from deployments.learning.model_store import digest_of
-from deployments.learning.routers_in_use import InUse, Routers, position, wanted
+from deployments.learning.live import active_router, bundles, model_store
+from deployments.learning.live.active_router import BundleWatcher
+from deployments.learning.live.bundles import Bundle
+from deployments.learning.live.model_store import digest_of
+from deployments.learning.live.routers_in_use import InUse, Routers, position, wanted
 from deployments.ledger.database import writing
 from deployments.ledger.ledger import Ledger
 from deployments.ledger.schema import model_files, traces

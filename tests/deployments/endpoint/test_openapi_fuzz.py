@@ -29,7 +29,7 @@ NOT_HELD = [positive_data_acceptance]  # a well-formed request may name an unkno
 def nothing_is_on_its_way():
     """An id that is not there is not waited for."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deployments.learning.completion_routes.WAITS_S", ())
+        patch.setattr("deployments.learning.kept.completion_routes.WAITS_S", ())
         yield
 
 

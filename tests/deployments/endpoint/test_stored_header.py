@@ -5,7 +5,7 @@ from collecting import CHAT, Place, ask, chunks
 from scripted_tier import Said, down
 
 from deployments.endpoint.openai_json import ReplyId
-from deployments.learning import collector as collecting
+from deployments.learning.kept import collector as collecting
 from deployments.ledger import schema
 
 pytestmark = pytest.mark.slow  # most tests open a database

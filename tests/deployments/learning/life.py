@@ -5,8 +5,9 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
-from deployments.learning import bundles, runs
+from deployments.learning import runs
 from deployments.learning.flywheel import Flywheel
+from deployments.learning.live import bundles
 from deployments.learning.steps import pairs
 from deployments.learning.steps.parts import Trained
 from deployments.ledger.database import writing

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from deployments.learning import bundles
-from deployments.learning.bundles import Bundle
+from deployments.learning.live import bundles
+from deployments.learning.live.bundles import Bundle
 from deployments.ledger.database import writing
 
 pytestmark = pytest.mark.slow

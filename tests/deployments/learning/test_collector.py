@@ -14,10 +14,10 @@ from sqlalchemy import insert
 from sqlalchemy.exc import OperationalError
 
 from deployments.endpoint import audit
-from deployments.learning import collector as collecting
-from deployments.learning import completion_store
-from deployments.learning.collected import NOT_SAMPLING, made
-from deployments.learning.collected import Said as Gathered
+from deployments.learning.kept import collector as collecting
+from deployments.learning.kept import completion_store
+from deployments.learning.kept.collected import NOT_SAMPLING, made
+from deployments.learning.kept.collected import Said as Gathered
 from deployments.ledger import schema
 from deployments.ledger.retention import FREE_PAGES
 from router.errors import BadConfig
@@ -290,7 +290,7 @@ def test_a_database_that_was_never_there_drops_everything(tmp_path, monkeypatch)
     place = Place(tmp_path, url="postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1")
     monkeypatch.setenv("STEPDOWN_STATE_DIR", str(tmp_path))
     place.collector.thread.start()
-    from deployments.learning.collected import Collecting, Item, Kept
+    from deployments.learning.kept.collected import Collecting, Item, Kept
     from router.request.wire import parse
     from router.types import Usage
 
@@ -325,10 +325,9 @@ def test_a_full_queue_drops_and_goes_on(tmp_path, monkeypatch):
             return write(parts)
 
     place.collector.keeper.write = writing
-    with place.client() as client:
-        with turn:
-            for _ in range(30):
-                ask(client)
+    with place.client() as client, turn:
+        for _ in range(30):
+            ask(client)
     assert place.dropped["full"] >= 1 and place.collector.counts.kept + place.dropped["full"] == 30
     assert len(place.rows()) == place.collector.counts.kept and place.collector.bytes == 0
 
@@ -350,7 +349,7 @@ def test_a_hundred_megabytes_of_texts_go_through_a_bounded_queue(tmp_path, monke
 
 
 def test_an_answer_that_is_too_large_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("deployments.learning.collected.LARGEST", 300)
+    monkeypatch.setattr("deployments.learning.kept.collected.LARGEST", 300)
     place = Place(tmp_path, said={"large": Said("word " * 100)})
     with place.client() as client:
         ask(client)

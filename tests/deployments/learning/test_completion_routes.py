@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from deployments.learning.completion_routes import routes
+from deployments.learning.kept.completion_routes import routes
 from deployments.ledger.database import writing
 from deployments.ledger.schema import completion_metadata, completions, feedback, fills, grades, traces
 from router.errors import BadKey, LedgerDown, TooLarge
@@ -52,7 +52,7 @@ def engine(tmp_path):
 
 @pytest.fixture(autouse=True)
 def nothing_is_on_its_way(monkeypatch):
-    monkeypatch.setattr("deployments.learning.completion_routes.WAITS_S", ())
+    monkeypatch.setattr("deployments.learning.kept.completion_routes.WAITS_S", ())
 
 
 def http(engine, key: str = "app", redact: str | None = None) -> TestClient:
@@ -172,8 +172,8 @@ def test_an_unknown_place_is_refused(engine):
 
 
 def test_a_page_of_large_answers_ends_early_and_the_next_goes_on(engine, monkeypatch):
-    monkeypatch.setattr("deployments.learning.completion_routes.PAGE_BYTES", 100)
-    monkeypatch.setattr("deployments.learning.completion_routes.PART", 1)
+    monkeypatch.setattr("deployments.learning.kept.completion_routes.PAGE_BYTES", 100)
+    monkeypatch.setattr("deployments.learning.kept.completion_routes.PART", 1)
     keep(engine, *(kept(n, answer=json.dumps({"role": "assistant", "content": "x" * 50})) for n in range(5)))
     page = client(engine).chat.completions.list(limit=4)
     assert len(page.data) == 1 and page.has_more
@@ -271,7 +271,7 @@ def test_deleting_leaves_nothing_of_a_request(engine):
 
 
 def test_an_answer_that_is_being_written_is_waited_for(engine, monkeypatch):
-    monkeypatch.setattr("deployments.learning.completion_routes.WAITS_S", (0.1,) * 100)
+    monkeypatch.setattr("deployments.learning.kept.completion_routes.WAITS_S", (0.1,) * 100)
     writing_it = threading.Timer(0.3, keep, (engine, kept(0)))
     writing_it.start()
     assert http(engine).post("/v1/feedback", json={"id": reply(0), "score": 1}).status_code == 200
@@ -432,5 +432,5 @@ def test_a_database_that_is_locked_is_said(engine, monkeypatch):
     def locked(*_):
         raise OperationalError("UPDATE", {}, Exception("database is locked"))
 
-    monkeypatch.setattr("deployments.learning.feedback.give", locked)
+    monkeypatch.setattr("deployments.learning.kept.feedback.give", locked)
     assert http(engine).post("/v1/feedback", json={"id": reply(0), "score": 1}).status_code == 503

@@ -4,8 +4,8 @@ import pytest
 from kept_answers import TRACE, database, keep, kept, with_metadata
 from sqlalchemy import event
 
-from deployments.learning import completions
-from deployments.learning.completions import Chosen, page, pages, trace_of
+from deployments.learning.kept import completions
+from deployments.learning.kept.completions import Chosen, page, pages, trace_of
 
 
 @pytest.fixture

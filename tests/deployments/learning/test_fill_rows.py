@@ -4,18 +4,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from kept_rows import AT_S, feedback_row, fill_row, row, store
+from kept_table_rows import AT_S, feedback_row, fill_row, row, store
 from sqlalchemy import insert, select
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 
 from postgres import NotInstalled, postgres
 
-from deployments.learning import fill_rows, served_rows
+from deployments.learning.filling import fill_rows
+from deployments.learning.kept import served_rows
 from deployments.ledger import schema
 from deployments.ledger.database import connect, migrate, writing
 from router.config import Ledger
-from router.flywheel.agreement import Told
+from router.flywheel.grading.agreement import Told
 from router.flywheel.served import Answer, Grade
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import waiting
-from kept_rows import AT_S, feedback_row, fill_row, row, store
+from kept_table_rows import AT_S, feedback_row, fill_row, row, store
 from live import OneFlow, ladder
 from scripted_tier import Said, ScriptedTier
 from sqlalchemy import insert, select
@@ -16,9 +16,10 @@ from starlette.testclient import TestClient
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import Keys
-from deployments.learning import filler as module
-from deployments.learning import idleness, served_rows
-from deployments.learning.filler import Filler
+from deployments.learning.filling import filler as module
+from deployments.learning.filling import idleness
+from deployments.learning.filling.filler import Filler
+from deployments.learning.kept import served_rows
 from deployments.ledger import schema
 from deployments.ledger.database import writing
 from deployments.ledger.ledger import Ledger

@@ -11,9 +11,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from life import Always, Clock, Killed, World, keep, ladder, served
 from postgres import NotInstalled, postgres
 
-from deployments.learning import bundles, runs
-from deployments.learning.bundles import Bundle
+from deployments.learning import runs
 from deployments.learning.flywheel import LEASE_S, Flywheel, HeldElsewhere
+from deployments.learning.live import bundles
+from deployments.learning.live.bundles import Bundle
 from deployments.learning.status import status
 from deployments.learning.steps import by_hand
 from deployments.ledger import certificate_audits

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, delete, insert, update
 
-from deployments.learning import model_store
-from deployments.learning.model_store import digest_of, fetch, trained_with
+from deployments.learning.live import model_store
+from deployments.learning.live.model_store import digest_of, fetch, trained_with
 from deployments.ledger.database import writing
 from deployments.ledger.schema import model_files, models
 from router.errors import BadInput

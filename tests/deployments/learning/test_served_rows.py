@@ -4,10 +4,10 @@ import json
 import logging
 
 import pytest
-from kept_rows import AT_S, STATISTICS, feedback_row, fill_row, row, store, trace_row
+from kept_table_rows import AT_S, STATISTICS, feedback_row, fill_row, row, store, trace_row
 from sqlalchemy import insert
 
-from deployments.learning import served_rows
+from deployments.learning.kept import served_rows
 from deployments.ledger.database import connect, migrate, writing
 from deployments.ledger.schema import calls, grades, hourly
 from router.config import Ledger

@@ -6,9 +6,9 @@ import pytest
 from made import count, rows_of
 from sqlalchemy import insert
 
-from deployments.learning import completion_store
-from deployments.learning.collected import Collecting, Item, Kept, Made, Said, asked_of, fill_row, metadata_rows, row_of
-from deployments.learning.completion_store import Batch
+from deployments.learning.kept import completion_store
+from deployments.learning.kept.collected import Collecting, Item, Kept, Made, Said, asked_of, fill_row, metadata_rows, row_of
+from deployments.learning.kept.completion_store import Batch
 from deployments.ledger import schema
 from deployments.ledger.database import connect, migrate, writing
 from router.config import EchoTier, Ledger

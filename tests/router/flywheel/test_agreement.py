@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from router.flywheel import agreement
-from router.flywheel.agreement import Known, Told, Verdict
+from router.flywheel.grading import agreement
+from router.flywheel.grading.agreement import Known, Told, Verdict
 from router.flywheel.served import Answer
 
 PROSE = "Rain falls because warm air rises, cools, and lets go of its water.\nThat is all there is to it."

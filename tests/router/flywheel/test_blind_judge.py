@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.flywheel import blind_judge
+from router.flywheel.grading import blind_judge
 from router.flywheel.served import Answer
 
 QUESTION = [{"role": "user", "content": [{"type": "text", "text": "why does it rain"}]}]

@@ -7,7 +7,7 @@ from classifiers import load
 from router.decide.certificates import Certificate, Infeasible
 from router.engine import Router
 from router.flywheel.candidate import alike, make_candidate, target_of
-from router.flywheel.dataset import Dataset, build
+from router.flywheel.rows.dataset import Dataset, build
 from router.flywheel.served import Grade
 
 pytestmark = pytest.mark.slow

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 from kept_rows import NAMES, kept_rows
 
-from router.flywheel.cleaning import reconciled
-from router.flywheel.dataset import build, cap
+from router.flywheel.rows.cleaning import reconciled
+from router.flywheel.rows.dataset import build, cap
 from router.flywheel.served import Answer, Grade
 from router.trace import LEARNING
 

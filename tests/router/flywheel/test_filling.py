@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.flywheel import filling
+from router.flywheel.grading import filling
 from router.flywheel.served import Answer, Served
 
 MESSAGES = ({"role": "user", "content": "hello"},)

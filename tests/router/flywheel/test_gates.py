@@ -7,8 +7,8 @@ from kept_rows import PRINTS, config_of, kept_rows
 
 from classifiers import load
 from router.flywheel.candidate import make_candidate
-from router.flywheel.dataset import build
 from router.flywheel.gates import Draws, Way, offline_gates, payback_gate, quality_gate, saving_gate
+from router.flywheel.rows.dataset import build
 
 pytestmark = pytest.mark.slow
 TWO = ("small", "large")

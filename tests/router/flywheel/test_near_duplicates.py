@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from router.flywheel.near_duplicates import LEAST, _grams, jaccard, near_duplicates, plain
+from router.flywheel.rows.near_duplicates import LEAST, _grams, jaccard, near_duplicates, plain
 
 LONG = "please write a short and friendly note to the neighbours about the party on the roof this summer"
 

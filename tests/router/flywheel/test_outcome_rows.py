@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from router.flywheel.outcome_rows import NOT_ASKED, NOT_GRADED, outcome_row, write_rows
+from router.flywheel.rows.outcome_rows import NOT_ASKED, NOT_GRADED, outcome_row, write_rows
 from router.flywheel.served import Answer, Grade, Served
 from router.learn.evidence import read_seen
 from router.learn.outcomes import read_outcomes

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 from kept_rows import NAMES, kept_rows
 
-from router.flywheel import dataset as ds
-from router.flywheel.dataset import build
+from router.flywheel.rows import dataset as ds
+from router.flywheel.rows.dataset import build
+from router.flywheel.rows.sides import held_out
 from router.flywheel.served import Grade
-from router.flywheel.sides import held_out
 
 pytestmark = pytest.mark.slow
 DAY = 86_400.0

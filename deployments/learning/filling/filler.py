@@ -17,13 +17,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.daemon import Daemon
-from deployments.learning import fill_rows
-from deployments.learning.asking import Asker, Budget, Halted, TooDear
-from deployments.learning.fill_request import SEEN, Grader, Outage
-from deployments.learning.idleness import Idleness
+from deployments.learning.filling import fill_rows
+from deployments.learning.filling.asking import Asker, Budget, Halted, TooDear
+from deployments.learning.filling.fill_request import SEEN, Grader, Outage
+from deployments.learning.filling.idleness import Idleness
+from deployments.learning.kept.served_json import Broken
+from deployments.learning.kept.served_rows import OUTAGES, Position
 from deployments.learning.lease import Lease, this_process
-from deployments.learning.served_json import Broken
-from deployments.learning.served_rows import OUTAGES, Position
 from deployments.ledger.ledger import Ledger
 from deployments.traffic.watched_tier import Watched
 from router.cascade.code_tests import CodeCheck

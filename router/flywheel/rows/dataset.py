@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from router.flywheel.cleaning import clean
-from router.flywheel.near_duplicates import FACTS, near_duplicates, plain
-from router.flywheel.outcome_rows import line_of, outcome_row
+from router.flywheel.rows.cleaning import clean
+from router.flywheel.rows.near_duplicates import FACTS, near_duplicates, plain
+from router.flywheel.rows.outcome_rows import line_of, outcome_row
+from router.flywheel.rows.sides import Sides, asked_text, grouped
 from router.flywheel.served import Served
-from router.flywheel.sides import Sides, asked_text, grouped
 
 OLD_WEIGHT = 0.25  # in training, of rows before a certificate was retired
 KEY_SHARE = 0.20  # most of the training rows that one key may give

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deployments.learning.bundles import Bundle
+from deployments.learning.live.bundles import Bundle
 from router.decide.promises import Promises
 from router.engine import Router
 

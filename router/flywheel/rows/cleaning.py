@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from classifiers.text.prompt import content_text
 from router.errors import BadInput
-from router.flywheel.near_duplicates import plain
+from router.flywheel.rows.near_duplicates import plain
 from router.flywheel.served import Grade, Served
 from router.learn.chats import chat_of, is_whole
 from router.trace import AUDITS, LEARNING

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from deployments.learning import completion_store
-from deployments.learning.collected import Item, asked_of, fill_row, made, metadata_rows, row_of
-from deployments.learning.completion_store import Batch
-from deployments.learning.redaction import Redaction
+from deployments.learning.kept import completion_store
+from deployments.learning.kept.collected import Item, asked_of, fill_row, made, metadata_rows, row_of
+from deployments.learning.kept.completion_store import Batch
+from deployments.learning.kept.redaction import Redaction
 from deployments.ledger.budgets import unsynced, writing_unsynced
 from deployments.ledger.retention import shrink
 from deployments.ledger.store import Store, rows_fault

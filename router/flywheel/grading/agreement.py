@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from router.flywheel.comparing import equal, fault
+from router.flywheel.grading.comparing import equal, fault
 from router.flywheel.served import Answer, Grade
 
 UNSURE_SHARE = 0.2  # of the top tier's answers, by their mean log-probability, count as unsure

@@ -7,8 +7,8 @@ from classifiers import Artifact
 from classifiers.files import atomic_write
 from classifiers.replies.signals import PREFIX, Seen
 from router.errors import BadInput
-from router.flywheel.dataset import Dataset
-from router.flywheel.outcome_rows import line_of, outcome_row
+from router.flywheel.rows.dataset import Dataset
+from router.flywheel.rows.outcome_rows import line_of, outcome_row
 from router.flywheel.served import Served
 from router.learn.evidence import read_seen
 from router.learn.outcomes import Outcomes, read_outcomes

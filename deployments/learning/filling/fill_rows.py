@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, literal, select, tuple_, update
 
-from deployments.learning.served_json import UNREADABLE, Broken, Row, an_object, as_sent
-from deployments.learning.served_rows import PREFIX, Position, built_part
+from deployments.learning.kept.served_json import UNREADABLE, Broken, Row, an_object, as_sent
+from deployments.learning.kept.served_rows import PREFIX, Position, built_part
 from deployments.ledger.rows import cleaners
 from deployments.ledger.schema import LEARNED, calls, completions, feedback, fills, grades, keys
 from deployments.ledger.statements import insert_new
-from router.flywheel.agreement import Told
+from router.flywheel.grading.agreement import Told
 from router.flywheel.served import Answer, Grade, Served
 
 CLEAN = cleaners(completions)

@@ -9,7 +9,7 @@ from typing import Any
 
 from deployments.beside_loop import by_length
 from deployments.ids import fresh
-from deployments.learning.idleness import OwnCalls
+from deployments.learning.filling.idleness import OwnCalls
 from deployments.traffic import hedged_call
 from deployments.traffic.watched_tier import Watched
 from router.cascade.flow import with_logprobs
@@ -18,7 +18,7 @@ from router.costs.prices import token_cost_usd
 from router.decide import policy
 from router.decide.abilities import Abilities
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
-from router.flywheel.filling import expected_usd
+from router.flywheel.grading.filling import expected_usd
 from router.flywheel.served import Answer
 from router.learn.labels.labelling import logprob_stats
 from router.limits import reservation

@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from deployments.learning import fill_rows
-from deployments.learning.asking import Asker
-from deployments.learning.fill_rows import Material
+from deployments.learning.filling import fill_rows
+from deployments.learning.filling.asking import Asker
+from deployments.learning.filling.fill_rows import Material
 from deployments.ledger.store import Store
 from router.cascade.code_tests import CodeCheck
 from router.config import Tier
 from router.errors import LedgerDown, RequestFailed
-from router.flywheel import agreement, blind_judge
-from router.flywheel.agreement import Known, Need, Verdict
-from router.flywheel.comparing import calls_of
-from router.flywheel.filling import comparable_answers, mean_logprob, plain_body, second_body, tests_of, to_ask
+from router.flywheel.grading import agreement, blind_judge
+from router.flywheel.grading.agreement import Known, Need, Verdict
+from router.flywheel.grading.comparing import calls_of
+from router.flywheel.grading.filling import comparable_answers, mean_logprob, plain_body, second_body, tests_of, to_ask
 from router.flywheel.served import Answer, Grade
 from router.types import Role
 

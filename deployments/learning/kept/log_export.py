@@ -8,11 +8,11 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
-from deployments.learning import feedback
-from deployments.learning.completions import Chosen, Place, page, trace_of
-from deployments.learning.served_rows import built
-from router.flywheel.export_rows import FORMATS, Hook, answer_of, redacted
-from router.flywheel.outcome_rows import Row, outcome_row
+from deployments.learning.kept import feedback
+from deployments.learning.kept.completions import Chosen, Place, page, trace_of
+from deployments.learning.kept.served_rows import built
+from router.flywheel.rows.export_rows import FORMATS, Hook, answer_of, redacted
+from router.flywheel.rows.outcome_rows import Row, outcome_row
 from router.flywheel.served import Served
 
 log = logging.getLogger("stepdown")

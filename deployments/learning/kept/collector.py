@@ -13,10 +13,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from deployments.learning.collected import Answered, Collecting, Item, Kept, answers_of
-from deployments.learning.completion_store import Batch
-from deployments.learning.keeper import Keeper, Withheld
-from deployments.learning.redaction import RedactionFailed
+from deployments.learning.kept.collected import Answered, Collecting, Item, Kept, answers_of
+from deployments.learning.kept.completion_store import Batch
+from deployments.learning.kept.keeper import Keeper, Withheld
+from deployments.learning.kept.redaction import RedactionFailed
 from deployments.ledger.database import driver_message
 from deployments.ledger.store import Store
 from router.config import Learning, Tier

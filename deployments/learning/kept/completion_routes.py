@@ -18,14 +18,13 @@ from starlette.routing import Route
 
 from deployments.beside_loop import by_length
 from deployments.ids import traced
-from deployments.learning import completions, feedback
-from deployments.learning.completions import REPLY, Chosen, Place, trace_of
-from deployments.learning.feedback import Said
-from deployments.learning.stored_json import (
+from deployments.learning.kept import completions, feedback
+from deployments.learning.kept.completions import REPLY, Chosen, Place, trace_of
+from deployments.learning.kept.feedback import Said
+from deployments.learning.kept.stored_json import (
     Asked,
     Opinion,
     asked,
-    checked_metadata,
     completion_json,
     deleted_json,
     list_json,
@@ -38,7 +37,7 @@ from deployments.ledger.rows import Row
 from router.entry_points import load_function
 from router.errors import BadConfig, BadRequest, LedgerDown, NotFound, RequestFailed
 from router.limits.key_limits import Key
-from router.request.wire import decoded
+from router.request.wire import checked_metadata, decoded
 
 T = TypeVar("T")
 LookUp = Callable[[str], Awaitable[Key]]
@@ -271,7 +270,7 @@ def metadata_to_set(body: Any) -> dict[str, str]:
         )
     if more := sorted(body.keys() - {"metadata"}):
         raise BadRequest(f"`{more[0][:64]}` of a kept completion cannot change, only `metadata`", more[0][:64])
-    return checked_metadata(body["metadata"])
+    return checked_metadata(body["metadata"] or {})
 
 
 def encoded(work: Callable[..., Any], *args: Any) -> bytes:

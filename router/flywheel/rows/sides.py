@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.text.prompt import clip, content_text
-from router.flywheel.near_duplicates import Groups, plain
+from router.flywheel.rows.near_duplicates import Groups, plain
 from router.flywheel.served import Served
 
 TRAIN = 0.55  # of the drawn rows, the oldest

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, exists, func, literal, select, tuple_
 
-from deployments.learning.served_json import UNREADABLE, Row, served
+from deployments.learning.kept.served_json import UNREADABLE, Row, served
 from deployments.ledger.schema import ANSWERS, calls, completions, feedback, fills, grades, hourly, traces
 from router.errors import NoReplica, Overloaded, TierBusy, TierCold, TierFailed, TierMisconfigured
 from router.flywheel.served import Served

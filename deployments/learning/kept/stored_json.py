@@ -10,11 +10,9 @@ from starlette.datastructures import QueryParams
 
 from deployments.ledger.rows import Row
 from router.errors import BadRequest
+from router.request.wire import checked_metadata
 
 # As OpenAI has them.
-MOST_PAIRS = 16
-LONGEST_NAME = 64
-LONGEST_VALUE = 512
 MOST_LISTED = 100
 LISTED = 20  # of a page, if the client does not say
 METADATA = re.compile(r"metadata\[(.+)\]", re.DOTALL)
@@ -75,26 +73,7 @@ def metadata_of(query: QueryParams) -> dict[str, str]:
         if pair is None or found.get(pair[1], value) != value:
             raise BadRequest(f"`{name[:80]}` cannot be asked for; write metadata[NAME]=VALUE, each NAME once", "metadata")
         found[pair[1]] = value
-    return checked_metadata(found)
-
-
-def checked_metadata(given: Any) -> dict[str, str]:
-    """`metadata` as a client may give it; null is none. Raises BadRequest."""
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise BadRequest('`metadata` must be an object of texts, such as {"app": "mail"}', "metadata")
-    if len(given) > MOST_PAIRS:
-        raise BadRequest(f"`metadata` has {len(given)} pairs, at most {MOST_PAIRS} are kept", "metadata")
-    for name, value in given.items():
-        if not isinstance(value, str):
-            raise BadRequest(f"`metadata.{name[:64]}` must be a text, found {type(value).__name__}", "metadata")
-        if not 0 < len(name) <= LONGEST_NAME or len(value) > LONGEST_VALUE:
-            limits = f"a name has 1 to {LONGEST_NAME} characters, a value at most {LONGEST_VALUE}"
-            raise BadRequest(f"`metadata.{name[:64]}` is too long or has no name; {limits}", "metadata")
-        if "\0" in name + value:
-            raise BadRequest(f"`metadata.{name[:64]}` holds a NUL character, which is not kept", "metadata")
-    return dict(given)
+    return dict(checked_metadata(found))
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------------

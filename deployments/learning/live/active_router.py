@@ -18,10 +18,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.daemon import Daemon
-from deployments.learning import bundles
-from deployments.learning.bundles import Bundle
-from deployments.learning.model_store import digest_of, fetch, tidy
-from deployments.learning.routers_in_use import InUse, Routers, wanted
+from deployments.learning.live import bundles
+from deployments.learning.live.bundles import Bundle
+from deployments.learning.live.model_store import digest_of, fetch, tidy
+from deployments.learning.live.routers_in_use import InUse, Routers, wanted
 from deployments.ledger.database import driver_message, state_folder
 from router.config import Config
 from router.decide.promises import Promises
