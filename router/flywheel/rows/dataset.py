@@ -4,7 +4,7 @@ train    the oldest; also those that were not drawn, with the weight of one requ
 certify  a fair sample of newer ones, none like those that were trained on: the certificate is made of these alone
 test     a fair sample of the newest ones, like none of the others: the offline gates look at them once
 
-Requests of one conversation, and near-duplicates, stand on one side. See docs/learning_dataset.md for why the shares are as
+Requests of one conversation, and near-duplicates, stand on one side. See docs/flywheel.md for why the shares are as
 they are.
 """
 
