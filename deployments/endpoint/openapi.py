@@ -65,8 +65,8 @@ OWN["properties"]["tests"] = maybe({"type": "string", "description": "What a sma
 METADATA: Schema = {
     "type": "object",
     "maxProperties": MOST_PAIRS,
-    "propertyNames": {"maxLength": LONGEST_NAME},
-    "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE},
+    "propertyNames": {"minLength": 1, "maxLength": LONGEST_NAME, "pattern": NO_NUL},
+    "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE, "pattern": NO_NUL},
 }
 CHAT: Schema = {
     "type": "object",
@@ -133,12 +133,6 @@ LIST: Schema = {
     "type": "object",
     "required": ["object", "data", "first_id", "last_id", "has_more"],
     "properties": {"object": {"const": "list"}, "data": {"type": "array"}, "has_more": {"type": "boolean"}},
-}
-METADATA: Schema = {
-    "type": "object",
-    "maxProperties": MOST_PAIRS,
-    "propertyNames": {"minLength": 1, "maxLength": LONGEST_NAME, "pattern": NO_NUL},
-    "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE, "pattern": NO_NUL},
 }
 FEEDBACK: Schema = {
     "type": "object",

@@ -95,7 +95,7 @@ def train(folder: Path, config: Config, classifier: str, target: str, promised: 
     if lesson and (rule := best_rule(lesson, n_certify, *promised, QUALITY_OF[cast(NamedTarget, target)])):
         cascades[target] = rule
     trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
-    save((folder / TRAINED).resolve(), trained.model, trained.manifest, lesson and lesson.posterior)
+    save((folder / TRAINED).resolve(), trained.model, trained.manifest, lesson.posterior if lesson else None)
     rules = {name: Rule.from_dict(rule).describe(table.tiers) for name, rule in trained.manifest["rules"].items()}
     rules |= {name: rule.describe(table.tiers) for name, rule in cascades.items()}
     bold = target in cascades and not proved

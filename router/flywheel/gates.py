@@ -146,7 +146,7 @@ class Draws:
         _, member = np.unique(table.groups, return_inverse=True)
         drawn = ev.draws(int(member.max()) + 1, N_DRAWS)
         self.weights: Floats = drawn[:, member] * table.shares
-        sizes = np.bincount(member, weights=table.shares)
+        sizes: Floats = np.bincount(member, weights=table.shares).astype(np.float64)
         self.n = ev.effective(sizes)
         """groups of equal weight that would prove as much"""
 

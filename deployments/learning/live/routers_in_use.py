@@ -51,7 +51,7 @@ class Routers:
 def position(canary: str, conversation: str) -> float:
     """Where a conversation stands in [0, 1), drawn anew for each canary, so that it is not always the same ones that try."""
     drawn = hashlib.sha256(f"{canary}\0{conversation}".encode("utf-8", "replace")).digest()[:HASHED]
-    return int.from_bytes(drawn) / 256**HASHED
+    return int.from_bytes(drawn) / float(256**HASHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +79,5 @@ def wanted(found: Mapping[str, Bundle], configured: str) -> Wanted:
     active = valid["promoted"].digest if "promoted" in valid else ""
     canary, previous = valid.get("canary"), valid.get("previous")
     tried = canary if canary and canary.digest != active else None
-    return Wanted(active, tried and tried.digest, tried.share if tried else 0.0, previous and previous.digest, ignored)
+    share = tried.share if tried else 0.0
+    return Wanted(active, tried.digest if tried else None, share, previous.digest if previous else None, ignored)
