@@ -10,7 +10,7 @@ from typing import Any, cast
 from classifiers import CLASSIFIERS, DEFAULT, Artifact, Rule, load, save
 from classifiers.errors import ClassifierError
 from router.config import Config, NamedTarget
-from router.decide.certificates import Certificate, Infeasible
+from router.decide.certificates import Certificate, Infeasible, fewest_rows
 from router.decide.targets import TARGETS
 from router.errors import BadInput
 from router.flywheel.price import best_rule
@@ -90,9 +90,13 @@ def trained_on(dataset: Dataset, config: Config, name: str, folder: Path, place:
 
 
 def own_rule(lesson: ca.Lesson, dataset: Dataset, config: Config) -> Rule | None:
-    """The target's rule by what it saves under the certificate: see price.py."""
+    """The target's rule by what it saves under the certificate: see price.py.
+
+    With too few rows to certify anything it is as with enough: then the certificate says what is lacking.
+    """
     settings, share = config.flywheel, QUALITY_OF[cast(NamedTarget, target_of(config))]
-    return best_rule(lesson, max(2, len(dataset.certify)), settings.alpha, settings.delta, share)
+    n_certify = max(len(dataset.certify), 2 * fewest_rows(settings.alpha, settings.delta))
+    return best_rule(lesson, n_certify, settings.alpha, settings.delta, share)
 
 
 # -- certifying -----------------------------------------------------------------------------------------------------------------

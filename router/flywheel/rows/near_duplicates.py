@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Hashes = NDArray[np.uint64]
+Hashes = NDArray[Any]  # uint64; the type of their arithmetic is too general to say so
 
 LEAST = 0.8  # Jaccard similarity of near-duplicates
 GRAM = 5  # characters

@@ -8,7 +8,6 @@ from router.decide.certificates import Certificate, Infeasible
 from router.engine import Router
 from router.flywheel.candidate import alike, make_candidate, target_of
 from router.flywheel.rows.dataset import Dataset, build
-from router.flywheel.served import Grade
 
 pytestmark = pytest.mark.slow
 TWO = ("small", "large")
@@ -83,11 +82,10 @@ def test_where_no_answer_is_judged_nothing_is_certified_and_it_says_so(of_two, t
     assert found.certificate is None and "escalation.mode is pre" in found.why and found.manifest["rules"]
 
 
-def test_answers_that_are_all_worse_certify_nothing(of_two, tmp_path):
-    worse = {"small": Grade(0.0, "agreement"), "large": Grade(1.0, "top")}
-    certify = tuple(replace(row, grades=worse) for row in of_two.certify)
-    found = make_candidate(replace(of_two, certify=certify), config_of(names=TWO, alpha=0.001), PRINTS, tmp_path / "router", 0)
-    assert isinstance(found.certificate, Infeasible) and found.certificate.reason in found.why
+def test_too_few_rows_to_certify_with_send_everything_up_and_say_how_many_are_needed(of_two, tmp_path):
+    few = replace(of_two, certify=of_two.certify[:40])
+    found = make_candidate(few, config_of(names=TWO), PRINTS, tmp_path / "router", 0)
+    assert isinstance(found.certificate, Infeasible) and "even without a loss 45 are needed" in found.why
     assert found.manifest["cascades"]["balanced"]["threshold"] > 1
 
 
