@@ -4,7 +4,7 @@ What is compared is paired: the same prompt, sent to `auto` and to the top tier 
 answer, or whose answer could not be graded, is counted and left out.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -146,7 +146,7 @@ def taken(rows: Sequence[Row], tiers: Sequence[str]) -> list[Json]:
     """What each tier took of `auto`: answers, calls and USD."""
     answers = Counter(row["ways"][AUTO].get("tier") for row in rows)
     calls: Counter[str] = Counter()
-    usd: Counter[str] = Counter()
+    usd: dict[str, float] = defaultdict(float)
     for row in rows:
         for call in row["ways"][AUTO].get("calls") or ():
             calls[call["tier"]] += 1

@@ -5,13 +5,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from classifiers import Rule, save
 from classifiers.files import atomic_write
 from deployments.prove.budget import PricedClient, Purse
 from deployments.tiers.fingerprints import ladder_fingerprints, to_record
-from router.config import Config
+from router.config import Config, NamedTarget
 from router.decide import certificates as ct
 from router.errors import BadInput
 from router.learn.calibration import QUALITY_OF
@@ -74,7 +74,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def train(folder: Path, config: Config, classifier: str, target: str, progress: Progress) -> Json:
     """Fit a router on the rows to teach, and save it. Where nothing can be learned from them, the result has a `reason`."""
-    tiers = ",".join(config.names)
+    tiers, named = ",".join(config.names), cast(NamedTarget, target)
     shutil.rmtree(folder / TRAINED, ignore_errors=True)
     try:
         table = training_rows(read_all([folder / TEACH], tiers))
@@ -84,12 +84,12 @@ def train(folder: Path, config: Config, classifier: str, target: str, progress: 
         return {"classifier": classifier, "rows": 0, "reason": str(error)}
     seen = read_seen([folder / TEACH], parse_tiers(tiers), table, config.escalation.holdback_tokens)
     trained = fit(table, classifier, progress)
-    posterior, cascades = teach(trained, table, seen, [target]) if seen else (None, {})
+    posterior, cascades = teach(trained, table, seen, [named]) if seen else (None, {})
     trained.manifest["cascades"] = {key: rule.to_dict() for key, rule in cascades.items()}
     save((folder / TRAINED).resolve(), trained.model, trained.manifest, posterior)
     rules = {name: Rule.from_dict(rule).describe(table.tiers) for name, rule in trained.manifest["rules"].items()}
     rules |= {name: rule.describe(table.tiers) for name, rule in cascades.items()}
-    bold = target in cascades and cascades[target].quality_bound < QUALITY_OF[target]  # type: ignore[index]
+    bold = target in cascades and cascades[target].quality_bound < QUALITY_OF[named]
     recovered = [float(value) for value in trained.manifest["recovered"]]
     return {"rows": len(table), "classifier": classifier, "rules": rules, "recovered": recovered, "bold": bold}
 

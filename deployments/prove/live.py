@@ -110,7 +110,7 @@ class Live:
 
     async def run(self, cells: Sequence[Cell], at_once: int) -> None:
         """Ask, in the order of the cells. What an earlier run was answered counts."""
-        given = {
+        given: dict[str, Any] = {
             "base_url": address_of(self.ladder.url),
             "headers": headers_of(self.ladder.api_key),
             "timeout": self.ladder.timeout_s,
@@ -184,7 +184,11 @@ async def graded(
     """The rows with `ways`: every way's answer with its `score`. ways: the top tier last; without a grader it judges."""
     work = Labelling(rows, replace(ladder, tiers=list(ways)), grader, folder / "grades", lambda done, total: None)
     work.found = {cell: dict(answer) for cell, answer in found.items()}
-    given = {"base_url": address_of(ladder.url), "headers": headers_of(ladder.api_key), "timeout": ladder.timeout_s}
+    given: dict[str, Any] = {
+        "base_url": address_of(ladder.url),
+        "headers": headers_of(ladder.api_key),
+        "timeout": ladder.timeout_s,
+    }
     with work.journal:
         async with httpx.AsyncClient(**given) as http:
             work.client = PricedClient(http, ladder, purse, "judging")

@@ -14,6 +14,7 @@ from classifiers.replies.signals import Seen
 from classifiers.sufficiency import folds_of
 from classifiers.text.view import View
 from router.cascade.next_step import plan
+from router.config import NamedTarget
 from router.decide import certificates as ct
 from router.errors import BadInput
 from router.learn import evaluation as ev
@@ -35,7 +36,7 @@ def rows_to_learn(trained: Trained, outcomes: Outcomes, seen: Seen) -> Rows:
 
 
 def teach(
-    trained: Trained, outcomes: Outcomes, seen: Seen, by_estimate: Collection[str] = ()
+    trained: Trained, outcomes: Outcomes, seen: Seen, by_estimate: Collection[NamedTarget] = ()
 ) -> tuple[Posterior, dict[str, Rule]]:
     """The posterior of answers, and the rules of the targets for which judging answers is worth its cost.
 
@@ -50,7 +51,9 @@ def teach(
     found = menu(rows.take(whole), fold[whole], outcomes.take(whole))
     routed = {name: Rule.from_dict(rule) for name, rule in trained.manifest["rules"].items()}
     proved = cascades(found, routed)
-    bold = {name: rule for name in by_estimate if name not in proved and (rule := estimated(found, QUALITY_OF[name]))}
+    bold: dict[str, Rule] = {
+        name: rule for name in by_estimate if name not in proved and (rule := estimated(found, QUALITY_OF[name]))
+    }
     return posterior, {**proved, **bold}
 
 
