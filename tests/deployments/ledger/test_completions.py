@@ -16,7 +16,7 @@ from router.request.wire import parse
 from router.types import Usage
 
 TIER = EchoTier(name="small", engine="echo", context=100, price={"usd_per_1m_input": 1, "usd_per_1m_output": 1})
-BODY = {"model": "auto", "messages": [{"role": "user", "content": "\0 a € \U0001f600"}], "metadata": {"a\0": "b"}}
+BODY = {"model": "auto", "messages": [{"role": "user", "content": "\0 a € \U0001f600"}], "metadata": {"a": "b"}}
 
 
 @pytest.fixture

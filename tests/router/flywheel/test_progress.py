@@ -59,7 +59,7 @@ def test_a_strict_promise_needs_more_pairs():
 @pytest.mark.parametrize(
     "log, settings, why",
     [
-        (LogFigures(), {"collect": "off"}, "nothing is kept: learning.collect is off"),
+        (LogFigures(), {"collect": "off", "start": "asked"}, "nothing is kept: learning.collect is off"),
         (LogFigures(), {}, "nothing was kept yet: no key"),
         (DAY, {"looks": "pre"}, "no certificate is possible: escalation.mode is pre"),
         (DAY, {"tiers": 1}, "one tier only"),
