@@ -35,7 +35,7 @@ def opened(browser: Browser, site: str) -> None:
 
 def rows(browser: Browser, caption: str) -> int:
     tables = "[...document.querySelectorAll('#learning table')]"
-    return browser.run(f"{tables}.filter(t => t.caption.innerText === arguments[0])[0]?.tBodies[0].rows.length || 0", caption)
+    return browser.run(f"{tables}.filter(t => t.caption.textContent === arguments[0])[0]?.tBodies[0].rows.length || 0", caption)
 
 
 @in_state([off])
