@@ -1,18 +1,15 @@
 """Splits prompts into those to learn from, to certify with and to try live. What resembles each other stays together.
 
-Two prompts are near-duplicates where their character 5-grams overlap by 0.8 (Jaccard) and their numbers and quoted strings are
-the same: "12 plus 34" and "13 plus 34" are two tasks.
+What near-duplicates are: router/flywheel/rows/near_duplicates.py.
 """
 
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Literal
 
-import numpy as np
-from scipy.sparse import csr_matrix
-
 from classifiers import prompt_text
+from router.flywheel.rows.near_duplicates import near_duplicates
 from router.learn.chats import chat_of
 
 Row = dict[str, Any]
@@ -20,14 +17,8 @@ Part = Literal["teach", "certify", "live"]
 SHARES: dict[Part, float] = {"teach": 0.60, "certify": 0.25, "live": 0.15}
 GROUPS = ("stem_sha256", "conversation", "group")
 """columns by which the operator says what belongs together; the first that a row has counts"""
-GRAM = 5
-ALIKE = 0.8
 LARGEST_GROUP = 0.05
 """share of the prompts; a larger group is a template that many requests share, not one prompt again and again"""
-AT_ONCE = 512
-"""prompts that are compared with all others in one product"""
-
-_FIXED = re.compile(r"\d+(?:\.\d+)?|\"[^\"]*\"|'[^']*'|`[^`]*`")
 
 
 def text_of(row: Mapping[str, Any]) -> str:
@@ -82,53 +73,19 @@ def groups_of(rows: Sequence[Row]) -> list[str]:
 
 def duplicates(texts: Sequence[str]) -> list[int]:
     """For each text the place of the first that it belongs to."""
-    parent = list(range(len(texts)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for i, j in alike(texts):
-        a, b = sorted((root(i), root(j)))
-        parent[b] = a
-    roots = [root(i) for i in range(len(texts))]
-    sizes = np.bincount(roots, minlength=len(texts)) if texts else np.zeros(0)
+    found = firsts(near_duplicates([folded(text) for text in texts]).tolist())
+    same = firsts([folded(text) for text in texts])
     most = max(2.0, LARGEST_GROUP * len(texts))
-    same: dict[str, int] = {}
-    firsts = [same.setdefault(folded(text), i) for i, text in enumerate(texts)]
-    return [found if sizes[found] <= most else firsts[i] for i, found in enumerate(roots)]
+    sizes = Counter(found)
+    return [group if sizes[group] <= most else same[i] for i, group in enumerate(found)]
+
+
+def firsts(names: Sequence[Any]) -> list[int]:
+    """For each name its first place."""
+    places: dict[Any, int] = {}
+    return [places.setdefault(name, i) for i, name in enumerate(names)]
 
 
 def folded(text: str) -> str:
     """The text without what does not make it another prompt: case, spaces, marks at its end."""
     return " ".join(text.casefold().split()).rstrip(".!?")
-
-
-def alike(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of near-duplicates, the first place lower."""
-    grams, fixed = incidence(texts), [tuple(_FIXED.findall(text.casefold())) for text in texts]
-    sizes = np.asarray(grams.sum(axis=1)).ravel()
-    found: list[tuple[int, int]] = []
-    for start in range(0, len(texts), AT_ONCE):
-        shared = (grams[start : start + AT_ONCE] @ grams.T).tocoo()
-        rows, columns = shared.row + start, shared.col
-        jaccard = shared.data / (sizes[rows] + sizes[columns] - shared.data)
-        close = (jaccard >= ALIKE) & (rows < columns)
-        pairs = zip(rows[close].tolist(), columns[close].tolist(), strict=True)
-        found += [(i, j) for i, j in pairs if fixed[i] == fixed[j]]
-    return found
-
-
-def incidence(texts: Sequence[str]) -> csr_matrix:
-    """(n, number of different 5-grams) ones where a text has a 5-gram."""
-    places: dict[str, int] = {}
-    columns: list[int] = []
-    starts = [0]
-    for text in texts:
-        plain = f" {folded(text)} "
-        columns += {places.setdefault(plain[k : k + GRAM], len(places)) for k in range(max(1, len(plain) - GRAM + 1))}
-        starts.append(len(columns))
-    shape = (len(texts), max(1, len(places)))
-    return csr_matrix((np.ones(len(columns), dtype=np.float32), np.array(columns, dtype=np.int64), np.array(starts)), shape=shape)
