@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from deployments.beside_loop import by_length
 from deployments.ids import traced
-from deployments.learning.kept import completions, feedback
+from deployments.learning.kept import completion_store, completions, feedback
 from deployments.learning.kept.completions import REPLY, Chosen, Place, trace_of
 from deployments.learning.kept.feedback import Said
 from deployments.learning.kept.stored_json import (
@@ -160,7 +160,7 @@ class CompletionRoutes:
     def delete(self, id: str, key: str | None) -> Row:
         with writing(self.engine) as connection:
             row = found(completions.find(connection, id, key), id)
-            completions.forget(connection, [row["trace_id"]])
+            completion_store.forget(connection, [row["trace_id"]])
         return deleted_json(id)
 
     async def messages(self, request: Request, key: Key) -> Response:

@@ -51,14 +51,19 @@ def kept_of(connection: Connection, traces: Sequence[str]) -> set[str]:
 
 
 def forget(connection: Connection, traces: Sequence[str]) -> int:
-    """Delete all that is kept of these requests, answers of every role and what was said of them. Returns how many rows."""
-    if not traces:
-        return 0
-    ids = [f"chatcmpl-{trace}" for trace in traces]
-    connection.execute(delete(completion_metadata).where(completion_metadata.c.completion_id.in_(ids)))
-    for table in (fills, grades, feedback):
-        connection.execute(delete(table).where(table.c.trace_id.in_(traces)))
-    return connection.execute(delete(completions).where(completions.c.trace_id.in_(traces))).rowcount
+    """Delete all that is kept of these requests, answers of every role and what was said of them. Returns how many answers.
+
+    SQLite overwrites what is deleted (`secure_delete`, database.py), so that no text stays in the file's free pages.
+    """
+    gone = 0
+    for start in range(0, len(traces), BATCH):
+        some = traces[start : start + BATCH]
+        answers = select(completions.c.id).where(completions.c.trace_id.in_(some))
+        connection.execute(delete(completion_metadata).where(completion_metadata.c.completion_id.in_(answers)))
+        for table in (fills, grades, feedback):
+            connection.execute(delete(table).where(table.c.trace_id.in_(some)))
+        gone += connection.execute(delete(completions).where(completions.c.trace_id.in_(some))).rowcount
+    return gone
 
 
 def expired(connection: Connection, now_s: float, before_s: float | None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, literal, or_, select, tuple_, update
 
 from deployments.ledger.rows import Row
-from deployments.ledger.schema import ANSWERS, completion_metadata, completions, feedback, fills, grades, traces
+from deployments.ledger.schema import ANSWERS, completion_metadata, completions, traces
 
 REPLY = "chatcmpl-"  # before a trace's id: the id of its reply
 ENDLESS = 1e12  # a time after every request
@@ -188,24 +188,3 @@ def metadata_rows(id: str, key_id: str, created_s: float, metadata: Mapping[str,
     """Rows of `completion_metadata`."""
     common = {"completion_id": id, "key_id": key_id, "created_s": created_s}
     return [{**common, "name": name, "value": value} for name, value in sorted(metadata.items())]
-
-
-def forget(connection: Connection, trace_ids: Sequence[str]) -> int:
-    """Delete all of these requests: answers of every role, metadata, fills, grades, feedback. Returns how many answers.
-
-    SQLite overwrites what is deleted, so that it is not left in the file's free pages.
-    """
-    sqlite = connection.dialect.name == "sqlite"
-    if sqlite:
-        connection.exec_driver_sql("PRAGMA secure_delete=ON").fetchall()
-    gone = 0
-    for start in range(0, len(trace_ids), BATCH):
-        ids = list(trace_ids[start : start + BATCH])
-        answers = select(C.id).where(C.trace_id.in_(ids))
-        connection.execute(delete(completion_metadata).where(completion_metadata.c.completion_id.in_(answers)))
-        for table in (fills, grades, feedback):
-            connection.execute(delete(table).where(table.c.trace_id.in_(ids)))
-        gone += connection.execute(delete(completions).where(C.trace_id.in_(ids))).rowcount
-    if sqlite:
-        connection.exec_driver_sql("PRAGMA secure_delete=OFF").fetchall()
-    return gone
