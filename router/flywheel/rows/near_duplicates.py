@@ -123,7 +123,8 @@ def _signatures(texts: Sequence[str]) -> Hashes:
 def _mixed(values: Hashes) -> Hashes:
     """Every bit of a value spread over all (the finaliser of MurmurHash3), modulo 2^64."""
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    return values ^ (values >> np.uint64(33))
+    mixed: Hashes = values ^ (values >> np.uint64(33))
+    return mixed
 
 
 def candidates(signed: Hashes, told: Hashes) -> Iterator[tuple[int, int]]:
