@@ -45,7 +45,7 @@ def learning_server() -> Iterator[Any]:
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """As `engine`, once on each kind of database."""
     if request.param == "sqlite":

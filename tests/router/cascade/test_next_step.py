@@ -56,6 +56,7 @@ def play(ladder, posterior, price, rows, allowed=ALL, **options):
     return np.mean(cost), np.mean(score), calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scope", [PlanScope(ALL), PlanScope(ALL, best_of=False), PlanScope((0, 2)), PlanScope(ALL, comparable=False)]
 )
@@ -67,6 +68,7 @@ def test_one_request_is_worth_what_it_is_among_many(ladder, posterior, scope):
         assert np.allclose([values_of_one(plan, tiers, p, cost) for p, cost in pairs], many, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_nothing_answered_is_routing(posterior):
     cost = np.array([0.05, 0.07, 1.0])
     first = step(np.array([0.99, 0.99, 0.99]), cost, {}, rule(0.3), posterior, ALL)
@@ -82,6 +84,7 @@ def test_where_small_tiers_are_hopeless_it_goes_straight_to_the_top():
     assert straight.any() and not straight.all() and small[straight].mean() < small[~straight].mean() - 0.1
 
 
+@pytest.mark.slow
 def test_a_good_answer_is_accepted_and_a_bad_one_goes_up(posterior):
     prior, cost = np.array([0.5, 0.6, 0.9]), np.array([0.05, 0.07, 1.0])
     assert isinstance(step(prior, cost, {0: SURE}, rule(0.3), posterior, ALL), AcceptTier)
@@ -90,6 +93,7 @@ def test_a_good_answer_is_accepted_and_a_bad_one_goes_up(posterior):
     assert isinstance(step(prior, np.array([0.05, 0.07, 1.0]), {0: TORN}, rule(50.0), posterior, ALL), AcceptTier)
 
 
+@pytest.mark.slow
 def test_an_unusable_answer_is_never_accepted_while_another_can_be_had(posterior):
     prior, cost = np.array([0.9, 0.9, 0.9]), np.array([0.05, 0.07, 1.0])
     cut = Evidence(20, "length", has_answer=False, usable=False)
@@ -99,6 +103,7 @@ def test_an_unusable_answer_is_never_accepted_while_another_can_be_had(posterior
     assert step(prior, cost, {0: SURE, 2: cut}, rule(0.1), posterior, (0, 2)).tier == 0
 
 
+@pytest.mark.slow
 def test_the_threshold_sends_to_the_top_and_none_certified_means_always(posterior):
     prior, cost = np.array([0.7, 0.7, 0.9]), np.array([0.05, 0.07, 1.0])
     accepted = step(prior, cost, {0: SURE}, rule(5.0), posterior, ALL)
@@ -108,6 +113,7 @@ def test_the_threshold_sends_to_the_top_and_none_certified_means_always(posterio
     assert step(prior, cost, {0: SURE}, rule(5.0, float("inf")), posterior, ALL).tiers == (2,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", [(0,), (2,), (0, 2), (1, 2)])
 def test_only_what_is_allowed_is_asked(ladder, posterior, allowed):
     _, _, calls = play(ladder, posterior, 0.2, range(60), allowed)
@@ -133,6 +139,7 @@ def test_a_flat_ladder_is_probed_only_for_what_it_is_worth():
     assert np.mean([len(tiers) for tiers in calls]) < 1.05
 
 
+@pytest.mark.slow
 def test_answers_that_cannot_be_compared_are_not_asked_side_by_side(ladder, posterior):
     _, _, calls = play(ladder, posterior, 0.05, range(100), comparable=False)
     cheap = [tiers for tiers in calls if len(tiers) > 1]
@@ -141,12 +148,14 @@ def test_answers_that_cannot_be_compared_are_not_asked_side_by_side(ladder, post
     assert all(len(s.tiers) == 1 for s in first)
 
 
+@pytest.mark.slow
 def test_when_the_top_streams_at_once_its_answer_is_final(ladder, posterior):
     for i in range(50):
         answered = {k: ladder.answers[i][k] for k in ALL}
         assert step(ladder.prior[i], ladder.guessed[i], answered, rule(0.1), posterior, ALL, best_of=False).tier == 2
 
 
+@pytest.mark.slow
 def test_a_prefix_commits_or_goes_up(posterior):
     prior, cost = np.array([0.6, 0.6, 0.9]), np.array([0.05, 0.07, 1.0])
     good, bad = (Evidence(16, logprobs=(v,) * 16, first_margin=1.0) for v in (-0.001, -3.0))
@@ -181,6 +190,7 @@ def test_once_the_top_streams_its_answer_is_the_only_candidate(best_of, tiers, c
     assert PlanScope(ALL, best_of=best_of).candidates(tiers) == candidates
 
 
+@pytest.mark.slow
 def test_an_answer_that_cannot_be_compared_leaves_only_the_largest(posterior):
     assert PlanScope(ALL, comparable=False).after((0,), (1,), posterior) == (1,)
     assert PlanScope(ALL).after((0,), (1,), posterior) == (0, 1)
@@ -252,24 +262,29 @@ def test_the_state_of_a_request_is_its_chances_and_its_costs():
 PRIOR, COST = np.array([0.6, 0.6, 0.9]), np.array([0.05, 0.07, 1.0])
 
 
+@pytest.mark.slow
 def test_a_threshold_of_one_may_still_be_reached(posterior):
     assert step(PRIOR, COST, {}, rule(0.3, 1.0), posterior, ALL).tiers != (2,)
     assert step(PRIOR, COST, {}, rule(0.3, 1.0001), posterior, ALL).tiers == (2,)
 
 
+@pytest.mark.slow
 def test_a_chance_that_just_reaches_the_threshold_is_accepted(posterior):
     accepted = step(PRIOR, COST, {0: SURE}, rule(5.0), posterior, ALL)
     assert step(PRIOR, COST, {0: SURE}, rule(5.0, accepted.chance), posterior, ALL) == accepted
 
 
+@pytest.mark.slow
 def test_the_threshold_asks_nobody_again(posterior):
     assert isinstance(step(PRIOR, COST, {0: TORN, 2: TORN}, rule(0.1, 0.9999), posterior, ALL), AcceptTier)
 
 
+@pytest.mark.slow
 def test_an_answer_of_a_tier_that_may_not_be_asked_any_more_still_counts(posterior):
     assert step(PRIOR, COST, {2: TORN}, rule(5.0, 0.9999), posterior, (0, 1)).tier == 2
 
 
+@pytest.mark.slow
 def test_long_answers_foretell_dear_ones(posterior):
     """The same doubt, the same guess before: where the small answer was long the others will be, and cost more."""
     asked = [
@@ -292,18 +307,21 @@ def test_what_is_still_to_be_paid_is_guessed_again_from_the_answers():
     assert step(*given, replace(made, cost_heads={"0": dear}), ALL, best_of=False, prefix=16).tiers == (1,)  # not from a prefix
 
 
+@pytest.mark.slow
 def test_only_the_first_tokens_of_a_stream_are_looked_at(posterior):
     late = Evidence(40, logprobs=(-0.001,) * 16 + (-6.0,) * 24, first_margin=3.0)
     first = step(PRIOR, COST, {0: late}, rule(50.0), posterior, ALL, prefix=16)
     assert first.chance > step(PRIOR, COST, {0: late}, rule(50.0), posterior, ALL).chance + 0.1
 
 
+@pytest.mark.slow
 def test_two_answers_that_agree_are_better_than_two_that_differ(posterior):
     plain, other = Evidence(20, answer="42"), Evidence(20, answer="9")
     agreed, differing = (step(PRIOR, COST, {0: plain, 1: e}, rule(50.0), posterior, ALL) for e in (plain, other))
     assert agreed.chance > differing.chance + 0.2
 
 
+@pytest.mark.slow
 def test_two_asked_at_once_have_the_chance_of_the_better(ladder, posterior):
     first = [(i, step(ladder.prior[i], ladder.guessed[i], {}, rule(0.02), posterior, ALL)) for i in range(200)]
     pairs = [(i, made) for i, made in first if len(made.tiers) == 2]
