@@ -1,5 +1,6 @@
 """Compiles a trained classifier, which is needed once per machine: `python -m classifiers.fast.precompile FOLDER`."""
 
+import logging
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,6 +11,9 @@ from classifiers.models.base import Classifier
 from classifiers.models.ensemble import Ensemble
 from classifiers.sufficiency import Sufficiency
 
+LIMIT_S = 300.0  # for the child process; a machine that is busy takes ten times as long as an idle one
+log = logging.getLogger("stepdown")
+
 
 def compilable(model: Classifier) -> bool:
     """Whether `precompile` supports this kind of classifier and numba is installed."""
@@ -17,7 +21,8 @@ def compilable(model: Classifier) -> bool:
 
 
 def precompile(model: Classifier, folder: str = "") -> bool:
-    """Compile `model.assess_one`: 15 s the first time on a machine, then a second. Returns False if it is not `compilable`.
+    """Compile `model.assess_one`: 15 s the first time on a machine, then a second. Returns False if it is not `compilable`, or not
+    compiled in time; the model then decides too, ten times slower.
 
     folder: where the artefact is stored; a child process then compiles the first time. Empty: this process compiles.
     """
@@ -25,8 +30,8 @@ def precompile(model: Classifier, folder: str = "") -> bool:
         return False
     from classifiers.fast.one_text import Compiled  # late: numba takes 70 MB, and only a server needs it
 
-    if folder:
-        compile_apart(folder)
+    if folder and not compile_apart(folder):
+        return False
     model.compiled = Compiled(model)
     return True
 
@@ -39,13 +44,19 @@ def is_kept() -> bool:
     return bool(folder) and any(Path(folder).glob("loops.assess*.nbi"))
 
 
-def compile_apart(folder: str) -> None:
-    """Compile for the artefact in `folder` in a child process, unless there is compiled code already.
+def compile_apart(folder: str) -> bool:
+    """Compile for the artefact in `folder` in a child process, unless there is compiled code already. False: it took too long.
 
     In this process the compiler would hold the interpreter's lock for 15 s and keep 100 MB for good.
     """
-    if not is_kept():
-        subprocess.run([sys.executable, "-m", "classifiers.fast.precompile", folder], check=False, timeout=300)
+    if is_kept():
+        return True
+    try:
+        subprocess.run([sys.executable, "-m", "classifiers.fast.precompile", folder], check=False, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        log.warning("the classifier was not compiled within %.0f s, so deciding stays slower until the next start", LIMIT_S)
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers import Sufficiency, load, save
+from classifiers.fast import precompile as compiler
 from classifiers.fast.one_text import Compiled
 from classifiers.fast.precompile import precompile
 from classifiers.text.view import View
@@ -112,3 +113,9 @@ def test_a_process_of_its_own_compiles_and_this_one_takes_what_it_left(tmp_path)
     """
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_a_machine_that_is_too_busy_to_compile_leaves_the_model_as_it_is(pocket, monkeypatch):
+    monkeypatch.setattr(compiler, "LIMIT_S", 0.01)
+    monkeypatch.setattr(compiler, "is_kept", lambda: False)
+    assert precompile(pocket, "deployments/pocket/router") is False and pocket.compiled is None
