@@ -21,7 +21,7 @@ def compilable(model: Classifier) -> bool:
 
 
 def precompile(model: Classifier, folder: str = "") -> bool:
-    """Compile `model.assess_one`: 15 s the first time on a machine, then a second. Returns False if it is not `compilable`, or not
+    """Compile `model.assess_one`: 15 s the first time on a machine, then a second. False: it is not `compilable`, or was not
     compiled in time; the model then decides too, ten times slower.
 
     folder: where the artefact is stored; a child process then compiles the first time. Empty: this process compiles.
