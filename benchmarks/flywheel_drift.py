@@ -24,7 +24,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.flywheel_life import AT_ONCE, Life, Row, configured, corrupted, shares, spoilt
+from benchmarks.flywheel_life import Life, Row, configured, corrupted, shares, spoilt
 from benchmarks.flywheel_offline import HELD_OUT, POOL, pocket_rows
 from deployments.pocket import tasks
 from router.flywheel.served import Served
@@ -146,7 +146,7 @@ def made_bad(life: Life, options: argparse.Namespace) -> Row:
         return spoilt(served, BELOW) if random.random() < chance else served
 
     life.change = change
-    life.live(ended, 1_000)
+    life.live(ended, 1_000)  # looked at before the next run begins
     run, (stage, _, why) = life.run, life.history()[-1]
     assert run and stage == "rolled back" and life.promoted != run.candidate, life.history()[-1]
     life.close()
@@ -157,19 +157,20 @@ def well_taught(place: Path, given: Tasks, options: argparse.Namespace) -> Row:
     """One router that is promoted; what becomes of it if it is spoilt, and if the mix changes."""
     (folder := place / "drift").mkdir()
     config = configured(folder, options.audit_rate, options.classifier, least_pairs=options.least_pairs)
-    life = Life(folder, config, given.mix(0.0, options.seed), options.seed)
+    life = Life(folder, config, given.mix(0.0, options.seed), options.seed, options.step)
     found: Row = {"until_promoted": life.live(promoted, options.most)}
     life.live(lambda one: sum(bool(a.router) for a in one.answered) >= 100, 200)
     said(f"promoted after {found['until_promoted']} requests: {shares([a for a in life.answered if a.router])}")
     ends: dict[str, list[Row]] = {"with_audits": [], "without_audits": []}
-    for seed in range(options.lives):
+    for seed in range(options.lives if options.only != "drift" else 0):
         for name, rate in (("with_audits", options.audit_rate), ("without_audits", 0.0)):
             (folder := place / f"{name}{seed}").mkdir()
             ends[name].append(made_bad(life.copied(folder, seed, rate), options))
             said(f"spoilt, {name}: {ends[name][-1]}")
     taken = {name: [one["requests"] for one in rows] for name, rows in ends.items() if rows}
     found["spoilt"] = {name: {"median": median(n), "most": max(n), "ends": ends[name]} for name, n in taken.items()}
-    found |= drift(life, given, options)
+    if options.only != "spoilt":
+        found |= drift(life, given, options)
     life.close()
     return found
 
@@ -187,7 +188,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rows", type=Path, default=None, help="of recorded answers, written there if it is not there")
     parser.add_argument("--classifier", default=None, help="[default: the best one]")
     parser.add_argument("--lives", type=int, default=5, help="of each kind beside the drift")
-    parser.add_argument("--only", choices=("drift", "corrupted"), default=None, help="a half of it")
+    parser.add_argument("--only", choices=("drift", "spoilt", "corrupted"), default=None, help="a part of it")
+    parser.add_argument("--step", type=int, default=10, help="requests between two looks")
     parser.add_argument("--least-pairs", type=int, default=400)
     parser.add_argument("--audit-rate", type=float, default=0.2)
     parser.add_argument("--worse", type=float, default=0.2)
@@ -203,9 +205,9 @@ def main() -> None:
     given = Tasks(pocket_rows(options.rows, ("small", "medium", "large")))
     with tempfile.TemporaryDirectory() as place:
         found = well_taught(Path(place), given, options) if options.only != "corrupted" else {}
-        if options.only != "drift":
+        if options.only in (None, "corrupted"):
             found["corrupted"] = all_wrongly_taught(Path(place), given, options)
-    print(json.dumps({**found, "cpu_s": round(time.process_time()), "step": AT_ONCE}))
+    print(json.dumps({**found, "cpu_s": round(time.process_time()), "step": options.step}))
 
 
 if __name__ == "__main__":

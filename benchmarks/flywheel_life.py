@@ -37,7 +37,6 @@ from router.trace import CallRow, Trace
 
 BEGIN_S = 1_800_000_000.0
 EVERY_S = 300.0  # between two requests: 288 a day
-AT_ONCE = 10  # requests between two looks
 TOOK_S = 0.5
 Row = dict[str, Any]
 Change = Callable[[Served, np.random.Generator], Served]
@@ -95,6 +94,8 @@ class Life:
     config: Config
     mix: Iterator[Row]
     seed: int = 0
+    step: int = 10
+    """requests between two looks"""
     change: Change = nothing
     now_s: float = BEGIN_S
     answered: list[Answered] = field(default_factory=list)
@@ -122,7 +123,7 @@ class Life:
         ledger = self.config.ledger.model_copy(update={"url": f"sqlite:///{folder / 'ledger.db'}?synchronous=NORMAL"})
         escalation = self.config.escalation.model_copy(update={"audit_rate": audit_rate})
         config = self.config.model_copy(update={"ledger": ledger, "escalation": escalation})
-        return Life(folder, config, self.mix, seed, self.change, self.now_s, list(self.answered))
+        return Life(folder, config, self.mix, seed, self.step, self.change, self.now_s, list(self.answered))
 
     def close(self) -> None:
         self.flywheel.close()
@@ -136,8 +137,8 @@ class Life:
         while not until(self):
             if len(self.answered) - begin >= most:
                 raise RuntimeError(f"not after {most} requests; the run: {self.run}, {self.history()[-2:]}")
-            self.serve(AT_ONCE)
-            while self.flywheel.advance().did:
+            self.serve(self.step)
+            while self.flywheel.advance().did and not until(self):  # at once: after its end the next run would begin
                 pass
         return len(self.answered) - begin
 
