@@ -128,11 +128,15 @@ def wrongly_taught(folder: Path, given: Tasks, how: str, seed: int, options: arg
 
     life.change = change
     life.live(lambda one: ended(one) or promoted(one), options.most)
-    *_, (stage, _, why) = life.history()
-    before = "shadow" if any(event[0] == "shadow" for event in life.history()) else "gates"
+    events = life.history()
+    stage, _, why = events[-1]
+    before = "shadow" if any(event[0] == "shadow" for event in events) else "gates"
+    found = {"grades": how, "end": stage, "stopped_by": before, "why": why[:200], "requests": len(life.answered)}
+    if passed := [event[2] for event in events if event[1] in ("passed", "promoted")]:
+        found |= {"stopped_by": "", "passed": passed, "as_served": shares([one for one in life.answered if one.router])}
     life.close()
-    said(f"{how}: {stage} after {before}: {why}")
-    return {"grades": how, "end": stage, "stopped_by": before, "why": why[:200], "requests": len(life.answered)}
+    said(f"{found}")
+    return found
 
 
 def made_bad(life: Life, options: argparse.Namespace) -> Row:
@@ -177,7 +181,7 @@ def well_taught(place: Path, given: Tasks, options: argparse.Namespace) -> Row:
 
 def all_wrongly_taught(place: Path, given: Tasks, options: argparse.Namespace) -> list[Row]:
     found = []
-    for seed in range(options.lives):
+    for seed in range(options.first, options.lives):
         (folder := place / f"corrupted{seed}").mkdir()
         found.append(wrongly_taught(folder, given, CORRUPTED[min(seed, len(CORRUPTED) - 1)], seed, options))
     return found
@@ -190,6 +194,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lives", type=int, default=5, help="of each kind beside the drift")
     parser.add_argument("--only", choices=("drift", "spoilt", "corrupted"), default=None, help="a part of it")
     parser.add_argument("--step", type=int, default=10, help="requests between two looks")
+    parser.add_argument("--first", type=int, default=0, help="number of the first wrongly taught life")
     parser.add_argument("--least-pairs", type=int, default=400)
     parser.add_argument("--audit-rate", type=float, default=0.2)
     parser.add_argument("--worse", type=float, default=0.2)
