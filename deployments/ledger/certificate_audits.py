@@ -24,7 +24,9 @@ def add(connection: Connection, digest: str, rule: str, following: Callable[[Aud
     empty = {"digest": digest, "rule": rule[:128], "audits": 0, "errors": 0, "retired": "", "changed_s": time.time()}
     connection.execute(INSERT[connection.dialect.name](certificates).values(empty).on_conflict_do_nothing())
     row = connection.execute(select(*COUNTS).where(certificates.c.digest == digest).with_for_update()).one()
-    found = following(Audited(*row))
+    found = following(before := Audited(*row))
+    if found == before:  # of a retired certificate `changed_s` stays when that was: the flywheel learns from requests since then
+        return found
     values = {"audits": found.audits, "errors": found.errors, "retired": found.retired, "changed_s": time.time()}
     connection.execute(update(certificates).where(certificates.c.digest == digest).values(values))
     return found

@@ -72,3 +72,13 @@ def test_other_certificates_are_not_touched_and_a_lifted_one_begins_anew(engine)
         assert {row["digest"] for row in certificate_audits.listed(connection)} == {DIGEST, "another"}
         assert certificate_audits.lift(connection, DIGEST) and not certificate_audits.lift(connection, DIGEST)
     assert read(engine, DIGEST)[DIGEST] == Audited()
+
+
+def test_when_it_was_retired_stays_known_though_audits_still_come(engine):
+    while not audit(engine, True).retired:
+        pass
+    with engine.connect() as connection:
+        before = certificate_audits.listed(connection)[0]["changed_s"]
+    audit(engine, True)
+    with engine.connect() as connection:
+        assert certificate_audits.listed(connection)[0]["changed_s"] == before
