@@ -173,7 +173,7 @@ class Place:
         accounts.open = self.opened  # type: ignore[method-assign]  # no sampler, no provisioning
         self.app = Ingress(self.router, self.tiers, accounts, 1_000_000).app()
 
-    async def opened(self, promises: Any) -> None:
+    async def opened(self, promises: Any, all_promises: Any = None) -> None:
         await self.ledger.open()
         self.secret = create(self.ledger.engine, Key("", "test", usd_per_day=100.0), time.time())[1]
 
