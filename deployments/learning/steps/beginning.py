@@ -42,25 +42,31 @@ def oldest_s(work: Work) -> float:
 
 
 def known(connection: Connection, work: Work, used: InUse) -> tuple[Known, float | None]:
-    """What is known between two runs; and when the promise of the router in use was found broken, if it was."""
+    """What is known between two runs; and when the traffic changed, if a broken promise has shown it.
+
+    Also the promise of a router that was taken back counts: what was served before was another traffic for the next one too.
+    """
     names, since_s = work.config.names, oldest_s(work)
-    broken = promise_broken(connection, work, used)
     last = runs.latest(connection)
+    broken = promise_broken(connection, work, used, used.digest)
+    taken_back = last.candidate if last is not None and last.stage == "rolled back" else ""
+    changed = broken or (promise_broken(connection, work, used, taken_back) if taken_back else None)
+    changed_s = changed[1] if changed else None
     if last is not None:
         fresh = complete_since(connection, max(since_s, last.began_s), names)
         before = LastRun(last.id, last.stage, last.began_s, int(last.settings.get("pairs", 0)), fresh)
-    pairs = complete_since(connection, max(since_s, broken[1] if broken else 0.0), names)
+    pairs = complete_since(connection, max(since_s, changed_s or 0.0), names)
     found = Known(pairs, bool(used.digest), broken[0] if broken else "", before if last else None)
-    return found, broken[1] if broken else None
+    return found, changed_s
 
 
 def complete_since(connection: Connection, since_s: float, names: Sequence[str]) -> int:
     return int(connection.scalar(served_rows.complete(since_s, names)) or 0)
 
 
-def promise_broken(connection: Connection, work: Work, used: InUse) -> tuple[str, float] | None:
-    """Why and when the certificate of the router in use was retired; None: it stands, or there is none."""
-    folder = work.folder_of(used.digest, used)
+def promise_broken(connection: Connection, work: Work, used: InUse, digest: str) -> tuple[str, float] | None:
+    """Why and when the certificate of a router was retired; None: it stands, or there is none."""
+    folder = work.folder_of(digest, used)
     target = str(work.config.routing.target)
     return in_use.retired(connection, in_use.certificate_digests(in_use.manifest_of(folder), target))
 

@@ -238,6 +238,25 @@ def test_a_retired_certificate_begins_a_run_once_there_are_enough_requests_since
     assert world.parts.asked[-1].since_certify_s == pytest.approx(world.clock() - 11)
 
 
+def test_after_a_router_that_was_taken_back_with_its_promise_only_newer_requests_count(world, tmp_path, monkeypatch):
+    run = world.live(tmp_path / "cache")
+    monkeypatch.setattr(
+        "deployments.learning.steps.in_use.certificate_digests", lambda manifest, target: ("abc",) if manifest else ()
+    )
+    with writing(world.engine) as connection:
+        certificate_audits.add(connection, "abc", "balanced", lambda before: Audited(9, 7, "7 of 9 differed"))
+        connection.exec_driver_sql(f"UPDATE certificates SET changed_s = {world.clock()}")
+        bundles.rollback(connection, "test", world.clock())
+        connection.exec_driver_sql(f"UPDATE runs SET stage = 'rolled back' WHERE id = '{run.id}'")
+    one = world.flywheel(tmp_path / "cache")
+    assert one.advance().numbers["pairs"] == 0
+    keep(world.engine, [f"b{n}" for n in range(100)], world.clock() + 1)
+    world.clock.now_s += 11
+    assert one.advance().what == "began"
+    one.advance()
+    assert world.parts.asked[-1].since_certify_s == pytest.approx(world.clock() - 11)
+
+
 # -- one at a time ---------------------------------------------------------------------------------------------------------
 
 
