@@ -46,11 +46,16 @@ def learning_server() -> Iterator[Any]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """As `engine`, once on each kind of database."""
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new, empty database, once of each kind."""
     if request.param == "sqlite":
-        made = migrated(f"sqlite:///{tmp_path / 'ledger.db'}?synchronous=NORMAL")
-    else:
-        made = migrated(str(request.getfixturevalue("learning_server").database()))
+        return f"sqlite:///{tmp_path / 'ledger.db'}?synchronous=NORMAL"
+    return str(request.getfixturevalue("learning_server").database())
+
+
+@pytest.fixture
+def either(url: str) -> Iterator[Engine]:
+    """As `engine`, once on each kind of database."""
+    made = migrated(url)
     yield made
     made.dispose()

@@ -1,21 +1,13 @@
 """The filler's queries, on SQLite and on PostgreSQL."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from kept_table_rows import AT_S, feedback_row, fill_row, row, store
 from sqlalchemy import insert, select
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
-
-from postgres import NotInstalled, postgres
-
 from deployments.learning.filling import fill_rows
 from deployments.learning.kept import served_rows
 from deployments.ledger import schema
-from deployments.ledger.database import connect, migrate, writing
-from router.config import Ledger
+from deployments.ledger.database import writing
 from router.flywheel.grading.agreement import Told
 from router.flywheel.served import Answer, Grade
 
@@ -23,22 +15,9 @@ pytestmark = pytest.mark.slow
 TIERS = ("small", "large")
 
 
-@pytest.fixture(scope="module")
-def server():
-    try:
-        with postgres() as running:
-            yield running
-    except NotInstalled as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request, tmp_path):
-    lite = f"sqlite:///{tmp_path / 'ledger.db'}"
-    made = connect(Ledger(url=lite if request.param == "sqlite" else str(request.getfixturevalue("server").database())))
-    migrate(made)
-    yield made
-    made.dispose()
+@pytest.fixture
+def engine(either):
+    return either
 
 
 def test_everything_that_is_asked_of_the_database(engine):

@@ -9,7 +9,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from life import Always, Clock, Killed, World, keep, ladder, served
-from postgres import NotInstalled, postgres
 
 from deployments.learning import runs
 from deployments.learning.flywheel import LEASE_S, Flywheel, HeldElsewhere
@@ -163,19 +162,15 @@ def history(engine):
         return runs.events(connection, runs.latest(connection).id)
 
 
-def test_postgresql_does_the_same(tmp_path):
-    try:
-        with postgres() as running:
-            own = connect(config.Ledger(url=str(running.database())))
-            migrate(own)
-            world = World(own, ladder(), kill_at=4)
-            run = world.live(tmp_path / "cache")
-            assert world.history(run) == [*PROMOTED, ("done", "done")] and len(world.compared(run)) >= 60
-            found = status(own, ladder(), world.clock())
-            assert (found["run"], found["runs"][0]["stage"], found["promotions"][0]["run_id"]) == (None, "done", "run-1")
-            own.dispose()
-    except NotInstalled as error:
-        pytest.skip(str(error))
+def test_postgresql_does_the_same(learning_server, tmp_path):
+    own = connect(config.Ledger(url=str(learning_server.database())))
+    migrate(own)
+    world = World(own, ladder(), kill_at=4)
+    run = world.live(tmp_path / "cache")
+    assert world.history(run) == [*PROMOTED, ("done", "done")] and len(world.compared(run)) >= 60
+    found = status(own, ladder(), world.clock())
+    assert (found["run"], found["runs"][0]["stage"], found["promotions"][0]["run_id"]) == (None, "done", "run-1")
+    own.dispose()
 
 
 # -- when a run begins -----------------------------------------------------------------------------------------------------
@@ -219,14 +214,19 @@ def test_a_router_that_keeps_its_promise_is_left_alone_until_it_is_due(world, tm
     assert one.advance(every_s=1.0).what == "began"  # the requests of the shadow are new
 
 
-def test_a_retired_certificate_begins_a_run_once_there_are_enough_requests_since(world, tmp_path, monkeypatch):
-    run = world.live(tmp_path / "cache")
+def retire(world, monkeypatch):
+    """Audits find that the promise of the router in use is broken, now."""
     monkeypatch.setattr(
         "deployments.learning.steps.in_use.certificate_digests", lambda manifest, target: ("abc",) if manifest else ()
     )
     with writing(world.engine) as connection:
         certificate_audits.add(connection, "abc", "balanced", lambda before: Audited(9, 7, "7 of 9 differed"))
         connection.exec_driver_sql(f"UPDATE certificates SET changed_s = {world.clock()}")
+
+
+def test_a_retired_certificate_begins_a_run_once_there_are_enough_requests_since(world, tmp_path, monkeypatch):
+    run = world.live(tmp_path / "cache")
+    retire(world, monkeypatch)
     one = world.flywheel(tmp_path / "cache")
     assert "0 of 100 graded requests since the promise was broken" in one.advance().why
     keep(world.engine, [f"b{n}" for n in range(100)], world.clock() + 1)
@@ -240,12 +240,8 @@ def test_a_retired_certificate_begins_a_run_once_there_are_enough_requests_since
 
 def test_after_a_router_that_was_taken_back_with_its_promise_only_newer_requests_count(world, tmp_path, monkeypatch):
     run = world.live(tmp_path / "cache")
-    monkeypatch.setattr(
-        "deployments.learning.steps.in_use.certificate_digests", lambda manifest, target: ("abc",) if manifest else ()
-    )
+    retire(world, monkeypatch)
     with writing(world.engine) as connection:
-        certificate_audits.add(connection, "abc", "balanced", lambda before: Audited(9, 7, "7 of 9 differed"))
-        connection.exec_driver_sql(f"UPDATE certificates SET changed_s = {world.clock()}")
         bundles.rollback(connection, "test", world.clock())
         connection.exec_driver_sql(f"UPDATE runs SET stage = 'rolled back' WHERE id = '{run.id}'")
     one = world.flywheel(tmp_path / "cache")

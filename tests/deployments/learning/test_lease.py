@@ -1,47 +1,23 @@
 """Leases: one of several processes has it, a dead one's runs out, and SQLite and PostgreSQL agree."""
 
 import multiprocessing
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
-
-from postgres import NotInstalled, postgres
-
 from deployments.learning.lease import Lease, this_process
-from deployments.ledger.database import connect, migrate
+from deployments.ledger.database import connect
 from router import config
 
 pytestmark = pytest.mark.slow
 FORKS = multiprocessing.get_context("forkserver")
 
 
-@pytest.fixture(scope="module")
-def server():
-    try:
-        with postgres() as running:
-            yield running
-    except NotInstalled as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    return str(request.getfixturevalue("server").database())
-
-
 @pytest.fixture
-def engine(url):
-    engine = connect(config.Ledger(url=url))
-    migrate(engine)
-    yield engine
-    engine.dispose()
+def engine(either):
+    return either
 
 
 @pytest.fixture
