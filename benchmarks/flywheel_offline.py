@@ -46,7 +46,9 @@ Row = dict[str, Any]
 
 def answered(tier: str, prompts: Sequence[str]) -> list[Row]:
     """Greedy answers with the statistics of their log-probabilities, in the order of the prompts."""
-    encoder, model = Encoder(), LlamaForCausalLM.from_pretrained(HERE / "pocket" / "models" / tier).eval()
+    # Our own weights from this repository, and never a pickle: safetensors or nothing.
+    model = LlamaForCausalLM.from_pretrained(HERE / "pocket" / "models" / tier, use_safetensors=True).eval()
+    encoder = Encoder()
     found: list[Row] = [{}] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for at in range(0, len(order), AT_ONCE):
