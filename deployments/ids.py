@@ -12,6 +12,8 @@ from typing import Any
 
 GENERATOR = random.Random(secrets.randbits(256))
 """this process's own; other code may seed the random module's"""
+REPLY = "chatcmpl-"
+"""before a request's id: the id of its chat completion, as OpenAI begins them"""
 CURRENT: ContextVar[str] = ContextVar("CURRENT", default="")
 """the id of the request that is being answered; empty outside of requests"""
 

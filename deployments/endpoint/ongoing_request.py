@@ -17,7 +17,6 @@ from router.cascade.other_tiers import another_may_answer
 from router.config import Server, Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
-from router.costs.prices import token_cost_usd
 from router.decide import coverage
 from router.errors import RequestFailed, WindowExceeded
 from router.limits.key_limits import Key
@@ -64,11 +63,7 @@ class CallRecord:
 
     def cost_usd(self, prices: Sequence[float]) -> float:
         """Token price; of a call that was sent to two replicas, of both."""
-        twin = self.reading.twin
-        said = twin.reading if twin and twin.won else self.reading
-        return token_cost_usd(self.usage, prices, said.cached_tokens) + (
-            hedged_call.lost_usd(self.usage, prices) if twin else 0.0
-        )
+        return hedged_call.cost_usd(self.usage, prices, self.reading)
 
     def as_json(self, prices: Sequence[float]) -> dict[str, Any]:
         shown: dict[str, Any] = {

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deployments.ids import fresh
+from deployments.ids import REPLY, fresh
 from router.request.wire import margin
 from router.types import Call, Reply, Usage
 
@@ -83,7 +83,7 @@ def written_id(raw: bytes, body: Mapping[str, Any]) -> bytes:
 
 
 def frame(tier: str, kind: str) -> dict[str, Any]:
-    return {"id": f"chatcmpl-{fresh()}", "object": kind, "created": int(time.time()), "model": tier}
+    return {"id": REPLY + fresh(), "object": kind, "created": int(time.time()), "model": tier}
 
 
 def document(tier: str, text: str, usage: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,16 +13,14 @@ from secrets import token_hex
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from deployments.ledger.database import writing
+from deployments.ledger.database import INSERT, writing
 from deployments.ledger.schema import leases
 
 T = TypeVar("T")
 Transact = Callable[[Callable[[Connection], Any]], Any]
 """runs an action in a transaction that writes, and returns its result"""
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 RENEWALS = 3  # times that a lease is renewed before it would run out
 
 

@@ -17,8 +17,9 @@ from typing import TextIO
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.learning.flywheel import Flywheel, HeldElsewhere
+from deployments.learning.live.model_store import cache
 from deployments.learning.steps.work import PACE_S, Looked
-from deployments.ledger.database import connect, driver_message, migrate, state_folder
+from deployments.ledger.database import connect, driver_message, migrate
 from deployments.tiers.fingerprints import ladder_fingerprints
 from router.config import Config, load_config
 from router.errors import StepdownError
@@ -27,7 +28,6 @@ log = logging.getLogger("stepdown.flywheel")
 BUSY_S = 2.0  # until the next step while a run is under way
 AWAY_S = 30.0  # until the next try after an error
 END_S = 5.0  # for the step under way when the input has ended; then the process ends in the middle of it
-CACHE = "learned"  # folder of fetched artefacts in the state folder; ingresses use it too
 UNDER_WAY = ("training", "shadow", "waiting", "canary", "promoted")
 
 
@@ -41,7 +41,7 @@ def flywheel(config: Config, by: str = "", promote: bool | None = None) -> Flywh
     """The flywheel of a configuration, with the ledger's tables up to date. Raises BadConfig, and the database's errors."""
     engine = connect(config.ledger)
     migrate(engine)
-    return Flywheel(config, engine, ladder_fingerprints(config), state_folder() / CACHE, by=by, promote=promote)
+    return Flywheel(config, engine, ladder_fingerprints(config), cache(), by=by, promote=promote)
 
 
 def turn(one: Flywheel, wait: Callable[[float], bool], every_s: float | None = None) -> None:

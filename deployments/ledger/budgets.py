@@ -20,9 +20,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, ScalarSelect, case, func, insert, literal, select, update
 from sqlalchemy import delete as remove
-from sqlalchemy.dialects import postgresql, sqlite
 
-from deployments.ledger.database import connect, writing
+from deployments.ledger.database import INSERT, connect, writing
 from deployments.ledger.schema import budgets, hourly, reservations
 from router.config import Ledger
 from router.errors import BudgetSpent
@@ -33,7 +32,6 @@ LEASE_S = 300.0  # after this a reservation that nobody renewed is given back
 FORGET_S = 7 * 86_400.0  # after this the row of one that was given back is deleted
 IN_FLIGHT_S = 5.0  # Retry-After where only requests in flight stand in the way
 DUST = 1e-9  # share of a budget that sums of floating point numbers may be off by
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 RESERVATION = (reservations.c.id, reservations.c.key_id, reservations.c.usd, reservations.c.periods)
 Place = tuple[str, str]
 """(key id, period's name)"""

@@ -6,16 +6,14 @@ count. Audits are rare: a share of the accepted answers, made one at a time and 
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from deployments.ledger.database import INSERT
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import certificates
 from router.decide.drift import Audited
 
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 COUNTS = (certificates.c.audits, certificates.c.errors, certificates.c.retired)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -31,6 +32,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 FIRST_REVISION = "0001"  # of a database that was made before there were revisions
 MIGRATING = threading.Lock()  # alembic has one context for the whole process
 POSTGRES_LOCK = 0x57E9D0  # an arbitrary number for the advisory lock by which one process migrates at a time
+INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+"""by dialect: SQLAlchemy's INSERT that may have ON CONFLICT"""
 # With these a dead network is noticed after seconds; the kernel alone would take a quarter of an hour.
 POSTGRES: dict[str, Any] = {
     "connect_timeout": 5,

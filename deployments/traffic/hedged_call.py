@@ -80,6 +80,13 @@ def rows(row: CallRow, first: Reading, twin: Twin, prices: Sequence[float], tier
     return [replace(lost, took_s=twin.ended_s), begun_second(won, twin)]
 
 
+def cost_usd(usage: Usage, prices: Sequence[float], reading: Reading) -> float:
+    """The token price of a call; of one that was sent to two replicas, of both."""
+    twin = reading.twin
+    said = twin.reading if twin and twin.won else reading
+    return token_cost_usd(usage, prices, said.cached_tokens) + (lost_usd(usage, prices) if twin else 0.0)
+
+
 def lost_usd(usage: Usage, prices: Sequence[float]) -> float:
     """The price of a call that was stopped before it said anything: at most its prompt."""
     return token_cost_usd(Usage(usage.input_tokens, 0), prices)

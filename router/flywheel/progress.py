@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from router.config import Config, Flywheel
+from router.costs.machine_time import DAY_S
 from router.decide.certificates import fewest_rows, upper_bound
+from router.flywheel.rows.sides import CERTIFY
 from router.flywheel.sequential import expected_pairs
 from router.flywheel.served import Served
 from router.flywheel.stages import RunState, Stage
 
-DAY_S = 86_400.0
 LEAST_SPAN_S = 600.0  # of traffic, from which a rate is taken
-CERTIFIED_SHARE = 0.3  # of the pairs, newest first, on which nothing is trained: the certificate is made of them
 MOST_NEEDED = 100_000
 ASSUMED = 0.25  # share of the margin by which a certified candidate is assumed to be worse, until pairs show it
 
@@ -131,7 +131,7 @@ def rows_needed(settings: Flywheel, risk: float = 0.0) -> int:
     least = fewest_rows(settings.alpha, settings.delta)
     while least < MOST_NEEDED and upper_bound(math.floor(risk * least), least, settings.delta) > settings.alpha:
         least = math.ceil(least * 1.1)
-    return max(settings.least_pairs, math.ceil(least / CERTIFIED_SHARE))
+    return max(settings.least_pairs, math.ceil(least / CERTIFY))
 
 
 def shadow_needed(run: RunState, settings: Flywheel) -> int | None:

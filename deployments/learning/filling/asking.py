@@ -14,7 +14,6 @@ from deployments.traffic import hedged_call
 from deployments.traffic.watched_tier import Watched
 from router.cascade.flow import with_logprobs
 from router.config import Tier
-from router.costs.prices import token_cost_usd
 from router.decide import policy
 from router.decide.abilities import Abilities
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
@@ -191,11 +190,7 @@ class OneCall:
 
     @property
     def cost_usd(self) -> float:
-        prices = self.asker.prices[self.tier]
-        twin = self.reading.twin
-        said = twin.reading if twin and twin.won else self.reading
-        lost = hedged_call.lost_usd(self.usage, prices) if twin else 0.0
-        return token_cost_usd(self.usage, prices, said.cached_tokens) + lost
+        return hedged_call.cost_usd(self.usage, self.asker.prices[self.tier], self.reading)
 
     def rows(self, prompt_tokens: int) -> list[CallRow]:
         """What the ledger keeps: two rows where the call was sent to a second replica too."""

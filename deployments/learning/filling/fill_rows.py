@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, literal, select, tuple_, update
 
+from deployments.ids import REPLY
 from deployments.learning.kept.served_json import UNREADABLE, Broken, Row, an_object, as_sent
-from deployments.learning.kept.served_rows import PREFIX, Position, built_part
+from deployments.learning.kept.served_rows import Position, built_part
 from deployments.ledger.rows import cleaners
 from deployments.ledger.schema import LEARNED, calls, completions, feedback, fills, grades, keys
 from deployments.ledger.statements import insert_new
@@ -50,7 +51,7 @@ def told_after(connection: Connection, since_s: float, limit: int) -> list[tuple
     """(when, request) of feedback that no grade knows of yet, oldest first; requests that are still to be filled in wait."""
     graded = select(func.max(grades.c.at_s)).where(grades.c.trace_id == feedback.c.trace_id).scalar_subquery()
     open_fill = select(fills.c.trace_id).where(fills.c.trace_id == feedback.c.trace_id, fills.c.state == "waiting").exists()
-    kept = select(completions.c.id).where(completions.c.id == PREFIX + feedback.c.trace_id).exists()
+    kept = select(completions.c.id).where(completions.c.id == REPLY + feedback.c.trace_id).exists()
     unknown = and_(feedback.c.at_s > since_s, func.coalesce(graded, 0.0) < feedback.c.at_s, ~open_fill, kept)
     found = connection.execute(select(feedback.c.at_s, feedback.c.trace_id).where(unknown).order_by(feedback.c.at_s).limit(limit))
     return [(row[0], row[1]) for row in found]
@@ -119,7 +120,7 @@ def means(connection: Connection, tier: str, limit: int) -> list[float]:
 
 def material(connection: Connection, trace_id: str) -> Material | None:
     """None: the request is not kept any more. Raises Broken where it cannot be read."""
-    asked = connection.execute(select(completions).where(completions.c.id == PREFIX + trace_id)).mappings().one_or_none()
+    asked = connection.execute(select(completions).where(completions.c.id == REPLY + trace_id)).mappings().one_or_none()
     if asked is None:
         return None
     found, _ = built_part(connection, [trace_id])
@@ -140,7 +141,7 @@ def told(connection: Connection, trace_id: str) -> Told:
 
 
 def kept(connection: Connection, trace_id: str) -> bool:
-    return connection.scalar(select(completions.c.id).where(completions.c.id == PREFIX + trace_id)) is not None
+    return connection.scalar(select(completions.c.id).where(completions.c.id == REPLY + trace_id)) is not None
 
 
 def keep_answer(connection: Connection, asked: Row, answer: Answer, call_id: str, licence: str) -> None:

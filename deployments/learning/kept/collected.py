@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from deployments.ids import REPLY
 from deployments.ledger.rows import Row, cleaners
 from deployments.ledger.schema import completions
 from router.config import Tier
@@ -87,7 +88,7 @@ class Collecting:
     @property
     def id(self) -> str:
         """The id of the reply, under which it is kept."""
-        return f"chatcmpl-{self.trace_id}"
+        return REPLY + self.trace_id
 
     def named(self, body: dict[str, Any], end: Commit | Say, records: Mapping[str, Any]) -> dict[str, Any]:
         """A flow's answer, or a chunk of it, with this id. Notes whose it is, as the client gets it. records: name -> Record"""

@@ -17,9 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deployments.beside_loop import by_length
-from deployments.ids import traced
+from deployments.ids import REPLY, traced
 from deployments.learning.kept import completion_store, completions, feedback
-from deployments.learning.kept.completions import REPLY, Chosen, Place, trace_of
+from deployments.learning.kept.completions import Chosen, Place, trace_of
 from deployments.learning.kept.feedback import Said
 from deployments.learning.kept.stored_json import (
     Asked,

@@ -7,6 +7,7 @@ from operator import add
 
 from sqlalchemy import Connection, delete, func, select
 
+from deployments.ids import REPLY
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import completion_metadata, completions, feedback, fills, grades
 from deployments.ledger.statements import insert_new
@@ -43,7 +44,7 @@ def write(connection: Connection, batch: Batch) -> None:
 
 def kept_of(connection: Connection, traces: Sequence[str]) -> set[str]:
     """Those of the requests whose answer is kept."""
-    ids = [f"chatcmpl-{trace}" for trace in traces]
+    ids = [REPLY + trace for trace in traces]
     return {row.trace_id for row in connection.execute(select(completions.c.trace_id).where(completions.c.id.in_(ids)))}
 
 

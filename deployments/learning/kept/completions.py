@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, literal, or_, select, tuple_, update
 
+from deployments.ids import REPLY
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import ANSWERS, completion_metadata, completions, traces
 
-REPLY = "chatcmpl-"  # before a trace's id: the id of its reply
 ENDLESS = 1e12  # a time after every request
 BATCH = 500  # requests of one page of a command, and of one deletion
 LATEST_S = 5.0  # after its end, at which an answer's row may say that it was made

@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from deployments.ids import REPLY
+from deployments.ledger.database import INSERT
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import feedback
 
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 REPLACED = ("score", "correction", "comment", "at_s")
 
 
@@ -62,7 +61,7 @@ def shown(said: Said) -> Row:
     """As a client sees it."""
     return {
         "object": "feedback",
-        "id": f"chatcmpl-{said.trace_id}",
+        "id": REPLY + said.trace_id,
         "trace_id": said.trace_id,
         "key": said.key_id,
         "created": int(said.at_s),

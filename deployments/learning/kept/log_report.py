@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, case, func, select
 
+from deployments.ids import REPLY
 from deployments.learning.kept.completion_store import forget
-from deployments.learning.kept.completions import BATCH, REPLY, Chosen, by_metadata, by_time, find, page, trace_of
+from deployments.learning.kept.completions import BATCH, Chosen, by_metadata, by_time, find, page, trace_of
 from deployments.ledger.database import writing
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import bundles, completions, feedback, grades, model_rows, models

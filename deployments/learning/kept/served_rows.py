@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, exists, func, literal, select, tuple_
 
+from deployments.ids import REPLY
 from deployments.learning.kept.served_json import UNREADABLE, Row, served
 from deployments.ledger.schema import ANSWERS, calls, completions, feedback, fills, grades, hourly, traces
 from router.errors import NoReplica, Overloaded, TierBusy, TierCold, TierFailed, TierMisconfigured
@@ -17,7 +18,6 @@ from router.flywheel.served import Served
 from router.trace import LEARNING, UNASKED
 
 log = logging.getLogger("stepdown")
-PREFIX = "chatcmpl-"
 """before a trace's id: the id that its client got"""
 PAGE = 500
 PART = 50  # requests whose texts are read with one query
@@ -65,7 +65,7 @@ def pages(
 
 def one(connection: Connection, trace_id: str) -> Served | None:
     """One kept request; None: it is not kept, or cannot be read."""
-    found = connection.execute(select(completions.c.created_s, completions.c.id).where(completions.c.id == PREFIX + trace_id))
+    found = connection.execute(select(completions.c.created_s, completions.c.id).where(completions.c.id == REPLY + trace_id))
     whole, _ = built(connection, [(row[0], row[1]) for row in found])
     return whole[0] if whole else None
 
@@ -75,10 +75,10 @@ def one(connection: Connection, trace_id: str) -> Served | None:
 
 def position(connection: Connection, trace_id: str) -> Position | None:
     """Where a request stands among all; None: nobody knows it."""
-    own = select(completions.c.created_s).where(completions.c.id == PREFIX + trace_id)
+    own = select(completions.c.created_s).where(completions.c.id == REPLY + trace_id)
     for query in (own, select(traces.c.began_s).where(traces.c.id == trace_id)):
         if (at_s := connection.scalar(query)) is not None:
-            return float(at_s), PREFIX + trace_id
+            return float(at_s), REPLY + trace_id
     return None
 
 
@@ -108,7 +108,7 @@ def built(connection: Connection, found: Sequence[Position]) -> tuple[list[Serve
         if size > PAGE_BYTES:
             break
         part = found[start : start + PART]
-        more, read_bytes = built_part(connection, [trace.removeprefix(PREFIX) for _, trace in part])
+        more, read_bytes = built_part(connection, [trace.removeprefix(REPLY) for _, trace in part])
         whole += more
         size, last, broken = size + read_bytes, part[-1], broken + len(part) - len(more)
     if broken:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
@@ -20,9 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from deployments.daemon import Daemon
 from deployments.learning.live import bundles
 from deployments.learning.live.bundles import Bundle
-from deployments.learning.live.model_store import digest_of, fetch, tidy
+from deployments.learning.live.model_store import cache, digest_of, fetch, tidy
 from deployments.learning.live.routers_in_use import InUse, Routers, wanted
-from deployments.ledger.database import driver_message, state_folder
+from deployments.ledger.database import driver_message
 from router.config import Config
 from router.decide.promises import Promises
 from router.engine import Router
@@ -31,7 +30,6 @@ from router.errors import BadConfig, BadInput
 log = logging.getLogger("stepdown")
 LOOK_EVERY_S = 2.0
 RETRY_S = 60.0  # until what could not be loaded is tried again
-CACHE = "learned"  # folder of fetched artefacts, in the state folder
 
 
 @dataclass(slots=True)
@@ -230,11 +228,6 @@ class BundleWatcher:
 
 
 MEND = "take it back with `stepdown flywheel rollback`, or correct the settings"
-
-
-def cache() -> Path:
-    """Raises BadConfig where there is no state folder."""
-    return state_folder() / CACHE
 
 
 def identified(router: Router) -> InUse:

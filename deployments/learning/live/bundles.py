@@ -1,16 +1,15 @@
 """Which learned artefact every ingress decides by: three slots in the database, each changed in one transaction."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from deployments.ledger.database import INSERT
 from deployments.ledger.schema import bundles
 
 Slot = Literal["promoted", "canary", "previous"]
 """promoted: decides for everybody. canary: for a share of the conversations. previous: what `promoted` replaced, kept ready"""
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 REPLACED = tuple(column.name for column in bundles.columns if not column.primary_key)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, select
 
+from deployments.ledger.database import state_folder
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import model_files, model_rows, models
 from deployments.ledger.statements import insert_new
@@ -25,6 +26,7 @@ MOST_FILES = 64
 MOST_BYTES = 64_000_000
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", re.ASCII)  # of a file: no path, and nothing hidden
 DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+CACHE = "learned"  # folder of fetched artefacts, in the state folder
 BATCH = 500  # rows of one statement
 OLD_S = 86_400.0  # cached artefacts that nobody uses are kept for so long: another process may be reading one
 
@@ -198,3 +200,8 @@ def tidy(cache: Path, used: Iterable[str]) -> None:
         for folder in cache.iterdir():
             if folder.name not in keep and folder.stat().st_mtime < before:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def cache() -> Path:
+    """The folder of fetched artefacts, for all processes of a machine. Raises BadConfig where there is no state folder."""
+    return state_folder() / CACHE

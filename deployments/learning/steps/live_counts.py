@@ -7,11 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, select
 
 from deployments.ledger.schema import calls, daily_totals, hourly, hourly_traces, traces
-from router.costs.machine_time import DAY_S
+from router.costs.machine_time import DAY_S, HOUR_S
 from router.trace import UNASKED
 
 MOST_REQUESTS = 5_000  # the newest ones of an artefact, by which it is judged
-HOUR_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
