@@ -96,7 +96,8 @@ def running(tmp_path_factory):
     )
     try:
         with cluster() as (made, nodes):
-            serve.start(http_options={"host": "127.0.0.1", "port": config.server.port})
+            # On the head only: proxies of all three nodes would share this machine's port, and a connection may go to one that dies.
+            serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": config.server.port})
             serve.run(app.application(config, hashed(KEY)), name=APP, route_prefix="/")
             url = f"http://127.0.0.1:{config.server.port}/v1"
             with httpx.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as client:
