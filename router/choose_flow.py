@@ -56,10 +56,10 @@ def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any], othe
         tier, name = following, f"final-{following}"
 
 
-def rung(tier: Tier, count: Counter) -> Rung:
+def rung(tier: Tier, count: Counter, reserve: int) -> Rung:
     """A tier as flows use it."""
     sent = 1 if tier.hedge_after_s is None else 2
-    return Rung(tier.name, tier.context, *per_token(tier), count, tier.image_tokens, sent)
+    return Rung(tier.name, tier.context, *per_token(tier), count, tier.image_tokens, sent, reserve)
 
 
 class Flows:
@@ -81,7 +81,7 @@ class Flows:
         self.names = config.names
         self.memory = Memory()
         self.promises = Promises(artefact, config.escalation, fingerprints or {})
-        self.rungs = [rung(tier, count[tier.name]) for tier in config.tiers]
+        self.rungs = [rung(tier, count[tier.name], config.routing.answer_reserve) for tier in config.tiers]
         # Cached because a subtask's gates, price, tier and judge all need the guess for the same text.
         self.guess = lru_cache(maxsize=256)(artefact.guess_one) if artefact else None
         self.strict = next((name for name in STRICTEST if artefact and name in artefact.rules), None)

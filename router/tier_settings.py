@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
+ANSWER_RESERVE = 2_048  # tokens that a window must have left for an answer, by default
 # The vLLM options that fingerprints knew before deployments/tiers/engine_options.py; for certificates of that time.
 ANSWER_OPTIONS = ("dtype", "quantization", "revision", "tokenizer", "logprobs_mode")
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,8 +23,11 @@ from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.answering import Answering
 from deployments.endpoint.framing import Framing
 from deployments.endpoint.guard import Guard, shared_with_pages
+from deployments.endpoint.kept_responses import InLedger
+from deployments.endpoint.protocols import Protocols
 from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
+from deployments.endpoint.response_states import InMemory, ResponseStates
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.ids import current
 from deployments.learning.filling.filler import Filler
@@ -32,12 +36,15 @@ from deployments.learning.live.active_router import BundleWatcher
 from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.shown_status import ShownStatus
 from deployments.tiers.tier import Tier
+from router.decide import aliases
 from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
 from router.limits.key_limits import Key
+from router.protocols import messages
 from router.request import wire
 from router.request.json_text import SMALL
 from router.types import Path
+from router.types import Request as Asked
 
 log = logging.getLogger("stepdown")
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
@@ -97,6 +104,7 @@ class Ingress:
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
             Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),
             Route("/openapi.json", openapi.endpoint),
+            *Protocols(self.answering, self.read, self.accounts.check, self.states()).routes(self.guarded),
         ]
         if ledger := self.accounts.ledger:
             pages = self.live, self.may_see_costs, ledger.settled, self.learned
@@ -108,6 +116,13 @@ class Ingress:
         )
         made.router.redirect_slashes = False  # would send clients to whatever host their request names
         return made
+
+    def states(self) -> ResponseStates | None:
+        """Where answers are kept that later requests may continue."""
+        settings, ledger = self.router.config.responses, self.accounts.ledger
+        if settings.store == "ledger" and ledger:
+            return InLedger(ledger.engine, self.router.config.learning.keep_days)
+        return None if settings.store == "off" else InMemory(settings.keep_bytes)
 
     def around(self) -> list[Middleware]:
         """What stands around all routes, the outermost first."""
@@ -198,7 +213,7 @@ class Ingress:
     def card(self, name: str) -> dict[str, Any]:
         """OpenAI's model object; a routing target also has the state of its certificate."""
         shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
-        target = self.router.target_of(name)
+        target = self.router.target_of(aliases.resolved(name, self.router.config.aliases, self.router.names))
         return shown | ({"certificate": self.router.flows.promises.worst(target)} if target else {})
 
     async def status(self, request: Request, key: Key) -> Response:
@@ -263,33 +278,47 @@ class Ingress:
         return key
 
     def known_models(self) -> list[str]:
-        return ["auto", *(f"auto:{target}" for target in self.router.targets), *self.router.names]
+        targets = (f"auto:{target}" for target in self.router.targets)
+        return ["auto", *targets, *self.router.names, *aliases.listed(self.router.config.aliases)]
 
     async def models(self, request: Request, key: Key) -> Response:
-        return JSONResponse({"object": "list", "data": [self.card(name) for name in self.known_models()]})
+        """In Anthropic's shape for its clients."""
+        cards = [self.card(name) for name in self.known_models()]
+        return JSONResponse(messages.models(cards) if anthropic(request) else {"object": "list", "data": cards})
 
     async def model(self, request: Request, key: Key) -> Response:
         name = request.path_params["name"]
-        if name not in self.known_models():
+        wanted = aliases.resolved(name, self.router.config.aliases, self.router.names)
+        if wanted == name and name not in self.known_models():
             raise UnknownModel(name, list(self.router.names), self.router.targets)
-        return JSONResponse(self.card(name))
+        return JSONResponse(messages.model(self.card(name)) if anthropic(request) else self.card(name))
 
     async def answer(self, request: Request, key: Key, path: Path) -> Response:
         self.accounts.check()
         raw, key = await self.read(request, key)
-        return await self.answering.answer(request, key, await by_size(wire.parse, path, raw))
+        return await self.answering.answer(request, key, await self.parsed(path, raw))
+
+    async def parsed(self, path: Path, raw: bytes) -> Asked:
+        """Raises BadRequest."""
+        asked = await by_size(wire.parse, path, raw)
+        named = self.router.named(asked.body)
+        return asked if named is asked.body else replace(asked, body=named)
 
     async def decision(self, request: Request, key: Key) -> Response:
         """Decide without answering. Takes a chat or a completions body."""
         raw, key = await self.read(request, key)
         path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
         began = time.perf_counter()
-        asked = await by_size(wire.parse, path, raw)
+        asked = await self.parsed(path, raw)
         decided = await self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(
             decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, current())
         )
+
+
+def anthropic(request: Request) -> bool:
+    return "anthropic-version" in request.headers
 
 
 def methods_of(request: Request) -> str:

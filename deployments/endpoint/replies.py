@@ -8,20 +8,19 @@ from starlette.responses import JSONResponse, Response
 from deployments.endpoint.accounts import STORED
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import OngoingRequest
-from deployments.ids import CURRENT, traced
-from router.errors import RequestFailed, StepdownError, TooLarge, TooSlow
+from deployments.endpoint.spoken import failure
+from router.errors import StepdownError, TooLarge, TooSlow
 from router.types import Decision, End
 
 
 def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
-    """OpenAI's error body; an unexpected error reveals nothing about itself. shown: further headers."""
-    internal = f"internal error; the server's log has more, under {CURRENT.get()}"
-    known = error if isinstance(error, RequestFailed) else RequestFailed(internal)
-    headers = known.headers()
-    if isinstance(known, TooLarge | TooSlow):  # the rest of the body is not read
+    """The error as the client's protocol words it; an unexpected one reveals nothing about itself. shown: further headers."""
+    failed = failure(error)
+    headers = dict(failed.headers)
+    if isinstance(error, TooLarge | TooSlow):  # the rest of the body is not read
         headers["connection"] = "close"
     headers |= {name: value for name, value in (shown or {}).items() if name != STORED}  # a failure is not kept
-    return JSONResponse(traced(known.body()), known.status, headers)
+    return JSONResponse(failed.body, failed.status, headers)
 
 
 def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:

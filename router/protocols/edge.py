@@ -80,6 +80,8 @@ class Encoder(Protocol):
 class Edge(Protocol):
     """One request that was read."""
 
+    name: Name
+
     @property
     def body(self) -> dict[str, Any]:
         """An OpenAI chat body. It has passed no check of ours: `wire.parse` reads it next."""

@@ -17,6 +17,14 @@ def answer_limit(body: Mapping[str, Any]) -> int | None:
     return body.get(limit_field(body)) or None
 
 
+def answer_reserve(wanted: int, reserve: int, context: int) -> int:
+    """Tokens that a window must have left for an answer of at most `wanted` tokens.
+
+    A limit is a ceiling and no need: clients send the largest that their model could write. reserve: the most that counts.
+    """
+    return max(1, min(wanted, reserve, context // 4))
+
+
 def with_answer_limit(body: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """The body with this limit of one answer, in the field that counts."""
     return {**body, limit_field(body): tokens}

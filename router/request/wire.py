@@ -98,7 +98,11 @@ def nested_deeper(value: Any, most: int) -> bool:
 
 def parse(path: Path, raw: bytes) -> Request:
     """Read a request body and check the fields we use. Raises BadRequest."""
-    body = decoded(raw)
+    return checked(path, decoded(raw), len(raw))
+
+
+def checked(path: Path, body: Any, size: int) -> Request:
+    """A body that `decoded` returned, or that was made of one. size: in bytes. Raises BadRequest."""
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
     body = {name: value for name, value in body.items() if name not in FOREIGN[path]}
@@ -109,7 +113,7 @@ def parse(path: Path, raw: bytes) -> Request:
         raise BadRequest(f"{answers} answers are asked for (prompts times `n` or `best_of`); ask for at most {MOST_ANSWERS}", "n")
     limits, tests = server_tools.take_stepdown_field(body)
     store, metadata = take_storing(body) if path == "chat/completions" else (None, {})
-    return Request(path, one_answer_limit(body), limits, tests, store, metadata, len(raw))
+    return Request(path, one_answer_limit(body), limits, tests, store, metadata, size)
 
 
 def check_common(body: Mapping[str, Any]) -> None:
