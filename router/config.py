@@ -7,7 +7,19 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from router.errors import BadConfig
-from router.tier_settings import ANSWER_RESERVE, AnyTier, EchoTier, Licence, Price, RemoteTier, Settings, Tier, VllmTier, as_given, comparable
+from router.tier_settings import (
+    ANSWER_RESERVE,
+    AnyTier,
+    EchoTier,
+    Licence,
+    Price,
+    RemoteTier,
+    Settings,
+    Tier,
+    VllmTier,
+    as_given,
+    comparable,
+)
 
 __all__ = [
     "AnyTier",

@@ -18,8 +18,8 @@ from deployments.endpoint.deadline import LimitedStream, timed, within
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
-from deployments.endpoint.writer import EdgeWriter, Keep, with_heartbeats
 from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
+from deployments.endpoint.spoken.writer import EdgeWriter, Keep, with_heartbeats
 from deployments.ids import current
 from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.tiers.tier import SESSION, Tier
@@ -132,7 +132,9 @@ class Answering:
         if router.artefact is not None and router.artefact.slow:
             await asyncio.to_thread(router.read_ahead, asked)
 
-    async def answer(self, request: Request, key: Key, asked: Asked, edge: Edge | None = None, keep: Keep | None = None) -> Response:
+    async def answer(
+        self, request: Request, key: Key, asked: Asked, edge: Edge | None = None, keep: Keep | None = None
+    ) -> Response:
         """Raises RequestFailed where no tier was decided on. Later failures are returned as answers and written down.
 
         edge: of a request in another protocol than OpenAI's chat and completions. keep: see `EdgeWriter`.

@@ -9,7 +9,7 @@ import re
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.endpoint.spoken import SPOKEN, spoken_at
+from deployments.endpoint.spoken.protocol import SPOKEN, spoken_at
 from deployments.ids import CURRENT, fresh
 
 SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")

@@ -23,12 +23,13 @@ from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.answering import Answering
 from deployments.endpoint.framing import Framing
 from deployments.endpoint.guard import Guard, shared_with_pages
-from deployments.endpoint.kept_responses import InLedger
+from deployments.endpoint.models import Models
 from deployments.endpoint.protocols import Protocols
 from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
-from deployments.endpoint.response_states import InMemory, ResponseStates
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
+from deployments.endpoint.spoken.kept_responses import InLedger
+from deployments.endpoint.spoken.response_states import InMemory, ResponseStates
 from deployments.ids import current
 from deployments.learning.filling.filler import Filler
 from deployments.learning.kept import completion_routes
@@ -36,11 +37,9 @@ from deployments.learning.live.active_router import BundleWatcher
 from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.shown_status import ShownStatus
 from deployments.tiers.tier import Tier
-from router.decide import aliases
 from router.engine import Router
-from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
+from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, WrongMethod
 from router.limits.key_limits import Key
-from router.protocols import messages
 from router.request import wire
 from router.request.json_text import SMALL
 from router.types import Path
@@ -63,7 +62,7 @@ class Ingress:
         self.answering = Answering(router, tiers, self.accounts)
         self.settings, self.tiers, self.auditor = self.answering.settings, self.answering.tiers, self.answering.auditor
         self.readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down)
-        self.started = int(time.time())
+        self.models = Models(lambda: self.router)
         self.reloader: Reloader | None = None
         self.filler = self.filler_for(router)
         self.watcher: BundleWatcher | None = None
@@ -97,8 +96,8 @@ class Ingress:
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
-            Route("/v1/models", self.guarded(self.models)),
-            Route("/v1/models/{name}", self.guarded(self.model)),
+            Route("/v1/models", self.guarded(self.models.all)),
+            Route("/v1/models/{name:path}", self.guarded(self.models.one)),
             Route("/v1/status", self.guarded(self.status)),
             Route("/v1/key", self.guarded(self.key)),
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
@@ -210,12 +209,6 @@ class Ingress:
         resting = {name: self.answering.breaker.left_s(name) for name in self.router.names}
         return {name: f"it failed, and is tried again in {left:.1f} s" for name, left in resting.items() if left}
 
-    def card(self, name: str) -> dict[str, Any]:
-        """OpenAI's model object; a routing target also has the state of its certificate."""
-        shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
-        target = self.router.target_of(aliases.resolved(name, self.router.config.aliases, self.router.names))
-        return shown | ({"certificate": self.router.flows.promises.worst(target)} if target else {})
-
     async def status(self, request: Request, key: Key) -> Response:
         """The ladder, what each tier can do and how it is, the targets, and the certificate of each."""
         states = await asyncio.gather(*map(self.answering.state, self.router.names), return_exceptions=True)
@@ -277,22 +270,6 @@ class Ingress:
         key.require("costs")
         return key
 
-    def known_models(self) -> list[str]:
-        targets = (f"auto:{target}" for target in self.router.targets)
-        return ["auto", *targets, *self.router.names, *aliases.listed(self.router.config.aliases)]
-
-    async def models(self, request: Request, key: Key) -> Response:
-        """In Anthropic's shape for its clients."""
-        cards = [self.card(name) for name in self.known_models()]
-        return JSONResponse(messages.models(cards) if anthropic(request) else {"object": "list", "data": cards})
-
-    async def model(self, request: Request, key: Key) -> Response:
-        name = request.path_params["name"]
-        wanted = aliases.resolved(name, self.router.config.aliases, self.router.names)
-        if wanted == name and name not in self.known_models():
-            raise UnknownModel(name, list(self.router.names), self.router.targets)
-        return JSONResponse(messages.model(self.card(name)) if anthropic(request) else self.card(name))
-
     async def answer(self, request: Request, key: Key, path: Path) -> Response:
         self.accounts.check()
         raw, key = await self.read(request, key)
@@ -315,10 +292,6 @@ class Ingress:
         return JSONResponse(
             decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, current())
         )
-
-
-def anthropic(request: Request) -> bool:
-    return "anthropic-version" in request.headers
 
 
 def methods_of(request: Request) -> str:

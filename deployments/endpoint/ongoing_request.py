@@ -9,7 +9,7 @@ from typing import Any
 from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.received import LONG, Received
-from deployments.endpoint.writer import ChatWriter, Writer
+from deployments.endpoint.spoken.writer import ChatWriter, Writer
 from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.learning.kept.collected import Collecting, Said

@@ -14,11 +14,11 @@ from starlette.routing import Route
 
 from deployments.beside_loop import by_size
 from deployments.endpoint.answering import Answering
-from deployments.endpoint.response_states import Kept, ResponseStates
-from deployments.endpoint.seals import KeySeals, server_secret
-from deployments.endpoint.writer import Keep
+from deployments.endpoint.spoken.response_states import Kept, ResponseStates
+from deployments.endpoint.spoken.seals import KeySeals, server_secret
+from deployments.endpoint.spoken.writer import Keep
 from deployments.ids import current
-from router.errors import BadRequest, NoPreviousResponse, NotFound, Unsupported
+from router.errors import NoPreviousResponse, NotFound, Unsupported
 from router.limits.key_limits import Key
 from router.protocols import messages, responses
 from router.protocols.edge import About, Edge
@@ -122,7 +122,9 @@ class Protocols:
         led = edge.body["messages"][1 if body.get("instructions") else 0 :]
         given = body.get("input")
         text = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
-        await self.states.put(str(response["id"]), key.id, Kept([*led, said], response, text if isinstance(given, str) else given))
+        await self.states.put(
+            str(response["id"]), key.id, Kept([*led, said], response, text if isinstance(given, str) else given)
+        )
 
     async def found(self, request: Request, key: Key) -> Kept:
         """Raises NotFound."""

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from deployments.endpoint.accounts import STORED
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import OngoingRequest
-from deployments.endpoint.spoken import failure
+from deployments.endpoint.spoken.protocol import failure
 from router.errors import StepdownError, TooLarge, TooSlow
 from router.types import Decision, End
 

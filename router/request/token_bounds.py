@@ -225,7 +225,9 @@ class Reader:
     def expected(self, prompt: Prompt) -> int:
         """Estimate of one prompt's tokens, for texts of all kinds rather too many. A counter includes one question's template."""
         form = self.form(prompt, text_tokens)
-        return self.count(prompt.text) + form + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + self.usual_media(prompt)
+        return (
+            self.count(prompt.text) + form + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + self.usual_media(prompt)
+        )
 
     def counted(self, body: Mapping[str, Any]) -> int:
         """What a client is told of a prompt: exact where the tokenizer is known, else an estimate that errs upwards."""

@@ -7,7 +7,7 @@ import stat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.endpoint.seals import KeySeals, kept_secret
+from deployments.endpoint.spoken.seals import KeySeals, kept_secret
 
 OURS = KeySeals(b"x" * 32, "key-a")
 OTHERS = KeySeals(b"x" * 32, "key-b"), KeySeals(b"y" * 32, "key-a")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Engine, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from deployments.endpoint.response_states import Kept, unpacked
+from deployments.endpoint.spoken.response_states import Kept, unpacked
 from deployments.ledger.budgets import writing_unsynced
 from deployments.ledger.database import INSERT, driver_message
 from deployments.ledger.schema import response_states as table
