@@ -121,10 +121,9 @@ class Protocols:
         assert self.states
         led = edge.body["messages"][1 if body.get("instructions") else 0 :]
         given = body.get("input")
-        text = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
-        await self.states.put(
-            str(response["id"]), key.id, Kept([*led, said], response, text if isinstance(given, str) else given)
-        )
+        text = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}
+        items = [text] if isinstance(given, str) else list(given or ())
+        await self.states.put(str(response["id"]), key.id, Kept([*led, said], response, items))
 
     async def found(self, request: Request, key: Key) -> Kept:
         """Raises NotFound."""

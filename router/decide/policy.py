@@ -71,8 +71,8 @@ def exclude(
     """Tiers that cannot take the request, each with the reason.
 
     A window must hold the upper bound of the prompt, and room for an answer (`answer_reserve`). Where no window does, the tiers
-    stay whose windows hold what is expected: without their tokenizer the bound is far from exact, and they can still say no. Where
-    none does that either, those stay that hold the prompt. abilities: None: what the settings say.
+    stay whose windows hold what is expected: without their tokenizer the bound is far from exact, and they can still say no.
+    Where none does that either, those stay that hold the prompt. abilities: None: what the settings say.
     """
     known = abilities or Abilities(tiers)
     out = {tier.name: missing for tier in tiers if (missing := lacks(tier, facts, known))}

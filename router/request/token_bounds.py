@@ -245,7 +245,7 @@ class Reader:
     def room(self, body: Mapping[str, Any]) -> int:
         """Tokens that are left for each answer, at least 1: what a limit above it is cut to.
 
-        It may be too many where the tokenizer is not known: bytes would leave next to nothing, so an estimate with a margin counts.
+        It may be too many where the tokenizer is not known: bytes would leave next to nothing, so an estimate counts.
         """
         return max(1, self.context - max(map(self.taken, prompts_of(body))))
 

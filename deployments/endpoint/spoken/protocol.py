@@ -1,4 +1,4 @@
-"""The protocol that a client speaks, which its path tells: it decides the words of every answer, errors of unknown paths included."""
+"""The protocol that a client speaks. Its path tells it, and it decides the words of every answer, errors of unknown paths too."""
 
 from contextvars import ContextVar
 from typing import Literal
