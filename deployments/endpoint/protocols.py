@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from deployments.beside_loop import by_size
 from deployments.endpoint.answering import Answering
+from deployments.endpoint.replies import FailureResponse, error_response
 from deployments.endpoint.spoken.response_states import Kept, ResponseStates
 from deployments.endpoint.spoken.seals import KeySeals, server_secret
 from deployments.endpoint.spoken.writer import Keep
@@ -31,6 +32,18 @@ CHAT = "chat/completions"
 IGNORED = "x-stepdown-ignored"
 WARNING = "x-stepdown-warning"
 LONGEST_HEADER = 1_000  # characters
+
+
+def repeats_failures(request: Request) -> bool:
+    """Whether the client is Codex: it asks thirty times where the status is a server error, and once where a stream tells it."""
+    return request.headers.get("originator", "").lower().startswith("codex")
+
+
+def told_in_a_stream(edge: Edge, answer: FailureResponse) -> Response:
+    error = answer.error if isinstance(answer.error, RequestFailed) else RequestFailed("internal error")
+    said = b"".join(edge.encoder().failed(error))
+    kept = {name: value for name, value in answer.headers.items() if name not in ("content-length", "content-type")}
+    return Response(said, media_type="text/event-stream", headers=kept)
 
 
 class Protocols:
@@ -72,7 +85,12 @@ class Protocols:
 
     async def answer(self, request: Request, key: Key, edge: Edge, size: int, keep: Keep | None = None) -> Response:
         asked = await self.asked(edge, size)
-        answer = await self.answering.answer(request, key, asked, edge, keep)
+        try:
+            answer = await self.answering.answer(request, key, asked, edge, keep)
+        except RequestFailed as error:
+            answer = error_response(error)
+        if isinstance(answer, FailureResponse) and answer.status_code >= 500 and asked.stream and repeats_failures(request):
+            answer = told_in_a_stream(edge, answer)
         for name, found in ((IGNORED, edge.ignored), (WARNING, getattr(edge, "warnings", ()))):
             if found:
                 answer.headers[name] = ",".join(found).encode("ascii", "replace").decode()[:LONGEST_HEADER]
