@@ -19,7 +19,7 @@ from deployments.endpoint.spoken.response_states import Kept, ResponseStates
 from deployments.endpoint.spoken.seals import KeySeals, server_secret
 from deployments.endpoint.spoken.writer import Keep
 from deployments.ids import current
-from router.errors import NoPreviousResponse, NotFound, Unsupported
+from router.errors import NoPreviousResponse, NotFound, RequestFailed, Unsupported
 from router.limits.key_limits import Key
 from router.protocols import messages, responses
 from router.protocols.edge import About, Edge

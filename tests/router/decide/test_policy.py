@@ -57,13 +57,7 @@ def test_a_tier_is_ruled_out_for_a_reason(one, asked, reason):
 
 @pytest.mark.parametrize(
     "answer, reserve, narrow",
-    [
-        (1, 2048, ""),
-        (100, 2048, ""),
-        (101, 2048, "takes 1000 tokens, this needs 1001"),
-        (32_000, 100, ""),
-        (32_000, 2048, "1150"),
-    ],
+    [(1, 2048, ""), (100, 2048, ""), (101, 2048, "this needs 1001"), (32_000, 100, ""), (32_000, 2048, "1150")],
 )
 def test_a_window_keeps_room_for_an_answer_where_a_wider_one_does(answer, reserve, narrow):
     """The limit, the reserve or a quarter of the window, whichever is least: 101, 100, 250."""
