@@ -1,7 +1,7 @@
-"""Throughput of the served pocket ladder with collection on versus off, in one run. Run as: python -m benchmarks.collection_served
+"""Throughput of the served pocket ladder with collection on versus off. Run as: python -m benchmarks.collection_served
 
-Two Stepdowns on one Ray cluster, alike but for `learning.collect`, get the same load in turn for several rounds, so that other work
-on the machine affects both. Each request has a prompt of its own and is kept. Needs `wrk`. Prints one JSON line a scenario.
+Two Stepdowns on one Ray cluster, alike but for `learning.collect`, get the same load in turn for several rounds, so that other
+work on the machine affects both. Each request has a prompt of its own and is kept. Needs `wrk`. Prints one JSON line a scenario.
 """
 
 import hashlib
@@ -64,15 +64,8 @@ def both(port: int, folder: Path) -> Iterator[tuple[str, str]]:
 
 def script(max_tokens: int, stream: bool) -> str:
     message = {"role": "user", "content": "What is %d plus %d? Say only the number."}
-    body = {
-        "model": "large",
-        "messages": [message],
-        "max_tokens": max_tokens,
-        "temperature": 0,
-        "stream": stream,
-        "ignore_eos": True,
-    }
-    return SCRIPT % json.dumps(body).replace("%", "%%").replace("%%d", "%d")
+    body = {"model": "large", "messages": [message], "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+    return SCRIPT % json.dumps({**body, "stream": stream})  # its %d are Lua's
 
 
 @click.command(help=__doc__)
