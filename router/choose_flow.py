@@ -26,7 +26,7 @@ from router.delegate.tool_mode import tool_mode
 from router.limits.client_limits import limit_flow
 from router.limits.delegation_budget import Rung
 from router.request import server_tools
-from router.request.body import beyond_flows, several_wanted
+from router.request.body import beyond_flows, continues, several_wanted
 from router.types import Call, Chosen, Commit, Counter, Decision, Fail, Flow, GoUp, Reply, Request, Step
 
 # Subtasks are judged by the strictest target that the artefact has: one wrong part spoils the whole answer.
@@ -151,7 +151,7 @@ class Flows:
 
     def escalation(self, asked: Request, decided: Decision, offered: OfferedTools) -> Chosen:
         """A cascade from the first tiers upwards; a race or a plain call if answers are not judged."""
-        if several_wanted(asked.body):
+        if several_wanted(asked.body) or continues(asked.body):
             return PLAIN
         if decided.judge is None and not (offered.escalate or asked.tests):
             return self.race(asked, decided)

@@ -110,6 +110,8 @@ class Tier(Settings):
     """may be given tools. Where the file itself says true to this or one of the next two, a model that cannot stops the start"""
     json_mode: bool = True
     """may be asked for JSON or a JSON schema"""
+    prefill: bool = True
+    """continues an answer that the client began: the last message is the assistant's"""
     images: bool = False
     """may be given images"""
     audio: bool = False
@@ -287,6 +289,8 @@ class RemoteTier(Tier):
     """the model's name there"""
     api_key_env: str | None = None
     """the environment variable that holds its key; never the key itself. A key that is refused makes the tier count as down"""
+    prefill: bool = False
+    """continues an answer that the client began; few upstreams know `continue_final_message`"""
     tokenizer: str | None = None
     """a folder (relative to this file) with the model's tokenizer.json and chat template; none: every byte counts as a token"""
 
