@@ -8,7 +8,8 @@ StepdownError
     ├── BadRequest         400  malformed JSON or fields
     │   ├── ContextTooLong 400  no tier's window holds the prompt
     │   ├── NoTierFits     400  no tier has the features that the request needs
-    │   └── ToolNameConflict 400  a client's function has a reserved name
+    │   ├── ToolNameConflict 400  a client's function has a reserved name
+    │   └── UnsupportedTool 400  the request demands a tool that only its vendor can run
     ├── BadKey             401
     ├── NotAllowed         403  the key may not use this tier, target or page
     ├── ForeignRequest     403  no key is asked for, and a web page from elsewhere could have sent it
@@ -107,6 +108,7 @@ class ContextTooLong(BadRequest):
         super().__init__(
             f"the prompt has {has} tokens{asked}; the largest window of a permitted tier is {largest} tokens", "messages"
         )
+        self.tokens, self.answer, self.largest = tokens, answer, largest
 
 
 class NoTierFits(BadRequest):
@@ -121,6 +123,10 @@ class ToolNameConflict(BadRequest):
 
     def __init__(self, name: str, where: str) -> None:
         super().__init__(f"`{where}`: names that begin with stepdown_ are reserved for the server; rename {name[:60]!r}", where)
+
+
+class UnsupportedTool(BadRequest):
+    code = "unsupported_tool"
 
 
 class BadKey(RequestFailed):
@@ -156,6 +162,7 @@ class RateLimited(RequestFailed):
         again = f"try again in {self.retry_after_s:.0f} s"
         shorten = f"this request may need {needed}: shorten it, or ask for fewer"
         super().__init__(f"this key may use {limit} {unit} a minute; {shorten if needed else again}")
+        self.needed = needed
 
 
 class BudgetSpent(RequestFailed):
