@@ -10,7 +10,8 @@ StepdownError
     │   ├── NoTierFits     400  no tier has the features that the request needs
     │   ├── Unsupported    400  a part of a protocol that is not offered here
     │   ├── NoPreviousResponse 400  the response that a request continues is not kept
-    │   └── ToolNameConflict 400  a client's function has a reserved name
+    │   ├── ToolNameConflict 400  a client's function has a reserved name
+    │   └── UnsupportedTool 400  the request demands a tool that only its vendor can run
     ├── BadKey             401
     ├── NotAllowed         403  the key may not use this tier, target or page
     ├── ForeignRequest     403  no key is asked for, and a web page from elsewhere could have sent it
@@ -146,6 +147,10 @@ class ToolNameConflict(BadRequest):
         super().__init__(f"`{where}`: names that begin with stepdown_ are reserved for the server; rename {name[:60]!r}", where)
 
 
+class UnsupportedTool(BadRequest):
+    code = "unsupported_tool"
+
+
 class BadKey(RequestFailed):
     """The request has no key, or an unknown one."""
 
@@ -179,6 +184,7 @@ class RateLimited(RequestFailed):
         again = f"try again in {self.retry_after_s:.0f} s"
         shorten = f"this request may need {needed}: shorten it, or ask for fewer"
         super().__init__(f"this key may use {limit} {unit} a minute; {shorten if needed else again}")
+        self.needed = needed
 
 
 class BudgetSpent(RequestFailed):

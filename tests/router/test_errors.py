@@ -36,6 +36,7 @@ from router.errors import (
     TooSlow,
     UnknownEncoding,
     UnknownModel,
+    UnsupportedTool,
     WindowExceeded,
     WrongMethod,
 )
@@ -60,6 +61,7 @@ MADE = [
     (ContextTooLong(900, 1, 512), 400, "context_length_exceeded", CLIENT),
     (NoTierFits({"small": "takes no tools"}), 400, "no_tier_fits", CLIENT),
     (ToolNameConflict("stepdown_x", "tools[0]"), 400, "tool_name_conflict", CLIENT),
+    (UnsupportedTool("web_search cannot be run here", "tool_choice"), 400, "unsupported_tool", CLIENT),
     (BadKey(), 401, "invalid_api_key", CLIENT),
     (NotAllowed("this key may not use tier large"), 403, "not_allowed", CLIENT),
     (NotFound("no such path"), 404, "not_found", CLIENT),
