@@ -8,7 +8,9 @@ StepdownError
     ├── BadRequest         400  malformed JSON or fields
     │   ├── ContextTooLong 400  no tier's window holds the prompt
     │   ├── NoTierFits     400  no tier has the features that the request needs
-    │   └── ToolNameConflict 400  a client's function has a reserved name
+    │   ├── ToolNameConflict 400  a client's function has a reserved name
+    │   ├── Unsupported    400  a protocol's feature that this server does not have
+    │   └── UnsupportedTool 400  a tool is demanded that nobody here runs
     ├── BadKey             401
     ├── NotAllowed         403  the key may not use this tier, target or page
     ├── ForeignRequest     403  no key is asked for, and a web page from elsewhere could have sent it
@@ -121,6 +123,16 @@ class ToolNameConflict(BadRequest):
 
     def __init__(self, name: str, where: str) -> None:
         super().__init__(f"`{where}`: names that begin with stepdown_ are reserved for the server; rename {name[:60]!r}", where)
+
+
+class Unsupported(BadRequest):
+    """The request needs a feature of its protocol that this server does not have."""
+
+    code = "unsupported"
+
+
+class UnsupportedTool(BadRequest):
+    code = "unsupported_tool"
 
 
 class BadKey(RequestFailed):

@@ -36,6 +36,8 @@ from router.errors import (
     TooSlow,
     UnknownEncoding,
     UnknownModel,
+    Unsupported,
+    UnsupportedTool,
     WindowExceeded,
     WrongMethod,
 )
@@ -60,6 +62,8 @@ MADE = [
     (ContextTooLong(900, 1, 512), 400, "context_length_exceeded", CLIENT),
     (NoTierFits({"small": "takes no tools"}), 400, "no_tier_fits", CLIENT),
     (ToolNameConflict("stepdown_x", "tools[0]"), 400, "tool_name_conflict", CLIENT),
+    (Unsupported("no"), 400, "unsupported", CLIENT),
+    (UnsupportedTool("no"), 400, "unsupported_tool", CLIENT),
     (BadKey(), 401, "invalid_api_key", CLIENT),
     (NotAllowed("this key may not use tier large"), 403, "not_allowed", CLIENT),
     (NotFound("no such path"), 404, "not_found", CLIENT),
