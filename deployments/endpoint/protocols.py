@@ -73,7 +73,7 @@ class Protocols:
         body = await by_size(wire.decoded, raw)
         history = await self.history(responses.previous(body), key)
         edge = await by_size(responses.read, body, self.about(key, history))
-        keep = partial(self.keep, edge, body, key) if self.states and body.get("store") is not False else None
+        keep = partial(self.keep, body, key, history) if self.states and body.get("store") is not False else None
         return await self.answer(request, key, edge, len(raw), keep)
 
     async def message(self, request: Request, key: Key) -> Response:
@@ -133,15 +133,20 @@ class Protocols:
         return found.messages
 
     async def keep(
-        self, edge: Edge, body: Mapping[str, Any], key: Key, said: Mapping[str, Any], response: Mapping[str, Any]
+        self,
+        body: Mapping[str, Any],
+        key: Key,
+        history: Sequence[Mapping[str, Any]],
+        said: Mapping[str, Any],
+        response: Mapping[str, Any],
     ) -> None:
         """Keep an answer with all that led to it but the instructions, before the client hears that it is whole."""
         assert self.states
-        led = edge.body["messages"][1 if body.get("instructions") else 0 :]
+        led = await by_size(responses.read, {**body, "instructions": None}, self.about(key, history))
         given = body.get("input")
         text = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}
         items = [text] if isinstance(given, str) else list(given or ())
-        await self.states.put(str(response["id"]), key.id, Kept([*led, said], response, items))
+        await self.states.put(str(response["id"]), key.id, Kept([*led.body["messages"], said], response, items))
 
     async def found(self, request: Request, key: Key) -> Kept:
         """Raises NotFound."""

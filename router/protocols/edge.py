@@ -80,7 +80,8 @@ class Encoder(Protocol):
 class Edge(Protocol):
     """One request that was read."""
 
-    name: Name
+    @property
+    def name(self) -> Name: ...
 
     @property
     def body(self) -> dict[str, Any]:
