@@ -81,7 +81,7 @@ def exclude(
     if len(over) == len(fitting):
         over = {tier.name: n for tier in fitting if (n := needs.likely(tier)) > tier.context}
     if len(over) == len(fitting):
-        over = {tier.name: n for tier in fitting if (n := needs.prompt(tier)) >= tier.context}
+        over = {tier.name: n for tier in fitting if (n := needs.prompt(tier) + 1) > tier.context}
     out |= {tier.name: f"takes {tier.context} tokens, this needs {over[tier.name]}" for tier in fitting if tier.name in over}
     return {tier.name: out[tier.name] for tier in tiers if tier.name in out}
 

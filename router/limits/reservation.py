@@ -51,8 +51,11 @@ def max_cost(
 
 def answer_limits(body: Mapping[str, Any], tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, int | None]:
     """The limit of one answer that each tier is sent; None: the request sets none."""
-    limit, room = answer_limit(body), cache(lambda reader: reader.room(body))
-    return {tier.name: None if limit is None else min(limit, room(Reader.of(tier, count[tier.name]))) for tier in tiers}
+    limit = answer_limit(body)
+    if limit is None:
+        return dict.fromkeys((tier.name for tier in tiers), None)
+    within = cache(lambda reader: reader.limit_within(body, limit))
+    return {tier.name: within(Reader.of(tier, count[tier.name])) for tier in tiers}
 
 
 def prompts_tokens(body: Mapping[str, Any], tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, int]:

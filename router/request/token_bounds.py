@@ -242,17 +242,17 @@ class Reader:
         """The same of all prompts of a body: what a call that was cut off is billed for."""
         return sum(map(self.expected, prompts_of(body)))
 
-    def room(self, body: Mapping[str, Any]) -> int:
-        """Tokens that are left for each answer, at least 1: what a limit above it is cut to.
+    def limit_within(self, body: Mapping[str, Any], limit: int) -> int:
+        """The limit of an answer, cut to the room that the window has left, at least 1.
 
         It may be too many where the tokenizer is not known: bytes would leave next to nothing, so an estimate counts.
         """
-        return max(1, self.context - max(map(self.taken, prompts_of(body))))
+        prompts = prompts_of(body)
+        if limit + max(map(self.at_most, prompts)) <= self.context:  # no tokenizer is needed to tell that it fits
+            return limit
+        return max(1, min(limit, self.context - max(map(self.taken, prompts))))
 
     def taken(self, prompt: Prompt) -> int:
-        quick = self.at_most(prompt)
-        if 2 * quick <= self.context:  # a bound that needs no tokenizer is good enough
-            return quick
         if not self.says or getattr(self.count, "exact", False):
             return self.most(prompt)
         likely = self.expected(prompt)
@@ -267,7 +267,8 @@ class Reader:
 def within_window(body: Mapping[str, Any], reader: Reader) -> Mapping[str, Any]:
     """The body as its tier can take it: a limit of the answer beyond what the window has left is cut to that."""
     limit = answer_limit(body)
-    return body if limit is None or limit <= (room := reader.room(body)) else with_answer_limit(body, room)
+    cut = None if limit is None else reader.limit_within(body, limit)
+    return body if cut is None or cut == limit else with_answer_limit(body, cut)
 
 
 def expected_tokens(messages: Sequence[Mapping[str, Any]], count: Counter) -> int:
