@@ -1,5 +1,6 @@
 """The protocol that a client speaks. Its path tells it, and it decides the words of every answer, errors of unknown paths too."""
 
+import itertools
 from contextvars import ContextVar
 from typing import Literal
 
@@ -15,10 +16,9 @@ SPOKEN: ContextVar[Spoken] = ContextVar("SPOKEN", default="chat")
 
 def spoken_at(path: str) -> Spoken:
     """path: as the client sent it, with any prefix."""
-    parts = path.split("/")
-    if "messages" in parts and "completions" not in parts:  # a stored chat has messages too
-        return "messages"
-    return "responses" if "responses" in parts else "chat"
+    parts = ["v1", *filter(None, path.split("/"))]
+    named = {name for before, name in itertools.pairwise(parts) if before == "v1"}
+    return "messages" if "messages" in named else ("responses" if "responses" in named else "chat")
 
 
 def failure(error: StepdownError) -> Failure:
