@@ -8,7 +8,11 @@ from typing import Any, Literal
 from router.protocols.messages.answers import Shown, arguments, text_of
 
 Kind = Literal["text", "thinking", "tool_use"]
-DELTAS = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking"), "tool_use": ("input_json_delta", "partial_json")}
+DELTAS = {
+    "text": ("text_delta", "text"),
+    "thinking": ("thinking_delta", "thinking"),
+    "tool_use": ("input_json_delta", "partial_json"),
+}
 """type of a delta, and the name of its text"""
 written = json.JSONEncoder(separators=(",", ":")).encode  # made once: each chunk is written by it
 

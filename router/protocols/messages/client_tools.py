@@ -58,7 +58,14 @@ def editor(version: str) -> dict[str, Any]:
     inserted = {"new_str": NEW_OR_INSERTED} if old else {"new_str": NEW, "insert_text": INSERTED}
     command = {"type": "string", "enum": [*COMMANDS, *(("undo_edit",) if old else ())]}
     return schema(
-        ("command", "path"), command=command, path=PATH, view_range=RANGE, file_text=TEXT, old_str=OLD, insert_line=LINE, **inserted
+        ("command", "path"),
+        command=command,
+        path=PATH,
+        view_range=RANGE,
+        file_text=TEXT,
+        old_str=OLD,
+        insert_line=LINE,
+        **inserted,
     )
 
 

@@ -1,6 +1,14 @@
 """Errors as Anthropic words them. Clients decide by type, status and headers whether to ask again."""
 
-from router.errors import BudgetExceeded, BudgetSpent, ContextTooLong, RateLimited, RequestFailed, TierMisconfigured, WindowExceeded
+from router.errors import (
+    BudgetExceeded,
+    BudgetSpent,
+    ContextTooLong,
+    RateLimited,
+    RequestFailed,
+    TierMisconfigured,
+    WindowExceeded,
+)
 from router.protocols.edge import Failure
 
 OVERLOADED = 529

@@ -46,7 +46,9 @@ def named(value: Any) -> str:
         return f"{value[:40]!a}" if value else "an empty text"
     if isinstance(value, int | float) and abs(value) < 1e12:
         return f"{value}"
-    return {dict: "an object", list: "a list", int: "a huge number", float: "a huge number"}.get(type(value), type(value).__name__)
+    return {dict: "an object", list: "a list", int: "a huge number", float: "a huge number"}.get(
+        type(value), type(value).__name__
+    )
 
 
 def text(value: Any, where: str) -> str:

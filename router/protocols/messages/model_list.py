@@ -14,9 +14,4 @@ def models(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def model(card: Mapping[str, Any]) -> dict[str, Any]:
     created = datetime.fromtimestamp(int(card.get("created") or 0), UTC)
-    return {
-        "type": "model",
-        "id": card["id"],
-        "display_name": card["id"],
-        "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+    return {"type": "model", "id": card["id"], "display_name": card["id"], "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ")}

@@ -76,7 +76,8 @@ def prefilled(messages: list[dict[str, Any]], counting: bool) -> bool:
         if counting:
             return False
         raise BadRequest(
-            "`messages` ends with a call of a tool; send its result as the next message, in a block of type tool_result", "messages"
+            "`messages` ends with a call of a tool; send its result as the next message, in a block of type tool_result",
+            "messages",
         )
     if not last["content"]:
         messages.pop()

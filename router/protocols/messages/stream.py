@@ -5,7 +5,17 @@ from typing import Any
 
 from router.errors import RequestFailed
 from router.protocols.messages import failures
-from router.protocols.messages.answers import Shown, content_of, first_choice, heard, opening, reasoning_of, stopped, text_of, usage_of
+from router.protocols.messages.answers import (
+    Shown,
+    content_of,
+    first_choice,
+    heard,
+    opening,
+    reasoning_of,
+    stopped,
+    text_of,
+    usage_of,
+)
 from router.protocols.messages.blocks import Blocks, event
 
 

@@ -92,5 +92,6 @@ def check(choice: Mapping[str, Any], tools: Sequence[Mapping[str, Any]], left_ou
 
 def unsupported(tool: str) -> UnsupportedTool:
     return UnsupportedTool(
-        f"`tool_choice` demands {tool[:60]!a}, which only Anthropic's servers can run; choose another tool, or auto", "tool_choice"
+        f"`tool_choice` demands {tool[:60]!a}, which only Anthropic's servers can run; choose another tool, or auto",
+        "tool_choice",
     )
