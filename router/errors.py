@@ -108,7 +108,7 @@ class ContextTooLong(BadRequest):
         super().__init__(
             f"the prompt has {has} tokens{asked}; the largest window of a permitted tier is {largest} tokens", "messages"
         )
-        self.tokens, self.answer, self.largest = tokens, answer, largest
+        self.tokens, self.largest = tokens, largest
 
 
 class NoTierFits(BadRequest):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router.protocols.edge import Name
 from router.protocols.messages.answers import Shown, chat_message, document, first_choice, text_of
 from router.protocols.messages.stream import StreamEncoder
 
@@ -20,6 +21,10 @@ class Asked:
     """the answer continues the last message, so one tier has to give it whole"""
     warnings: tuple[str, ...] = ()
     """what the last document could not show, for the header `x-stepdown-warning`"""
+
+    @property
+    def name(self) -> Name:
+        return "messages"
 
     def document(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         made, self.warnings = document(answer, self.shown)

@@ -48,7 +48,7 @@ def status_of(failed: RequestFailed) -> int:
 
 def message_of(failed: RequestFailed) -> str:
     if isinstance(failed, ContextTooLong):
-        asked = failed.tokens if failed.tokens > failed.largest else failed.tokens + failed.answer
+        asked = max(failed.tokens, failed.largest + 1)  # where the answer is what does not fit
         return f"{TOO_LONG}: {asked} tokens > {failed.largest} maximum; {failed}"
     if isinstance(failed, WindowExceeded):
         return f"{TOO_LONG}: {failed}"

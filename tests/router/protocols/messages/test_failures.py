@@ -9,7 +9,7 @@ from router.protocols.messages import error
 
 ERRORS = [
     (errors.BadRequest("no", "model"), 400, "invalid_request_error", False),
-    (errors.ContextTooLong(900, 1, 512), 400, "invalid_request_error", False),
+    (errors.ContextTooLong(900, answer=1, largest=512), 400, "invalid_request_error", False),
     (errors.WindowExceeded("small"), 400, "invalid_request_error", False),
     (errors.BadKey(), 401, "authentication_error", False),
     (errors.NotAllowed("no"), 403, "permission_error", False),
@@ -52,7 +52,8 @@ def test_overloaded_says_when_to_come_again(failed):
 
 
 @pytest.mark.parametrize(
-    "failed", [errors.ContextTooLong(90_000, 1, 65_536), errors.ContextTooLong(60_000, 32_000, 65_536, True)]
+    "failed",
+    [errors.ContextTooLong(90_000, answer=1, largest=65_536), errors.ContextTooLong(60_000, answer=32_000, largest=65_536)],
 )
 def test_a_prompt_that_is_too_long_is_told_in_numbers(failed):
     """Claude Code reads them from the message."""
