@@ -33,7 +33,8 @@ class Shown:
 
     def signature(self, text: str, tier: str) -> str:
         """Of a block of thinking; where the text is not shown, it is sealed in here, or nobody could continue it."""
-        return self.seals.signature(text, tier) if self.thinking == "text" else self.seals.sealed(text, tier)
+        whole = text.encode("utf-8", "replace").decode()  # half characters, as a stream may end in one, cannot be sealed
+        return self.seals.signature(whole, tier) if self.thinking == "text" else self.seals.sealed(whole, tier)
 
 
 def document(answer: Mapping[str, Any], shown: Shown) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -48,7 +48,7 @@ def status_of(failed: RequestFailed) -> int:
 
 def message_of(failed: RequestFailed) -> str:
     if isinstance(failed, ContextTooLong):
-        asked = max(failed.tokens, failed.largest + 1)
+        asked = max(failed.tokens, failed.largest + 1)  # a window that is full has no room for an answer
         return f"{TOO_LONG}: {asked} tokens > {failed.largest} maximum; {failed}"
     if isinstance(failed, WindowExceeded):
         return f"{TOO_LONG}: {failed}"

@@ -1,7 +1,7 @@
 """The messages of a conversation as chat messages."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from router.protocols.edge import Seals
 from router.protocols.messages.content import Part, blocks_of, parts_of, plain, system_text
@@ -113,7 +113,7 @@ def opened(token: Any, seals: Seals) -> tuple[str, str] | None:
     return seals.unsealed(token) if encodable(token) else None
 
 
-def encodable(value: Any) -> bool:
+def encodable(value: Any) -> TypeGuard[str]:
     """A text that is not empty and has no half characters."""
     if not isinstance(value, str) or not value:
         return False
