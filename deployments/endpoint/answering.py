@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
-from deployments.endpoint.audits.audit import Auditor
+from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
