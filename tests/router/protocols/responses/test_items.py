@@ -107,6 +107,11 @@ def test_reasoning_is_read_from_where_it_is_whole(given, thought):
     assert (said.get("reasoning"), said.get("reasoning_tier")) == thought
 
 
+def test_reasoning_of_several_tiers_is_of_none():
+    parts = [reasoning(encrypted_content="sealed(large|a)"), reasoning(content=[{"type": "reasoning_text", "text": "b"}])]
+    assert messages(*parts, message("c")) == [{"role": "assistant", "content": "c", "reasoning": "a\n\nb"}]
+
+
 def test_images_in_results_follow_behind_all_results():
     made = messages(
         CALL, {**CALL, "call_id": "call_2"}, result([IMAGE]), result([{"type": "input_text", "text": "b"}], "call_2"), USER

@@ -108,6 +108,13 @@ def test_a_call_waits_only_for_arguments_that_are_not_complete():
     ]
 
 
+def test_a_call_that_waits_begins_when_the_one_before_it_is_complete():
+    encoder = asked(tools=TOOLS).encoder()
+    encoder.fed(chunk(piece(0, "{", "f", "call_1")))
+    assert encoder.fed(chunk(piece(1, '{"b":', "g", "call_2"))) == []
+    assert names(list(events(encoder.fed(chunk(piece(0, "}"))))))[-2:] == ["output_item.added", "function_call_arguments.delta"]
+
+
 def test_text_behind_a_call_is_another_message_and_waits_until_the_call_is_complete():
     told = streamed(
         chunk({"content": "I look. "}),
@@ -151,6 +158,17 @@ def test_an_answer_that_was_cut_off_says_so():
     told = streamed(chunk({"content": "hel"}), chunk({}, "length"))
     assert items(told)[0]["status"] == "incomplete"
     assert (told[-1][0], end(told)["incomplete_details"]) == ("response.incomplete", {"reason": "max_output_tokens"})
+
+
+def test_calls_that_were_cut_off_say_so_and_others_do_not():
+    pieces = (
+        piece(0, "{}", "f", "call_1"),
+        piece(1, '{"a":', "f", "call_2"),
+        piece(2, "{}", "f", "call_3"),
+        piece(3, "{", "f", "c4"),
+    )
+    told = streamed(*map(chunk, pieces), chunk({}, "length"))
+    assert [item["status"] for item in items(told)] == ["completed", "incomplete", "completed", "incomplete"]
 
 
 def test_reasoning_that_was_cut_off_has_no_message():
@@ -224,6 +242,11 @@ def test_a_custom_tools_input_streams_without_its_wrapping():
         "input": "*** Begin\n\U0001f600é",
         "status": "completed",
     }
+
+
+def test_a_custom_tools_input_may_come_without_any_wrapping():
+    told = streamed(chunk(piece(0, "*** Begin", "patch", "call_1")), chunk(piece(0, " Patch")), chunk({}, "tool_calls"))
+    assert items(told)[0]["input"] == "*** Begin Patch"
 
 
 def test_a_tool_in_a_namespace_comes_back_with_it():
@@ -304,6 +327,18 @@ def test_the_end_tells_the_usage():
         "total_tokens": 49,
         "stepdown": {"cost_usd": 0.1},
     }
+
+
+def test_usage_may_come_with_the_last_word():
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    assert end(streamed(chunk({"content": "a"}, "stop", usage=usage), chunk({})))["usage"]["total_tokens"] == 3
+
+
+@pytest.mark.parametrize("how", ["ended", "failed"])
+def test_nothing_follows_the_end(how):
+    encoder, broke = asked().encoder(), TierFailed("small", "broke")
+    assert encoder.ended() if how == "ended" else encoder.failed(broke)
+    assert encoder.failed(broke) + encoder.waiting() + encoder.ended() + encoder.fed(chunk({"content": "late"})) == []
 
 
 @pytest.mark.parametrize(
