@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.errors import BadRequest, Unsupported
-from router.protocols.edge import About, Edge, Encoder
+from router.protocols.edge import About, Edge, Encoder, Name
 from router.protocols.responses import fields, response_object
 from router.protocols.responses.items import Conversation
 from router.protocols.responses.output import Shown
@@ -42,6 +42,10 @@ class Asked:
     session: str
     shown: Shown
     echoed: Mapping[str, Any]
+
+    @property
+    def name(self) -> Name:
+        return "responses"
 
     def document(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         output, finish = whole(self.shown, answer)
