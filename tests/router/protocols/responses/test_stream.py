@@ -349,7 +349,7 @@ def test_nothing_follows_the_end(how):
         (TierBusy("small", "full"), "server_is_overloaded"),
         (TierCold("small"), "server_is_overloaded"),
         (LedgerDown("disk full"), "server_is_overloaded"),
-        (ContextTooLong(9, 1, 5), "context_length_exceeded"),
+        (ContextTooLong(9, 5), "context_length_exceeded"),
         (WindowExceeded("small"), "context_length_exceeded"),
         (BudgetSpent(5.0, "day", 0.1, 0.2, 7200.0), "insufficient_quota"),
         (RateLimited(60, "requests", 7.2), "rate_limit_exceeded"),
