@@ -19,6 +19,7 @@ from router.errors import BadConfig, BadRequest, ContextTooLong, UnknownModel
 from router.request import server_tools, wire
 from router.request.body import answer_limit
 from router.request.token_bounds import Reader, surely_too_long, text_length
+from router.services import choice
 from router.types import Chosen, Counter, Decision, Facts, Request
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -82,7 +83,7 @@ class Router:
         return explicit(chance) if chance is not None and self.artefact else None
 
     def target_of(self, wanted: str) -> str | None:
-        """`auto` -> the configured target, `auto:X` -> X, a tier's name -> None. Raises UnknownModel."""
+        """`auto` -> the configured target, `auto:X` -> X, a tier's name -> None. Raises UnknownModel, WrongKind."""
         if wanted in self.names:
             return None
         head, colon, target = wanted.partition(":")
@@ -90,7 +91,12 @@ class Router:
             return self.default
         if head == "auto" and (target in self.targets or as_chance(target) is not None):
             return target
+        choice.check_chat(self.config, wanted)
         raise UnknownModel(wanted, list(self.names), self.targets)
+
+    def named(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The body with the model that an alias stands for."""
+        return body
 
     def read_ahead(self, request: Request) -> None:
         """Do the slow part of `decide` in advance; see Artifact.read_ahead. Raises UnknownModel."""

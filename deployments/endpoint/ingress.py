@@ -25,12 +25,14 @@ from deployments.endpoint.guard import Guard, shared_with_pages
 from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
+from deployments.endpoint.services.routes import Services
 from deployments.ids import current
 from deployments.learning.filling.filler import Filler
 from deployments.learning.kept import completion_routes
 from deployments.learning.live.active_router import BundleWatcher
 from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.shown_status import ShownStatus
+from deployments.services.service import Service
 from deployments.tiers.tier import Tier
 from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
@@ -45,17 +47,28 @@ NOT_KEPT = {"cache-control": "no-store"}
 
 
 class Ingress:
-    """The routes, and what stands around every request. accounts: None lets every client in and keeps nothing."""
+    """The routes, and what stands around every request. accounts: None lets every client in and keeps nothing.
+
+    services: those beside the ladder, by name.
+    """
 
     behind_ray = False
     """Ray Serve's own servers stand before the application"""
 
-    def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        router: Router,
+        tiers: Mapping[str, Tier],
+        accounts: Accounts | None,
+        max_body_bytes: int,
+        services: Mapping[str, Service] | None = None,
+    ) -> None:
         self.max_body_bytes = max_body_bytes
         self.accounts = accounts or without_books()
         self.answering = Answering(router, tiers, self.accounts)
         self.settings, self.tiers, self.auditor = self.answering.settings, self.answering.tiers, self.answering.auditor
         self.readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down)
+        self.services = Services(services or {}, lambda: self.router, self.accounts, self.read)
         self.started = int(time.time())
         self.reloader: Reloader | None = None
         self.filler = self.filler_for(router)
@@ -97,6 +110,7 @@ class Ingress:
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
             Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),
             Route("/openapi.json", openapi.endpoint),
+            *self.services.routes(self.guarded),
         ]
         if ledger := self.accounts.ledger:
             pages = self.live, self.may_see_costs, ledger.settled, self.learned
@@ -139,6 +153,7 @@ class Ingress:
                 await watcher.close()
             await self.auditor.close()
             await self.accounts.close()
+            await self.services.close()
             for tier in self.tiers.values():
                 await tier.close()
 
@@ -198,7 +213,7 @@ class Ingress:
     def card(self, name: str) -> dict[str, Any]:
         """OpenAI's model object; a routing target also has the state of its certificate."""
         shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
-        target = self.router.target_of(name)
+        target = None if name in self.services.settings else self.router.target_of(name)
         return shown | ({"certificate": self.router.flows.promises.worst(target)} if target else {})
 
     async def status(self, request: Request, key: Key) -> Response:
@@ -210,6 +225,7 @@ class Ingress:
                 name: {"state": state if isinstance(state, str) else "unknown", **self.router.abilities.shown(name)}
                 for name, state in zip(self.router.names, states, strict=True)
             },
+            "services": await self.services.status(),
             "target": self.router.default,
             "certificates": self.router.flows.promises.status(),
             "escalation": self.router.config.escalation.model_dump(),
@@ -263,7 +279,8 @@ class Ingress:
         return key
 
     def known_models(self) -> list[str]:
-        return ["auto", *(f"auto:{target}" for target in self.router.targets), *self.router.names]
+        targets = (f"auto:{target}" for target in self.router.targets)
+        return ["auto", *targets, *self.router.names, *self.services.settings]
 
     async def models(self, request: Request, key: Key) -> Response:
         return JSONResponse({"object": "list", "data": [self.card(name) for name in self.known_models()]})
