@@ -38,16 +38,15 @@ def written(folder: Path, *services: dict) -> str:
 
 
 # First, as one Ray serves one Stepdown: the other tests' server runs until the end of this file.
-def test_a_model_that_cannot_pool_stops_the_start(tmp_path):
-    no_model = {
-        **SERVICE,
-        "name": "sort",
-        "kind": "rerank",
-        "engine_kwargs": {**SERVICE["engine_kwargs"], "pooler_config": {"task": "token_embed"}},
-    }
-    with pytest.raises(BadInput) as stopped, served(written(tmp_path, no_model), timeout_s=600):
+def test_a_model_that_cannot_do_its_kind_stops_the_start(tmp_path):
+    by_token = {
+        **SERVICE["engine_kwargs"],
+        "pooler_config": {"task": "token_embed"},
+    }  # a vector for each token, none for the text
+    wrong = {**SERVICE, "name": "embed", "kind": "embeddings", "engine_kwargs": by_token}
+    with pytest.raises(BadInput) as stopped, served(written(tmp_path, wrong), timeout_s=600):
         pass
-    assert "the ladder did not start: services.sort" in str(stopped.value)
+    assert "the ladder did not start: services.embed.kind: embeddings, which its model cannot do" in str(stopped.value)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def test_documents_are_put_in_order(server):
     ("body", "words"),
     [
         ({"input": "word " * 500}, "an input is longer than the 256 tokens"),
-        ({"input": "a", "dimensions": 7}, "matryoshka"),
+        ({"input": "a", "dimensions": 7}, "Matryoshka"),
         ({"input": [[10**6]]}, "vocab"),
     ],
 )
