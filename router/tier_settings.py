@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream, VllmReplicas, by_engine
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
+ANSWER_RESERVE = 2_048  # tokens that a window must have left for an answer, by default
 
 
 class Price(Settings):
@@ -62,6 +63,8 @@ class Tier(Served):
     """may be given tools. Where the file itself says true to this or one of the next two, a model that cannot stops the start"""
     json_mode: bool = True
     """may be asked for JSON or a JSON schema"""
+    prefill: bool = True
+    """continues an answer that the client began: the last message is the assistant's"""
     images: bool = False
     """may be given images"""
     audio: bool = False
@@ -116,6 +119,8 @@ class RemoteTier(Upstream, Tier):
 
     engine: Literal["remote"]
     """remote"""
+    prefill: bool = False
+    """continues an answer that the client began; few upstreams know `continue_final_message`"""
 
 
 class EchoTier(Tier):

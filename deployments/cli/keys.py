@@ -116,10 +116,11 @@ def revoke(key: str, config: str) -> None:
 
 def check_names(config: Config, tiers: frozenset[str] | None, targets: frozenset[str] | None) -> None:
     """Raises BadInput for a tier or target that the configuration does not have."""
-    known = [*config.names, *config.service_names]
-    unknown = sorted((tiers or frozenset()) - set(known))
+    unknown = sorted((tiers or frozenset()) - set(config.served_names))
     if unknown:
-        raise BadInput(f"--tiers: no tier or service {unknown[0]!r}; this configuration has {', '.join(known)} (see --config)")
+        raise BadInput(
+            f"--tiers: no tier or service {unknown[0]!r}; this configuration has {', '.join(config.served_names)} (see --config)"
+        )
     unknown = sorted(t for t in targets or () if t not in TARGETS and as_chance(t) is None)
     if unknown:
         raise BadInput(f"--targets: no target {unknown[0]!r}; use {', '.join(TARGETS)}, or a chance from 0 to 1")

@@ -127,7 +127,7 @@ class Report:
         found = self.by_key() if name == "key" else merged(self.parts, (PLACES[name],))
         rows = [{name: value, **part.as_json(), "shares": shares(part, self.whole)} for (value,), part in found.items()]
         if name == "tier":
-            return sorted(rows, key=lambda row: in_order([*self.config.names, *self.config.service_names], row["tier"]))
+            return sorted(rows, key=lambda row: in_order(self.config.served_names, row["tier"]))
         if name == "key":
             rows = [{**row, "name": self.names[row["key"]].name if row["key"] in self.names else ""} for row in rows]
             return sorted(rows, key=lambda row: (-row["cost_usd"], row["key"]))

@@ -20,5 +20,5 @@ class RemoteService(UpstreamClient, Service):
     async def ask(self, asked: ServiceRequest, call_id: str = "") -> bytes:
         raw = await by_size(asked.named, self.model)
         most = DOCUMENT_BYTES + 8 * len(asked.raw) + VECTOR_BYTES * asked.inputs
-        async with await self.post(asked.kind, raw, self.silence_s) as response:
+        async with await self.post(asked.kind, raw, self.silence_s, call_id) as response:
             return await self.document(response, most)

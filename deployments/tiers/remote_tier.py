@@ -35,15 +35,15 @@ class RemoteTier(UpstreamClient, Tier):
         """The answer with this tier's name in `model`."""
         return self.field.sub(lambda _: self.ours, data, count=1)
 
-    async def send(self, path: Path, body: Mapping[str, Any], silence_s: float) -> aiohttp.ClientResponse:
+    async def send(self, path: Path, body: Mapping[str, Any], silence_s: float, call_id: str) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed."""
-        return await self.post(path, await by_size(self.encoded, body), silence_s)
+        return await self.post(path, await by_size(self.encoded, body), silence_s, call_id)
 
     def encoded(self, body: Mapping[str, Any]) -> bytes:
         return json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        async with await self.send(path, body, self.silence_s) as response:
+        async with await self.send(path, body, self.silence_s, call_id) as response:
             return self.renamed(await self.document(response, self.most(body).document_bytes))
 
     def most(self, body: Mapping[str, Any]) -> Most:
@@ -53,7 +53,7 @@ class RemoteTier(UpstreamClient, Tier):
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
         buffer = EventBuffer(self.most(body).document_bytes)
-        async with await self.send(path, body, SILENCE_S) as response:
+        async with await self.send(path, body, SILENCE_S, call_id) as response:
             try:
                 async for part in response.content.iter_any():
                     for event in buffer.feed(part):

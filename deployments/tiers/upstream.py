@@ -13,6 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from deployments.ids import passed_on
 from deployments.tiers.faults import MOST_BYTES as MOST_ERROR_BYTES
 from deployments.tiers.faults import failure
 from router.engine_settings import Upstream
@@ -54,14 +55,16 @@ class UpstreamClient:
             await self.opened.close()
             self.opened = None
 
-    async def post(self, path: str, raw: bytes, silence_s: float) -> aiohttp.ClientResponse:
+    async def post(self, path: str, raw: bytes, silence_s: float, call_id: str) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed. A redirect is not followed: it could lead anywhere.
 
         Raises NoReplica, TierFailed.
         """
         try:
             limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
-            response = await self.session.post(self.urls[path], data=raw, allow_redirects=False, timeout=limits)
+            response = await self.session.post(
+                self.urls[path], data=raw, headers=passed_on(call_id), allow_redirects=False, timeout=limits
+            )
             if response.status == 200:
                 return response
             async with response:

@@ -38,7 +38,8 @@ PRICE = {"usd_per_1m_input": 1000}
 ECHO = {"engine": "echo", "context": 100, "price": PRICE, "dimensions": 4}
 EMBED = {**ECHO, "name": "embed", "kind": "embeddings"}
 SORT = {**ECHO, "name": "sort", "kind": "rerank"}
-CONFIG = ladder(("small", "large"), services=[EMBED, SORT])
+ALIASES = {"text-embedding-*": "embed", "my-embed": "embed", "embed": "large", "gpt-*": "auto"}
+CONFIG = ladder(("small", "large"), services=[EMBED, SORT], aliases=ALIASES)
 KEY = {"authorization": "Bearer right"}
 CHAT = {"model": "large", "messages": [{"role": "user", "content": "one two"}]}
 
@@ -144,7 +145,7 @@ def test_without_a_service_of_that_kind_it_is_said_how_to_configure_one(plain):
         ("embeddings", "auto", "'auto' answers chats; /v1/embeddings is answered by embed"),
         ("embeddings", "small", "'small' answers chats"),
         ("embeddings", "sort", "'sort' is a service for rerank"),
-        ("embeddings", "gpt", "unknown model 'gpt'; /v1/embeddings is answered by embed"),
+        ("embeddings", "claude", "unknown model 'claude'; /v1/embeddings is answered by embed"),
         (
             "chat/completions",
             "sort",
@@ -158,8 +159,23 @@ def test_a_name_of_something_else_is_told_what_it_is(plain, path, model, words):
     assert answer.status_code == 404 and words in answer.json()["error"]["message"]
 
 
+def test_an_alias_stands_for_a_service_and_the_answer_has_the_name_that_was_asked_for(plain):
+    answer = plain.post("/v1/embeddings", json={"model": "text-embedding-3-small", "input": "a"})
+    assert answer.json()["model"] == "text-embedding-3-small" and answer.headers["x-stepdown-service"] == "embed"
+    assert plain.post("/v1/embeddings", json={"model": "embed", "input": "a"}).status_code == 200  # a service is never an alias
+    assert plain.get("/v1/models/my-embed").json()["id"] == "my-embed"
+    assert plain.post("/v1/chat/completions", json={**CHAT, "model": "my-embed"}).status_code == 404
+
+
 def test_services_are_listed_and_have_no_place_on_the_ladder(plain):
-    assert [m["id"] for m in plain.get("/v1/models").json()["data"]][-4:] == ["small", "large", "embed", "sort"]
+    assert [m["id"] for m in plain.get("/v1/models").json()["data"]][4:] == [
+        "small",
+        "large",
+        "embed",
+        "sort",
+        "my-embed",
+        "embed",
+    ]
     assert plain.get("/v1/models/embed").json()["id"] == "embed"
     status = plain.get("/v1/status").json()
     assert status["services"] == {"embed": {"kind": "embeddings", "state": "ready"}, "sort": {"kind": "rerank", "state": "ready"}}

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from deployments.endpoint.services import description as services
 from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRECTION, MOST_LISTED
 from router.client_options import ClientLimits
 from router.request.wire import INTEGER_RANGES, LONGEST_NAME, LONGEST_VALUE, MAX_TEMPERATURE, MAX_TOKENS, MOST_PAIRS, ROLES
@@ -269,7 +270,7 @@ SCHEMAS: Schema = {
 
 def all_paths() -> Schema:
     """Also those that are there only with a ledger."""
-    return {path: PATHS.get(path, {}) | KEPT_PATHS.get(path, {}) for path in PATHS | KEPT_PATHS}
+    return {path: PATHS.get(path, {}) | KEPT_PATHS.get(path, {}) for path in PATHS | KEPT_PATHS} | services.PATHS
 
 
 def describe() -> dict[str, Any]:
@@ -283,7 +284,7 @@ def describe() -> dict[str, Any]:
         },
         "security": [{"key": []}],
         "paths": all_paths(),
-        "components": {"schemas": SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "components": {"schemas": SCHEMAS | services.SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
 
 
