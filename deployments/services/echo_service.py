@@ -41,10 +41,10 @@ class EchoService(Service):
     def ranked(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         documents = several(body["documents"])
         alike = self.alike(several(body["query"]), documents)
-        found = [{"index": n, "relevance_score": value} for n, value in enumerate(alike)]
+        found: list[dict[str, Any]] = [{"index": n, "relevance_score": value} for n, value in enumerate(alike)]
         if body.get("return_documents"):
             found = [{**one, "document": {"text": documents[n]}} for n, one in enumerate(found)]
-        found.sort(key=lambda one: float(one["relevance_score"]), reverse=True)
+        found.sort(key=lambda one: one["relevance_score"], reverse=True)
         return found[: body.get("top_n") or len(found)]
 
     def scored(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:

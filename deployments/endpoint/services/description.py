@@ -1,4 +1,4 @@
-"""The paths of the services in OpenAPI, as routes/openapi.py has the others: as strict as router/services/body.py, no stricter."""
+"""The paths of the services in OpenAPI, as routes/openapi.py has the others: as strict as router/services/body.py, not more."""
 
 from typing import Any
 

@@ -14,13 +14,17 @@ from starlette.applications import Starlette
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from deployments import APP
+from deployments.serve.start_checks import broken_promise
 from deployments.services.echo_service import EchoService
 from deployments.services.remote_service import RemoteService
 from deployments.services.serve_service import ServeService
 from deployments.services.watched_service import Watched
+from deployments.tiers.check import check
 from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from router import service_settings
-from router.errors import NoReplica, RequestFailed, TierBusy, TierFailed, TierMisconfigured, WindowExceeded
+from router.config import Config
+from router.errors import BadConfig, NoReplica, RequestFailed, TierBusy, TierFailed, TierMisconfigured, WindowExceeded
 from router.services.body import parse
 from router.traffic.breaker import FAILURES, Breaker
 from router.traffic.retries import Retries
@@ -289,3 +293,19 @@ def test_vllms_refusal_reaches_the_client():
     with pytest.raises(TierFailed) as refused:
         asyncio.run(behind(handle).ask(asked(), ""))
     assert refused.value.status == 400 and "x is odd" in json.dumps(refused.value.body())
+
+
+# -- at the start ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_start_without_the_models_files_is_refused_and_names_the_service():
+    tier = {"name": "large", "engine": "echo", "context": 9, "price": {"usd_per_1m_input": 1, "usd_per_1m_output": 1}}
+    gone = {**COMMON, "engine": "vllm", "source": "/no/such"}
+    with pytest.raises(BadConfig, match="services.embed.source: no folder /no/such"):
+        check(Config.model_validate({"tiers": [tier], "services": [gone]}))
+
+
+def test_a_replica_that_cannot_do_its_kind_ends_the_start():
+    deployments = {"service-embed": {"message": "x\nBadConfig: services.embed.kind: embeddings, which it cannot\n"}}
+    said = broken_promise({"applications": {APP: {"deployments": deployments}}})
+    assert said == "services.embed.kind: embeddings, which it cannot"
