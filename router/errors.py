@@ -16,7 +16,9 @@ StepdownError
     ├── NotAllowed         403  the key may not use this tier, target or page
     ├── ForeignRequest     403  no key is asked for, and a web page from elsewhere could have sent it
     ├── NotFound           404  no such path
-    │   └── UnknownModel   404
+    │   ├── UnknownModel   404
+    │   ├── NoService      404  no service of that kind, or of that name
+    │   └── WrongKind      404  a service is asked for a chat, or a tier for embeddings
     ├── WrongMethod        405
     ├── TooSlow            408  the body did not arrive in time
     ├── TooLarge           413
@@ -234,6 +236,20 @@ class UnknownModel(NotFound):
     def __init__(self, found: str, tiers: list[str], targets: list[str]) -> None:
         ways = ", ".join(["auto", *(f"auto:{t}" for t in targets), "auto:0.97", *tiers])
         super().__init__(f"unknown model {found[:80]!r}; use one of {ways}")
+
+
+class NoService(NotFound):
+    """The request's `model` names no service of the kind that its path asks for, or there is none."""
+
+    code = "model_not_found"
+    param = "model"
+
+
+class WrongKind(NotFound):
+    """The request's `model` is there, and does something else than its path asks for."""
+
+    code = "model_not_found"
+    param = "model"
 
 
 class WrongMethod(RequestFailed):

@@ -183,7 +183,8 @@ class Usage:
         return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
-Role = Literal["attempt", "plan", "repair", "subtask", "turn", "final", "audit", "fill", "judge"]
+Role = Literal["attempt", "plan", "repair", "subtask", "turn", "final", "audit", "fill", "judge", "embedding", "rerank", "score"]
+"""what a call is for; the last three are a service's"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from router.errors import BadConfig
 def check(config: Config) -> None:
     """Find everything that would stop the start, without starting. Raises BadConfig."""
     Router(config, load_artefact(config), counters(config))
-    for tier in config.tiers:
-        if missing := tier.missing():
-            raise BadConfig(f"tiers.{tier.name}.{missing}")
+    for section, those in (("tiers", config.tiers), ("services", config.services)):
+        for one in those:
+            if missing := one.missing():
+                raise BadConfig(f"{section}.{one.name}.{missing}")

@@ -20,6 +20,7 @@ from router.errors import (
     LedgerDown,
     NoPreviousResponse,
     NoReplica,
+    NoService,
     NotAllowed,
     NotFound,
     NoTierFits,
@@ -40,6 +41,7 @@ from router.errors import (
     Unsupported,
     UnsupportedTool,
     WindowExceeded,
+    WrongKind,
     WrongMethod,
 )
 
@@ -70,6 +72,8 @@ MADE = [
     (NotAllowed("this key may not use tier large"), 403, "not_allowed", CLIENT),
     (NotFound("no such path"), 404, "not_found", CLIENT),
     (UnknownModel("gpt", ["small"], ["cheap"]), 404, "model_not_found", CLIENT),
+    (NoService("no service for score"), 404, "model_not_found", CLIENT),
+    (WrongKind("'embed' is a service"), 404, "model_not_found", CLIENT),
     (WrongMethod("GET"), 405, "method_not_allowed", CLIENT),
     (TooSlow(60), 408, "request_timeout", CLIENT),
     (TooLarge(10), 413, "request_too_large", CLIENT),

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.endpoint.routes import openapi_protocols
+from deployments.endpoint.services import description as services
 from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRECTION, MOST_LISTED
 from router.client_options import ClientLimits
 from router.request.wire import INTEGER_RANGES, LONGEST_NAME, LONGEST_VALUE, MAX_TEMPERATURE, MAX_TOKENS, MOST_PAIRS, ROLES
@@ -272,7 +273,7 @@ SCHEMAS: Schema = {
 
 def all_paths() -> Schema:
     """Also those that are there only with a ledger."""
-    return {path: PATHS.get(path, {}) | KEPT_PATHS.get(path, {}) for path in PATHS | KEPT_PATHS}
+    return {path: PATHS.get(path, {}) | KEPT_PATHS.get(path, {}) for path in PATHS | KEPT_PATHS} | services.PATHS
 
 
 def describe() -> dict[str, Any]:
@@ -286,7 +287,7 @@ def describe() -> dict[str, Any]:
         },
         "security": [{"key": []}],
         "paths": all_paths(),
-        "components": {"schemas": SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "components": {"schemas": SCHEMAS | services.SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
 
 
