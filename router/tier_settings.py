@@ -65,6 +65,24 @@ class Licence(Settings):
     """which models may be trained on its answers. Routers, which only learn which tier suffices, need no permission"""
 
 
+class Reasoning(Settings):
+    """How a tier's model thinks before it answers, how that is switched, and who takes the thought out of the answer's text."""
+
+    parser: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """vLLM's `--reasoning-parser`, such as qwen3, which gives the thought a field of its own. Of a remote tier: any name says
+    that its server does so. None: the thought is taken out here, where the text begins with <think>"""
+    switch: Literal["chat_template", "effort", "none"] = "none"
+    """how the model is told whether to think. chat_template: by `enable_thinking`; effort: by `reasoning_effort`; none: not at
+    all"""
+    default: Literal["on", "off"] = "on"
+    """whether it thinks where a request does not say"""
+    budget: Annotated[int, Field(ge=0)] | None = None
+    """most tokens of a thought, and at most half of the answer's limit; none: what the request says. Needs a parser in vLLM"""
+    opened: bool | None = None
+    """whether the chat template writes the <think>, so that an answer begins within the thought and only </think> ends it.
+    None: so for a vLLM tier without a parser, no for others"""
+
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -122,6 +140,8 @@ class Tier(Settings):
     image_tokens: Annotated[int, Field(gt=0)] = 16_384
     """tokens that one image takes at most, in windows, reservations and limits; the default is the most that current vision
     models take (Qwen-VL). Audio, video and files have no known bound: each counts as a whole window"""
+    reasoning: Reasoning | None = None
+    """of a model that thinks; none: what it says of thinking passes as it is, and so does what clients ask of it"""
     hedge_after_s: Annotated[float, Field(gt=0)] | Literal["p95"] | None = None
     """seconds without a first token after which a request is also sent to another replica (of a remote tier: to the same
     address). The first to begin answers, the other is stopped, and both are paid for. p95: longer than 19 of 20 recent
@@ -154,8 +174,18 @@ class Tier(Settings):
         return UNBOUNDED
 
     @property
+    def thinking(self) -> Reasoning | None:
+        """`reasoning` with all that follows from the engine's other settings."""
+        return self.reasoning
+
+    @property
+    def thought_settings(self) -> Mapping[str, Any]:
+        """What of `reasoning` changes answers, as an option of the engine; empty: there is none."""
+        return {"reasoning": self.reasoning.model_dump()} if self.reasoning else NOTHING
+
+    @property
     def model_source(self) -> ModelSource:
-        return ModelSource(self.engine)
+        return ModelSource(self.engine, settings=self.thought_settings)
 
     def placed(self, folder: Path) -> "Tier":
         """The same with its paths, which are relative to `folder`, made absolute."""
@@ -240,6 +270,24 @@ class VllmTier(Tier):
             raise ValueError(f"max_replicas: {self.max_replicas} is less than replicas: {self.replicas}")
         return self
 
+    @model_validator(mode="after")
+    def one_parser(self) -> "VllmTier":
+        if self.reasoning is None:
+            return self
+        named, given = self.reasoning.parser, self.engine_kwargs.get("reasoning_parser")
+        if named and given and named != given:
+            raise ValueError(f"reasoning.parser is {named} and engine_kwargs.reasoning_parser {given}; give one of them")
+        if self.reasoning.budget is not None and not (named or given):
+            raise ValueError("reasoning.budget needs reasoning.parser: without one vLLM refuses every request with a budget")
+        return self
+
+    @property
+    def thinking(self) -> Reasoning | None:
+        if self.reasoning is None:
+            return None
+        parser, opened = self.reasoning.parser or self.engine_kwargs.get("reasoning_parser"), self.reasoning.opened
+        return self.reasoning.model_copy(update={"parser": parser, "opened": parser is None if opened is None else opened})
+
     @property
     def accelerators(self) -> int:
         return self.tensor_parallel if self.accelerator else 0
@@ -262,7 +310,8 @@ class VllmTier(Tier):
         options = json.dumps({name: given[name] for name in ANSWER_OPTIONS if name in given}, sort_keys=True)
         named = Path(own) if (own := str(given.get("tokenizer") or "")) and Path(own).is_dir() else None
         template = str(given.get("chat_template") or "")
-        return ModelSource(self.source, folder if folder.is_dir() else None, options, template, given, self.env, named)
+        settings = {**given, **self.thought_settings}
+        return ModelSource(self.source, folder if folder.is_dir() else None, options, template, settings, self.env, named)
 
     def placed(self, folder: Path) -> "VllmTier":
         if self.source.startswith((".", "/")) or (folder / self.source).is_dir():
@@ -291,7 +340,8 @@ class RemoteTier(Tier):
 
     @property
     def model_source(self) -> ModelSource:
-        return ModelSource(f"{self.url}#{self.model}", tokenizer=Path(self.tokenizer) if self.tokenizer else None)
+        tokenizer = Path(self.tokenizer) if self.tokenizer else None
+        return ModelSource(f"{self.url}#{self.model}", settings=self.thought_settings, tokenizer=tokenizer)
 
     def placed(self, folder: Path) -> "RemoteTier":
         return self.model_copy(update={"tokenizer": str((folder / self.tokenizer).resolve())}) if self.tokenizer else self
@@ -316,7 +366,7 @@ class EchoTier(Tier):
 
     @property
     def model_source(self) -> ModelSource:
-        return ModelSource(self.engine, settings={"answers": self.answers} if self.answers else NOTHING)
+        return ModelSource(self.engine, settings={**({"answers": self.answers} if self.answers else {}), **self.thought_settings})
 
 
 def by_engine(given: Any) -> Any:

@@ -11,6 +11,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.exceptions import VLLMError
+from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
 from deployments.ids import CURRENT
@@ -20,6 +21,7 @@ from deployments.replicas.abilities import tried
 from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
+from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
@@ -51,6 +53,7 @@ class PlainServer(LLMServer):
         write_to_file()
         if tier:
             check_parser(tier.name, tier.engine_kwargs)
+            check_reasoning_parser(tier)
         self.tier = tier
         self.found: dict[str, str] = {}
         await super().__init__(llm_config)
@@ -170,6 +173,12 @@ def check_parser(tier: str, options: Mapping[str, Any]) -> None:
         )
 
 
+def check_reasoning_parser(tier: config.VllmTier) -> None:
+    """The same for the parser of thoughts. A plugin brings names of its own. Raises BadConfig."""
+    if tier.thinking and not tier.engine_kwargs.get("reasoning_parser_plugin"):
+        check_known(tier.name, tier.thinking.parser, ReasoningParserManager.list_registered())
+
+
 def item_of(call: MeteredCall, answer: Any) -> Item:
     """One answer of the engine (text of a stream, an error, or a whole document) as `openai` yields it."""
     if isinstance(answer, str):
@@ -193,7 +202,12 @@ def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
             "logging_config": LOGS,
             "ray_actor_options": {"num_cpus": 0},
         },
-        "engine_kwargs": {"max_model_len": tier.context, "enable_prompt_tokens_details": True, **tier.engine_kwargs},
+        "engine_kwargs": {
+            "max_model_len": tier.context,
+            "enable_prompt_tokens_details": True,
+            **({"reasoning_parser": tier.thinking.parser} if tier.thinking and tier.thinking.parser else {}),
+            **tier.engine_kwargs,
+        },
         "placement_group_config": {"bundles": bundles(tier)},
         "runtime_env": {"env_vars": tier.env},
     }

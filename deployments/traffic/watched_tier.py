@@ -12,12 +12,14 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
-from deployments.beside_loop import by_length
+from deployments.beside_loop import by_length, by_size
 from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
 from router.errors import NoReplica, RequestFailed, TierBusy, TierFailed, TierMisconfigured
+from router.request import thinking
 from router.request.wire import MAX_TOKENS
+from router.tier_settings import Reasoning
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
 from router.traffic.retries import Retries
@@ -47,6 +49,7 @@ class Watched(Tier):
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
     slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
+    reasoning: `Tier.thinking` of its settings.
     """
 
     def __init__(
@@ -57,9 +60,11 @@ class Watched(Tier):
         replicas: int = 1,
         slow: Slow = None,
         context: int = MAX_TOKENS,
+        reasoning: Reasoning | None = None,
     ) -> None:
         self.name, self.tier, self.breaker = tier.name, tier, breaker
-        self.answers = TierAnswers(tier.name, context)
+        self.reasoning = reasoning
+        self.answers = TierAnswers(tier.name, context, reasoning)
         self.retries, self.siblings = retries or Retries(random.random), replicas > 1
         self.whole = Pace(slow)
         """how long whole answers take"""
@@ -72,6 +77,8 @@ class Watched(Tier):
         """replicas that ran at the last count"""
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
+        body = await by_size(thinking.written, body, self.name, self.reasoning)
+
         async def ask(reading: Reading | None, call_id: str) -> bytes:
             raw = await self.tier.complete(path, body, reading, call_id)
             return await by_length(raw, self.answers.whole, raw, path, body, reading)
@@ -86,6 +93,8 @@ class Watched(Tier):
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
+        body = await by_size(thinking.written, body, self.name, self.reasoning)
+
         def ask(reading: Reading | None, call_id: str) -> Awaitable[Opened]:
             events = self.tier.stream(path, body, reading, call_id)
             return opened(self.answers.stream(events, path, body, reading, self.tier.first_token_s))
