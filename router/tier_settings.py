@@ -82,6 +82,12 @@ class Reasoning(Settings):
     """whether the chat template writes the <think>, so that an answer begins within the thought and only </think> ends it.
     None: so for a vLLM tier without a parser, no for others"""
 
+    @field_validator("default", mode="before")
+    @classmethod
+    def as_yaml_reads_it(cls, given: Any) -> Any:
+        """on and off are true and false to YAML."""
+        return {True: "on", False: "off"}[given] if isinstance(given, bool) else given
+
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 

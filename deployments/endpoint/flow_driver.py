@@ -285,9 +285,9 @@ class FlowDriver:
                 yield event(last)
         else:
             async with aclosing(self.passed_on(end)) as passed:
-                async for chunk in passed:
-                    last = chunk or last
-                    yield event(chunk) if chunk else WAITING
+                async for shown in passed:
+                    last = shown or last
+                    yield event(shown) if shown else WAITING
         if self.ongoing.wants_usage:
             await self.ongoing.count()
             yield event({**last, "choices": [], "usage": self.usage(end)})
