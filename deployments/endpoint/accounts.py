@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.endpoint.shared_audits import SharedAudits
+from deployments.endpoint.audits.shared_audits import SharedAudits
 from deployments.keys.admission import Grant, Keys
 from deployments.learning.kept.collected import Collecting
 from deployments.learning.kept.collector import Collector

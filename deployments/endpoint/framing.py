@@ -9,6 +9,7 @@ import re
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.endpoint.spoken.protocol import SPOKEN, spoken_at
 from deployments.ids import CURRENT, fresh
 
 SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -38,6 +39,7 @@ class Framing:
             return
         own = fresh()
         CURRENT.set(own)
+        SPOKEN.set(spoken_at(scope["path"]))
         given = asked_id(scope)
         if scope["http_version"] == "1.0":
             send = whole(send)

@@ -10,7 +10,7 @@ from typing import Any
 from deployments.beside_loop import by_length
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import ReplyId, parts_of, usage_of
-from deployments.endpoint.received import Received
+from deployments.endpoint.received import Received, texts_of
 from deployments.learning.kept.collected import Said
 from deployments.tiers.tier import DONE, Tier, event
 from deployments.tiers.tier_answer import WAITING
@@ -36,9 +36,9 @@ class PlainCall:
     """changes the answer where the operator wants reasoning to be named otherwise or hidden; None: its bytes pass as they are"""
 
     @classmethod
-    def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
+    async def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
         name = f"final-{len(ongoing.records) + 1}" if ongoing.records else "final"
-        body = wire.forwarded(ongoing.asked.body, tier.name)
+        body = wire.forwarded(await ongoing.within_window(ongoing.asked.body, tier.name), tier.name)
         if ongoing.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
         received = Received(answer_count(body) > 1)
@@ -125,10 +125,10 @@ class PlainCall:
             if block.startswith(b"data:") and (data := block[5:].strip()) != DONE[6:-2]:
                 chunk = reasoning.chunk(json.loads(data))
                 made += [event(chunk)] if chunk else []
+                if chunk and any(text for choice in chunk["choices"] for text in texts_of(choice)):
+                    self.ongoing.sent()
             elif block:
                 made.append(block + b"\n\n")
-        if any(block.startswith(b"data:") for block in made):
-            self.ongoing.sent()
         return b"".join(made) or (WAITING if reasoning.silent(self.ongoing.now()) else b"")
 
     def without_end(self, item: bytes) -> bytes:

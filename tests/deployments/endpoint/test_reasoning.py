@@ -125,8 +125,12 @@ async def in_a_flow(ongoing, flow, **tiers):
     return await all_of(driver.streamed(end)), driver
 
 
+def plain_call(ongoing, tier):
+    return run(PlainCall.of(tier, ongoing))
+
+
 def plainly(ongoing, tier):
-    return run(all_of(PlainCall.of(tier, ongoing).stream()))
+    return run(all_of(plain_call(ongoing, tier).stream()))
 
 
 def one(events, **more):
@@ -145,7 +149,7 @@ def test_an_unset_server_passes_every_byte_of_a_plain_call():
     assert b"".join(plainly(ongoing_of(), Raw("large", *events, DONE))) == b"".join(events)
     given = Raw("large", document=document(content="42", reasoning="hm"))
     ongoing = ongoing_of(CHAT)
-    assert run(PlainCall.of(given, ongoing).complete()) == run(given.complete("", {}))
+    assert run(plain_call(ongoing, given).complete()) == run(given.complete("", {}))
 
 
 @pytest.mark.parametrize("server", [{"reasoning_field": "both"}, {"reasoning_field": "reasoning"}, {"reasoning": "hide"}])
@@ -199,7 +203,7 @@ def test_the_first_token_is_the_first_that_the_model_writes(field):
     assert held.spoke and times == [1] and held.tokens == 0
 
     ongoing = ongoing_of()
-    call = PlainCall.of(Raw("large"), ongoing)
+    call = plain_call(ongoing, Raw("large"))
     call.look(piece(role="assistant", content=""), keep=False)
     assert call.record.first_token_s is None
     call.look(piece(**{field: "hm"}), keep=False)
@@ -257,7 +261,7 @@ def test_hidden(way, events):
 def test_whole_answers(message, server, left):
     ongoing = ongoing_of(CHAT, Server(**server))
     tier = Raw("large", document=document(**message))
-    plain = json.loads(run(PlainCall.of(tier, ongoing).complete()))
+    plain = json.loads(run(plain_call(ongoing, tier).complete()))
     made, _ = run(in_a_flow(ongoing_of(CHAT, Server(**server)), one_call("large", CHAT, {}), large=tier))
     for answer in (plain, made):
         assert answer["choices"][0]["message"] == {"role": "assistant", "content": "42", **left}
@@ -273,10 +277,12 @@ def test_a_client_may_ask_a_tier_that_thinks_for_the_answer_alone():
 def test_what_is_hidden_was_not_sent():
     """The first byte is the answer's."""
     ongoing = ongoing_of(server=Server(reasoning="hide"))
-    call = PlainCall.of(Raw("large"), ongoing)
+    call = plain_call(ongoing, Raw("large"))
     hidden = piece(reasoning="hm")
     call.look(hidden, keep=False)
-    assert call.reworded(call.reasoning, hidden) == b": waiting\n\n" and ongoing.first_byte_s is None
+    assert call.reworded(call.reasoning, hidden) == b": waiting\n\n"
+    call.reworded(call.reasoning, piece(role="assistant", content=""))
+    assert ongoing.first_byte_s is None
     call.reworded(call.reasoning, piece(content="4"))
     assert ongoing.first_byte_s is not None
 
