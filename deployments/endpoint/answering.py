@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
-from deployments.endpoint.audits.audit import Auditor
+from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
@@ -173,10 +173,10 @@ class Answering:
             await self.admit(ongoing)
             if steps is None:
                 return await self.answer_plainly(ongoing, shown)
-            keep = partial(self.keep, owner)
+            hide = partial(self.keep, owner)
             tests = self.router.check, self.router.config.escalation.tests_timeout_s
             moves = partial(self.reserve_for_another_tier, ongoing)
-            driver = FlowDriver(self.tiers, ongoing, not asked.body.get("logprobs"), keep, *tests, moves)
+            driver = FlowDriver(self.tiers, ongoing, not asked.body.get("logprobs"), hide, *tests, moves)
             return await self.follow(request, driver, steps, shown)
         except RequestFailed as error:
             return await self.record_failure(ongoing, error, shown)

@@ -18,16 +18,17 @@ from starlette.routing import Match, Route
 
 from deployments.beside_loop import LARGE, by_size, check_room
 from deployments.costs import routes as costs
-from deployments.endpoint import deadline, openapi
+from deployments.endpoint import deadline
 from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.answering import Answering
 from deployments.endpoint.framing import Framing
 from deployments.endpoint.guard import Guard, shared_with_pages
-from deployments.endpoint.models import Models
-from deployments.endpoint.protocols import Protocols
 from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
+from deployments.endpoint.routes import openapi
+from deployments.endpoint.routes.models import Models
+from deployments.endpoint.routes.protocols import Protocols
 from deployments.endpoint.spoken.kept_responses import InLedger
 from deployments.endpoint.spoken.response_states import InMemory, ResponseStates
 from deployments.ids import current
@@ -296,5 +297,6 @@ class Ingress:
 
 def methods_of(request: Request) -> str:
     """All methods of the request's path, for `Allow`: a path may have several routes, of which Starlette names one."""
-    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    fitting = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    fitting = [route for route in fitting if "{" not in getattr(route, "path", "")] or fitting  # a path by name is no id
     return ", ".join(sorted({method for route in fitting for method in getattr(route, "methods", None) or ()}))

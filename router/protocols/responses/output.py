@@ -152,9 +152,10 @@ class Output:
             self.open = None
 
     def finish(self, cut: bool) -> None:
-        """The tier is done. cut: it had more to say, so that the last item is not whole."""
+        """The tier is done. cut: it had more to say, so that the text or the calls it was at are not whole."""
         while self.open is not None:
-            self.close("incomplete" if cut and not self.behind else "completed")
+            whole = self.open.complete and (self.open.called or self.behind)
+            self.close("completed" if whole or not cut else "incomplete")
             if self.behind:
                 self.open = self.behind.popleft()
                 self.open.show(len(self.items))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.errors import BadRequest, Unsupported
-from router.protocols.edge import About, Name
+from router.protocols.edge import About, Edge, Encoder, Name
 from router.protocols.responses import fields, response_object
 from router.protocols.responses.items import Conversation
 from router.protocols.responses.output import Shown
@@ -54,7 +54,7 @@ class Asked:
     def said(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         return whole(self.shown, answer)[0].as_chat()
 
-    def encoder(self, prompt_tokens: int = 0) -> Stream:
+    def encoder(self, prompt_tokens: int = 0) -> Encoder:
         return Stream(self.shown, self.echoed)
 
 
@@ -64,7 +64,7 @@ def previous(body: Any) -> str | None:
     return fields.some_text(given, "previous_response_id") or None
 
 
-def read(body: Any, about: About) -> Asked:
+def read(body: Any, about: About) -> Edge:
     """body: the decoded JSON. Raises BadRequest, Unsupported, UnsupportedTool."""
     asked = fields.fields(body, "body")
     check(asked)

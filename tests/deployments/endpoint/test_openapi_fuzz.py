@@ -16,7 +16,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from deployments.endpoint import openapi
+from deployments.endpoint.routes import openapi
 
 APP = app_of(router(), database(Path(tempfile.mkdtemp(prefix="stepdown-tests-"))))
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)

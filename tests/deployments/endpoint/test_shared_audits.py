@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from classifiers import Rule
-from deployments.endpoint.audits.shared_audits import SharedAudits
+from deployments.endpoint.shared_audits import SharedAudits
 from deployments.ledger.ledger import Ledger
 from router.config import Escalation
 from router.config import Ledger as Settings
