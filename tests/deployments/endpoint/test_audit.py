@@ -14,7 +14,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from classifiers import Rule
-from deployments.endpoint.audits import audit
+from deployments.endpoint import audit
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import Keys

@@ -13,7 +13,7 @@ from scripted_tier import Said
 from sqlalchemy import insert
 from sqlalchemy.exc import OperationalError
 
-from deployments.endpoint.audits import audit
+from deployments.endpoint import audit
 from deployments.learning.kept import collector as collecting
 from deployments.learning.kept import completion_store
 from deployments.learning.kept.collected import NOT_SAMPLING, made
