@@ -4,11 +4,13 @@ Each engine has one class here. Their base, `Tier`, answers every question that 
 a default that suits an engine elsewhere; so only an engine's own files need to know its class.
 """
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream, VllmReplicas, by_engine
+from router.reasoning_settings import Reasoning
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
 ANSWER_RESERVE = 2_048  # tokens that a window must have left for an answer, by default
@@ -78,6 +80,8 @@ class Tier(Served):
     image_tokens: Annotated[int, Field(gt=0)] = 16_384
     """tokens that one image takes at most, in windows, reservations and limits; the default is the most that current vision
     models take (Qwen-VL). Audio, video and files have no known bound: each counts as a whole window"""
+    reasoning: Reasoning | None = None
+    """of a model that thinks; none: what it says of thinking passes as it is, and so does what clients ask of it"""
     hedge_after_s: Annotated[float, Field(gt=0)] | Literal["p95"] | None = None
     """seconds without a first token after which a request is also sent to another replica (of a remote tier: to the same
     address). The first to begin answers, the other is stopped, and both are paid for. p95: longer than 19 of 20 recent
@@ -97,6 +101,23 @@ class Tier(Served):
         """Requests that it can work on at once when the last look found `running` replicas."""
         return UNBOUNDED
 
+    @property
+    def thinking(self) -> Reasoning | None:
+        """`reasoning` with all that follows from the engine's other settings."""
+        return self.reasoning
+
+    @property
+    def thought_settings(self) -> Mapping[str, Any]:
+        """What of `reasoning` changes answers, as an option of the engine; empty: there is none."""
+        return {"reasoning": self.reasoning.model_dump()} if self.reasoning else NOTHING
+
+    @property
+    def model_source(self) -> ModelSource:
+        return self.with_thoughts(super().model_source)
+
+    def with_thoughts(self, source: ModelSource) -> ModelSource:
+        return source._replace(settings={**source.settings, **self.thought_settings})
+
 
 class VllmTier(VllmReplicas, Tier):
     """A tier on vLLM replicas that Ray Serve runs."""
@@ -108,6 +129,28 @@ class VllmTier(VllmReplicas, Tier):
     one that has read its first `affinity_chars` (prefix), or to any (session). none: always the less busy of two"""
     affinity_chars: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     """characters that make up a beginning: enough to tell topics apart, few enough to be shared by questions about one topic"""
+
+    @model_validator(mode="after")
+    def one_parser(self) -> "VllmTier":
+        if self.reasoning is None:
+            return self
+        named, given = self.reasoning.parser, self.engine_kwargs.get("reasoning_parser")
+        if named and given and named != given:
+            raise ValueError(f"reasoning.parser is {named} and engine_kwargs.reasoning_parser {given}; give one of them")
+        if self.reasoning.budget is not None and not (named or given):
+            raise ValueError("reasoning.budget needs reasoning.parser: without one vLLM refuses every request with a budget")
+        return self
+
+    @property
+    def thinking(self) -> Reasoning | None:
+        if self.reasoning is None:
+            return None
+        parser, opened = self.reasoning.parser or self.engine_kwargs.get("reasoning_parser"), self.reasoning.opened
+        return self.reasoning.model_copy(update={"parser": parser, "opened": parser is None if opened is None else opened})
+
+    @property
+    def model_source(self) -> ModelSource:
+        return self.with_thoughts(super().model_source)
 
     def capacity(self, running: int) -> float:
         """A tier of which no replica was seen counts in full: it may have started since, and if not it fails by itself."""
@@ -121,6 +164,10 @@ class RemoteTier(Upstream, Tier):
     """remote"""
     prefill: bool = False
     """continues an answer that the client began; few upstreams know `continue_final_message`"""
+
+    @property
+    def model_source(self) -> ModelSource:
+        return self.with_thoughts(super().model_source)
 
 
 class EchoTier(Tier):
@@ -137,7 +184,7 @@ class EchoTier(Tier):
 
     @property
     def model_source(self) -> ModelSource:
-        return ModelSource(self.engine, settings={"answers": self.answers} if self.answers else NOTHING)
+        return self.with_thoughts(ModelSource(self.engine, settings={"answers": self.answers} if self.answers else NOTHING))
 
 
 AnyTier = Annotated[SerializeAsAny[Tier], BeforeValidator(by_engine(Tier))]

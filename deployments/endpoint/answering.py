@@ -62,7 +62,7 @@ class Answering:
 
     def watched(self, tier: Tier) -> Watched:
         settings = self.settings[tier.name]
-        how = settings.most_replicas, settings.hedge_after_s, settings.context
+        how = settings.most_replicas, settings.hedge_after_s, settings.context, settings.thinking
         return Watched(tier, self.breaker, self.retries, *how)
 
     async def state(self, name: str) -> str:

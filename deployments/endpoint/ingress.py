@@ -123,8 +123,8 @@ class Ingress:
         if ledger := self.accounts.ledger:
             pages = self.live, self.may_see_costs, ledger.settled, self.learned
             routes += costs.routes(ledger.engine, self.router.config, *pages)
-            hook = self.router.config.learning.redact
-            routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, hook)
+            kept = self.router.config.learning.redact, self.router.config.server.reasoning == "hide"
+            routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, *kept)
         made = Starlette(
             routes=routes, exception_handlers={HTTPException: self.no_route}, middleware=self.around(), lifespan=self.lifespan
         )

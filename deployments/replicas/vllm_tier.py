@@ -13,6 +13,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.exceptions import VLLMError
+from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
 from deployments.ids import CURRENT
@@ -22,6 +23,7 @@ from deployments.replicas.abilities import tried
 from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
+from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
@@ -54,6 +56,7 @@ class PlainServer(LLMServer):
         write_to_file()
         if tier:
             check_parser(tier.name, tier.engine_kwargs)
+            check_reasoning_parser(tier)
         self.tier = tier
         self.found: dict[str, str] = {}
         await super().__init__(llm_config)
@@ -177,6 +180,12 @@ def check_parser(tier: str, options: Mapping[str, Any]) -> None:
         )
 
 
+def check_reasoning_parser(tier: config.VllmTier) -> None:
+    """The same for the parser of thoughts. A plugin brings names of its own. Raises BadConfig."""
+    if tier.thinking and not tier.engine_kwargs.get("reasoning_parser_plugin"):
+        check_known(tier.name, tier.thinking.parser, ReasoningParserManager.list_registered())
+
+
 def item_of(call: MeteredCall, answer: Any) -> Item:
     """One answer of the engine (text of a stream, an error, or a whole document) as `openai` yields it."""
     if isinstance(answer, str):
@@ -189,6 +198,8 @@ def item_of(call: MeteredCall, answer: Any) -> Item:
 
 def settings_of(tier: config.VllmTier | VllmService, drain_s: float = 30.0, **options: Any) -> dict[str, Any]:
     """The arguments of Ray's `LLMConfig`. options: further ones of the engine, which the settings may replace."""
+    if isinstance(tier, config.VllmTier) and tier.thinking and tier.thinking.parser:
+        options = {"reasoning_parser": tier.thinking.parser, **options}
     settings: dict[str, Any] = {
         "model_loading_config": {"model_id": tier.name, "model_source": tier.source},
         "deployment_config": {

@@ -1,5 +1,6 @@
 """Checks a configuration before anything starts. By itself in a file, so that `stepdown check` need not load Ray."""
 
+from deployments.replicas.reasoning_parsers import check_known, installed
 from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router, load_artefact
@@ -13,3 +14,6 @@ def check(config: Config) -> None:
         for one in those:
             if missing := one.missing():
                 raise BadConfig(f"{section}.{one.name}.{missing}")
+    for tier in config.tiers:
+        if tier.local and tier.thinking and not tier.model_source.settings.get("reasoning_parser_plugin"):
+            check_known(tier.name, tier.thinking.parser, installed())

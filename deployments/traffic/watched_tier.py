@@ -10,14 +10,16 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
-from deployments.beside_loop import by_length
+from deployments.beside_loop import by_length, by_size
 from deployments.replicas.replica_health import ReplicaHealth
 from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.guarded import Guarded
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
 from router.errors import RequestFailed
+from router.request import thinking
 from router.request.wire import MAX_TOKENS
+from router.tier_settings import Reasoning
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
 from router.traffic.retries import Retries
@@ -34,6 +36,7 @@ class Watched(Guarded, Tier):
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
     slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
+    reasoning: `Tier.thinking` of its settings.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class Watched(Guarded, Tier):
         replicas: int = 1,
         slow: Slow = None,
         context: int = MAX_TOKENS,
+        reasoning: Reasoning | None = None,
     ) -> None:
         super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
         self.tier = tier
-        self.answers = TierAnswers(tier.name, context)
+        self.reasoning = reasoning
+        self.answers = TierAnswers(tier.name, context, reasoning)
         self.whole = Pace(slow)
         """how long whole answers take"""
         self.begun = Pace(slow)
@@ -61,6 +66,8 @@ class Watched(Guarded, Tier):
         return self.tier.health
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
+        body = await by_size(thinking.written, body, self.name, self.reasoning)
+
         async def ask(reading: Reading | None, call_id: str) -> bytes:
             raw = await self.tier.complete(path, body, reading, call_id)
             return await by_length(raw, self.answers.whole, raw, path, body, reading)
@@ -75,6 +82,8 @@ class Watched(Guarded, Tier):
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
+        body = await by_size(thinking.written, body, self.name, self.reasoning)
+
         def ask(reading: Reading | None, call_id: str) -> Awaitable[Opened]:
             events = self.tier.stream(path, body, reading, call_id)
             return opened(self.answers.stream(events, path, body, reading, self.tier.first_token_s))
