@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from router.reasoning_settings import Reasoning
 from router.request import thinking
 from router.request.thoughts import DeltaReader, apart, separated
-from router.tier_settings import Reasoning
 from router.types import Path
 
 BROKEN_OFF = ("error", "abort")  # finish reasons of OpenRouter and vLLM for an answer that was not finished

@@ -18,8 +18,8 @@ from deployments.tiers.faults import of_error_event
 from deployments.tiers.reported_usage import Most, reported
 from deployments.tiers.tier import DONE, event
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
+from router.reasoning_settings import Reasoning
 from router.request import json_text, wire
-from router.tier_settings import Reasoning
 from router.trace import Reading
 from router.types import Path
 

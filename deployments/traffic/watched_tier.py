@@ -17,9 +17,9 @@ from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.guarded import Guarded
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
 from router.errors import RequestFailed
+from router.reasoning_settings import Reasoning
 from router.request import thinking
 from router.request.wire import MAX_TOKENS
-from router.tier_settings import Reasoning
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
 from router.traffic.retries import Retries

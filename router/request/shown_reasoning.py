@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.config import Server
+from router.reasoning_settings import Reasoning
 from router.request import thoughts
 from router.request.answer_tokens import AnswerReader, of_choice, reasoning_tokens
 from router.request.thoughts import FIELDS, separated
-from router.tier_settings import Reasoning
 
 OTHERS = ("reasoning_details", "thinking", "thinking_blocks")
 """fields in which other servers repeat a thought"""

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router.reasoning_settings import Reasoning
 from router.request.body import answer_limit, wants_json
 from router.request.thoughts import FIELDS
-from router.tier_settings import Reasoning
 
 TIER = "reasoning_tier"  # of a message: the tier whose thought it holds; our own field, which no tier gets
 ASKED = ("reasoning_effort", "thinking_token_budget", "include_reasoning")
