@@ -16,6 +16,7 @@ from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
+from deployments.endpoint.draining import Draining
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
@@ -28,10 +29,10 @@ from deployments.traffic.watched_tier import Watched
 from router.cascade.other_tiers import OtherTiers
 from router.choose_flow import one_call
 from router.costs import prices
-from router.decide.sessions import Sessions, key_of
+from router.decide.sessions import Sessions, key_of, name_of
 from router.delegate.hidden_turns import HiddenTurns, with_recalled
 from router.engine import Router
-from router.errors import BadRequest, DeadlineExceeded, NoReplica, RequestFailed, TierBusy, WindowExceeded
+from router.errors import BadRequest, NoReplica, RequestFailed, TierBusy, WindowExceeded
 from router.limits import reservation
 from router.limits.key_limits import Key
 from router.request import server_tools
@@ -58,10 +59,11 @@ class Answering:
         self.auditor = Auditor(top, rate, lambda digest: self.routers.promises_of(digest))
         self.sessions = Sessions()
         self.hidden = HiddenTurns()
+        self.draining = Draining()
 
     def watched(self, tier: Tier) -> Watched:
         settings = self.settings[tier.name]
-        how = settings.most_replicas, settings.hedge_after_s, settings.context
+        how = settings.most_replicas, settings.hedge_after_s, settings.context, self.router.config.server.stream_idle_s
         return Watched(tier, self.breaker, self.retries, *how)
 
     async def state(self, name: str) -> str:
@@ -131,10 +133,13 @@ class Answering:
         if router.artefact is not None and router.artefact.slow:
             await asyncio.to_thread(router.read_ahead, asked)
 
-    async def answer(self, request: Request, key: Key, asked: Asked) -> Response:
-        """Raises RequestFailed where no tier was decided on. Later failures are returned as answers and written down."""
-        owner = request.headers.get("authorization", "")
-        named = request.headers.get("x-session-id")
+    async def answer(self, request: Request, key: Key, asked: Asked, called: str = "") -> Response:
+        """called: what the body calls its conversation in a protocol of its own.
+
+        Raises RequestFailed where no tier was decided on. Later failures are returned as answers and written down.
+        """
+        owner = key.id
+        named = name_of(request.headers, asked.body, asked.metadata) or called
         session = await by_size(key_of, asked.body, named, owner)
         SESSION.set(session if named and session else "")
         sent = asked
@@ -145,7 +150,7 @@ class Answering:
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
-        ongoing.server = self.router.config.server
+        ongoing.server, ongoing.draining = self.router.config.server, self.draining
         ongoing.collecting, stored = self.accounts.collect(key, ongoing.id, sent, session or "")
         shown = decision_headers(decided, took_ms, ongoing.id) | stored
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
@@ -271,7 +276,7 @@ class Answering:
                     self.auditor.answered(driver.ongoing)
                     return Response(json.dumps(body), media_type="application/json", headers=shown | cost_header(driver.ongoing))
             elif not driver.request.stream:
-                raise DeadlineExceeded(driver.ongoing.limit_s)
+                raise driver.ongoing.late()
             elif shown.get("x-stepdown-certificate") == "valid":
                 del shown["x-stepdown-certificate"]  # too early to say; the usage at the stream's end says it
             events = self.driven(driver, running)

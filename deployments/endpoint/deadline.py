@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 
 from deployments.endpoint.encodings import Decoder
 from deployments.endpoint.ongoing_request import OngoingRequest
-from router.errors import DeadlineExceeded, TooLarge, TooSlow
+from router.errors import TooLarge, TooSlow
 
 T = TypeVar("T")
 GRACE_S = 5.0  # beyond the deadline, so that the event that reports it can still be sent
@@ -45,19 +45,19 @@ async def whole(request: Request, most_bytes: int, decoder: Decoder) -> bytes:
 
 
 async def within(ongoing: OngoingRequest, work: Awaitable[T]) -> T:
-    """The result of `work`. Raises DeadlineExceeded; the work is cancelled then."""
+    """The result of `work`. Raises DeadlineExceeded, ServerStopping; the work is cancelled then."""
     limit = asyncio.timeout(ongoing.left_s)
     try:
         async with limit:
             return await work
     except TimeoutError:
         if limit.expired():
-            raise DeadlineExceeded(ongoing.limit_s) from None
+            raise ongoing.late() from None
         raise
 
 
 async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """The same events. Raises DeadlineExceeded where the next one comes too late."""
+    """The same events. Raises DeadlineExceeded, ServerStopping where the next one comes too late."""
     while True:
         try:
             item = await within(ongoing, anext(events))
@@ -66,8 +66,13 @@ async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> Async
         yield item
 
 
+class NotRead(Exception):
+    """The client has read nothing for too long. No TimeoutError: Starlette takes those for a client that left."""
+
+
 class LimitedStream(StreamingResponse):
-    """A stream that is given up after the deadline where its client does not read it.
+    """A stream that is given up where its client does not read it: after the deadline, or once it has read nothing for so long
+    as a tier may be silent.
 
     stop: ends the source of the events, also where they never began, which closing them would not do.
     """
@@ -79,10 +84,20 @@ class LimitedStream(StreamingResponse):
         self.ongoing, self.events, self.stop = ongoing, events, stop
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        limit = asyncio.timeout(self.ongoing.left_s + GRACE_S)
+        limit, idle_s = asyncio.timeout(self.ongoing.left_s + GRACE_S), self.ongoing.server.stream_idle_s
+
+        async def patiently(message: Any) -> None:
+            try:
+                async with asyncio.timeout(idle_s):
+                    await send(message)
+            except TimeoutError:
+                raise NotRead from None
+
         try:
             async with limit:
-                await super().__call__(scope, receive, send)
+                await super().__call__(scope, receive, patiently)
+        except NotRead:
+            pass
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -8,6 +8,7 @@ from typing import Any
 
 from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
+from deployments.endpoint.draining import Draining
 from deployments.endpoint.received import LONG, Received
 from deployments.ids import current
 from deployments.keys.admission import Grant
@@ -18,7 +19,7 @@ from router.config import Server, Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.decide import coverage
-from router.errors import RequestFailed, WindowExceeded
+from router.errors import DeadlineExceeded, RequestFailed, ServerStopping, WindowExceeded
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.body import answer_limit
@@ -110,6 +111,7 @@ class OngoingRequest:
     collecting: Collecting | None = None
     """what is gathered to be kept; None: it may not be"""
     server: Server = Server()
+    draining: Draining = field(default_factory=Draining)
     answer: list[str] = field(default_factory=list)
     done: bool = False
 
@@ -130,8 +132,12 @@ class OngoingRequest:
 
     @property
     def left_s(self) -> float:
-        """Seconds until its deadline."""
-        return max(0.0, self.limit_s - self.now())
+        """Seconds until its deadline, or until it is cut since the server stops."""
+        return max(0.0, min(self.limit_s - self.now(), self.draining.left_s))
+
+    def late(self) -> RequestFailed:
+        """The error of a request for which no time is left."""
+        return ServerStopping() if self.now() < self.limit_s else DeadlineExceeded(self.limit_s)
 
     @property
     def certificate(self) -> str:

@@ -28,7 +28,7 @@ from router.types import Path
 
 CONNECT_S = 5.0
 IDLE_S = 4.0  # servers close idle connections after 5 s and more; we must not use one that is just being closed
-SILENCE_S = 600.0  # in the middle of a stream: some models think without a word
+SILENCE_S = 3_600.0  # in the middle of a stream, without a byte; `server.stream_idle_s` limits how long one says nothing
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 

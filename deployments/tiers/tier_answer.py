@@ -15,6 +15,7 @@ from typing import Any
 from deployments.tiers.answer_shape import fit_choice, length, need
 from deployments.tiers.event_stream import END, EventBuffer, data_of
 from deployments.tiers.faults import of_error_event
+from deployments.tiers.patience import Patience
 from deployments.tiers.reported_usage import Most, reported
 from deployments.tiers.tier import DONE, event
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
@@ -30,10 +31,10 @@ OBJECTS: dict[Path, str] = {"chat/completions": "chat.completion.chunk", "comple
 
 
 class TierAnswers:
-    """What one tier says. context: its window in tokens."""
+    """What one tier says. context: its window in tokens. idle_s: see `stream`."""
 
-    def __init__(self, tier: str, context: int) -> None:
-        self.tier, self.context = tier, context
+    def __init__(self, tier: str, context: int, idle_s: float | None = None) -> None:
+        self.tier, self.context, self.idle_s = tier, context, idle_s
         self.told = False
         """the log has it that this tier reports untrue figures"""
 
@@ -59,7 +60,7 @@ class TierAnswers:
     ) -> AsyncGenerator[bytes]:
         """The events from the first token on; those before it come with it. Raises RequestFailed, also in the middle.
 
-        first_s: seconds to wait for that token; None: the tier limits them itself.
+        first_s: seconds to wait for that token; None: the tier limits them itself. The next ones are waited for `idle_s` each.
         """
         call = TierStream(self, path, body)
         async with aclosing(events):
@@ -69,9 +70,10 @@ class TierAnswers:
             except TimeoutError:
                 raise NoReplica(self.tier, f"no first token within {first_s} s") from None
             yield first
+            patience = Patience(self.tier, self.idle_s)
             while not call.ended:
                 call.check()
-                item = await anext(events, None)
+                item = await patience.wait(events, call.said)
                 shown = call.end() if item is None else call.take(item)
                 if shown:
                     yield shown
@@ -185,6 +187,11 @@ class TierStream(TierCall):
         self.finished: set[int] = set()
         self.size = 0
         self.ended = False
+
+    @property
+    def said(self) -> int:
+        """Grows with all that the answer says."""
+        return self.chars + len(self.finished) + (self.usage is not None)
 
     async def begin(self, events: AsyncGenerator[bytes]) -> bytes:
         """The events up to the first token. Raises RequestFailed."""

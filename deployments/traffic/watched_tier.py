@@ -46,7 +46,8 @@ class Watched(Tier):
     """`tier`, watched. `waiting`: calls without a first answer yet; `running`: those that are being answered.
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
-    slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
+    slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more. idle_s: seconds
+    that a stream may be silent once it has begun; None: for ever.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class Watched(Tier):
         replicas: int = 1,
         slow: Slow = None,
         context: int = MAX_TOKENS,
+        idle_s: float | None = None,
     ) -> None:
         self.name, self.tier, self.breaker = tier.name, tier, breaker
-        self.answers = TierAnswers(tier.name, context)
+        self.answers = TierAnswers(tier.name, context, idle_s)
         self.retries, self.siblings = retries or Retries(random.random), replicas > 1
         self.whole = Pace(slow)
         """how long whole answers take"""
