@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from math import inf
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -66,8 +68,24 @@ async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> Async
         yield item
 
 
-class NotRead(Exception):
-    """The client has read nothing for too long. No TimeoutError: Starlette takes those for a client that left."""
+class Unread:
+    """Lets a limit expire once a client has taken nothing of what is sent for `most_s`. One timer serves the whole stream."""
+
+    def __init__(self, limit: asyncio.Timeout, most_s: float) -> None:
+        self.limit, self.most_s, self.loop = limit, most_s, asyncio.get_running_loop()
+        self.since_s = inf
+        """when the piece was sent that the client is to take, by the loop's clock"""
+        self.timer = self.loop.call_later(most_s, self.look)
+
+    def look(self) -> None:
+        now_s = self.loop.time()
+        if now_s - self.since_s >= self.most_s:
+            self.limit.reschedule(now_s)
+        else:
+            self.timer = self.loop.call_at(min(self.since_s, now_s) + self.most_s, self.look)
+
+    def close(self) -> None:
+        self.timer.cancel()
 
 
 class LimitedStream(StreamingResponse):
@@ -84,20 +102,18 @@ class LimitedStream(StreamingResponse):
         self.ongoing, self.events, self.stop = ongoing, events, stop
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        limit, idle_s = asyncio.timeout(self.ongoing.left_s + GRACE_S), self.ongoing.server.stream_idle_s
+        limit = asyncio.timeout(self.ongoing.left_s + GRACE_S)
+        unread = Unread(limit, self.ongoing.server.stream_idle_s)
 
-        async def patiently(message: Any) -> None:
-            try:
-                async with asyncio.timeout(idle_s):
-                    await send(message)
-            except TimeoutError:
-                raise NotRead from None
+        async def noted(message: Any) -> None:
+            unread.since_s = unread.loop.time()
+            await send(message)
+            unread.since_s = inf
 
         try:
             async with limit:
-                await super().__call__(scope, receive, patiently)
-        except NotRead:
-            pass
+                with closing(unread):
+                    await super().__call__(scope, receive, noted)
         except TimeoutError:
             if not limit.expired():
                 raise

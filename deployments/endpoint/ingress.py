@@ -135,7 +135,6 @@ class Ingress:
         try:
             yield
         finally:
-            self.draining.begin(0.0)
             if self.filler:
                 await self.filler.close()
             if watched:

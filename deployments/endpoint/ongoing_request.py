@@ -137,7 +137,8 @@ class OngoingRequest:
 
     def late(self) -> RequestFailed:
         """The error of a request for which no time is left."""
-        return ServerStopping() if self.now() < self.limit_s else DeadlineExceeded(self.limit_s)
+        cut = self.draining.left_s < self.limit_s - self.now()  # not by 0: timers are a little early
+        return ServerStopping() if cut else DeadlineExceeded(self.limit_s)
 
     @property
     def certificate(self) -> str:

@@ -9,7 +9,7 @@ import json
 import logging
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from typing import Any
 
 from deployments.tiers.answer_shape import fit_choice, length, need
@@ -62,7 +62,7 @@ class TierAnswers:
 
         first_s: seconds to wait for that token; None: the tier limits them itself. The next ones are waited for `idle_s` each.
         """
-        call = TierStream(self, path, body)
+        call, patience = TierStream(self, path, body), Patience(self.tier, self.idle_s)
         async with aclosing(events):
             try:
                 async with asyncio.timeout(first_s):
@@ -70,13 +70,13 @@ class TierAnswers:
             except TimeoutError:
                 raise NoReplica(self.tier, f"no first token within {first_s} s") from None
             yield first
-            patience = Patience(self.tier, self.idle_s)
-            while not call.ended:
-                call.check()
-                item = await patience.wait(events, call.said)
-                shown = call.end() if item is None else call.take(item)
-                if shown:
-                    yield shown
+            with closing(patience):
+                while not call.ended:
+                    call.check()
+                    item = await patience.wait(events, call.said)
+                    shown = call.end() if item is None else call.take(item)
+                    if shown:
+                        yield shown
             with suppress(TimeoutError, RequestFailed):
                 async with asyncio.timeout(REST_S):
                     async for _ in events:

@@ -16,6 +16,7 @@ from router.types import Decision
 # Rough on purpose: they only have to tell a long conversation, which should stay, from a short one, which may move.
 READING = 0.5  # share of a request's cost that goes into reading its prompt
 CACHED = 0.9  # share of reading that a cached prefix saves
+LONGEST = 65_536  # characters of one message
 HEADERS = ("x-session-id", "x-session-affinity", "session-id", "x-claude-code-session-id")
 """by which clients name a conversation, the first that counts first"""
 
@@ -44,8 +45,13 @@ def key_of(body: Mapping[str, Any], given: str | None, owner: str) -> str | None
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
     if first is None:
         return None
-    head = [[m.get("role"), content_text(m.get("content"))] for m in messages[: first + 1]]
+    head = [[m.get("role"), recognised(content_text(m.get("content")))] for m in messages[: first + 1]]
     return digest(owner, json.dumps(head))
+
+
+def recognised(text: str) -> str:
+    """What a text is recognised by: itself, or its beginning and length where encoding all of it would hold others up."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} {len(text)}"
 
 
 def digest(*parts: str) -> str:

@@ -110,10 +110,10 @@ def test_while_no_application_is_there_clients_are_told_to_come_again(tmp_path):
 
 
 def test_headers_that_do_not_arrive_are_not_waited_for(tmp_path, upstream):
-    with haproxy(tmp_path, upstream, server=Server(body_timeout_s=1)) as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as to:
-            to.sendall(b"GET /size HTTP/1.1\r\nhost: x\r\n")
-            got = to.recv(65_536)
+    impatient = haproxy(tmp_path, upstream, server=Server(body_timeout_s=1))
+    with impatient as port, socket.create_connection(("127.0.0.1", port), timeout=10) as to:
+        to.sendall(b"GET /size HTTP/1.1\r\nhost: x\r\n")
+        got = to.recv(65_536)
     assert got.startswith(b"HTTP/1.1 408 ")  # in HAProxy's own words, which nothing changes
 
 
@@ -150,7 +150,7 @@ def test_settings_are_edited_once_however_often_it_starts(tmp_path, upstream):
     write(node, upstream)
     for _ in range(2):
         subprocess.run([launcher(tmp_path, Server()), "-c", "-f", str(node / SETTINGS)], check=True, capture_output=True)
-    assert (node / SETTINGS).read_text().count("errorfile 503 ") == 1
+    assert (node / SETTINGS).read_text().count(f"errorfile 503 {tmp_path}/503.http") == 1
 
 
 @pytest.mark.parametrize("status", PAGES)

@@ -47,6 +47,14 @@ def test_a_conversation_is_known_by_its_header_or_its_first_messages_and_never_a
     assert key_of({"messages": [{"role": "system", "content": "x"}]}, None, "a") is None
 
 
+def test_a_long_first_message_is_known_by_its_beginning_and_length():
+    def of(text):
+        return key_of({"messages": [{"role": "user", "content": text}]}, None, "a")
+
+    long = "x" * 100_000
+    assert of(long) == of(long) and len({of(long), of(long + "x"), of("y" + long[1:]), of(long[:60_000])}) == 4
+
+
 HEADERS = ("x-session-id", "x-session-affinity", "session-id", "x-claude-code-session-id")
 
 

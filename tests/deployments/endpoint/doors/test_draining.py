@@ -111,14 +111,6 @@ def test_an_answer_that_takes_too_long_ends_with_the_reason():
     assert got[-1] == "data: [DONE]" and error["code"] == "server_stopping" and len(got) < 30
 
 
-@pytest.mark.slow
-def test_the_end_of_the_application_is_the_end_of_all_that():
-    ingress = served(Said("four"))
-    with listening(ingress.app()):
-        assert not ingress.draining.begun
-    assert ingress.draining.refuses
-
-
 def test_a_probe_is_not_kept_waiting_by_a_controller_that_is_gone():
     ingress = served(Said("four"))
 
