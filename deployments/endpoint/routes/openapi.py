@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.endpoint.doors import health
+from deployments.endpoint.routes import openapi_protocols
 from deployments.keys import offered
 from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRECTION, MOST_LISTED
 from router.client_options import ClientLimits
@@ -203,6 +204,7 @@ PATHS: Schema = {
     },
     "/v1/chat/completions": asking("Answer a chat from the cheapest tier that is capable of it", ref("Chat"), ref("Answer")),
     "/v1/completions": asking("Answer a prompt", ref("Text"), ref("Answer")),
+    **openapi_protocols.PATHS,
     "/v1/decision": asking("Decide without answering", {"anyOf": [ref("Chat"), ref("Text")]}, ref("Decision"), streams=False),
 }
 # -- kept completions; there with a ledger -----------------------------------------------------------------------------------
@@ -268,6 +270,7 @@ SCHEMAS: Schema = {
     "Model": CARD,
     "Models": {"type": "object", "required": ["data"], "properties": {"data": {"type": "array", "items": ref("Model")}}},
     "Decision": DECISION,
+    **openapi_protocols.SCHEMAS,
     "Ready": {"type": "object", "required": ["status", "missing"], "properties": {"missing": {"type": "object"}}},
 }
 
