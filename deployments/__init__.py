@@ -4,3 +4,5 @@ contracts in pyproject.toml give. No file of `router` or `classifiers` may know 
 
 APP = "stepdown"
 """the application's name in Ray Serve"""
+OWN_PROBE = "stepdown-serve"
+"""the User-Agent by which `stepdown serve` asks for the health of what it started: nobody else has to be told when that stops"""

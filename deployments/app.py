@@ -13,8 +13,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 
 from deployments.daemon import Daemon
 from deployments.endpoint.accounts import Accounts
@@ -100,6 +98,7 @@ class ServedIngress(Ingress):
         router = make(settings)
         accounts.models.update((router.fingerprints.get("models") or {}) | service_fingerprints(settings))
         super().__init__(router, tiers, accounts, settings.server.max_body_bytes, services)
+        self.draining.told = replica_stops
         engine = accounts.ledger.engine
         self.watcher = watcher = BundleWatcher(engine, router, make, self.answering.use, accounts.refresh)
         self.renewed = accounts.refresh, watcher.prepare
@@ -166,9 +165,13 @@ class ServedIngress(Ingress):
             await reloader.from_sections(user_config)
         self.reloader = reloader
 
-    async def readyz(self, request: Request) -> Response:
-        self.readiness.draining = self.readiness.draining or replica_stops()
-        return await super().readyz(request)
+    async def asked_s(self) -> float:
+        """Seconds since a load balancer asked this replica whether it is ready; `stepdown serve` wants to know, when it stops."""
+        return self.health.asked_s
+
+    async def drain(self, delay_s: float) -> None:
+        """`stepdown serve` stops, and will end this replica after so many seconds."""
+        self.draining.begin(delay_s)
 
     async def running(self, name: str) -> int:
         """How many replicas of a tier run."""

@@ -16,17 +16,19 @@ from router.request.json_text import SMALL
 
 T = TypeVar("T")
 MOST_WAITING = 64  # large bodies that wait to be read; they are held in memory
+MOST_BYTES = 512_000_000  # of those bodies together
 AGAIN_S = 2.0
 # A context variable and no argument: it belongs to a request and to everything that reads its body, as far as the tiers.
-LARGE: ContextVar[bool] = ContextVar("large", default=False)
-"""whether this request's body is so large that whatever reads it runs beside the loop"""
+LARGE: ContextVar[int] = ContextVar("large", default=0)
+"""bytes of this request's body if it is so large that whatever reads it runs beside the loop, else 0"""
 _thread = ThreadPoolExecutor(1, thread_name_prefix="beside-loop")
-_waiting: set["Future[Any]"] = set()
+_waiting: dict["Future[Any]", int] = {}
+"""work that has not ended -> bytes of the body that it reads"""
 
 
 def check_room() -> None:
     """Called before a large body is read. Raises Overloaded where too many wait already."""
-    if len(_waiting) >= MOST_WAITING:
+    if len(_waiting) >= MOST_WAITING or sum(_waiting.values()) >= MOST_BYTES:
         raise Overloaded(AGAIN_S)
 
 
@@ -36,8 +38,8 @@ async def beside_loop(work: Callable[..., T], *args: Any) -> T:
     Where the caller is cancelled, it goes on once the work has ended: nobody else may touch what it works on before.
     """
     future = _thread.submit(work, *args)
-    _waiting.add(future)
-    future.add_done_callback(_waiting.discard)
+    _waiting[future] = LARGE.get()
+    future.add_done_callback(_waiting.pop)
     waited = asyncio.wrap_future(future)
     try:
         return await asyncio.shield(waited)

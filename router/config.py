@@ -143,12 +143,15 @@ class Server(Settings):
     """address to listen on"""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """port to listen on; STEPDOWN_PORT and --port override it"""
-    max_body_bytes: Annotated[int, Field(gt=0)] = 8_000_000
-    """a larger body gets 413"""
+    max_body_bytes: Annotated[int, Field(gt=0)] = 32_000_000
+    """a larger body gets 413; of a compressed one, what is in it counts"""
     first_token_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """seconds to wait for a tier's first token before answering 503"""
-    request_timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    """seconds for a whole request, its stream included; then 504, or an error as the last event of the stream"""
+    stream_idle_s: Annotated[float, Field(gt=0)] = 300.0
+    """seconds that a tier may say nothing in the middle of a stream, comments not counted; then 504, or an error as the last
+    event of the stream. A client that reads nothing for as long loses it too"""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 3_600.0
+    """seconds for a whole request, its stream included, however much it says; then the same"""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """seconds for a request's body to arrive; then 408"""
     replicas: Annotated[int, Field(ge=1)] = 1
@@ -156,8 +159,13 @@ class Server(Settings):
     reload: Literal["watch", "asked"] = "watch"
     """when routing, escalation, delegation and the artefact are read again. watch: when their files change, or by POST
     /v1/admin/reload; asked: by the latter only"""
+    ready_tiers: Annotated[int, Field(ge=1)] = 1
+    """tiers that must be up, or asleep on purpose, for /readyz to say that this server should get requests"""
+    drain_delay_s: Annotated[float, Field(ge=0)] = 5.0
+    """seconds from the signal to stop, when /readyz turns to 503, until new requests are refused: load balancers notice
+    meanwhile. `stepdown serve` waits for none where nobody has asked /readyz within half a minute"""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
-    """seconds that running answers have to end when the server stops"""
+    """seconds that running answers have to end after that"""
     hosts: list[str] = []
     """names, beside this machine's own, by which clients may call a server that asks for no key: others are refused, since a
     web page could have pointed its own name here"""
@@ -336,6 +344,14 @@ class Config(Settings):
         if twice:
             where = "services" if twice[0] in self.service_names else "tiers"
             raise ValueError(f"{where}: the name {twice[0]!r} is used twice; names of tiers and services must differ")
+        return self
+
+    @model_validator(mode="after")
+    def can_be_ready(self) -> "Config":
+        if self.server.ready_tiers > len(self.tiers):
+            raise ValueError(
+                f"server.ready_tiers is {self.server.ready_tiers}, and there are {len(self.tiers)} tiers; ask for fewer"
+            )
         return self
 
     @model_validator(mode="after")

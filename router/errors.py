@@ -24,6 +24,7 @@ StepdownError
     ├── TooLarge           413
     ├── UnknownEncoding    415  the body is compressed in a way that we do not read
     ├── NotJson            415  no key is asked for, and the body is not said to be JSON
+    ├── NoWebSocket        426
     ├── HeadersTooLarge    431
     ├── DelegationFailed   502  no subtask succeeded, and no direct answer is possible
     ├── DeadlineExceeded   504
@@ -31,7 +32,9 @@ StepdownError
     ├── RateLimited        429  the key's requests or tokens a minute, with Retry-After
     ├── BudgetSpent        429  the key's budget for the day or month, with Retry-After
     ├── LedgerDown         503  the ledger cannot be written, with Retry-After
+    ├── ServerStopping     503  with Retry-After
     ├── TierFailed         502, or 400 or 422 where the tier says that the request is wrong
+    │   ├── TierSilent     504  its stream fell silent
     │   ├── WindowExceeded 400  the tier says that its window does not hold the request; a wider one may answer
     │   └── TierMisconfigured 502  the upstream refuses this server's key, account, address or model
     ├── TierCold           503  the tier was scaled to zero; a replica is starting, with Retry-After
@@ -160,7 +163,8 @@ class BadKey(RequestFailed):
     code = "invalid_api_key"
 
     def __init__(self) -> None:
-        super().__init__("send the API key that `stepdown serve` printed: Authorization: Bearer KEY")
+        ways = "Authorization: Bearer KEY, x-api-key: KEY or api-key: KEY"
+        super().__init__(f"send the API key that `stepdown serve` printed, in one of the headers {ways}")
 
     def headers(self) -> dict[str, str]:
         return super().headers() | {"www-authenticate": "Bearer"}
@@ -218,6 +222,20 @@ class LedgerDown(RequestFailed):
     def __init__(self, why: str, retry_after_s: float = 10.0) -> None:
         super().__init__(f"the ledger cannot be written ({why}); try again in {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
+
+
+class ServerStopping(RequestFailed):
+    """The server stops: it takes no further requests, or has given an answer under way the time that it had."""
+
+    status = 503
+    code = "server_stopping"
+    retry_after_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("this server is stopping; try again in 1 s, and another may answer")
+
+    def headers(self) -> dict[str, str]:
+        return super().headers() | {"connection": "close"}
 
 
 class NotFound(RequestFailed):
@@ -301,6 +319,16 @@ class NotJson(RequestFailed):
         super().__init__(f"send content-type: application/json, found {found[:60]!r}: this server asks for no key")
 
 
+class NoWebSocket(RequestFailed):
+    """A request to speak WebSocket. By this status clients know at once that they have to use HTTP."""
+
+    status = 426
+    code = "upgrade_required"
+
+    def __init__(self) -> None:
+        super().__init__("this server speaks no WebSocket; send the request by POST, and stream its answer")
+
+
 class HeadersTooLarge(RequestFailed):
     """The request's headers are larger than the server accepts."""
 
@@ -347,6 +375,16 @@ class TierFailed(RequestFailed):
     def body(self) -> dict[str, Any]:
         """The tier's own body where the request is wrong, else ours."""
         return dict(self.given) if self.given and "error" in self.given else super().body()
+
+
+class TierSilent(TierFailed):
+    """A stream that has begun came to no end, and nothing more came either."""
+
+    code = "tier_silent"
+
+    def __init__(self, tier: str, silent_s: float) -> None:
+        super().__init__(tier, f"its answer broke off: nothing more came for {silent_s:g} s")
+        self.status = 504
 
 
 class WindowExceeded(TierFailed):

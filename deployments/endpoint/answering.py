@@ -15,6 +15,7 @@ from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
+from deployments.endpoint.draining import Draining
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
@@ -28,10 +29,10 @@ from deployments.traffic.watched_tier import Watched
 from router.cascade.other_tiers import OtherTiers
 from router.choose_flow import one_call
 from router.costs import prices
-from router.decide.sessions import Sessions, key_of
+from router.decide.sessions import Sessions, key_of, name_of
 from router.delegate.hidden_turns import HiddenTurns, with_recalled
 from router.engine import Router
-from router.errors import BadRequest, DeadlineExceeded, NoReplica, RequestFailed, TierBusy, WindowExceeded
+from router.errors import BadRequest, NoReplica, RequestFailed, TierBusy, WindowExceeded
 from router.limits import reservation
 from router.limits.key_limits import Key
 from router.protocols.edge import Edge
@@ -59,11 +60,12 @@ class Answering:
         self.auditor = Auditor(top, rate, lambda digest: self.routers.promises_of(digest))
         self.sessions = Sessions()
         self.hidden = HiddenTurns()
+        self.draining = Draining()
 
     def watched(self, tier: Tier) -> Watched:
         settings = self.settings[tier.name]
         how = settings.most_replicas, settings.hedge_after_s, settings.context, settings.thinking
-        return Watched(tier, self.breaker, self.retries, *how)
+        return Watched(tier, self.breaker, self.retries, *how, idle_s=self.router.config.server.stream_idle_s)
 
     async def state(self, name: str) -> str:
         """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
@@ -139,8 +141,8 @@ class Answering:
 
         edge: of a request in another protocol than OpenAI's chat and completions. keep: see `EdgeWriter`.
         """
-        owner = request.headers.get("authorization", "")
-        named = request.headers.get("x-session-id")
+        owner = key.id
+        named = name_of(request.headers, asked.body, asked.metadata) or (edge.session if edge else "")
         session = await by_size(key_of, asked.body, named, owner)
         SESSION.set(session if named and session else "")
         sent = asked
@@ -151,7 +153,7 @@ class Answering:
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
-        ongoing.server = self.router.config.server
+        ongoing.server, ongoing.draining = self.router.config.server, self.draining
         if edge:
             ongoing.spoken, prompt_tokens = edge.name, await by_size(ongoing.reader(decided.tier).expected_total, asked.body)
             ongoing.writer = EdgeWriter(edge, prompt_tokens, keep)
@@ -287,7 +289,7 @@ class Answering:
                     headers = shown | cost_header(driver.ongoing)
                     return Response(await driver.ongoing.writer.document(body), media_type="application/json", headers=headers)
             elif not driver.request.stream:
-                raise DeadlineExceeded(driver.ongoing.limit_s)
+                raise driver.ongoing.late()
             elif shown.get("x-stepdown-certificate") == "valid":
                 del shown["x-stepdown-certificate"]  # too early to say; the usage at the stream's end says it
             events = self.driven(driver, running)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from math import inf
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -9,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from deployments.endpoint.encodings import Decoder
 from deployments.endpoint.ongoing_request import OngoingRequest
-from router.errors import DeadlineExceeded, TooLarge, TooSlow
+from router.errors import TooLarge, TooSlow
 
 T = TypeVar("T")
 GRACE_S = 5.0  # beyond the deadline, so that the event that reports it can still be sent
@@ -45,19 +47,19 @@ async def whole(request: Request, most_bytes: int, decoder: Decoder) -> bytes:
 
 
 async def within(ongoing: OngoingRequest, work: Awaitable[T]) -> T:
-    """The result of `work`. Raises DeadlineExceeded; the work is cancelled then."""
+    """The result of `work`. Raises DeadlineExceeded, ServerStopping; the work is cancelled then."""
     limit = asyncio.timeout(ongoing.left_s)
     try:
         async with limit:
             return await work
     except TimeoutError:
         if limit.expired():
-            raise DeadlineExceeded(ongoing.limit_s) from None
+            raise ongoing.late() from None
         raise
 
 
 async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """The same events. Raises DeadlineExceeded where the next one comes too late."""
+    """The same events. Raises DeadlineExceeded, ServerStopping where the next one comes too late."""
     while True:
         try:
             item = await within(ongoing, anext(events))
@@ -66,8 +68,29 @@ async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> Async
         yield item
 
 
+class Unread:
+    """Lets a limit expire once a client has taken nothing of what is sent for `most_s`. One timer serves the whole stream."""
+
+    def __init__(self, limit: asyncio.Timeout, most_s: float) -> None:
+        self.limit, self.most_s, self.loop = limit, most_s, asyncio.get_running_loop()
+        self.since_s = inf
+        """when the piece was sent that the client is to take, by the loop's clock"""
+        self.timer = self.loop.call_later(most_s, self.look)
+
+    def look(self) -> None:
+        now_s = self.loop.time()
+        if now_s - self.since_s >= self.most_s:
+            self.limit.reschedule(now_s)
+        else:
+            self.timer = self.loop.call_at(min(self.since_s, now_s) + self.most_s, self.look)
+
+    def close(self) -> None:
+        self.timer.cancel()
+
+
 class LimitedStream(StreamingResponse):
-    """A stream that is given up after the deadline where its client does not read it.
+    """A stream that is given up where its client does not read it: after the deadline, or once it has read nothing for so long
+    as a tier may be silent.
 
     stop: ends the source of the events, also where they never began, which closing them would not do.
     """
@@ -80,9 +103,17 @@ class LimitedStream(StreamingResponse):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         limit = asyncio.timeout(self.ongoing.left_s + GRACE_S)
+        unread = Unread(limit, self.ongoing.server.stream_idle_s)
+
+        async def noted(message: Any) -> None:
+            unread.since_s = unread.loop.time()
+            await send(message)
+            unread.since_s = inf
+
         try:
             async with limit:
-                await super().__call__(scope, receive, send)
+                with closing(unread):
+                    await super().__call__(scope, receive, noted)
         except TimeoutError:
             if not limit.expired():
                 raise

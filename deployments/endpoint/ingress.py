@@ -21,9 +21,13 @@ from deployments.costs import routes as costs
 from deployments.endpoint import deadline
 from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.answering import Answering
+from deployments.endpoint.doors.guard import Guard
+from deployments.endpoint.doors.health import NOT_KEPT, Health
+from deployments.endpoint.doors.pages import shared_with_pages
+from deployments.endpoint.doors.paths import Paths
+from deployments.endpoint.doors.readiness import Readiness
+from deployments.endpoint.draining import Draining
 from deployments.endpoint.framing import Framing
-from deployments.endpoint.guard import Guard, shared_with_pages
-from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.endpoint.routes import openapi
@@ -50,7 +54,6 @@ from router.types import Request as Asked
 
 log = logging.getLogger("stepdown")
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
-NOT_KEPT = {"cache-control": "no-store"}
 
 
 class Ingress:
@@ -74,7 +77,10 @@ class Ingress:
         self.accounts = accounts or without_books()
         self.answering = Answering(router, tiers, self.accounts)
         self.settings, self.tiers, self.auditor = self.answering.settings, self.answering.tiers, self.answering.auditor
-        self.readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down)
+        server = router.config.server
+        self.draining = self.answering.draining = Draining(server.drain_delay_s, server.drain_s)
+        readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down, self.draining)
+        self.health = Health(readiness, router.names)
         self.services = Services(services or {}, lambda: self.router, self.accounts, self.read)
         self.models = Models(lambda: self.router)
         self.reloader: Reloader | None = None
@@ -108,8 +114,7 @@ class Ingress:
         routes = [
             Route("/v1/chat/completions", self.guarded(chat), methods=["POST"]),  # first, since it is matched in order
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
-            Route("/healthz", self.healthz),
-            Route("/readyz", self.readyz),
+            *self.health.routes(),
             Route("/v1/models", self.guarded(self.models.all)),
             Route("/v1/models/{name:path}", self.guarded(self.models.one)),
             Route("/v1/status", self.guarded(self.status)),
@@ -142,8 +147,8 @@ class Ingress:
         """What stands around all routes, the outermost first."""
         server = self.router.config.server
         framing = Middleware(Framing, names_request=not self.behind_ray)
-        guard = Middleware(Guard, server=server, open_door=self.accounts.keys.insecure)
-        return [framing, *shared_with_pages(server, self.accounts.keys.insecure), guard]
+        guard = Middleware(Guard, server=server, open_door=self.accounts.keys.insecure, draining=self.draining)
+        return [framing, Middleware(Paths), *shared_with_pages(server, self.accounts.keys.insecure), guard]
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -159,7 +164,6 @@ class Ingress:
         try:
             yield
         finally:
-            self.readiness.draining = True
             if self.filler:
                 await self.filler.close()
             if watched:
@@ -179,7 +183,7 @@ class Ingress:
     def guarded(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
             try:
-                key = await self.accounts.keys.look_up(request.headers.get("authorization", ""))
+                key = await self.accounts.keys.look_up(request.headers)
                 return await endpoint(request, key)
             except ClientDisconnect:
                 return Response(status_code=499)
@@ -200,7 +204,7 @@ class Ingress:
         """
         self.accounts.keys.check_rates(key)
         raw = await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
-        LARGE.set(len(raw) > SMALL)
+        LARGE.set(len(raw) if len(raw) > SMALL else 0)
         if not LARGE.get():
             return raw, key
         check_room()
@@ -212,13 +216,6 @@ class Ingress:
         return await deadline.read(request, min(most_bytes, self.max_body_bytes), limit_s)
 
     # -- endpoints -----------------------------------------------------------------------------------------------
-
-    async def healthz(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "tiers": list(self.router.names)}, headers=NOT_KEPT)
-
-    async def readyz(self, request: Request) -> Response:
-        status, body = await self.readiness.shown()
-        return JSONResponse(body, status, headers=NOT_KEPT | ({"retry-after": "1"} if status == 503 else {}))
 
     def tiers_down(self) -> dict[str, str]:
         """Tiers whose circuit is open, each with the reason."""
@@ -283,7 +280,7 @@ class Ingress:
 
     async def may_see_costs(self, request: Request) -> Key:
         """Raises BadKey, NotAllowed."""
-        key = await self.accounts.keys.look_up(request.headers.get("authorization", ""))
+        key = await self.accounts.keys.look_up(request.headers)
         key.require("costs")
         return key
 

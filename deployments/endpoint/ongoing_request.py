@@ -8,6 +8,7 @@ from typing import Any
 
 from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
+from deployments.endpoint.draining import Draining
 from deployments.endpoint.received import LONG, Received
 from deployments.endpoint.spoken.writer import ChatWriter, Writer
 from deployments.ids import current
@@ -19,7 +20,7 @@ from router.config import Server, Tier
 from router.costs import counterfactual
 from router.costs.counterfactual import ANSWERED_WHOLE
 from router.decide import coverage
-from router.errors import RequestFailed, WindowExceeded
+from router.errors import DeadlineExceeded, RequestFailed, ServerStopping, WindowExceeded
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.body import answer_limit
@@ -112,6 +113,7 @@ class OngoingRequest:
     collecting: Collecting | None = None
     """what is gathered to be kept; None: it may not be"""
     server: Server = Server()
+    draining: Draining = field(default_factory=Draining)
     writer: Writer = field(default_factory=ChatWriter)
     """writes the answer as the client's protocol has it"""
     spoken: str = ""
@@ -139,8 +141,13 @@ class OngoingRequest:
 
     @property
     def left_s(self) -> float:
-        """Seconds until its deadline."""
-        return max(0.0, self.limit_s - self.now())
+        """Seconds until its deadline, or until it is cut since the server stops."""
+        return max(0.0, min(self.limit_s - self.now(), self.draining.left_s))
+
+    def late(self) -> RequestFailed:
+        """The error of a request for which no time is left."""
+        cut = self.draining.left_s < self.limit_s - self.now()  # not by 0: timers are a little early
+        return ServerStopping() if cut else DeadlineExceeded(self.limit_s)
 
     @property
     def certificate(self) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.keys.key_store import Stored, hashed, read_keys, usable
+from deployments.keys.offered import offered
 from deployments.ledger import budgets
 from deployments.ledger.database import driver_message
 from router.errors import BadKey, LedgerDown
@@ -85,34 +86,43 @@ class Keys:
 
     # -- finding the key -----------------------------------------------------------------------------------------------
 
-    async def look_up(self, header: str) -> Key:
-        """The key in an Authorization header. A new key is found at once; a revoked one is refused after 5 s at the latest.
+    async def look_up(self, headers: Mapping[str, str]) -> Key:
+        """The first known key among those that a request's headers offer: see `offered`.
 
-        Raises BadKey, and LedgerDown where the key is unknown and the database does not answer.
+        A new key is found at once where no known one comes with it; a revoked one is refused after 5 s at the latest. Raises
+        BadKey, and LedgerDown where no key is known and the database does not answer.
         """
-        hash_, now = key_hash(header), self.ticks()
-        if self.engine and hash_ and not self.is_given(hash_):
-            if hash_ not in self.found:
+        hashes, now = [hashed(key) for key in offered(headers)], self.ticks()
+        if self.engine and hashes and not self.is_given(hashes[0]):
+            if not any(hash_ in self.found or self.is_given(hash_) for hash_ in hashes):
                 await self.wait_for_reading(since=now)
                 if self.read_s < now and not self.insecure:
                     raise LedgerDown("the keys cannot be read")
             elif self.read_s < now - STALE_S:
                 await self.wait_for_reading(since=now - STALE_S)
-        return self.known(header)
+        return self.known(hashes)
 
-    def known(self, header: str) -> Key:
-        """`look_up` without waiting: a new key may not be known yet. Raises BadKey."""
-        hash_, now = key_hash(header), self.ticks()
-        if self.is_given(hash_):
-            return self.given
-        if self.engine and max(self.read_s, self.tried_s) < now - FRESH_S:
-            self.start_reading()
-        found = self.found.get(hash_)  # no timing leak: an attacker cannot choose digests
-        if found and hmac.compare_digest(found.hash, hash_):
-            return found.key
+    def known(self, hashes: Sequence[str]) -> Key:
+        """`look_up` without waiting: a new key may not be known yet. hashes: of the keys that are offered. Raises BadKey."""
+        for hash_ in hashes:
+            if self.is_given(hash_):
+                return self.given
+            if self.engine and max(self.read_s, self.tried_s) < self.ticks() - FRESH_S:
+                self.start_reading()
+            found = self.found.get(hash_)  # no timing leak: an attacker cannot choose digests
+            if found and hmac.compare_digest(found.hash, hash_):
+                return found.key
         if self.insecure:
             return self.nobody
         raise BadKey
+
+    async def were_read(self) -> bool:
+        """Whether the stored keys were read since the start, or none are needed. Tries it where they were not."""
+        if self.engine is None or self.insecure:
+            return True
+        if self.read_s == float("-inf"):
+            await self.wait_for_reading(since=self.ticks())
+        return self.read_s > float("-inf")
 
     def is_given(self, hash_: str) -> bool:
         return bool(self.given_hash) and hmac.compare_digest(hash_, self.given_hash)
@@ -244,9 +254,3 @@ class Keys:
         for trace_id, spent_usd in live:
             if spent_usd is not None:
                 self.settle_now(trace_id, spent_usd)
-
-
-def key_hash(header: str) -> str:
-    """The hash of the key in an Authorization header; empty if there is none."""
-    scheme, _, key = header.partition(" ")
-    return hashed(key.strip()) if scheme.lower() == "bearer" and key.strip() else ""

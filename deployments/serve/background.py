@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 
+from deployments import OWN_PROBE
 from deployments.ports import free_port
 from router.errors import BadInput
 
@@ -40,7 +41,7 @@ def served(config: str, timeout_s: float = 600.0, env: Mapping[str, str] = Mappi
     try:
         wait_until_ready(process, timeout_s)
         url = f"http://127.0.0.1:{port}"
-        httpx.get(f"{url}/readyz", timeout=30).raise_for_status()
+        httpx.get(f"{url}/readyz", headers={"user-agent": OWN_PROBE}, timeout=30).raise_for_status()
         yield f"{url}/v1", key
     finally:
         process.send_signal(signal.SIGINT)

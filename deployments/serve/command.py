@@ -14,10 +14,11 @@ from typing import Any
 import click
 import httpx
 
-from deployments import APP
+from deployments import APP, OWN_PROBE
 from deployments.keys.access import Access, decide_access, with_first_key
 from deployments.monitoring import grafana
 from deployments.ports import check_port
+from deployments.serve.farewell import say_goodbye
 from deployments.serve.haproxy import environment, state_folder, uses_haproxy
 from deployments.serve.haproxy_stand_in import StandIn
 from deployments.serve.process_cleanup import MARK, ServerProcesses
@@ -71,7 +72,8 @@ def serve(
             known = asked_abilities(loaded)
             click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started, limits(known), log_folder()))
             stop.wait()
-            click.echo(f"stopping: running answers have {loaded.server.drain_s:g} s to end ...")
+            stop.clear()
+            say_goodbye(loaded.server, hurry=stop)
     finally:
         stand_in.stop()
         shut_down(started, loaded.server.drain_s)
@@ -174,19 +176,25 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
 
 
 def answers(config: Config, stop: threading.Event) -> bool:
-    """Wait until requests are answered, a little after the ladder is ready. False: stopped. Raises BadInput after a while."""
+    """Wait until all tiers are up and requests are answered. False: stopped before that. Raises BadInput after a while."""
     host = "127.0.0.1" if config.server.host in ("0.0.0.0", "::") else config.server.host.strip("[]")
     until, said = time.monotonic() + FRONT_DOOR_S, "nothing answers"
     while time.monotonic() < until:
         with suppress(httpx.HTTPError):
             at = f"[{host}]" if ":" in host else host
-            answer = httpx.get(f"http://{at}:{config.server.port}/readyz", timeout=5)
-            if answer.status_code == 200:
+            answers = [probed(f"http://{at}:{config.server.port}{path}") for path in ("/startupz", "/readyz")]
+            told = [f"{a.url.path} says {a.status_code}: {a.text[:500]}" for a in answers if a.status_code != 200]
+            if not told:
                 return True
-            said = f"/readyz says {answer.status_code}: {answer.text[:500]}"
+            said = told[0]
         if stop.wait(0.1):
             return False
     raise BadInput(f"the ladder has started, but on {host}:{config.server.port} after {FRONT_DOOR_S:g} s {said}")
+
+
+def probed(url: str) -> httpx.Response:
+    """What a path of health says. Raises httpx.HTTPError."""
+    return httpx.get(url, headers={"user-agent": OWN_PROBE}, timeout=5)
 
 
 def progress(sleepers: Collection[str]) -> str:

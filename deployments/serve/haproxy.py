@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deployments.keys.access import Access
 from deployments.ports import free_port
-from router.config import Config
+from router.config import Config, Server
 
 STATE_FOLDER = "RAY_SERVE_HAPROXY_SERVER_STATE_BASE"
 MOST_CONNECTIONS = 20_000
@@ -47,7 +47,7 @@ def environment(config: Config, access: Access) -> dict[str, str]:
         return {}
     folder = tempfile.mkdtemp(prefix="stepdown-front-")
     return {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": launcher(Path(folder)),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": launcher(Path(folder), config.server),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
@@ -74,15 +74,31 @@ def haproxy_command() -> list[str]:
     return [get_haproxy_binary(), "-dS"]
 
 
-def launcher(folder: Path) -> str:
-    """A script that Ray starts as its HAProxy. It puts our pages of errors behind Ray's in the settings, where ours count."""
-    edit = folder / "errors.sed"
-    pages = (f"    errorfile {status} {error_page(folder, status)}" for status in PAGES)
-    edit.write_text("\\\n".join(["/^frontend prometheus/i", *pages]) + "\n")
+def launcher(folder: Path, server: Server) -> str:
+    """A script that Ray starts as its HAProxy. It edits the settings that Ray wrote, once."""
+    edit = folder / "settings.sed"
+    edit.write_text("".join(f"{command}\n" for command in edits(folder, server)))
     script = folder / "haproxy"
     script.write_text(LAUNCHER.format(folder=f"{folder}/503.http", edit=edit, haproxy=shlex.join(haproxy_command())))
     script.chmod(0o755)
     return str(script)
+
+
+def edits(folder: Path, server: Server) -> list[str]:
+    """What is changed in Ray's settings, as commands of sed.
+
+    Our pages of errors come behind Ray's, where they count, and stand for Ray's own page while no application is there. Whether
+    HAProxy says that it is healthy depends on /readyz of an ingress, not only on one being there: it has to fail while the server
+    stops and still takes requests. Headers have as long to arrive as bodies.
+    """
+    pages = [f"    errorfile {status} {error_page(folder, status)}" for status in PAGES]
+    healthy, absent = (f"^    http-request return status {said}" for said in ("200 .* if healthcheck", "404 .*not found.*$"))
+    return [
+        "\\\n".join(["/^frontend prometheus/i", *pages]),
+        f"/^defaults/a\\\n    timeout http-request {math.ceil(server.body_timeout_s)}s",
+        f"s|{healthy}|    http-request set-path /readyz if healthcheck|",
+        f"s|{absent}|    http-request return status 503 errorfile {folder}/503.http|",
+    ]
 
 
 def error_page(folder: Path, status: int) -> Path:

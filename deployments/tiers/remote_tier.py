@@ -17,7 +17,7 @@ from router.errors import TierFailed
 from router.trace import Reading
 from router.types import Path
 
-SILENCE_S = 600.0  # in the middle of a stream: some models think without a word
+SILENCE_S = 3_600.0  # in the middle of a stream, without a byte; `server.stream_idle_s` limits how long one says nothing
 
 
 class RemoteTier(UpstreamClient, Tier):

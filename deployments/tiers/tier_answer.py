@@ -9,12 +9,13 @@ import json
 import logging
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from typing import Any
 
 from deployments.tiers.answer_shape import ThoughtsInText, fit_choice, length, need
 from deployments.tiers.event_stream import END, EventBuffer, data_of
 from deployments.tiers.faults import of_error_event
+from deployments.tiers.patience import Patience
 from deployments.tiers.reported_usage import Most, reported
 from deployments.tiers.tier import DONE, event
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
@@ -31,10 +32,10 @@ OBJECTS: dict[Path, str] = {"chat/completions": "chat.completion.chunk", "comple
 
 
 class TierAnswers:
-    """What one tier says. context: its window in tokens. reasoning: `Tier.thinking` of its settings."""
+    """What one tier says. context: its window in tokens. reasoning: `Tier.thinking` of its settings. idle_s: see `stream`."""
 
-    def __init__(self, tier: str, context: int, reasoning: Reasoning | None = None) -> None:
-        self.tier, self.context, self.reasoning = tier, context, reasoning
+    def __init__(self, tier: str, context: int, reasoning: Reasoning | None = None, idle_s: float | None = None) -> None:
+        self.tier, self.context, self.reasoning, self.idle_s = tier, context, reasoning, idle_s
         self.told = False
         """the log has it that this tier reports untrue figures"""
 
@@ -60,9 +61,9 @@ class TierAnswers:
     ) -> AsyncGenerator[bytes]:
         """The events from the first token on; those before it come with it. Raises RequestFailed, also in the middle.
 
-        first_s: seconds to wait for that token; None: the tier limits them itself.
+        first_s: seconds to wait for that token; None: the tier limits them itself. The next ones are waited for `idle_s` each.
         """
-        call = TierStream(self, path, body)
+        call, patience = TierStream(self, path, body), Patience(self.tier, self.idle_s)
         async with aclosing(events):
             try:
                 async with asyncio.timeout(first_s):
@@ -70,12 +71,13 @@ class TierAnswers:
             except TimeoutError:
                 raise NoReplica(self.tier, f"no first token within {first_s} s") from None
             yield first
-            while not call.ended:
-                call.check()
-                item = await anext(events, None)
-                shown = call.end() if item is None else call.take(item)
-                if shown:
-                    yield shown
+            with closing(patience):
+                while not call.ended:
+                    call.check()
+                    item = await patience.wait(events, call.said)
+                    shown = call.end() if item is None else call.take(item)
+                    if shown:
+                        yield shown
             with suppress(TimeoutError, RequestFailed):
                 async with asyncio.timeout(REST_S):
                     async for _ in events:
@@ -189,6 +191,11 @@ class TierStream(TierCall):
         self.finished: set[int] = set()
         self.size = 0
         self.ended = False
+
+    @property
+    def said(self) -> int:
+        """Grows with all that the answer says."""
+        return self.chars + len(self.finished) + (self.usage is not None)
 
     async def begin(self, events: AsyncGenerator[bytes]) -> bytes:
         """The events up to the first token. Raises RequestFailed."""

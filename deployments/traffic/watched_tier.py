@@ -36,7 +36,7 @@ class Watched(Guarded, Tier):
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
     slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
-    reasoning: `Tier.thinking` of its settings.
+    reasoning: `Tier.thinking` of its settings. idle_s: seconds that a stream may be silent once it has begun; None: for ever.
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class Watched(Guarded, Tier):
         slow: Slow = None,
         context: int = MAX_TOKENS,
         reasoning: Reasoning | None = None,
+        idle_s: float | None = None,
     ) -> None:
         super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
         self.tier = tier
         self.reasoning = reasoning
-        self.answers = TierAnswers(tier.name, context, reasoning)
+        self.answers = TierAnswers(tier.name, context, reasoning, idle_s)
         self.whole = Pace(slow)
         """how long whole answers take"""
         self.begun = Pace(slow)

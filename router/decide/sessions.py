@@ -16,10 +16,26 @@ from router.types import Decision
 # Rough on purpose: they only have to tell a long conversation, which should stay, from a short one, which may move.
 READING = 0.5  # share of a request's cost that goes into reading its prompt
 CACHED = 0.9  # share of reading that a cached prefix saves
+LONGEST = 65_536  # characters of one message
+HEADERS = ("x-session-id", "x-session-affinity", "session-id", "x-claude-code-session-id")
+"""by which clients name a conversation, the first that counts first"""
+
+
+def name_of(headers: Mapping[str, str], body: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    """What the client calls its conversation, by the first of its headers and fields that says so; empty: it does not.
+
+    metadata: the body's, wherever it is now.
+    """
+    for header in HEADERS:
+        if named := headers.get(header):
+            return named
+    fields = body.get("prompt_cache_key"), metadata.get("user_id")
+    return next((field for field in fields if isinstance(field, str) and field), "")
 
 
 def key_of(body: Mapping[str, Any], given: str | None, owner: str) -> str | None:
-    """Identifies a conversation of one `owner` (API key): by `x-session-id`, else by its messages up to the user's first.
+    """Identifies a conversation of one `owner` (a key's id): by the client's own name for it, else by its messages up to the
+    user's first.
 
     None where there is neither.
     """
@@ -29,8 +45,13 @@ def key_of(body: Mapping[str, Any], given: str | None, owner: str) -> str | None
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
     if first is None:
         return None
-    head = [[m.get("role"), content_text(m.get("content"))] for m in messages[: first + 1]]
+    head = [[m.get("role"), recognised(content_text(m.get("content")))] for m in messages[: first + 1]]
     return digest(owner, json.dumps(head))
+
+
+def recognised(text: str) -> str:
+    """What a text is recognised by: itself, or its beginning and length where encoding all of it would hold others up."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} {len(text)}"
 
 
 def digest(*parts: str) -> str:

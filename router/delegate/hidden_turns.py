@@ -48,7 +48,7 @@ class Recalled:
 
 
 class HiddenTurns:
-    """Hidden turns by key and owner (API key). The least recently used are dropped first."""
+    """Hidden turns by key and owner (an API key's id). The least recently used are dropped first."""
 
     def __init__(
         self, most: int = 1_000, most_bytes: int = 64_000_000, ttl_s: float = 1_800, clock: Callable[[], float] = time.monotonic

@@ -5,7 +5,7 @@ from deployments.serve.haproxy_stand_in import SETTINGS
 
 
 def write(folder, upstream, **more):
-    """Those of one application with one ingress replica; returns the port."""
+    """Those of one application with one ingress replica; returns the port. upstream: None: without an application."""
     from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
     from ray.serve.config import HTTPOptions
 
@@ -23,9 +23,8 @@ def write(folder, upstream, **more):
         **{name: str(folder / file) for name, file in files.items()},
     )
     api = HAProxyApi(made, config_file_path=str(folder / SETTINGS))
-    server = ServerConfig(name="ingress", host="127.0.0.1", port=upstream)
-    api.set_backend_configs(
-        {"http-stepdown": BackendConfig(name="http-stepdown", path_prefix="/", app_name="stepdown", servers=[server])}
-    )
+    servers = [] if upstream is None else [ServerConfig(name="ingress", host="127.0.0.1", port=upstream)]
+    backend = BackendConfig(name="http-stepdown", path_prefix="/", app_name="stepdown", servers=servers)
+    api.set_backend_configs({"http-stepdown": backend} if servers else {})
     api._generate_config_file_internal()
     return port

@@ -51,12 +51,12 @@ Served = Callable[[Any, Any, Any], Any]
 
 
 @contextlib.contextmanager
-def listening(app: Served) -> Iterator[int]:
-    """The port of a server in a thread; `app` is opened before and closed after."""
+def listening(app: Served, **how: Any) -> Iterator[int]:
+    """The port of a server in a thread; `app` is opened before and closed after. how: further settings of uvicorn."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", **how))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -90,7 +90,7 @@ stage = functools.cache(Stage)
 @contextlib.contextmanager
 def serving(router: Router, tiers: Mapping, accounts: Accounts | None = None, services: Mapping | None = None) -> Iterator[str]:
     """The endpoint's address, up to /v1."""
-    app = Ingress(router, tiers, accounts, 8_000_000, services).app()
+    app = Ingress(router, tiers, accounts, 32_000_000, services).app()
     if accounts is not None:  # to be opened and closed
         with listening(app) as port:
             yield f"http://127.0.0.1:{port}/v1"

@@ -72,3 +72,24 @@ def test_where_too_many_wait_the_next_is_told_to_come_again(monkeypatch):
         beside.check_room()
 
     asyncio.run(run())
+
+
+def test_so_it_is_where_the_bodies_that_wait_are_too_large_together(monkeypatch):
+    monkeypatch.setattr(beside, "MOST_BYTES", 60)
+    go_on = threading.Event()
+
+    async def large(size: int) -> None:
+        beside.LARGE.set(size)
+        beside.check_room()
+        await beside.beside_loop(go_on.wait, 10)
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(large(size)) for size in (30, 30)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded, match="try again"):
+            await large(1)
+        go_on.set()
+        await asyncio.gather(*tasks)
+        beside.check_room()
+
+    asyncio.run(run())

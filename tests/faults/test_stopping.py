@@ -100,6 +100,45 @@ def test_a_server_that_is_stopped_lets_streams_end_and_leaves_no_process(tmp_pat
             process.kill()
 
 
+HANDSHAKE = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13", "sec-websocket-key": "x" * 22 + "=="}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("front", ["fast", "plain"])
+def test_a_load_balancer_sees_the_stop_while_requests_are_still_answered(tmp_path, front):
+    port = free_port()
+    process = started(tmp_path, port, {"tiers": TIERS, "server": {"replicas": 2, "drain_delay_s": 4, "front": front}})
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"authorization": "Bearer right"}, timeout=30)
+    chat = {"model": "large", "messages": [{"role": "user", "content": "word"}]}
+    try:
+        wait_until_ready(process, 240)
+        for path in ("/readyz", "/ping", "/livez", "/startupz", "/-/healthz"):
+            assert client.get(path).status_code == 200
+        assert client.get("/v1/responses", headers=HANDSHAKE).status_code == 426
+        for _ in range(10):
+            assert client.get("/readyz").status_code == 200  # of both replicas
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        until(lambda: client.get("/readyz").status_code == 503, patience_s=2, every_s=0.05)
+        while time.monotonic() < began + 3:
+            assert client.get("/readyz").status_code == 503 and client.get("/livez").status_code == 200
+            assert client.get("/-/healthz").status_code == (503 if front == "fast" else 200)
+            assert client.post("/v1/chat/completions", json=chat).status_code == 200
+        until(lambda: refused(client, chat), patience_s=10, every_s=0.1)
+        said = process.communicate(timeout=120)[0]
+        assert process.returncode == 0 and "new requests are taken for 4 s more" in said and "Traceback" not in said
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+def refused(client: httpx.Client, chat: dict) -> bool:
+    try:
+        return client.post("/v1/chat/completions", json=chat).status_code in (404, 503)
+    except httpx.HTTPError:
+        return True
+
+
 @pytest.mark.ladder
 def test_no_engine_outlives_its_replica_or_the_server(tmp_path):
     """On vLLM: a replica is killed, then the server is stopped while it is asked."""

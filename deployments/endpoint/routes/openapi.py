@@ -10,8 +10,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from deployments.endpoint.doors import health
 from deployments.endpoint.routes import openapi_protocols
 from deployments.endpoint.services import description as services
+from deployments.keys import offered
 from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRECTION, MOST_LISTED
 from router.client_options import ClientLimits
 from router.request.wire import INTEGER_RANGES, LONGEST_NAME, LONGEST_VALUE, MAX_TEMPERATURE, MAX_TOKENS, MOST_PAIRS, ROLES
@@ -175,15 +177,18 @@ def asking(summary: str, body: Schema, answer: Schema, streams: bool = True) -> 
     return {"post": {"summary": summary, "parameters": [session], "requestBody": asked, "responses": answers}}
 
 
+def probing(summary: str) -> Schema:
+    """503 is an answer too."""
+    answers = responses(ref("Ready"), "Yes") | {"503": given(ref("Ready"), "No: what is missing")}
+    return {"get": {"summary": summary, "responses": answers, "security": []}}
+
+
+RUNS: Schema = {"type": "object", "required": ["status", "tiers"]}
 PATHS: Schema = {
-    "/healthz": reading("Whether the server runs", {"type": "object", "required": ["status", "tiers"]}, security=[]),
-    "/readyz": {
-        "get": {
-            "summary": "Whether it can answer requests",
-            "responses": responses(ref("Ready"), "It can") | {"503": given(ref("Ready"), "It cannot: what is missing")},
-            "security": [],
-        }
-    },
+    "/": reading("What is here", {"type": "object", "required": ["name", "version", "api"]}, security=[]),
+    **{path: reading("Whether the server runs", RUNS, security=[]) for path in health.LIVE},
+    **{path: probing("Whether it should get requests") for path in health.READY},
+    **{path: probing("Whether every tier has been up since the start") for path in health.STARTED},
     "/v1/models": reading("Tiers and ways to ask for routing", ref("Models")),
     "/v1/models/{name}": reading(
         "One of them",
@@ -271,6 +276,13 @@ SCHEMAS: Schema = {
 }
 
 
+KEYS: Schema = {
+    "key": {"type": "http", "scheme": "bearer"},
+    **{name: {"type": "apiKey", "in": "header", "name": name} for name in offered.NAMES},
+}
+"""ways to send the key"""
+
+
 def all_paths() -> Schema:
     """Also those that are there only with a ledger."""
     return {path: PATHS.get(path, {}) | KEPT_PATHS.get(path, {}) for path in PATHS | KEPT_PATHS} | services.PATHS
@@ -285,9 +297,9 @@ def describe() -> dict[str, Any]:
             "version": version("stepdown"),
             "description": f"One OpenAI-compatible endpoint over a ladder of models. At most {MAX_TOKENS} tokens of answer.",
         },
-        "security": [{"key": []}],
+        "security": [{name: []} for name in KEYS],
         "paths": all_paths(),
-        "components": {"schemas": SCHEMAS | services.SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "components": {"schemas": SCHEMAS | services.SCHEMAS, "securitySchemes": KEYS},
     }
 
 

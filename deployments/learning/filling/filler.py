@@ -80,7 +80,7 @@ class Filler:
         self.budget = Budget(learning.fill_usd_day)
         models = fingerprints.get("models") or {}
         how = (tiers, by_name, prices, counts, abilities, models, self.budget, self.ready, self.add)
-        self.asker = Asker(*how, timeout_s=settings.server.request_timeout_s, clock=clock)
+        self.asker = Asker(*how, timeout_s=min(settings.server.request_timeout_s, settings.server.stream_idle_s), clock=clock)
         self.idleness = Idleness(tiers, by_name, self.asker.own, elsewhere)
         checks = check, settings.escalation.tests_timeout_s, learning.judge == "top"
         self.grader = Grader(self.store, by_name, self.asker, *checks, clock)

@@ -41,8 +41,8 @@ from router.limits.key_limits import Key
 from router.request.wire import checked_metadata, decoded
 
 T = TypeVar("T")
-LookUp = Callable[[str], Awaitable[Key]]
-"""Authorization header -> key. Raises BadKey, LedgerDown"""
+LookUp = Callable[[Mapping[str, str]], Awaitable[Key]]
+"""a request's headers -> key. Raises BadKey, LedgerDown"""
 Settled = Callable[[], Awaitable[None]]
 """Returns when earlier answers are in the tables"""
 Read = Callable[[Request, int], Awaitable[bytes]]
@@ -90,7 +90,7 @@ class CompletionRoutes:
     def guarded(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
             try:
-                key = await self.look_up(request.headers.get("authorization", ""))
+                key = await self.look_up(request.headers)
                 check_names(request)
                 return await endpoint(request, key)
             except ClientDisconnect:

@@ -29,11 +29,13 @@ TRIES = 5  # a search of the garbage collector through the tests' own objects ta
 LONG = json.dumps([{"a": i, "b": [i]} for i in range(1_200)])  # 25 kB
 ITEMS = {"type": "array", "uniqueItems": True}
 FIRST = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "hello"}]}).encode()
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0K" * 990_000}}
 HUGE = [
-    chat("eight megabytes", "loop", [{"role": "user", "content": "word " * 1_590_000}]),
-    raw_chat("eight megabytes of padding", b'"' + b"a" * 7_900_000 + b'"'),
-    raw_chat("eight megabytes of lists", b"[" + b"[]," * 2_600_000 + b"1]"),
-    raw_chat("eight megabytes of numbers", b"[" + b"1," * 3_900_000 + b"1]"),
+    chat("a full body", "loop", [{"role": "user", "content": "word " * 6_390_000}]),
+    chat("a full body of images", "loop", [{"role": "user", "content": [IMAGE] * 4}]),
+    raw_chat("a full body of padding", b'"' + b"a" * 31_900_000 + b'"'),
+    raw_chat("a full body of lists", b"[" + b"[]," * 10_600_000 + b"1]"),
+    raw_chat("a full body of numbers", b"[" + b"1," * 15_900_000 + b"1]"),
 ]
 DEAR = {made.name: made for made in [*(h for h in all_of_them() if h.kind == "loop"), *HUGE]}
 
@@ -52,7 +54,8 @@ def config():
 def app(config):
     """The pocket ladder's own router and tokenizers over scripted tiers that give a long answer."""
     router = Router(config, load_artefact(config), counters(config), special_tokens(config))
-    made = Ingress(router, {n: Tier(n, lambda body: Said(LONG)) for n in config.names}, without_books(hashed("right")), 8_000_000)
+    tiers = {n: Tier(n, lambda body: Said(LONG)) for n in config.names}
+    made = Ingress(router, tiers, without_books(hashed("right")), 32_000_000)
     app = made.app()
     asyncio.run(ask(app, CHAT, FIRST))
     gc.collect()
@@ -120,7 +123,7 @@ def counted(config, monkeypatch):
     router = Router(config, load_artefact(config), dict.fromkeys(config.names, count))
     accounts = without_books(hashed("right"))
     monkeypatch.setattr(accounts.keys, "known", lambda header: Key("key-1", "bob", requests_per_minute=1) if header else GIVEN)
-    return Ingress(router, {n: Tier(n, lambda body: Said("4")) for n in config.names}, accounts, 8_000_000).app(), texts
+    return Ingress(router, {n: Tier(n, lambda body: Said("4")) for n in config.names}, accounts, 32_000_000).app(), texts
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/decision"])

@@ -358,12 +358,13 @@ def test_the_scheme_of_a_key_is_read_in_any_case(header):
         ("HEAD", "/readyz", 200),
         ("HEAD", "/v1/models", 200),
         ("OPTIONS", "/v1/models", 405),
-        ("POST", "/chat/completions", 404),
-        ("POST", "/v1/chat/completions/", 404),
+        ("POST", "/chat/completions", 200),
+        ("POST", "/v1/chat/completions/", 200),
+        ("POST", "/v2/chat/completions", 404),
         ("POST", "/v1/chat%2fcompletions", 200),
         ("GET", "/v1/models/%ff", 404),
         ("DELETE", "/v1/chat/completions", 405),
-        ("POST", "/v1/embeddings", 404),
+        ("POST", "/v1/nothing", 404),
     ],
 )
 def test_other_methods_and_paths_get_their_answer(method, path, status):

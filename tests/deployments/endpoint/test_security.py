@@ -129,10 +129,13 @@ def test_no_path_leads_anywhere_else(path):
     harmless(got)
 
 
-@pytest.mark.parametrize("path", ["/healthz/", "/v1/models/", "/v1/chat/completions/"])
-def test_no_redirect_is_made_to_a_host_that_the_client_names(path):
+@pytest.mark.parametrize(
+    "path, expected",
+    [("/healthz/", 200), ("/v1/models/", 401), ("/v1/chat/completions/", 405), ("//evil.example/", 404), ("/costs/", 404)],
+)
+def test_no_redirect_is_made_to_a_host_that_the_client_names(path, expected):
     status, got, _ = raw(app(), path, [(b"host", b"evil.example")], method="GET")
-    assert status in (401, 404, 405) and b"location" not in dict(got)
+    assert status == expected and b"location" not in dict(got)
 
 
 def test_a_wrong_key_is_not_said_back(client, caplog):

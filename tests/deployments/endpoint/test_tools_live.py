@@ -14,9 +14,12 @@ from live import ladder, serving
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from scripted_tier import Said, ScriptedTier, asked, down
 
+from deployments.endpoint.accounts import without_books
+from deployments.keys.key_store import Stored, hashed
 from router.delegate.hidden_turns import HiddenTurns
 from router.engine import Router
 from router.errors import TierFailed
+from router.limits.key_limits import Key
 from router.types import Decision
 
 pytestmark = pytest.mark.slow
@@ -59,9 +62,9 @@ def tiers(*turns: Said, work=worker):
     }
 
 
-def served(made, kind=Router, **delegation):
+def served(made, kind=Router, accounts=None, **delegation):
     config = ladder(delegation={"mode": "tool", "max_cost_ratio": 50.0, "deadline_s": 10.0, **delegation})
-    return serving(kind(config, None, dict.fromkeys(config.names, lambda text: len(text.split()))), made)
+    return serving(kind(config, None, dict.fromkeys(config.names, lambda text: len(text.split()))), made, accounts)
 
 
 @dataclass
@@ -296,8 +299,11 @@ def test_11_12_where_the_exchange_is_gone_the_request_goes_on_without_it(way, lo
     made = tiers(delegates(), calls(call("weather")), Said("cold"))
     if lost == "expiry":
         monkeypatch.setattr("deployments.endpoint.answering.HiddenTurns", lambda: HiddenTurns(ttl_s=0.0))
-    tools = (WEATHER, DELEGATE)
-    with served(made) as url, served(made) as again:
+    tools, accounts = (WEATHER, DELEGATE), None
+    if lost == "other key":
+        accounts = without_books()
+        accounts.keys.found = {hashed("y"): Stored(Key("key-2", "y"), hashed("y"), 0.0, None)}  # all others are nobody
+    with served(made, accounts=accounts) as url, served(made) as again:
         first = ask(url, way, tools=tools)
         messages = [USER, first.message, *result(first)]
         where, key = (again if lost == "restart" else url), ("y" if lost == "other key" else "x")

@@ -7,11 +7,13 @@ import os
 import re
 import stat
 import time
+from itertools import permutations
 
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
 from deployments.app import TIERS, Args, build
@@ -81,8 +83,12 @@ def make(engine, name="bob", **more) -> tuple[Key, str]:
     return key_store.create(engine, Key("", name, **more), time.time())
 
 
-def bearer(secret) -> str:
-    return f"Bearer {secret}"
+def sent(header) -> dict[str, str]:
+    return {"authorization": header}
+
+
+def bearer(secret) -> dict[str, str]:
+    return sent(f"Bearer {secret}")
 
 
 class Ticks:
@@ -102,7 +108,7 @@ async def test_a_key_is_known_as_soon_as_it_is_made(engine):
     for name in "abc":
         key, secret = make(engine, name)
         assert await door.look_up(bearer(secret)) == key
-        assert door.known(bearer(secret)) == key
+        assert door.known([hashed(secret)]) == key
 
 
 async def test_a_revoked_key_is_refused_by_other_processes_within_five_seconds(engine):
@@ -182,27 +188,66 @@ async def test_junk_in_the_header_is_no_key(engine, header, given_hash):
     _, secret = make(engine)
     door = Keys(engine, given_hash)
     with pytest.raises(BadKey):
-        await door.look_up(header.replace("{}", secret).replace("{hash}", hashed(secret)))
+        await door.look_up(sent(header.replace("{}", secret).replace("{hash}", hashed(secret))))
 
 
 @pytest.mark.parametrize("header", ["Bearer {}", "bearer {}", "BEARER   {}  "])
 async def test_the_scheme_is_read_as_http_says(engine, header):
     key, secret = make(engine)
-    assert await Keys(engine).look_up(header.replace("{}", secret)) == key
+    assert await Keys(engine).look_up(sent(header.replace("{}", secret))) == key
+
+
+NAMES = ("authorization", "x-api-key", "api-key")
+
+
+def as_header(name, secret) -> dict[str, str]:
+    return bearer(secret) if name == "authorization" else {name: secret}
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_key_is_found_in_the_header_of_each_kind_of_client(engine, name):
+    key, secret = make(engine)
+    assert await Keys(engine).look_up(Headers(as_header(name, f"{secret} "))) == key
+    with pytest.raises(BadKey, match="Authorization: Bearer KEY, x-api-key: KEY or api-key: KEY"):
+        await Keys(engine).look_up(as_header(name, "sk-junk"))
+
+
+@pytest.mark.parametrize("junk", ["sk-junk", "", "  "])
+@pytest.mark.parametrize("first, second", list(permutations(NAMES, 2)))
+async def test_of_several_the_first_known_one_counts(engine, first, second, junk):
+    (bob, his), (_, hers) = make(engine), make(engine, "eve")
+    assert await Keys(engine).look_up(as_header(first, junk) | as_header(second, his)) == bob
+    both = Keys(engine)
+    found = await both.look_up(as_header(first, his) | as_header(second, hers))
+    assert found.name == ("bob" if NAMES.index(first) < NAMES.index(second) else "eve")
+
+
+async def test_one_known_key_beside_an_unknown_one_waits_for_no_reading(engine, monkeypatch):
+    """Else each request of an agent that sends two would."""
+    door, (bob, secret) = Keys(engine, hashed("given")), make(engine)
+    assert await door.look_up(bearer(secret)) == bob
+
+    async def waits(*_, **__):
+        raise AssertionError("a reading was waited for")
+
+    monkeypatch.setattr(door, "wait_for_reading", waits)
+    for mine, found in (("given", GIVEN), (secret, bob)):
+        assert await door.look_up(bearer(mine) | {"x-api-key": "junk"}) == found
+        assert await door.look_up(bearer("junk") | {"x-api-key": mine}) == found
 
 
 async def test_the_given_key_needs_no_database(engine):
-    assert await Keys(None, hashed("given")).look_up("Bearer given") is GIVEN
-    assert await Keys(engine, hashed("given")).look_up("Bearer given") is GIVEN
+    assert await Keys(None, hashed("given")).look_up(bearer("given")) is GIVEN
+    assert await Keys(engine, hashed("given")).look_up(bearer("given")) is GIVEN
     for closed in (Keys(None), Keys(None, hashed("given"))):
         with pytest.raises(BadKey):
-            await closed.look_up("Bearer ")
+            await closed.look_up(sent("Bearer "))
 
 
 async def test_an_open_door_lets_everyone_in_and_knows_who_has_a_key(engine):
     key, secret = make(engine)
     for header in ("", "Bearer junk", "Basic x"):
-        assert await Keys(engine, insecure=True).look_up(header) is NOBODY
+        assert await Keys(engine, insecure=True).look_up(sent(header)) is NOBODY
     assert await Keys(engine, insecure=True).look_up(bearer(secret)) == key
 
 
@@ -219,7 +264,7 @@ async def test_while_the_database_is_down_known_keys_go_on(engine, monkeypatch):
         ticks.now_s += 60.0
         assert await door.look_up(bearer(secret)) == key
     with pytest.raises(LedgerDown, match="cannot be read"):
-        await door.look_up("Bearer sk-new")
+        await door.look_up(bearer("sk-new"))
 
 
 @pytest.mark.slow
@@ -316,7 +361,7 @@ async def test_a_key_says_what_may_be_learned_from_it(file, engine, consent):
 
 async def test_the_operators_own_consent_is_that_of_the_given_key_and_of_nobody(engine):
     door = Keys(engine, hashed("given"), insecure=True, learning="all")
-    assert (await door.look_up("Bearer given")).learning == (await door.look_up("")).learning == "all"
+    assert (await door.look_up(bearer("given"))).learning == (await door.look_up({})).learning == "all"
     assert GIVEN.learning == NOBODY.learning == "never"
 
 
@@ -456,7 +501,7 @@ def client(config):
 
 
 def ask(client, secret, **more):
-    return client.post("/v1/chat/completions", json={**CHAT, **more}, headers={"authorization": bearer(secret)})
+    return client.post("/v1/chat/completions", json={**CHAT, **more}, headers=bearer(secret))
 
 
 @pytest.mark.slow

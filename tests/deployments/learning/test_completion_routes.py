@@ -25,8 +25,8 @@ KEYS = {
 }
 
 
-async def look_up(header: str) -> Key:
-    key = KEYS.get(header.removeprefix("Bearer "))
+async def look_up(headers) -> Key:
+    key = KEYS.get(headers.get("authorization", "").removeprefix("Bearer "))
     if key is None:
         raise BadKey
     return key

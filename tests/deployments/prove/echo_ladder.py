@@ -73,7 +73,7 @@ class Starts:
         config = load_config(file)
         make = routers(config)
         tiers = {t.name: TIERS[t.engine].make(t, None, 5.0, None) for t in config.tiers}
-        ladder = Counted(make(config), tiers, without_books(hashed("right")), 8_000_000)
+        ladder = Counted(make(config), tiers, without_books(hashed("right")), 32_000_000)
         ladder.reloader = Reloader(str(file), ladder.router, make, ladder.use)
         self.ladders.append(ladder)
         with listening(ladder.app()) as port:

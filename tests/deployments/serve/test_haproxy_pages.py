@@ -14,11 +14,12 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 from waiting import until
 
+from deployments.endpoint.doors.guard import MOST_HEADER_BYTES
 from deployments.endpoint.framing import Framing
-from deployments.endpoint.guard import MOST_HEADER_BYTES
 from deployments.ports import free_port
 from deployments.serve.haproxy import HEADER_BYTES, PAGES, launcher
 from deployments.serve.haproxy_stand_in import SETTINGS, StandIn, server_stats
+from router.config import Server
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +38,26 @@ async def words(request):
     return StreamingResponse(said(), media_type="text/event-stream")
 
 
+READY = [200]
+
+
+async def readyz(request):
+    return JSONResponse({}, READY[0])
+
+
+@pytest.fixture
+def ready():
+    """What /readyz says."""
+    yield READY
+    READY[:] = [200]
+
+
 @contextmanager
-def haproxy(folder, upstream, bufsize=HEADER_BYTES):
-    """Its address."""
+def haproxy(folder, upstream, bufsize=HEADER_BYTES, server=Server()):
+    """Its address. upstream: the port of the ingress; None: there is no application."""
     node = folder / "node"
     port = write(node, upstream, bufsize=bufsize)
-    process = subprocess.Popen([launcher(folder), "-db", "-f", str(node / SETTINGS)])
+    process = subprocess.Popen([launcher(folder, server), "-db", "-f", str(node / SETTINGS)])
     try:
         until(lambda: server_stats(node / "admin.sock"), 10, 0.02)
         yield port
@@ -53,7 +68,7 @@ def haproxy(folder, upstream, bufsize=HEADER_BYTES):
 
 @pytest.fixture(scope="module")
 def upstream():
-    app = Starlette(routes=[Route("/-/healthz", size), Route("/size", size), Route("/words", words)])
+    app = Starlette(routes=[Route("/-/healthz", size), Route("/readyz", readyz), Route("/size", size), Route("/words", words)])
     with listening(Framing(app)) as port:
         yield port
 
@@ -71,6 +86,35 @@ def test_without_an_ingress_it_says_so_in_json(tmp_path):
         answer = httpx.get(f"http://127.0.0.1:{port}/v1/models")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert answer.headers["retry-after"] == "1" and answer.json()["error"]["type"] == "server_error"
+
+
+def test_its_own_health_is_that_of_the_ingress(tmp_path, upstream, ready):
+    with haproxy(tmp_path, upstream) as port:
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: httpx.get(f"{url}/size").status_code == 200, 10, 0.02)
+        for status in (200, 503):
+            ready[:] = [status]
+            assert httpx.get(f"{url}/-/healthz").status_code == httpx.get(f"{url}/readyz").status_code == status
+            assert httpx.get(f"{url}/size").status_code == 200  # while it stops, requests are still taken
+
+
+def test_without_an_ingress_it_is_ill(tmp_path):
+    with haproxy(tmp_path, free_port()) as port:
+        until(lambda: httpx.get(f"http://127.0.0.1:{port}/-/healthz").status_code == 503, 10, 0.02)
+
+
+def test_while_no_application_is_there_clients_are_told_to_come_again(tmp_path):
+    with haproxy(tmp_path, None) as port:
+        answer = httpx.get(f"http://127.0.0.1:{port}/v1/models")
+    assert (answer.status_code, answer.json()["error"]["code"], answer.headers["retry-after"]) == (503, "unavailable", "1")
+
+
+def test_headers_that_do_not_arrive_are_not_waited_for(tmp_path, upstream):
+    impatient = haproxy(tmp_path, upstream, server=Server(body_timeout_s=1))
+    with impatient as port, socket.create_connection(("127.0.0.1", port), timeout=10) as to:
+        to.sendall(b"GET /size HTTP/1.1\r\nhost: x\r\n")
+        got = to.recv(65_536)
+    assert got.startswith(b"HTTP/1.1 408 ")  # in HAProxy's own words, which nothing changes
 
 
 def test_http_1_0_gets_no_chunk_sizes_through_it(tmp_path, upstream):
@@ -105,13 +149,13 @@ def test_settings_are_edited_once_however_often_it_starts(tmp_path, upstream):
     node = tmp_path / "node"
     write(node, upstream)
     for _ in range(2):
-        subprocess.run([launcher(tmp_path), "-c", "-f", str(node / SETTINGS)], check=True, capture_output=True)
-    assert (node / SETTINGS).read_text().count("/503.http") == 1
+        subprocess.run([launcher(tmp_path, Server()), "-c", "-f", str(node / SETTINGS)], check=True, capture_output=True)
+    assert (node / SETTINGS).read_text().count(f"errorfile 503 {tmp_path}/503.http") == 1
 
 
 @pytest.mark.parametrize("status", PAGES)
 def test_a_page_is_a_response_of_the_length_that_it_says(tmp_path, status):
-    launcher(tmp_path)
+    launcher(tmp_path, Server())
     head, _, body = (tmp_path / f"{status}.http").read_bytes().partition(b"\r\n\r\n")
     assert f"content-length: {len(body)}".encode() in head and head.startswith(f"HTTP/1.1 {status} ".encode())
     assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}

@@ -9,7 +9,7 @@ import pytest
 from deployments.tiers import reported_usage, tier_answer
 from deployments.tiers.tier import DONE, Tier
 from deployments.traffic.watched_tier import Watched
-from router.errors import NoReplica, TierFailed
+from router.errors import NoReplica, TierFailed, TierSilent
 from router.trace import Reading
 from router.traffic.breaker import Breaker
 
@@ -44,8 +44,8 @@ class Says(Tier):
             self.left = True
 
 
-def watched(tier, context=1000) -> Watched:
-    return Watched(tier, Breaker(lambda: 0.0, lambda: 0.0), context=context)
+def watched(tier, context=1000, idle_s=None) -> Watched:
+    return Watched(tier, Breaker(lambda: 0.0, lambda: 0.0), context=context, idle_s=idle_s)
 
 
 def whole(raw, path=CHAT, reading=None, **changes):
@@ -54,14 +54,15 @@ def whole(raw, path=CHAT, reading=None, **changes):
     return json.loads(asyncio.run(it.complete(path, BODIES[path] | changes, reading)))
 
 
-def streamed(*parts, path=CHAT, reading=None, first_token_s=None, **changes):
-    """The items that callers get, and the error that ended them."""
-    it = watched(Says(*parts, first_token_s=first_token_s))
+def streamed(*parts, path=CHAT, reading=None, first_token_s=None, idle_s=None, reads_s=0.0, **changes):
+    """The items that callers get, and the error that ended them. reads_s: that callers take for each."""
+    it = watched(Says(*parts, first_token_s=first_token_s), idle_s=idle_s)
     got: list[bytes] = []
 
     async def run():
         async for item in it.stream(path, BODIES[path] | changes, reading):
             got.append(item)
+            await asyncio.sleep(reads_s)
 
     try:
         asyncio.run(run())
@@ -475,6 +476,28 @@ def test_the_limit_of_the_first_token_holds_and_comments_are_no_token(parts):
 
 def test_after_the_first_token_there_is_no_such_limit():
     got, error = streamed(chunk("Bog"), 0.2, chunk("ota", "stop"), DONE, first_token_s=0.1)
+    assert error is None and text_of(got) == "Bogota"
+
+
+NOTHING = [0.15, b": wait\n\n", 0.15, b'data: {"choices": []}\n\n']
+
+
+@pytest.mark.parametrize("silence", [[0.4], NOTHING * 2, [0.15, chunk("")] * 3], ids=["silence", "comments", "empty chunks"])
+def test_a_stream_that_falls_silent_ends_and_what_says_nothing_is_silence(silence):
+    got, error = streamed(chunk("Bog"), *silence, 5.0, idle_s=0.25)
+    assert isinstance(error, TierSilent) and (error.status, error.code) == (504, "tier_silent") and "0.25 s" in str(error)
+    assert b"Bog" in got[0]
+
+
+@pytest.mark.parametrize("said", [{"content": "o"}, {"reasoning": "hm"}, {"tool_calls": [{"index": 0, "id": "a"}]}])
+def test_a_stream_that_says_something_now_and_then_goes_on(said):
+    piece = data({"id": "1", "object": "x", "created": 1, "model": "it", "choices": [{"index": 0, "delta": said}]})
+    got, error = streamed(chunk("Bog"), *[0.15, piece] * 4, 0.15, chunk("ta", "stop"), 0.15, DONE, idle_s=0.25)
+    assert error is None and got[-1] == DONE
+
+
+def test_the_time_in_which_a_client_reads_is_no_silence():
+    got, error = streamed(chunk("Bog"), chunk("ota"), chunk("", "stop"), DONE, idle_s=0.1, reads_s=0.2)
     assert error is None and text_of(got) == "Bogota"
 
 

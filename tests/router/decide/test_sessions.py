@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from classifiers import Rule
-from router.decide.sessions import Sessions, history_share, key_of, stay
+from router.decide.sessions import Sessions, history_share, key_of, name_of, stay
 from router.types import Decision
 
 NAMES = ["small", "medium", "large"]
@@ -45,6 +45,37 @@ def test_a_conversation_is_known_by_its_header_or_its_first_messages_and_never_a
     assert key_of(first, None, "a") == key_of(later, None, "a") != key_of(later, None, "b")
     assert key_of(first, "s1", "a") == key_of({"messages": [{"role": "user", "content": "other"}]}, "s1", "a")
     assert key_of({"messages": [{"role": "system", "content": "x"}]}, None, "a") is None
+
+
+def test_a_long_first_message_is_known_by_its_beginning_and_length():
+    def of(text):
+        return key_of({"messages": [{"role": "user", "content": text}]}, None, "a")
+
+    long = "x" * 100_000
+    assert of(long) == of(long) and len({of(long), of(long + "x"), of("y" + long[1:]), of(long[:60_000])}) == 4
+
+
+HEADERS = ("x-session-id", "x-session-affinity", "session-id", "x-claude-code-session-id")
+
+
+@pytest.mark.parametrize("n", range(len(HEADERS)))
+def test_the_first_header_that_names_a_conversation_counts(n):
+    headers = {name: name for name in HEADERS[n:]}
+    assert name_of(headers, {"prompt_cache_key": "field"}, {"user_id": "user"}) == HEADERS[n]
+
+
+@pytest.mark.parametrize(
+    "body, metadata, named",
+    [
+        ({"prompt_cache_key": "field"}, {"user_id": "user"}, "field"),
+        ({}, {"user_id": "user"}, "user"),
+        ({"prompt_cache_key": ""}, {"user_id": "user"}, "user"),
+        ({"prompt_cache_key": 7}, {"user_id": ["user"]}, ""),
+        ({"prompt_cache_key": None}, {}, ""),
+    ],
+)
+def test_else_a_field_does_if_it_is_a_text(body, metadata, named):
+    assert name_of({"x-session-id": ""}, body, metadata) == named
 
 
 def test_what_was_sent_before_is_what_may_be_cached():

@@ -10,51 +10,28 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.endpoint.doors import health
+from deployments.endpoint.draining import Draining
 from deployments.endpoint.replies import error_response
 from deployments.ids import CURRENT
 from deployments.keys.access import loopback
 from router.config import Server
-from router.errors import ForeignRequest, HeadersTooLarge, NotJson, RequestFailed, StepdownError
+from router.errors import ForeignRequest, HeadersTooLarge, NotJson, RequestFailed, ServerStopping, StepdownError
 
-SHOWN_TO_PAGES = (
-    "retry-after",
-    "x-request-id",
-    *(f"x-stepdown-{name}" for name in ("calls", "certificate", "confidence", "cost-usd", "decision-ms", "degraded")),
-    *(f"x-stepdown-{name}" for name in ("delegation", "escalations", "reason", "state", "stored", "tier", "trace-id")),
-)
-PREFLIGHT_S = 600  # that a browser need not ask again
 MOST_HEADER_BYTES = 32_768
-PUBLIC = ("/healthz", "/readyz", "/openapi.json")
-"""paths that tell nothing that a web page may not know; load balancers ask them by whatever name they have"""
+PUBLIC = frozenset(("/", "/openapi.json", *health.PATHS))
+"""paths that tell nothing that a web page may not know; load balancers ask them by whatever name they have, to the very end"""
 log = logging.getLogger("stepdown")
-
-
-def shared_with_pages(server: Server, open_door: bool) -> list[Middleware]:
-    """CORS as the settings say: what lets web pages of other origins call the endpoint and read its answers."""
-    if not server.cors or (open_door and server.cors == "*"):
-        return []
-    origins = [server.cors] if isinstance(server.cors, str) else server.cors
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=("GET", "POST", "DELETE"),
-            allow_headers=("*",),
-            expose_headers=SHOWN_TO_PAGES,
-            max_age=PREFLIGHT_S,
-        )
-    ]
 
 
 class Guard:
     """Stands around all endpoints. open_door: no key is asked for."""
 
-    def __init__(self, app: ASGIApp, server: Server, open_door: bool) -> None:
-        self.app, self.server, self.open_door = app, server, open_door
+    def __init__(self, app: ASGIApp, server: Server, open_door: bool, draining: Draining) -> None:
+        self.app, self.server, self.open_door, self.draining = app, server, open_door, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,10 +56,14 @@ class Guard:
             raise
 
     def check(self, scope: Scope) -> None:
-        """Raises HeadersTooLarge, ForeignRequest, NotJson."""
+        """Raises HeadersTooLarge, ServerStopping, ForeignRequest, NotJson."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
             raise HeadersTooLarge(MOST_HEADER_BYTES)
-        if self.open_door and scope["path"] not in PUBLIC:
+        if get_route_path(scope) in PUBLIC:
+            return
+        if self.draining.refuses:
+            raise ServerStopping
+        if self.open_door:
             check_page(scope, Headers(scope=scope), self.server)
 
 
