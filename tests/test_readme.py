@@ -33,6 +33,8 @@ LEFT_OUT = re.compile("NAME|NNNN|^__init__")  # to be filled in; in every room
 # does. Anything shown that is neither here nor run below fails the tests.
 ELSEWHERE = {
     "make serve": "tests/e2e/test_pocket_ladder.py",
+    "export OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": "tests/deployments/monitoring/test_telemetry.py",
+    "export OTEL_SERVICE_NAME=our-router": "tests/deployments/monitoring/test_telemetry.py",
     "make test": "runs this test",
     "make install": "what every other target does first",
     "curl": "tests/e2e/test_pocket_ladder.py, with an OpenAI client",

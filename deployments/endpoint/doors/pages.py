@@ -1,8 +1,8 @@
 """Lets web pages of other origins call the API and read its answers, as `server.cors` says: what browsers call CORS."""
 
+from starlette._utils import get_route_path
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import get_route_path
 from starlette.types import Receive, Scope, Send
 
 from router.config import Server
@@ -11,6 +11,7 @@ SHOWN = (
     *("retry-after", "x-request-id", "request-id"),
     *(f"x-stepdown-{name}" for name in ("calls", "certificate", "confidence", "cost-usd", "decision-ms", "degraded")),
     *(f"x-stepdown-{name}" for name in ("delegation", "escalations", "ignored", "reason", "state", "stored", "tier", "trace-id")),
+    "x-stepdown-service",
     "x-stepdown-warning",
 )
 """headers of an answer that a page may read"""
@@ -25,8 +26,10 @@ def shared_with_pages(server: Server, open_door: bool) -> list[Middleware]:
     if not server.cors or (open_door and server.cors == "*"):
         return []
     origins = [server.cors] if isinstance(server.cors, str) else server.cors
-    how = {"allow_methods": METHODS, "allow_headers": ("*",), "expose_headers": SHOWN, "max_age": PREFLIGHT_S}
-    return [Middleware(Pages, allow_origins=origins, **how)]
+    allowed = Middleware(
+        Pages, allow_origins=origins, allow_methods=METHODS, allow_headers=("*",), expose_headers=SHOWN, max_age=PREFLIGHT_S
+    )
+    return [allowed]
 
 
 class Pages(CORSMiddleware):

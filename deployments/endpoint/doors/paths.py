@@ -5,7 +5,7 @@ Base URLs end in `/v1` or do not, clients add `/v1` or do not, and some of them 
 
 import re
 
-from starlette.routing import get_route_path
+from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.endpoint.replies import error_response
