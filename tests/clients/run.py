@@ -1,0 +1,157 @@
+"""Runs every client against a served ladder and prints what passed: `python -m tests.clients.run [CLIENT...]`.
+
+The clients are installed into `.clients/`, whatever way out of this machine they try is closed, and the exit status is 1 where a
+check failed. CLIENT: the beginning of a client's name; none: all of them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.clients import chat_clients, claude_code, codex
+from tests.clients.bench import LOCAL, PROXIES, Bench, Check
+from tests.clients.environment import ROOT, SDKS, Environment, version_of
+from tests.clients.ladder import Ladder, ladder
+
+PACKAGES = {
+    "codex": "@openai/codex",
+    "claude code": "@anthropic-ai/claude-code",
+    "opencode": "opencode-ai",
+    "qwen-code": "@qwen-code/qwen-code",
+    "cn": "@continuedev/cli",
+}
+"""client -> its node package"""
+PROGRAMS = {"aider": ("aider", "aider-chat"), "llm": ("more", "llm")}
+"""client -> its Python environment and package"""
+CHECKS: Sequence[Check] = [*codex.CHECKS, *claude_code.CHECKS, *chat_clients.CHECKS]
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """A file of checks that run in one process. environment: of Python; empty: node."""
+
+    client: str
+    number: int
+    file: str
+    environment: str = ""
+
+
+SDK_FILES = [
+    Sdk("openai-py", 2, "openai_py.py", "sdks"),
+    Sdk("openai-js", 2, "openai_js.mjs"),
+    Sdk("anthropic-py", 3, "anthropic_py.py", "sdks"),
+    Sdk("anthropic-js", 3, "anthropic_js.mjs"),
+    Sdk("openai-agents", 4, "openai_agents_py.py", "sdks"),
+    Sdk("pydantic-ai", 4, "pydantic_ai_py.py", "sdks"),
+    Sdk("langchain", 4, "langchain_py.py", "sdks"),
+    Sdk("ai sdk", 4, "ai_sdk.mjs"),
+    Sdk("litellm, dspy, ...", 7, "more_py.py", "more"),
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. why: it failed; empty: it passed."""
+
+    client: str
+    version: str
+    number: int
+    check: str
+    why: str
+    took_s: float
+
+
+def sdk_rows(sdk: Sdk, served: Ladder, environment: Environment) -> Iterator[Row]:
+    served.forget()
+    if sdk.environment:
+        environment.ready_python(sdk.environment)
+        command, cwd = [str(environment.python(sdk.environment) / "python"), str(SDKS / sdk.file)], ROOT
+    else:
+        command, cwd = ["node", sdk.file], environment.node
+    ran = subprocess.run(
+        [*command, "--url", served.origin, "--key", served.key],
+        cwd=cwd,
+        env={**os.environ, **PROXIES, **LOCAL},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith('{"check"')]
+    for line in lines:
+        yield Row(sdk.client, line["version"], sdk.number, line["check"].replace("_", " "), line["why"], line["took_s"])
+    if ran.returncode or not lines:
+        yield Row(sdk.client, "", sdk.number, "runs", ran.stderr[-1500:] or f"exit {ran.returncode}", 0.0)
+
+
+def check_row(check: Check, served: Ladder, environment: Environment) -> Row:
+    served.forget()
+    began, why = time.monotonic(), ""
+    if check.client in PROGRAMS:
+        environment.ready_python(PROGRAMS[check.client][0])
+    with tempfile.TemporaryDirectory(prefix="stepdown-client-", ignore_cleanup_errors=True) as folder:
+        try:
+            check.run(Bench(served, environment, Path(folder)))
+        except Exception as error:  # noqa: BLE001  # whatever a check finds is its row
+            why = str(error) or traceback.format_exc(limit=-2)
+    return Row(check.client, shown_version(check.client, environment), check.number, check.name, why, time.monotonic() - began)
+
+
+@cache
+def shown_version(client: str, environment: Environment) -> str:
+    if client in PACKAGES:
+        return version_of(environment, PACKAGES[client])
+    place, package = PROGRAMS[client]
+    ask = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return subprocess.run([environment.python(place) / "python", "-c", ask], capture_output=True, text=True).stdout.strip()
+
+
+def rows(wanted: Sequence[str], environment: Environment, folder: Path) -> Iterator[Row]:
+    """Those of the clients whose names begin with one of these."""
+    environment.ready_node()
+    chosen = [check for check in CHECKS if begins(check.client, wanted)]
+    with ladder(folder) as served:
+        for sdk in SDK_FILES:
+            if begins(sdk.client, wanted):
+                yield from sdk_rows(sdk, served, environment)
+        for check in chosen:
+            if check.window is None:
+                yield check_row(check, served, environment)
+    for window in sorted({check.window for check in chosen if check.window}):
+        with ladder(folder, "--window", str(window)) as served:
+            yield from (check_row(check, served, environment) for check in chosen if check.window == window)
+
+
+def begins(client: str, wanted: Sequence[str]) -> bool:
+    return not wanted or any(client.startswith(name) for name in wanted)
+
+
+def line(row: Row) -> str:
+    passed = "no" if row.why else "yes"
+    return f"{row.client:<20} {row.version[:28]:<28} {row.number:>2}  {row.check[:62]:<62} {passed:<4} {row.took_s:6.1f} s"
+
+
+def main() -> None:
+    environment = Environment(ROOT / ".clients")
+    failed, count = [], 0
+    print(f"{'client':<20} {'version':<28} no  {'check':<62} passed")
+    with tempfile.TemporaryDirectory(prefix="stepdown-clients-") as folder:
+        for row in rows(sys.argv[1:], environment, Path(folder)):
+            print(line(row), flush=True)
+            count += 1
+            failed += [row] if row.why else []
+    for row in failed:
+        print(f"\n{row.client}, {row.check}:\n{row.why}")
+    print(f"\n{count - len(failed)} of {count} checks passed")
+    sys.exit(1 if failed or not count else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Rejected drafts, by every protocol: none of their bytes leaves, and rows are durable before the end of a stream."""
+
+import contextlib
+import json
+
+import httpx
+import pytest
+
+from router.cascade.flow import Cascade
+from router.config import Escalation
+from router.types import Accept, GoUp
+from tests.clients.ladder import ladder as served_ladder
+from tests.clients.steered_tier import SteeredTier
+from tests.deployments.live import OneFlow, ladder, serving
+
+pytestmark = pytest.mark.slow
+
+WEAK = "THINK 3 WEAK hello"
+BODIES = {
+    "responses": {"model": "auto", "input": WEAK},
+    "messages": {"model": "auto", "max_tokens": 500, "messages": [{"role": "user", "content": WEAK}]},
+}
+ENDS = {"responses": b"event: response.completed", "messages": b"event: message_stop"}
+
+
+class Sure:
+    """Accepts answers of which every token was likely."""
+
+    def next(self, answers):
+        for tier, reply in answers.items():
+            if not reply.logprobs or min(reply.logprobs) > -1:
+                return Accept(tier)
+        return GoUp(("large",), "low confidence")
+
+
+@contextlib.contextmanager
+def cascading(mode):
+    config = ladder(("small", "large"))
+    settings = Escalation(mode=mode, holdback_tokens=2)
+
+    def make(router, request, decided):
+        return Cascade(request.body, router.names, Sure(), settings, request.stream).run(["small"])
+
+    tiers = {name: SteeredTier(name) for name in config.names}
+    with serving(OneFlow(config, make), tiers) as url:
+        yield url, tiers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mode", ["buffer", "holdback"])
+@pytest.mark.parametrize("path", BODIES)
+def test_no_byte_of_a_rejected_draft_leaves(path, mode, stream):
+    with cascading(mode) as (url, tiers):
+        answer = httpx.post(f"{url}/{path}", json=BODIES[path] | {"stream": stream}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert len(tiers["small"].bodies) == len(tiers["large"].bodies) == 1
+    assert "draft" not in answer.text and "You" in answer.text
+    assert answer.text.count("thought1") <= 4  # those of the one answer: pieces, the whole of them at the ends
+    if stream:
+        assert answer.text.count("thought0 thought1 thought2") <= 4
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_rows_are_durable_before_the_end_of_a_stream(path, tmp_path):
+    """The server is killed the moment its client has seen the last event."""
+    body = json.loads(json.dumps(BODIES[path]).replace(" WEAK", "")) | {"stream": True}
+    with served_ladder(tmp_path) as served:
+        headers = {"authorization": f"Bearer {served.key}"}
+        with httpx.stream("POST", f"{served.url}/{path}", json=body, headers=headers, timeout=30) as answer:
+            got = b""
+            for piece in answer.iter_raw():
+                got += piece
+                if ENDS[path] in got:
+                    served.process.kill()
+                    break
+        served.process.wait()
+        assert ENDS[path] in got, got
+    with served_ladder(tmp_path) as again:
+        seen = again.seen()
+    assert len(seen.traces) == len(seen.calls) == 1 and seen.calls[0]["output_tokens"] > 3
