@@ -3,14 +3,14 @@
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clients.environment import Environment
+from tests.clients.environment import TERMINAL, Environment
 from tests.clients.ladder import Ladder, Seen
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens on the discard port: whatever leaves the machine fails at once
-PROXIES = {name: CLOSED for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")}
+PROXIES = {name: CLOSED for name in ("HTTPS_PROXY", "https_proxy")}
 LOCAL = {name: "127.0.0.1,localhost" for name in ("NO_PROXY", "no_proxy")}
 TOLD = 600  # characters of what a client printed that a failed check shows
 
@@ -33,7 +33,6 @@ class Bench:
     environment: Environment
     folder: Path
     """empty; the client's project and home are in it"""
-    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def project(self) -> Path:
@@ -43,12 +42,14 @@ class Bench:
     def home(self) -> Path:
         return made(self.folder / "home")
 
-    def run(self, command: Sequence[str], variables: Mapping[str, str], stdin: str = "", limit_s: float = 90) -> Ran:
-        """Run a client in its project, with a home of its own and no way out of this machine."""
+    def run(
+        self, command: Sequence[str], variables: Mapping[str, str], stdin: str = "", limit_s: float = 90, closed: bool = True
+    ) -> Ran:
+        """Run a client in its project, with a home of its own. closed: without a way out of this machine."""
         kept = {name: os.environ[name] for name in ("LANG", "TERM", "LD_LIBRARY_PATH") if name in os.environ}
         home = {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config"), "CI": "1"}
-        path = {"PATH": f"{self.environment.node}/node_modules/.bin:{os.environ['PATH']}"}
-        env = kept | home | path | PROXIES | LOCAL | dict(variables)
+        path = {"PATH": f"{self.environment.node(TERMINAL)}/node_modules/.bin:{os.environ['PATH']}"}
+        env = kept | home | path | (PROXIES | LOCAL if closed else {}) | dict(variables)
         ran = subprocess.run(
             command, cwd=self.project, env=env, input=stdin, capture_output=True, text=True, timeout=limit_s, errors="replace"
         )

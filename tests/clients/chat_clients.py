@@ -19,9 +19,10 @@ def opencode(bench: Bench) -> None:
 
 
 def qwen_code(bench: Bench) -> None:
+    """It sends what stays on this machine through a proxy too, whatever NO_PROXY says."""
     prompt = f"TOOL run_shell_command {json.dumps({'command': COUNT, 'is_background': False})}"
     variables = QWEN_CODE.variables(bench.ladder.origin, bench.ladder.key)
-    ran = bench.run(["qwen", "--yolo", "--auth-type", "openai", "-p", prompt], variables)
+    ran = bench.run(["qwen", "--yolo", "--auth-type", "openai", "-p", prompt], variables, closed=False)
     assert "The tool said" in ran.out and "ten-10" in ran.out, ran
     one_row_a_call(bench.seen(), PATH, 2)
 
@@ -53,7 +54,7 @@ def llm(bench: Bench) -> None:
     folder.mkdir()
     model = f"- model_id: stepdown\n  model_name: auto\n  api_base: {bench.ladder.url}\n  api_key_name: stepdown\n"
     (folder / "extra-openai-models.yaml").write_text(model)
-    command = [str(bench.environment.python("more") / "llm"), "-m", "stepdown", "--key", bench.ladder.key, "hello"]
+    command = [str(bench.environment.python("llm") / "llm"), "-m", "stepdown", "--key", bench.ladder.key, "hello"]
     ran = bench.run(command, {"LLM_USER_PATH": str(folder)})
     assert "You said: hello" in ran.out, ran
     one_row_a_call(bench.seen(), PATH, 1)

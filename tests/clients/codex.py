@@ -54,7 +54,7 @@ def applies_a_patch(bench: Bench) -> None:
 
 
 def calls_a_tool_in_a_namespace(bench: Bench) -> None:
-    ran = codex(bench, "TOOL multi_agent_v1__close_agent {\"target\": \"nobody\"}")
+    ran = codex(bench, 'TOOL multi_agent_v1__close_agent {"target": "nobody"}')
     seen = bench.seen()
     names = {tool["function"]["name"] for tool in seen.all_bodies[0]["tools"]}
     assert "multi_agent_v1__close_agent" in names, sorted(names)

@@ -1,11 +1,11 @@
-"""The clients, in an environment of their own: `.clients/` has node packages and Python environments, made where they are missing."""
+"""The clients, in environments of their own: `.clients/` has node packages and Python environments, made where missing."""
 
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +13,23 @@ ROOT = Path(__file__).parents[2]
 SDKS = Path(__file__).parent / "sdks"
 
 # Versions are pinned: what passes today is to pass tomorrow, and a new version is looked at before it is believed.
+TERMINAL = "terminal"
 NODE = {
-    "@openai/codex": "0.171.0",
-    "@anthropic-ai/claude-code": "2.1.197",
-    "opencode-ai": "1.18.33",
-    "@qwen-code/qwen-code": "0.15.10",
-    "@continuedev/cli": "1.5.47",
-    "ai": "6.0.326",
-    "@ai-sdk/openai": "3.0.141",
-    "@ai-sdk/anthropic": "^3.0.0",
-    "@ai-sdk/openai-compatible": "^2.0.0",
-    "openai": "6.49.0",
-    "@anthropic-ai/sdk": "1.14.0",
+    "sdks-js": {
+        "ai": "6.0.326",
+        "@ai-sdk/openai": "3.0.141",
+        "@ai-sdk/anthropic": "^3.0.0",
+        "@ai-sdk/openai-compatible": "^2.0.0",
+        "openai": "6.49.0",
+        "@anthropic-ai/sdk": "1.14.0",
+    },
+    TERMINAL: {
+        "@openai/codex": "0.171.0",
+        "@anthropic-ai/claude-code": "2.1.197",
+        "opencode-ai": "1.18.33",
+        "@qwen-code/qwen-code": "0.15.10",
+        "@continuedev/cli": "1.5.47",
+    },
 }
 PYTHON = {
     "sdks": [
@@ -41,8 +46,8 @@ PYTHON = {
         "instructor==1.17.0",
         "smolagents[openai]==1.26.0",
         "llama-index-llms-openai-like==0.8.1",
-        "llm==0.36",
     ],
+    "llm": ["llm==0.36"],
     "aider": ["aider-chat>=0.86,<0.87"],
 }
 
@@ -51,35 +56,38 @@ PYTHON = {
 class Environment:
     folder: Path
 
-    @property
-    def node(self) -> Path:
-        """Where `node_modules` is."""
-        return self.folder / "node"
+    def node(self, name: str) -> Path:
+        """The folder with `node_modules` of a group of node packages."""
+        return self.folder / name
 
     def python(self, name: str) -> Path:
         """The folder of an environment's programs."""
         return self.folder / name / "bin"
 
-    def ready_node(self) -> None:
+    def missing(self, name: str) -> bool:
+        wanted = packages(NODE[name]) if name in NODE else PYTHON[name]
+        return self.stale(self.folder / name, wanted)
+
+    def ready(self, name: str) -> None:
         """Raises CalledProcessError."""
-        self.node.mkdir(parents=True, exist_ok=True)
-        packages = {"private": True, "type": "module", "dependencies": NODE}
-        if self.stale(self.node, packages):
-            (self.node / "package.json").write_text(json.dumps(packages, indent=1))
-            subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], cwd=self.node, check=True)
-            self.done(self.node, packages)
-        for file in SDKS.glob("*.mjs"):  # beside node_modules, where node looks for packages
-            shutil.copy(file, self.node)
+        (self.ready_node if name in NODE else self.ready_python)(name)
+
+    def ready_node(self, name: str) -> None:
+        folder = self.node(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.missing(name):
+            (folder / "package.json").write_text(json.dumps(packages(NODE[name]), indent=1))
+            subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder, check=True)
+            self.done(folder, packages(NODE[name]))
 
     def ready_python(self, name: str) -> None:
-        """Raises CalledProcessError."""
-        if not self.stale(self.folder / name, PYTHON[name]):
+        if not self.missing(name):
             return
         uv = str(Path(sys.executable).parent / "uv")
         subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(self.folder / name)], check=True)
         install = [uv, "pip", "install", "-q", "--python", str(self.python(name) / "python")]
-        # Without the links of this machine's own environment, whose wheels are another machine's builds.
-        subprocess.run([*install, *PYTHON[name]], check=True, env=os.environ | {"UV_FIND_LINKS": ""})
+        # Elsewhere: uv would apply this project's overrides.
+        subprocess.run([*install, *PYTHON[name]], check=True, cwd=tempfile.gettempdir())
         self.done(self.folder / name, PYTHON[name])
 
     def stale(self, folder: Path, wanted: object) -> bool:
@@ -90,11 +98,26 @@ class Environment:
         (folder / ".installed").write_text(digest(wanted))
 
 
+def packages(wanted: Mapping[str, str]) -> dict[str, object]:
+    """A package.json."""
+    return {"private": True, "type": "module", "dependencies": dict(wanted)}
+
+
 def digest(wanted: object) -> str:
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
 
 
+def ready_of(names: list[str]) -> None:
+    """Make environments, as `python -m tests.clients.environment NAME...` does."""
+    for name in names:
+        Environment(ROOT / ".clients").ready(name)
+
+
 def version_of(environment: Environment, package: str) -> str:
-    """Of a node package."""
-    file = environment.node / "node_modules" / package / "package.json"
+    """Of a terminal client."""
+    file = environment.node(TERMINAL) / "node_modules" / package / "package.json"
     return str(json.loads(file.read_text())["version"]) if file.exists() else ""
+
+
+if __name__ == "__main__":
+    ready_of(sys.argv[1:])

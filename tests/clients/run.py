@@ -4,8 +4,6 @@ The clients are installed into `.clients/`, whatever way out of this machine the
 check failed. CLIENT: the beginning of a client's name; none: all of them.
 """
 
-import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.clients import chat_clients, claude_code, codex
-from tests.clients.bench import LOCAL, PROXIES, Bench, Check
-from tests.clients.environment import ROOT, SDKS, Environment, version_of
+from tests.clients import chat_clients, claude_code, codex, sdk_runs
+from tests.clients.bench import Bench, Check
+from tests.clients.environment import ROOT, TERMINAL, Environment, version_of
 from tests.clients.ladder import Ladder, ladder
 
 PACKAGES = {
@@ -29,32 +27,12 @@ PACKAGES = {
     "cn": "@continuedev/cli",
 }
 """client -> its node package"""
-PROGRAMS = {"aider": ("aider", "aider-chat"), "llm": ("more", "llm")}
+PROGRAMS = {"aider": ("aider", "aider-chat"), "llm": ("llm", "llm")}
 """client -> its Python environment and package"""
 CHECKS: Sequence[Check] = [*codex.CHECKS, *claude_code.CHECKS, *chat_clients.CHECKS]
 
 
-@dataclass(frozen=True)
-class Sdk:
-    """A file of checks that run in one process. environment: of Python; empty: node."""
-
-    client: str
-    number: int
-    file: str
-    environment: str = ""
-
-
-SDK_FILES = [
-    Sdk("openai-py", 2, "openai_py.py", "sdks"),
-    Sdk("openai-js", 2, "openai_js.mjs"),
-    Sdk("anthropic-py", 3, "anthropic_py.py", "sdks"),
-    Sdk("anthropic-js", 3, "anthropic_js.mjs"),
-    Sdk("openai-agents", 4, "openai_agents_py.py", "sdks"),
-    Sdk("pydantic-ai", 4, "pydantic_ai_py.py", "sdks"),
-    Sdk("langchain", 4, "langchain_py.py", "sdks"),
-    Sdk("ai sdk", 4, "ai_sdk.mjs"),
-    Sdk("litellm, dspy, ...", 7, "more_py.py", "more"),
-]
+SDKS = (sdk_runs.OPENAI, sdk_runs.ANTHROPIC, *sdk_runs.QUICK, sdk_runs.MORE)
 
 
 @dataclass(frozen=True)
@@ -69,33 +47,17 @@ class Row:
     took_s: float
 
 
-def sdk_rows(sdk: Sdk, served: Ladder, environment: Environment) -> Iterator[Row]:
+def sdk_rows(sdk: sdk_runs.Sdk, served: Ladder, environment: Environment) -> Iterator[Row]:
     served.forget()
-    if sdk.environment:
-        environment.ready_python(sdk.environment)
-        command, cwd = [str(environment.python(sdk.environment) / "python"), str(SDKS / sdk.file)], ROOT
-    else:
-        command, cwd = ["node", sdk.file], environment.node
-    ran = subprocess.run(
-        [*command, "--url", served.origin, "--key", served.key],
-        cwd=cwd,
-        env={**os.environ, **PROXIES, **LOCAL},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith('{"check"')]
-    for line in lines:
-        yield Row(sdk.client, line["version"], sdk.number, line["check"].replace("_", " "), line["why"], line["took_s"])
-    if ran.returncode or not lines:
-        yield Row(sdk.client, "", sdk.number, "runs", ran.stderr[-1500:] or f"exit {ran.returncode}", 0.0)
+    environment.ready(sdk.environment)
+    for one in sdk_runs.checked(sdk, served, environment):
+        yield Row(sdk.client, one.version, sdk.number, one.check.replace("_", " "), one.why, one.took_s)
 
 
 def check_row(check: Check, served: Ladder, environment: Environment) -> Row:
     served.forget()
     began, why = time.monotonic(), ""
-    if check.client in PROGRAMS:
-        environment.ready_python(PROGRAMS[check.client][0])
+    environment.ready(PROGRAMS.get(check.client, (TERMINAL, ""))[0])
     with tempfile.TemporaryDirectory(prefix="stepdown-client-", ignore_cleanup_errors=True) as folder:
         try:
             check.run(Bench(served, environment, Path(folder)))
@@ -115,10 +77,9 @@ def shown_version(client: str, environment: Environment) -> str:
 
 def rows(wanted: Sequence[str], environment: Environment, folder: Path) -> Iterator[Row]:
     """Those of the clients whose names begin with one of these."""
-    environment.ready_node()
     chosen = [check for check in CHECKS if begins(check.client, wanted)]
     with ladder(folder) as served:
-        for sdk in SDK_FILES:
+        for sdk in SDKS:
             if begins(sdk.client, wanted):
                 yield from sdk_rows(sdk, served, environment)
         for check in chosen:

@@ -1,10 +1,10 @@
 """What a steered tier says. The words of a chat's last user message decide, so that any client can be led through a task.
 
-`TOOL name json` calls a tool; several of them are the steps of one task, one for each turn. `TOOLS n` calls the first tool n times at
-once, `BADARGS` with arguments that are no JSON. When the steps are over the answer quotes what the last tool said, or is what `SAY`
-has, a JSON text. `THINK n` thinks n words before every turn. The rest is for the first turn only: `SLOW s` waits, `FAIL status` fails,
-`CUT n` breaks the stream after n pieces, `LONG n` answers n words, `LENGTH` is cut off by its limit, and `WEAK` makes the small tier
-unsure of what it drafts.
+`TOOL name json` calls a tool; several of them are the steps of one task, one for each turn. `TOOLS n` calls the first tool n
+times at once, `BADARGS` with arguments that are no JSON. When the steps are over the answer quotes what the last tool said, or
+is what `SAY` has, a JSON text. `THINK n` thinks n words before every turn. The rest is for the first turn only: `SLOW s` waits,
+`FAIL status` fails, `CUT n` breaks the stream after n pieces, `LONG n` answers n words, `LENGTH` is cut off by its limit, and
+`WEAK` makes the small tier unsure of what it drafts.
 """
 
 import json

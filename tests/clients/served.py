@@ -1,7 +1,7 @@
 """Serves the product itself over steered tiers, without Ray: `python -m tests.clients.served --port N --folder F`.
 
-A ladder of two tiers, a ledger on SQLite and keys, as `stepdown serve` has them. What only tests need lies under `/-/`: which requests
-came in, what the tiers were sent, what the ledger has.
+A ladder of two tiers, a ledger on SQLite and keys, as `stepdown serve` has them. What only tests need lies under `/-/`: which
+requests came in, what the tiers were sent, what the ledger has.
 """
 
 import argparse

@@ -66,16 +66,10 @@ models:
 """,
 )
 QWEN_CODE = Setting(
-    "Qwen Code",
-    "environment",
-    "sh",
-    "OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=THE_KEY OPENAI_MODEL=auto qwen\n",
+    "Qwen Code", "environment", "sh", "OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=THE_KEY OPENAI_MODEL=auto qwen\n"
 )
 AIDER = Setting(
-    "aider",
-    "environment",
-    "sh",
-    "OPENAI_API_BASE=http://127.0.0.1:8000/v1 OPENAI_API_KEY=THE_KEY aider --model openai/auto\n",
+    "aider", "environment", "sh", "OPENAI_API_BASE=http://127.0.0.1:8000/v1 OPENAI_API_KEY=THE_KEY aider --model openai/auto\n"
 )
 AI_SDK = Setting(
     "AI SDK",

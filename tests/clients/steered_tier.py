@@ -97,7 +97,8 @@ def interleaved(body: Mapping[str, Any], calls: tuple[Call, ...]) -> Iterator[di
 
 def called(body: Mapping[str, Any], i: int, call: Call) -> dict[str, Any]:
     """Its id is another in each turn, and the same whenever the turn is repeated."""
-    return {"id": f"call_{len(body['messages'])}_{i}", "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": f"call_{len(body['messages'])}_{i}", "type": "function", "function": function}
 
 
 def token(text: str, logprob: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The SDKs against a served ladder: those that are installed here. `make clients` runs all of them, in an environment of its own."""
+"""The SDKs against a served ladder. OpenAI's and Anthropic's are installed here, others in `.clients/`, by `make test`."""
 
 import ast
 import importlib.util
@@ -7,17 +7,13 @@ from functools import cache
 
 import pytest
 
-from tests.clients.environment import SDKS
+from tests.clients.environment import ROOT, SDKS, Environment
+from tests.clients.sdk_runs import QUICK, checked
 
 pytestmark = pytest.mark.slow
 
-NEEDS = {
-    "openai_py.py": ("openai",),
-    "anthropic_py.py": ("anthropic",),
-    "openai_agents_py.py": ("agents",),
-    "pydantic_ai_py.py": ("pydantic_ai",),
-    "langchain_py.py": ("langchain_openai", "langchain_anthropic"),
-}
+HERE = ("openai_py.py", "anthropic_py.py")
+ENVIRONMENT = Environment(ROOT / ".clients")
 
 
 def names(file: str) -> list[str]:
@@ -27,7 +23,7 @@ def names(file: str) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, kinds) and node.name.startswith("does_")]
 
 
-EACH = [pytest.param(file, name, id=f"{file.removesuffix('.py')}-{name}") for file in NEEDS for name in names(file)]
+EACH = [pytest.param(file, name, id=f"{file.removesuffix('.py')}-{name}") for file in HERE for name in names(file)]
 
 
 @cache
@@ -42,10 +38,15 @@ def loaded(file):
 
 @pytest.mark.parametrize("file, name", EACH)
 def test_an_sdk_as_it_is(file, name, served):
-    missing = [package for package in NEEDS[file] if importlib.util.find_spec(package) is None]
-    if missing:
-        pytest.skip(f"not installed here: {', '.join(missing)}; `make clients` runs this")
     module = loaded(file)
     from checking import Where, run
 
     run(getattr(module, name), Where(served.origin, served.key))
+
+
+@pytest.mark.parametrize("sdk", QUICK, ids=lambda sdk: sdk.client)
+def test_an_sdk_in_an_environment_of_its_own(sdk, served):
+    if ENVIRONMENT.missing(sdk.environment):
+        pytest.skip(f"not installed: python -m tests.clients.environment {sdk.environment}")
+    found = checked(sdk, served, ENVIRONMENT)
+    assert len(found) > 4 and {one.check: one.why for one in found if one.why} == {}

@@ -34,12 +34,7 @@ def test_the_files_are_files_of_their_kind():
 def test_another_server_is_filled_in():
     variables = CLAUDE_CODE.variables("http://127.0.0.1:1234", "sk-x")
     assert variables["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:1234" and variables["ANTHROPIC_AUTH_TOKEN"] == "sk-x"
-    assert set(variables) == {
-        "ANTHROPIC_BASE_URL",
-        "ANTHROPIC_AUTH_TOKEN",
-        "ANTHROPIC_MODEL",
-        "ANTHROPIC_SMALL_FAST_MODEL",
-    }
+    assert set(variables) == {"ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL"}
 
 
 @pytest.mark.parametrize("setting, file, lines", [(AI_SDK, "ai_sdk.mjs", 1), (LANGCHAIN, "langchain_py.py", 1)])
