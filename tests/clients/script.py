@@ -50,14 +50,15 @@ def said(body: Mapping[str, Any], tier: str) -> Said:
     """The turn that a chat body asks for."""
     at = steering(body["messages"])
     text, after = (content(body["messages"][at]), body["messages"][at + 1 :]) if at is not None else ("", [])
-    found = numbers(text)
-    turn = spoken(body, tier, text, [m for m in after if m["role"] == "assistant"])
+    found, turns = numbers(text), [message for message in after if message["role"] == "assistant"]
+    turn = spoken(body, tier, text, turns)
     turn = replace(turn, reasoning=words("thought", found["THINK"])) if found.get("THINK") else turn
-    if after:
+    if turns:
         return turn
     cut = int(found["CUT"]) if "CUT" in found else None
     turn = replace(turn, wait_s=found.get("SLOW", 0.0), fails=int(found.get("FAIL", 0)), cut=cut)
-    return replace(turn, text=f"draft of {tier}", logprob=UNSURE) if tier == "small" and "WEAK" in text else turn
+    weak = tier == "small" and "WEAK" in text
+    return replace(turn, text="draft", reasoning=turn.reasoning.replace("thought", "draft"), logprob=UNSURE) if weak else turn
 
 
 def steering(messages: Sequence[Mapping[str, Any]]) -> int | None:
@@ -80,7 +81,17 @@ def spoken(body: Mapping[str, Any], tier: str, text: str, turns: Sequence[Mappin
     left = list(STEP.finditer(text))[len(turns) :] if tools else []
     if left:
         return Said(calls=step(left[0], text, tools), finish="tool_calls")
+    if forced := demanded(body.get("tool_choice"), tools):
+        return Said(calls=(Call(forced["name"], json.dumps(example(forced.get("parameters") or {}))),), finish="tool_calls")
     return ending(body["messages"], tier, text, not turns)
+
+
+def demanded(choice: Any, tools: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The tool that must be called."""
+    if choice == "required" and tools:
+        return tools[0]
+    name = (choice.get("function") or {}).get("name") if isinstance(choice, Mapping) else None
+    return next((tool for tool in tools if tool["name"] == name), None)
 
 
 def ending(messages: Sequence[Mapping[str, Any]], tier: str, text: str, first: bool) -> Said:

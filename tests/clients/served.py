@@ -76,19 +76,19 @@ class Recorder:
         if scope["type"] != "lifespan" and scope["path"].startswith(CONTROL):
             answer = await self.control(Request(scope, receive))
             await answer(scope, receive, send)
-        elif scope["type"] == "http":
-            await self.recorded(scope, receive, send)
-        else:
+        elif scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+        else:
+            await self.recorded(scope, receive, send)
 
     async def recorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode(): value.decode("latin1") for name, value in scope["headers"]}
         known = {name: headers[name] for name in ("user-agent", "upgrade", "originator") if name in headers}
-        entry = {"method": scope["method"], "path": scope["path"], "at_s": time.time(), **known}
+        entry = {"method": scope.get("method", "GET"), "path": scope["path"], "at_s": time.time(), **known}
         self.seen.append(entry)
 
         async def noted(message: Any) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 entry["status"] = message["status"]
             await send(message)
 

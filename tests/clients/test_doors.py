@@ -6,6 +6,12 @@ import pytest
 pytestmark = pytest.mark.slow
 
 HELLO = {"model": "auto", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
+WEBSOCKET = {
+    "upgrade": "websocket",
+    "connection": "upgrade",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "sec-websocket-version": "13",
+}
 PATHS = ["/v1/messages", "/v1/messages/", "//v1//messages", "/v1/v1/messages", "/messages", "/anthropic/v1/messages"]
 
 
@@ -43,8 +49,7 @@ def test_errors_speak_the_protocol_of_their_path(served):
     assert found.status_code == 401 and found.json()["type"] == "error"
     found = httpx.post(f"{served.url}/responses", json={"model": "auto", "input": "x"}, headers=wrong)
     assert found.status_code == 401 and found.json()["error"]["code"] == "invalid_api_key"
-    found = httpx.get(f"{served.url}/responses", headers={"upgrade": "websocket", "connection": "upgrade"})
-    assert found.status_code == 426
+    assert httpx.get(f"{served.url}/responses", headers=WEBSOCKET).status_code == 426
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/livez", "/readyz", "/health", "/ping", "/startupz"])

@@ -63,6 +63,12 @@ def test_the_other_words():
     assert (turn("WEAK").logprob, turn("WEAK", tier="large").logprob) == (UNSURE, SURE)
 
 
+def test_a_tool_that_is_demanded_is_called():
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    assert [json.loads(turn("hello", tool_choice=how).calls[0].arguments) for how in (named, "required")] == [{"city": "text"}] * 2
+    assert turn("hello", tool_choice="auto").calls == ()
+
+
 def test_an_object_that_is_asked_for_fits_its_schema():
     schema = {"type": "object", "properties": {"n": {"type": "integer"}, "more": {"type": "string"}}, "required": ["n"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}

@@ -49,7 +49,8 @@ def does_dspy(where: Where) -> None:
 def does_instructor(where: Where) -> None:
     client = instructor.from_openai(OpenAI(base_url=where.url, api_key=where.key), mode=instructor.Mode.JSON_SCHEMA)
     messages = [{"role": "user", "content": "a city"}]
-    assert client.chat.completions.create(model="auto", messages=messages, response_model=City) == City(city="text", n=3)
+    made = client.chat.completions.create(model="auto", messages=messages, response_model=City)
+    assert made.model_dump() == {"city": "text", "n": 3}
 
 
 def does_smolagents(where: Where) -> None:

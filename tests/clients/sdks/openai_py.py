@@ -100,7 +100,8 @@ def does_responses_stream_as_whole(where: Where) -> None:
     assert [plain(item) for item in final.output] == [plain(item) for item in whole.output]
     assert [item.type for item in whole.output] == ["reasoning", "function_call"]
     assert whole.output[0].summary[0].text.split() == ["thought0", "thought1", "thought2"]
-    assert final.usage == whole.usage and whole.usage.output_tokens_details.reasoning_tokens == 3
+    counts = [(made.usage.input_tokens, made.usage.output_tokens, made.usage.total_tokens) for made in (final, whole)]
+    assert counts == [(6, 4, 10)] * 2 and whole.usage.output_tokens_details.reasoning_tokens == 3
 
 
 def plain(item) -> dict:
