@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clients.environment import TERMINAL, Environment
+from tests.clients.environment import CLINE, TERMINAL, Environment
 from tests.clients.ladder import Ladder, Seen
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens on the discard port: whatever leaves the machine fails at once
@@ -48,7 +48,8 @@ class Bench:
         """Run a client in its project, with a home of its own. closed: without a way out of this machine."""
         kept = {name: os.environ[name] for name in ("LANG", "TERM", "LD_LIBRARY_PATH") if name in os.environ}
         home = {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config"), "CI": "1"}
-        path = {"PATH": f"{self.environment.node(TERMINAL)}/node_modules/.bin:{os.environ['PATH']}"}
+        programs = [f"{self.environment.node(name)}/node_modules/.bin" for name in (TERMINAL, CLINE)]
+        path = {"PATH": ":".join([*programs, os.environ["PATH"]])}
         env = kept | home | path | (PROXIES | LOCAL if closed else {}) | dict(variables)
         ran = subprocess.run(
             command, cwd=self.project, env=env, input=stdin, capture_output=True, text=True, timeout=limit_s, errors="replace"

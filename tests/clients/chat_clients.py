@@ -3,7 +3,7 @@
 import json
 
 from tests.clients.bench import Bench, Check, one_row_a_call
-from tests.clients.settings import AIDER, CONTINUE, OPENCODE, QWEN_CODE
+from tests.clients.settings import AIDER, CLINE, CONTINUE, OPENCODE, QWEN_CODE
 
 PATH = "/chat/completions"
 COUNT = "echo ten-$((5 + 5))"
@@ -23,6 +23,15 @@ def qwen_code(bench: Bench) -> None:
     prompt = f"TOOL run_shell_command {json.dumps({'command': COUNT, 'is_background': False})}"
     variables = QWEN_CODE.variables(bench.ladder.origin, bench.ladder.key)
     ran = bench.run(["qwen", "--yolo", "--auth-type", "openai", "-p", prompt], variables, closed=False)
+    assert "The tool said" in ran.out and "ten-10" in ran.out, ran
+    one_row_a_call(bench.seen(), PATH, 2)
+
+
+def cline(bench: Bench) -> None:
+    auth = bench.run(CLINE.words(bench.ladder.origin, bench.ladder.key), {})
+    assert auth.status == 0, auth
+    prompt = f"TOOL run_commands {json.dumps({'commands': [COUNT]})}"
+    ran = bench.run(["cline", "--provider", "openai", prompt], {})
     assert "The tool said" in ran.out and "ten-10" in ran.out, ran
     one_row_a_call(bench.seen(), PATH, 2)
 
@@ -63,6 +72,7 @@ def llm(bench: Bench) -> None:
 CHECKS = [
     Check("opencode", 7, "tool loop and title are 3 requests", opencode),
     Check("qwen-code", 7, "tool loop is 2 requests", qwen_code),
+    Check("cline", 7, "tool loop is 2 requests", cline),
     Check("cn", 7, "tool loop is 2 requests", continue_cli),
     Check("aider", 7, "edits a file in 1 request", aider),
     Check("llm", 7, "answers", llm),

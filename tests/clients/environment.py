@@ -14,6 +14,7 @@ SDKS = Path(__file__).parent / "sdks"
 
 # Versions are pinned: what passes today is to pass tomorrow, and a new version is looked at before it is believed.
 TERMINAL = "terminal"
+CLINE = "cline"
 NODE = {
     "sdks-js": {
         "ai": "6.0.326",
@@ -30,6 +31,7 @@ NODE = {
         "@qwen-code/qwen-code": "0.15.10",
         "@continuedev/cli": "1.5.47",
     },
+    CLINE: {"cline": "3.0.65"},
 }
 PYTHON = {
     "sdks": [
@@ -114,8 +116,9 @@ def ready_of(names: list[str]) -> None:
 
 
 def version_of(environment: Environment, package: str) -> str:
-    """Of a terminal client."""
-    file = environment.node(TERMINAL) / "node_modules" / package / "package.json"
+    """Of a terminal client on node."""
+    group = CLINE if package == CLINE else TERMINAL
+    file = environment.node(group) / "node_modules" / package / "package.json"
     return str(json.loads(file.read_text())["version"]) if file.exists() else ""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.clients import chat_clients, claude_code, codex, sdk_runs
 from tests.clients.bench import Bench, Check
-from tests.clients.environment import ROOT, TERMINAL, Environment, version_of
+from tests.clients.environment import CLINE, ROOT, TERMINAL, Environment, version_of
 from tests.clients.ladder import Ladder, ladder
 
 PACKAGES = {
@@ -24,6 +24,7 @@ PACKAGES = {
     "claude code": "@anthropic-ai/claude-code",
     "opencode": "opencode-ai",
     "qwen-code": "@qwen-code/qwen-code",
+    "cline": CLINE,
     "cn": "@continuedev/cli",
 }
 """client -> its node package"""
@@ -57,9 +58,9 @@ def sdk_rows(sdk: sdk_runs.Sdk, served: Ladder, environment: Environment) -> Ite
 def check_row(check: Check, served: Ladder, environment: Environment) -> Row:
     served.forget()
     began, why = time.monotonic(), ""
-    environment.ready(PROGRAMS.get(check.client, (TERMINAL, ""))[0])
     with tempfile.TemporaryDirectory(prefix="stepdown-client-", ignore_cleanup_errors=True) as folder:
         try:
+            environment.ready(PROGRAMS.get(check.client, (CLINE if check.client == CLINE else TERMINAL, ""))[0])
             check.run(Bench(served, environment, Path(folder)))
         except Exception as error:  # noqa: BLE001  # whatever a check finds is its row
             why = str(error) or traceback.format_exc(limit=-2)

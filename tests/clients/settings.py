@@ -1,5 +1,6 @@
 """What each tool has to be told to use Stepdown, as README shows it. The tests of the tools run with exactly this."""
 
+import shlex
 from dataclasses import dataclass
 
 ORIGIN = "http://127.0.0.1:8000"
@@ -21,8 +22,12 @@ class Setting:
 
     def variables(self, origin: str, key: str) -> dict[str, str]:
         """Of a shell's text: what its assignments set."""
-        words = [word for line in self.filled(origin, key).splitlines() for word in line.split() if "=" in word]
-        return dict(word.split("=", 1) for word in words if word.split("=", 1)[0].isupper())
+        words = [word.partition("=") for word in self.words(origin, key)]
+        return {name: value for name, found, value in words if found and name.isupper()}
+
+    def words(self, origin: str, key: str) -> list[str]:
+        """Of a shell's text: its words, those after the assignments are the command."""
+        return shlex.split(self.filled(origin, key).replace("\\\n", " "))
 
 
 CODEX = Setting(
@@ -65,6 +70,12 @@ models:
   - {name: auto, provider: openai, model: auto, apiBase: "http://127.0.0.1:8000/v1", apiKey: THE_KEY}
 """,
 )
+CLINE = Setting(
+    "Cline",
+    "once",
+    "sh",
+    "cline auth openai --baseurl http://127.0.0.1:8000/v1 --apikey THE_KEY --modelid auto\n",
+)
 QWEN_CODE = Setting(
     "Qwen Code", "environment", "sh", "OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=THE_KEY OPENAI_MODEL=auto qwen\n"
 )
@@ -76,8 +87,8 @@ AI_SDK = Setting(
     "JavaScript",
     "js",
     """\
-import { createOpenAI } from "@ai-sdk/openai";
-const stepdown = createOpenAI({ baseURL: "http://127.0.0.1:8000/v1", apiKey: "THE_KEY" });
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+const stepdown = createOpenAICompatible({ name: "stepdown", baseURL: "http://127.0.0.1:8000/v1", apiKey: "THE_KEY" });
 const model = stepdown("auto");
 """,
 )
@@ -97,4 +108,4 @@ OPEN_WEBUI = Setting(
     "sh",
     "OPENAI_API_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=THE_KEY ENABLE_OLLAMA_API=false open-webui serve\n",
 )
-SETTINGS = (CODEX, CLAUDE_CODE, OPENCODE, CONTINUE, QWEN_CODE, AIDER, AI_SDK, LANGCHAIN, OPEN_WEBUI)
+SETTINGS = (CODEX, CLAUDE_CODE, OPENCODE, CLINE, CONTINUE, QWEN_CODE, AIDER, AI_SDK, LANGCHAIN, OPEN_WEBUI)
