@@ -17,8 +17,10 @@ DATA ?= ../shared/data
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
 
+# First what needs no Ray, on both cores; then one ladder at a time.
 test: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist worksteal -m "not ray and not ladder and not alone"
+	$(PY) -m pytest -m "ray or ladder or alone"
 
 # In parallel: without its cache, mypy keeps one core busy for as long as the tests keep two.
 check: install

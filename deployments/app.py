@@ -29,6 +29,7 @@ from deployments.learning.started_process import StartedProcess
 from deployments.ledger.held_time import Running
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
+from deployments.monitoring.telemetry import telemetry
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS
 from deployments.replicas.replica_log import write_to_file
 from deployments.tiers import serve_tier
@@ -198,6 +199,7 @@ def accounts_of(config: Config, key_hash: str, insecure: bool, running: Running)
     keys = Keys(ledger.engine, key_hash, insecure, config.server.replicas, learning=config.learning.own_key)
     tiers = {tier.name: tier for tier in config.tiers}
     made = Accounts(keys, ledger, Metrics(config.tiers), tiers=tiers, replicas_of=running)
+    made.telemetry = telemetry()
     made.collector = Collector(config.learning, ledger.store, tiers, made.models)
     return made
 

@@ -26,7 +26,7 @@ from router.delegate.tool_mode import tool_mode
 from router.limits.client_limits import limit_flow
 from router.limits.delegation_budget import Rung
 from router.request import server_tools
-from router.request.body import beyond_flows, several_wanted
+from router.request.body import beyond_flows, continues, several_wanted
 from router.types import Call, Chosen, Commit, Counter, Decision, Fail, Flow, GoUp, Reply, Request, Step
 
 # Subtasks are judged by the strictest target that the artefact has: one wrong part spoils the whole answer.
@@ -56,10 +56,10 @@ def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any], othe
         tier, name = following, f"final-{following}"
 
 
-def rung(tier: Tier, count: Counter) -> Rung:
+def rung(tier: Tier, count: Counter, reserve: int) -> Rung:
     """A tier as flows use it."""
     sent = 1 if tier.hedge_after_s is None else 2
-    return Rung(tier.name, tier.context, *per_token(tier), count, tier.image_tokens, sent)
+    return Rung(tier.name, tier.context, *per_token(tier), count, tier.image_tokens, sent, reserve)
 
 
 class Flows:
@@ -81,7 +81,7 @@ class Flows:
         self.names = config.names
         self.memory = Memory()
         self.promises = Promises(artefact, config.escalation, fingerprints or {})
-        self.rungs = [rung(tier, count[tier.name]) for tier in config.tiers]
+        self.rungs = [rung(tier, count[tier.name], config.routing.answer_reserve) for tier in config.tiers]
         # Cached because a subtask's gates, price, tier and judge all need the guess for the same text.
         self.guess = lru_cache(maxsize=256)(artefact.guess_one) if artefact else None
         self.strict = next((name for name in STRICTEST if artefact and name in artefact.rules), None)
@@ -151,7 +151,7 @@ class Flows:
 
     def escalation(self, asked: Request, decided: Decision, offered: OfferedTools) -> Chosen:
         """A cascade from the first tiers upwards; a race or a plain call if answers are not judged."""
-        if several_wanted(asked.body):
+        if several_wanted(asked.body) or continues(asked.body):
             return PLAIN
         if decided.judge is None and not (offered.escalate or asked.tests):
             return self.race(asked, decided)

@@ -7,7 +7,19 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from router.errors import BadConfig
-from router.tier_settings import AnyTier, EchoTier, Licence, Price, RemoteTier, Settings, Tier, VllmTier, as_given, comparable
+from router.tier_settings import (
+    ANSWER_RESERVE,
+    AnyTier,
+    EchoTier,
+    Licence,
+    Price,
+    RemoteTier,
+    Settings,
+    Tier,
+    VllmTier,
+    as_given,
+    comparable,
+)
 
 __all__ = [
     "AnyTier",
@@ -49,6 +61,9 @@ class Routing(Settings):
     target: Annotated[float, Field(ge=0, le=1, strict=True)] | NamedTarget = "balanced"
     """what `auto` stands for: a target of the artefact (cheap, balanced, quality), or a chance from 0 to 1"""
 
+    answer_reserve: Annotated[int, Field(ge=1)] = ANSWER_RESERVE
+    """tokens that a tier's window must have left for the answer, or a quarter of the window, or the client's limit, whichever is
+    least. A larger limit is cut to the room that is left"""
     when_down: Literal["none", "larger", "any"] = "any"
     """where the tier that `auto` chose cannot answer (down, full, set up wrongly): none: return the error; larger: ask
     the next larger tiers; any: ask these, then the smaller ones. A request that exceeds its window goes to the next wider tier"""
@@ -261,6 +276,18 @@ class Flywheel(Settings):
     """asked: a run waits after the shadow for `stepdown flywheel promote`; auto: it goes on. learning.start auto goes on too"""
 
 
+class Responses(Settings):
+    """OpenAI's Responses protocol."""
+
+    store: Literal["off", "memory", "ledger"] = "off"
+    """where answers are kept so that `previous_response_id` continues them. off: nowhere; memory: for half an hour in the one
+    ingress; ledger: in the database, for `learning.keep_days`"""
+    keep_bytes: Annotated[int, Field(gt=0)] = 256_000_000
+    """most bytes that memory holds of them; the oldest are forgotten first"""
+    reasoning: Literal["summary", "text", "hidden"] = "summary"
+    """how the reasoning of a model that thinks is shown. summary: as OpenAI's, which all clients show; text: as text"""
+
+
 class Config(Settings):
     """A ladder and how it is served."""
 
@@ -278,6 +305,11 @@ class Config(Settings):
     """the record of every call and its cost"""
     learning: Learning = Learning()
     """what is kept of what was served"""
+    responses: Responses = Responses()
+    """the protocol that Codex and OpenAI's SDKs speak"""
+    aliases: dict[Annotated[str, Field(min_length=1, max_length=128)], str] = {}
+    """other names that clients may ask for, `*` for any characters -> `auto`, `auto:TARGET`, a tier or a service. The first that
+    fits counts"""
     flywheel: Flywheel = Flywheel()
     """how routers learned from it are promoted"""
 

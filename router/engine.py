@@ -12,12 +12,11 @@ from router.cascade.code_tests import load_code_check
 from router.cascade.judge import check_holdback
 from router.choose_flow import PLAIN, Flows
 from router.config import Config, Tier
-from router.decide import policy, sessions
+from router.decide import aliases, policy, sessions
 from router.decide.abilities import Abilities
 from router.decide.targets import TARGETS, as_chance
 from router.errors import BadConfig, BadRequest, ContextTooLong, UnknownModel
 from router.request import server_tools, wire
-from router.request.body import answer_limit
 from router.request.token_bounds import Reader, surely_too_long, text_length
 from router.types import Chosen, Counter, Decision, Facts, Request
 
@@ -92,6 +91,19 @@ class Router:
             return target
         raise UnknownModel(wanted, list(self.names), self.targets)
 
+    def named(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The body with the model that an alias stands for."""
+        wanted = body.get("model")
+        found = aliases.resolved(wanted, self.config.aliases, self.names) if isinstance(wanted, str) else wanted
+        return body if found == wanted else {**body, "model": found}
+
+    def count_prompt(self, request: Request) -> int:
+        """Tokens of the prompt as the tier with the largest window reads it, of those that may answer. Raises UnknownModel."""
+        wanted = str(request.body["model"])
+        among = self.tiers if self.target_of(wanted) is not None else [tier for tier in self.tiers if tier.name == wanted]
+        widest = max(among, key=lambda tier: tier.context)
+        return Reader.of(widest, self.count[widest.name]).counted(request.body)
+
     def read_ahead(self, request: Request) -> None:
         """Do the slow part of `decide` in advance; see Artifact.read_ahead. Raises UnknownModel."""
         if self.artefact is not None and self.target_of(str(request.body["model"])) is not None:
@@ -107,7 +119,7 @@ class Router:
         readers = [Reader.of(tier, self.count[tier.name]) for tier in tiers]
         if surely_too_long(length, readers):
             widest = max(readers, key=lambda reader: reader.context)
-            raise ContextTooLong(widest.least(length), answer_limit(request.body) or 1, widest.context, True)
+            raise ContextTooLong(widest.least(length), widest.context, True)
 
     def decide(self, request: Request, before: str | None = None, barred: Mapping[str, str] = NOTHING) -> Decision:
         """Where the request goes. Raises BadRequest, UnknownModel.
@@ -146,7 +158,7 @@ class Router:
         """share: expected cost of delegation, as a share of the top tier's plain call; None: the request is not divided."""
         target = self.target_of(facts.wanted)
         asked = [t for t in self.tiers if t.name == facts.wanted or (target is not None and t.name not in barred)]
-        excluded = {**policy.exclude(facts, asked, self.count, self.abilities), **barred}
+        excluded = {**policy.exclude(facts, asked, self.count, self.abilities, self.config.routing.answer_reserve), **barred}
         if not [t for t in asked if t.name not in excluded]:
             policy.refuse(facts, asked, self.count, excluded, self.abilities)
         if target is not None and facts.one_answer:

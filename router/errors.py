@@ -8,7 +8,10 @@ StepdownError
     ├── BadRequest         400  malformed JSON or fields
     │   ├── ContextTooLong 400  no tier's window holds the prompt
     │   ├── NoTierFits     400  no tier has the features that the request needs
-    │   └── ToolNameConflict 400  a client's function has a reserved name
+    │   ├── Unsupported    400  a part of a protocol that is not offered here
+    │   ├── NoPreviousResponse 400  the response that a request continues is not kept
+    │   ├── ToolNameConflict 400  a client's function has a reserved name
+    │   └── UnsupportedTool 400  the request demands a tool that only its vendor can run
     ├── BadKey             401
     ├── NotAllowed         403  the key may not use this tier, target or page
     ├── ForeignRequest     403  no key is asked for, and a web page from elsewhere could have sent it
@@ -100,13 +103,18 @@ class BadRequest(RequestFailed):
 class ContextTooLong(BadRequest):
     code = "context_length_exceeded"
 
-    def __init__(self, tokens: int, answer: int, largest: int, at_least: bool = False) -> None:
-        """at_least: the prompt was so long that its tokens were not counted one by one."""
-        asked = f" and {answer} more are requested for the answer" if answer > 1 else ""
+    def __init__(self, tokens: int, largest: int, at_least: bool = False) -> None:
+        """at_least: the prompt was so long that its tokens were not counted one by one.
+
+        Clients look for OpenAI's words in the message, and compact the conversation.
+        """
         has = f"at least {tokens}" if at_least else f"{tokens}"
         super().__init__(
-            f"the prompt has {has} tokens{asked}; the largest window of a permitted tier is {largest} tokens", "messages"
+            f"This model's maximum context length is {largest} tokens: the largest window of a permitted tier. "
+            f"Your prompt has {has} tokens; shorten it",
+            "messages",
         )
+        self.tokens, self.largest = tokens, largest
 
 
 class NoTierFits(BadRequest):
@@ -116,11 +124,31 @@ class NoTierFits(BadRequest):
         super().__init__("no tier can take this request: " + "; ".join(f"{t}: {why}" for t, why in excluded.items()))
 
 
+class Unsupported(BadRequest):
+    """A part of a protocol that is not offered here."""
+
+    code = "unsupported"
+
+
+class NoPreviousResponse(BadRequest):
+    """What a request of the Responses protocol continues is not kept: to go on without it would lose the conversation."""
+
+    code = "previous_response_not_found"
+    param = "previous_response_id"
+
+    def __init__(self, found: str, why: str) -> None:
+        super().__init__(f"the response {found[:80]!r} cannot be continued: {why}; send the whole conversation", self.param)
+
+
 class ToolNameConflict(BadRequest):
     code = "tool_name_conflict"
 
     def __init__(self, name: str, where: str) -> None:
         super().__init__(f"`{where}`: names that begin with stepdown_ are reserved for the server; rename {name[:60]!r}", where)
+
+
+class UnsupportedTool(BadRequest):
+    code = "unsupported_tool"
 
 
 class BadKey(RequestFailed):
@@ -156,6 +184,7 @@ class RateLimited(RequestFailed):
         again = f"try again in {self.retry_after_s:.0f} s"
         shorten = f"this request may need {needed}: shorten it, or ask for fewer"
         super().__init__(f"this key may use {limit} {unit} a minute; {shorten if needed else again}")
+        self.needed = needed
 
 
 class BudgetSpent(RequestFailed):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
+ANSWER_RESERVE = 2_048  # tokens that a window must have left for an answer, by default
 # The vLLM options that fingerprints knew before deployments/tiers/engine_options.py; for certificates of that time.
 ANSWER_OPTIONS = ("dtype", "quantization", "revision", "tokenizer", "logprobs_mode")
 
@@ -109,6 +110,8 @@ class Tier(Settings):
     """may be given tools. Where the file itself says true to this or one of the next two, a model that cannot stops the start"""
     json_mode: bool = True
     """may be asked for JSON or a JSON schema"""
+    prefill: bool = True
+    """continues an answer that the client began: the last message is the assistant's"""
     images: bool = False
     """may be given images"""
     audio: bool = False
@@ -286,6 +289,8 @@ class RemoteTier(Tier):
     """the model's name there"""
     api_key_env: str | None = None
     """the environment variable that holds its key; never the key itself. A key that is refused makes the tier count as down"""
+    prefill: bool = False
+    """continues an answer that the client began; few upstreams know `continue_final_message`"""
     tokenizer: str | None = None
     """a folder (relative to this file) with the model's tokenizer.json and chat template; none: every byte counts as a token"""
 

@@ -14,6 +14,7 @@ from deployments.ledger.held_time import HeldTime, Running, last_windows
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.monitoring.sampler import Sampler
+from deployments.monitoring.telemetry import Telemetry
 from router.config import Tier
 from router.costs import counterfactual, prices
 from router.decide.promises import Promises
@@ -32,6 +33,8 @@ class Accounts:
     keys: Keys
     ledger: Ledger | None = None
     metrics: Metrics | None = None
+    telemetry: Telemetry | None = None
+    """exports by OpenTelemetry; None: the environment asks for none"""
     tiers: Mapping[str, Tier] = field(default_factory=dict)
     """cheapest first"""
     lengths: counterfactual.Lengths = field(default_factory=counterfactual.Lengths)
@@ -76,6 +79,8 @@ class Accounts:
         if self.metrics and self.sampler:
             await self.sampler.stop()
             await self.metrics.close()
+        if self.telemetry:
+            await asyncio.to_thread(self.telemetry.close)
         if self.collector:
             await self.collector.close()
         if self.ledger:
@@ -98,6 +103,8 @@ class Accounts:
                 await self.ledger.record(trace, now=grant is not None)
             if self.metrics:
                 self.metrics.record(trace)
+            if self.telemetry:
+                self.telemetry.record(trace)
         finally:
             if grant:
                 tokens = sum(call.input_tokens + call.output_tokens for call in trace.calls)

@@ -1,7 +1,6 @@
 """Answers one request: decides on its tier, reserves its cost, runs its flow, and writes it down before the answer ends."""
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -20,9 +19,10 @@ from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
 from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
-from deployments.ids import current, traced
+from deployments.endpoint.spoken.writer import EdgeWriter, Keep, with_heartbeats
+from deployments.ids import current
 from deployments.learning.live.routers_in_use import InUse, Routers
-from deployments.tiers.tier import DONE, SESSION, Tier, event
+from deployments.tiers.tier import SESSION, Tier
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched
 from router.cascade.other_tiers import OtherTiers
@@ -34,6 +34,7 @@ from router.engine import Router
 from router.errors import BadRequest, DeadlineExceeded, NoReplica, RequestFailed, TierBusy, WindowExceeded
 from router.limits import reservation
 from router.limits.key_limits import Key
+from router.protocols.edge import Edge
 from router.request import server_tools
 from router.traffic.breaker import Breaker, instead
 from router.traffic.retries import Retries
@@ -131,8 +132,13 @@ class Answering:
         if router.artefact is not None and router.artefact.slow:
             await asyncio.to_thread(router.read_ahead, asked)
 
-    async def answer(self, request: Request, key: Key, asked: Asked) -> Response:
-        """Raises RequestFailed where no tier was decided on. Later failures are returned as answers and written down."""
+    async def answer(
+        self, request: Request, key: Key, asked: Asked, edge: Edge | None = None, keep: Keep | None = None
+    ) -> Response:
+        """Raises RequestFailed where no tier was decided on. Later failures are returned as answers and written down.
+
+        edge: of a request in another protocol than OpenAI's chat and completions. keep: see `EdgeWriter`.
+        """
         owner = request.headers.get("authorization", "")
         named = request.headers.get("x-session-id")
         session = await by_size(key_of, asked.body, named, owner)
@@ -146,6 +152,9 @@ class Answering:
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
         ongoing.server = self.router.config.server
+        if edge:
+            ongoing.spoken, prompt_tokens = edge.name, await by_size(ongoing.reader(decided.tier).expected_total, asked.body)
+            ongoing.writer = EdgeWriter(edge, prompt_tokens, keep)
         ongoing.collecting, stored = self.accounts.collect(key, ongoing.id, sent, session or "")
         shown = decision_headers(decided, took_ms, ongoing.id) | stored
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
@@ -154,19 +163,20 @@ class Answering:
             ongoing.asked = asked = replace(asked, body=limited)
         chosen = await by_size(using.router.flow, asked, decided)
         steps = chosen.steps
-        if recalled and asked.path == "chat/completions":
-            plain = one_call(decided.tier, server_tools.without(asked.body), {}, OtherTiers.of(decided))
-            steps = with_recalled(steps or plain, recalled)
+        if steps is None and (recalled or edge) and asked.path == "chat/completions":
+            steps = one_call(decided.tier, server_tools.without(asked.body), {}, OtherTiers.of(decided))
+        if steps and recalled:
+            steps = with_recalled(steps, recalled)
         ongoing.flow = chosen.kind
         ongoing.router = "" if decided.target in self.router.names else using.digest
         try:
             await self.admit(ongoing)
             if steps is None:
                 return await self.answer_plainly(ongoing, shown)
-            keep = partial(self.keep, owner)
+            hide = partial(self.keep, owner)
             tests = self.router.check, self.router.config.escalation.tests_timeout_s
             moves = partial(self.reserve_for_another_tier, ongoing)
-            driver = FlowDriver(self.tiers, ongoing, not asked.body.get("logprobs"), keep, *tests, moves)
+            driver = FlowDriver(self.tiers, ongoing, not asked.body.get("logprobs"), hide, *tests, moves)
             return await self.follow(request, driver, steps, shown)
         except RequestFailed as error:
             return await self.record_failure(ongoing, error, shown)
@@ -217,7 +227,7 @@ class Answering:
             ongoing.grant = await self.accounts.keys.exchange(ongoing.grant, ongoing.key, usd)
 
     async def plain(self, ongoing: OngoingRequest, shown: dict[str, str], tier: Tier) -> Response:
-        direct = PlainCall.of(tier, ongoing)
+        direct = await PlainCall.of(tier, ongoing)
         if not ongoing.asked.stream:
             raw = await within(ongoing, direct.complete())
             await ongoing.finish()
@@ -230,22 +240,27 @@ class Answering:
 
     async def ending(self, ongoing: OngoingRequest, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """The stream. The request is written down before the last event; a failure on the way is sent as an event."""
+        writer = ongoing.writer
+        if writer.heartbeats:
+            events = with_heartbeats(events, HEARTBEAT_S)
         try:
             async with aclosing(events):
                 if first:
-                    yield first
+                    yield writer.item(first)
                 async for item in timed(ongoing, events):
-                    yield item
+                    if written := writer.item(item):
+                        yield written
             await ongoing.finish()
             self.auditor.answered(ongoing)
         except RequestFailed as error:
             with suppress(RequestFailed):  # the first failure is the one that the client hears of
                 await ongoing.finish(error.status, error)
-            yield event(traced(error.body()))
+            yield writer.failed(error)
+            return
         except Exception:
             ongoing.left(500)
             raise
-        yield DONE
+        yield await writer.ended()
 
     def keep(self, owner: str, end: Commit, tier: str) -> str:
         return self.hidden.keep(owner, end.hidden, end.splice, tier)
@@ -269,7 +284,8 @@ class Answering:
                     body = driver.whole(end)
                     await driver.ongoing.finish()
                     self.auditor.answered(driver.ongoing)
-                    return Response(json.dumps(body), media_type="application/json", headers=shown | cost_header(driver.ongoing))
+                    headers = shown | cost_header(driver.ongoing)
+                    return Response(await driver.ongoing.writer.document(body), media_type="application/json", headers=headers)
             elif not driver.request.stream:
                 raise DeadlineExceeded(driver.ongoing.limit_s)
             elif shown.get("x-stepdown-certificate") == "valid":

@@ -204,7 +204,7 @@ class FlowDriver:
         return passed if isinstance(passed, bool) else None
 
     async def complete(self, call: Call) -> Reply:
-        body = {**call.body, "model": call.tier, "stream": False}
+        body = {**await self.ongoing.within_window(call.body, call.tier), "model": call.tier, "stream": False}
         reading = self.records[call.id].reading
         raw = await self.tiers[call.tier].complete(PATH, body, reading, self.ongoing.call_id(call.id))
         self.bodies[call.id], reply = await by_length(raw, read_document, call, raw)
@@ -216,7 +216,7 @@ class FlowDriver:
 
     async def hold(self, call: Call) -> Reply:
         """Open the stream and read its first tokens; the rest waits for the flow's decision."""
-        body = {**call.body, "model": call.tier, "stream": True}
+        body = {**await self.ongoing.within_window(call.body, call.tier), "model": call.tier, "stream": True}
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         record = self.records[call.id]
         events = self.tiers[call.tier].stream(PATH, body, record.reading, self.ongoing.call_id(call.id))

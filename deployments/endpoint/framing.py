@@ -9,7 +9,8 @@ import re
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.ids import CURRENT, fresh
+from deployments.endpoint.spoken.protocol import SPOKEN, spoken_at
+from deployments.ids import CURRENT, PARENT, Parent, fresh, parent_of
 
 SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 """a client's own id that is sent back"""
@@ -21,6 +22,15 @@ def asked_id(scope: Scope) -> bytes:
     """The id that the client gave its request; empty: none, several, or one that we do not repeat."""
     found = [value for name, value in scope["headers"] if name == ASKED]
     return found[0] if len(found) == 1 and SANE.fullmatch(found[0]) else b""
+
+
+def parent_in(scope: Scope) -> Parent | None:
+    """The client's span, of the headers `traceparent` and `tracestate`."""
+    found = [value for name, value in scope["headers"] if name == b"traceparent"]
+    if len(found) != 1:
+        return None
+    states = b",".join(value for name, value in scope["headers"] if name == b"tracestate")
+    return parent_of(found[0].decode("latin-1"), states.decode("latin-1"))
 
 
 class Framing:
@@ -38,6 +48,8 @@ class Framing:
             return
         own = fresh()
         CURRENT.set(own)
+        PARENT.set(parent_in(scope))
+        SPOKEN.set(spoken_at(scope["path"]))
         given = asked_id(scope)
         if scope["http_version"] == "1.0":
             send = whole(send)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.routing import Match, Route
 
 from deployments.beside_loop import LARGE, by_size, check_room
 from deployments.costs import routes as costs
-from deployments.endpoint import deadline, openapi
+from deployments.endpoint import deadline
 from deployments.endpoint.accounts import Accounts, without_books
 from deployments.endpoint.answering import Answering
 from deployments.endpoint.framing import Framing
@@ -25,6 +26,11 @@ from deployments.endpoint.guard import Guard, shared_with_pages
 from deployments.endpoint.readiness import Readiness
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
+from deployments.endpoint.routes import openapi
+from deployments.endpoint.routes.models import Models
+from deployments.endpoint.routes.protocols import Protocols
+from deployments.endpoint.spoken.kept_responses import InLedger
+from deployments.endpoint.spoken.response_states import InMemory, ResponseStates
 from deployments.ids import current
 from deployments.learning.filling.filler import Filler
 from deployments.learning.kept import completion_routes
@@ -33,11 +39,12 @@ from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.shown_status import ShownStatus
 from deployments.tiers.tier import Tier
 from router.engine import Router
-from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, UnknownModel, WrongMethod
+from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, WrongMethod
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.json_text import SMALL
 from router.types import Path
+from router.types import Request as Asked
 
 log = logging.getLogger("stepdown")
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
@@ -56,7 +63,7 @@ class Ingress:
         self.answering = Answering(router, tiers, self.accounts)
         self.settings, self.tiers, self.auditor = self.answering.settings, self.answering.tiers, self.answering.auditor
         self.readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down)
-        self.started = int(time.time())
+        self.models = Models(lambda: self.router)
         self.reloader: Reloader | None = None
         self.filler = self.filler_for(router)
         self.watcher: BundleWatcher | None = None
@@ -90,13 +97,14 @@ class Ingress:
             Route("/v1/completions", self.guarded(text), methods=["POST"]),
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
-            Route("/v1/models", self.guarded(self.models)),
-            Route("/v1/models/{name}", self.guarded(self.model)),
+            Route("/v1/models", self.guarded(self.models.all)),
+            Route("/v1/models/{name:path}", self.guarded(self.models.one)),
             Route("/v1/status", self.guarded(self.status)),
             Route("/v1/key", self.guarded(self.key)),
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
             Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),
             Route("/openapi.json", openapi.endpoint),
+            *Protocols(self.answering, self.read, self.accounts.check, self.states()).routes(self.guarded),
         ]
         if ledger := self.accounts.ledger:
             pages = self.live, self.may_see_costs, ledger.settled, self.learned
@@ -108,6 +116,13 @@ class Ingress:
         )
         made.router.redirect_slashes = False  # would send clients to whatever host their request names
         return made
+
+    def states(self) -> ResponseStates | None:
+        """Where answers are kept that later requests may continue."""
+        settings, ledger = self.router.config.responses, self.accounts.ledger
+        if settings.store == "ledger" and ledger:
+            return InLedger(ledger.engine, self.router.config.learning.keep_days)
+        return None if settings.store == "off" else InMemory(settings.keep_bytes)
 
     def around(self) -> list[Middleware]:
         """What stands around all routes, the outermost first."""
@@ -195,12 +210,6 @@ class Ingress:
         resting = {name: self.answering.breaker.left_s(name) for name in self.router.names}
         return {name: f"it failed, and is tried again in {left:.1f} s" for name, left in resting.items() if left}
 
-    def card(self, name: str) -> dict[str, Any]:
-        """OpenAI's model object; a routing target also has the state of its certificate."""
-        shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
-        target = self.router.target_of(name)
-        return shown | ({"certificate": self.router.flows.promises.worst(target)} if target else {})
-
     async def status(self, request: Request, key: Key) -> Response:
         """The ladder, what each tier can do and how it is, the targets, and the certificate of each."""
         states = await asyncio.gather(*map(self.answering.state, self.router.names), return_exceptions=True)
@@ -262,29 +271,23 @@ class Ingress:
         key.require("costs")
         return key
 
-    def known_models(self) -> list[str]:
-        return ["auto", *(f"auto:{target}" for target in self.router.targets), *self.router.names]
-
-    async def models(self, request: Request, key: Key) -> Response:
-        return JSONResponse({"object": "list", "data": [self.card(name) for name in self.known_models()]})
-
-    async def model(self, request: Request, key: Key) -> Response:
-        name = request.path_params["name"]
-        if name not in self.known_models():
-            raise UnknownModel(name, list(self.router.names), self.router.targets)
-        return JSONResponse(self.card(name))
-
     async def answer(self, request: Request, key: Key, path: Path) -> Response:
         self.accounts.check()
         raw, key = await self.read(request, key)
-        return await self.answering.answer(request, key, await by_size(wire.parse, path, raw))
+        return await self.answering.answer(request, key, await self.parsed(path, raw))
+
+    async def parsed(self, path: Path, raw: bytes) -> Asked:
+        """Raises BadRequest."""
+        asked = await by_size(wire.parse, path, raw)
+        named = self.router.named(asked.body)
+        return asked if named is asked.body else replace(asked, body=named)
 
     async def decision(self, request: Request, key: Key) -> Response:
         """Decide without answering. Takes a chat or a completions body."""
         raw, key = await self.read(request, key)
         path: Path = "completions" if b'"prompt"' in raw and b'"messages"' not in raw else "chat/completions"
         began = time.perf_counter()
-        asked = await by_size(wire.parse, path, raw)
+        asked = await self.parsed(path, raw)
         decided = await self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(

@@ -9,6 +9,7 @@ from typing import Any
 from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.received import LONG, Received
+from deployments.endpoint.spoken.writer import ChatWriter, Writer
 from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.learning.kept.collected import Collecting, Said
@@ -22,7 +23,7 @@ from router.errors import RequestFailed, WindowExceeded
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.body import answer_limit
-from router.request.token_bounds import Reader, text_length, text_tokens
+from router.request.token_bounds import Reader, text_length, text_tokens, within_window
 from router.trace import AUDITS, CallRow, FlowKind, Reading, Trace
 from router.types import Call, Decision, Request, Usage
 
@@ -110,6 +111,10 @@ class OngoingRequest:
     collecting: Collecting | None = None
     """what is gathered to be kept; None: it may not be"""
     server: Server = Server()
+    writer: Writer = field(default_factory=ChatWriter)
+    """writes the answer as the client's protocol has it"""
+    spoken: str = ""
+    """the client's protocol, where it is not OpenAI's chat or completions"""
     answer: list[str] = field(default_factory=list)
     done: bool = False
 
@@ -154,6 +159,10 @@ class OngoingRequest:
 
     def reader(self, tier: str) -> Reader:
         return Reader.of(self.tiers[tier], self.counts[tier])
+
+    async def within_window(self, body: Mapping[str, Any], tier: str) -> Mapping[str, Any]:
+        """A call's body, its answer limited to the room that the tier's window has left."""
+        return await by_size(within_window, body, self.reader(tier)) if answer_limit(body) else body
 
     def cost_usd(self) -> float:
         return sum(record.cost_usd(self.prices[record.call.tier]) for record in self.records.values())
@@ -206,7 +215,7 @@ class OngoingRequest:
             key_id=self.key.id,
             began_s=self.at_s,
             took_s=self.now(),
-            path=self.asked.path,
+            path=self.spoken or self.asked.path,
             wanted=str(self.asked.body["model"])[:128],
             status=status,
             tier=self.tier if status == 200 else "",

@@ -31,9 +31,9 @@ class PlainCall:
     record: CallRecord
 
     @classmethod
-    def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
+    async def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
         name = f"final-{len(ongoing.records) + 1}" if ongoing.records else "final"
-        body = wire.forwarded(ongoing.asked.body, tier.name)
+        body = wire.forwarded(await ongoing.within_window(ongoing.asked.body, tier.name), tier.name)
         if ongoing.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
         received = Received(answer_count(body) > 1)

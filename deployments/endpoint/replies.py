@@ -3,25 +3,33 @@
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from deployments.endpoint.accounts import STORED
 from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.ongoing_request import OngoingRequest
-from deployments.ids import CURRENT, traced
-from router.errors import RequestFailed, StepdownError, TooLarge, TooSlow
+from deployments.endpoint.spoken.protocol import failure
+from router.errors import StepdownError, TooLarge, TooSlow
+from router.protocols.edge import Failure
 from router.types import Decision, End
 
 
-def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> Response:
-    """OpenAI's error body; an unexpected error reveals nothing about itself. shown: further headers."""
-    internal = f"internal error; the server's log has more, under {CURRENT.get()}"
-    known = error if isinstance(error, RequestFailed) else RequestFailed(internal)
-    headers = known.headers()
-    if isinstance(known, TooLarge | TooSlow):  # the rest of the body is not read
+class FailureResponse(JSONResponse):
+    """An error as the client gets it. error: what it says."""
+
+    def __init__(self, error: StepdownError, failed: Failure, headers: Mapping[str, str]) -> None:
+        super().__init__(failed.body, failed.status, headers)
+        self.error = error
+
+
+def error_response(error: StepdownError, shown: Mapping[str, str] | None = None) -> FailureResponse:
+    """The error as the client's protocol words it; an unexpected one reveals nothing about itself. shown: further headers."""
+    failed = failure(error)
+    headers = dict(failed.headers)
+    if isinstance(error, TooLarge | TooSlow):  # the rest of the body is not read
         headers["connection"] = "close"
     headers |= {name: value for name, value in (shown or {}).items() if name != STORED}  # a failure is not kept
-    return JSONResponse(traced(known.body()), known.status, headers)
+    return FailureResponse(error, failed, headers)
 
 
 def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:

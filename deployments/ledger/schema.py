@@ -390,3 +390,15 @@ leases = Table(
     Column("holder", String(128), nullable=False),
     Column("until_s", Float(53), nullable=False),
 )
+
+# -- answers of the Responses protocol that a later request may continue ---------------------------------------------------
+
+response_states = Table(
+    "response_states",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("key_id", String(64), primary_key=True),
+    Column("kept", LargeBinary, nullable=False),  # deployments/endpoint/response_states.py: Kept, packed
+    Column("expires_s", Float(53), nullable=False),
+    Index("response_states_expires", "expires_s"),
+)

@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from deployments.beside_loop import by_size
+from deployments.ids import passed_on
 from deployments.tiers.event_stream import END, EventBuffer
 from deployments.tiers.faults import MOST_BYTES as MOST_ERROR_BYTES
 from deployments.tiers.faults import failure
@@ -71,12 +72,14 @@ class RemoteTier(Tier):
         """The answer with this tier's name in `model`."""
         return self.field.sub(lambda _: self.ours, data, count=1)
 
-    async def send(self, path: Path, body: Mapping[str, Any], silence_s: float) -> aiohttp.ClientResponse:
+    async def send(self, path: Path, body: Mapping[str, Any], silence_s: float, call_id: str) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed. A redirect is not followed: it could lead anywhere."""
         raw = await by_size(self.encoded, body)
         try:
             limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
-            response = await self.session.post(self.urls[path], data=raw, allow_redirects=False, timeout=limits)
+            response = await self.session.post(
+                self.urls[path], data=raw, headers=passed_on(call_id), allow_redirects=False, timeout=limits
+            )
             if response.status == 200:
                 return response
             async with response:
@@ -88,7 +91,7 @@ class RemoteTier(Tier):
         return json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        async with await self.send(path, body, self.silence_s) as response:
+        async with await self.send(path, body, self.silence_s, call_id) as response:
             try:
                 return self.renamed(await self.document(response, self.most(body).document_bytes))
             except BROKEN as error:
@@ -110,7 +113,7 @@ class RemoteTier(Tier):
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
         buffer = EventBuffer(self.most(body).document_bytes)
-        async with await self.send(path, body, SILENCE_S) as response:
+        async with await self.send(path, body, SILENCE_S, call_id) as response:
             try:
                 async for part in response.content.iter_any():
                     for event in buffer.feed(part):

@@ -43,11 +43,17 @@ def fault(reply: Reply, body: Mapping[str, Any]) -> str | None:
     if not reply.text.strip() and not reply.tool_calls:
         return "empty"
     if reply.finish_reason == "length":
-        return "truncated" if answer_limit(body) is None else None  # at the client's own limit it is no fault
+        return None if at_limit(reply, body) else "truncated"
     fits = True if reply.tool_calls else fits_format(reply.text, body)
     if not fits:
         return "schema not judged" if fits is None else "schema invalid"
     return "tests failed" if reply.passed is False else None
+
+
+def at_limit(reply: Reply, body: Mapping[str, Any]) -> bool:
+    """Whether an answer of finish reason `length` reached the limit that was set, which is no fault, and not its window's end."""
+    limit = answer_limit(reply.call.body) or answer_limit(body)
+    return limit is not None and (reply.usage.output_tokens >= limit or not reply.usage.output_tokens)
 
 
 def blames_client(reply: Reply) -> bool:

@@ -20,6 +20,7 @@ CANNOT: Mapping[str, str] = MappingProxyType(
         "images": "takes no images",
         "json": "has no JSON mode",
         "logprobs": "gives no log-probabilities",
+        "prefill": "continues no answer that the client began",
         "tool_choice": "cannot be made to call a tool",
         "tools": "takes no tools",
         "video": "takes no video",
@@ -31,7 +32,15 @@ TRIED = ("chat", "completions", "images", "json", "logprobs", "tool_choice", "to
 """what a replica of vLLM tries; of the rest the settings alone are known"""
 
 SETTINGS: Mapping[str, str] = MappingProxyType(
-    {"audio": "audio", "files": "files", "images": "images", "json": "json_mode", "tools": "tools", "video": "video"}
+    {
+        "audio": "audio",
+        "files": "files",
+        "images": "images",
+        "json": "json_mode",
+        "prefill": "prefill",
+        "tools": "tools",
+        "video": "video",
+    }
 )
 """the abilities that a tier's settings can allow or deny, and the setting of each"""
 

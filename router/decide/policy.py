@@ -8,20 +8,26 @@ from classifiers import Rule, choose
 from classifiers.choose import Floats
 from router.decide.abilities import Abilities
 from router.errors import ContextTooLong, NoTierFits
+from router.request.body import answer_reserve
 from router.request.token_bounds import Reader
-from router.tier_settings import Tier
+from router.tier_settings import ANSWER_RESERVE, Tier
 from router.types import Counter, Decision, Facts, Prompt
 
 
 class Needs:
     """Tokens of prompt and answer that a request needs at each tier. Counters count once, and only where it might not fit."""
 
-    def __init__(self, facts: Facts, count: Mapping[str, Counter]) -> None:
-        self.prompts, self.answer, self.count = facts.prompts or (Prompt(facts.counted),), facts.answer_tokens, count
+    def __init__(self, facts: Facts, count: Mapping[str, Counter], reserve: int = ANSWER_RESERVE) -> None:
+        self.prompts, self.wanted, self.count = facts.prompts or (Prompt(facts.counted),), facts.answer_tokens, count
+        self.reserve = reserve
         self.length = max(len(prompt.text) + prompt.ids for prompt in self.prompts)
         self.media = any(prompt.images or prompt.unbounded for prompt in self.prompts)
         self.bound = cache(lambda reader: max(map(reader.most, self.prompts)))
         self.expected = cache(lambda reader: max(map(reader.expected, self.prompts)))
+
+    def answer(self, tier: Tier) -> int:
+        """Tokens of the window that the answer needs at least."""
+        return answer_reserve(self.wanted, self.reserve, tier.context)
 
     def reader(self, tier: Tier) -> Reader:
         """Equal for tiers that count alike."""
@@ -31,40 +37,51 @@ class Needs:
     def least(self, tier: Tier) -> int:
         """A lower bound, for which nothing is counted, where it is beyond the window; else 0."""
         least = self.reader(tier).least(self.length)
-        return self.answer + least if least > tier.context else 0
+        return self.answer(tier) + least if least > tier.context else 0
 
     def most(self, tier: Tier) -> int:
         """An upper bound, or enough to tell that the window is too small."""
         reader = self.reader(tier)
         if least := self.least(tier):
             return least
-        quick = self.answer + max(map(reader.at_most, self.prompts))
+        answer = self.answer(tier)
+        quick = answer + max(map(reader.at_most, self.prompts))
         if quick <= tier.context:
             return quick
-        return self.answer + int(self.bound(reader) if reader.says else self.expected(reader))
+        return answer + int(self.bound(reader) if reader.says else self.expected(reader))
 
     def likely(self, tier: Tier) -> int:
         """The number expected, not more than the bound; or enough to tell that the window is too small."""
         if least := self.least(tier):
             return least
-        return min(self.most(tier), self.answer + int(self.expected(self.reader(tier))))
+        return min(self.most(tier), self.answer(tier) + int(self.expected(self.reader(tier))))
+
+    def prompt(self, tier: Tier) -> int:
+        """The same of the prompt alone."""
+        return self.likely(tier) - self.answer(tier)
 
 
 def exclude(
-    facts: Facts, tiers: Sequence[Tier], count: Mapping[str, Counter], abilities: Abilities | None = None
+    facts: Facts,
+    tiers: Sequence[Tier],
+    count: Mapping[str, Counter],
+    abilities: Abilities | None = None,
+    reserve: int = ANSWER_RESERVE,
 ) -> dict[str, str]:
     """Tiers that cannot take the request, each with the reason.
 
-    A window must hold the upper bound of the prompt, and the answer asked for. Where no window does, the tiers stay whose windows
-    hold what is expected: without their tokenizer the bound is far from exact, and they can still say no.
-    abilities: None: what the settings say.
+    A window must hold the upper bound of the prompt, and room for an answer (`answer_reserve`). Where no window does, the tiers
+    stay whose windows hold what is expected: without their tokenizer the bound is far from exact, and they can still say no.
+    Where none does that either, those stay that hold the prompt. abilities: None: what the settings say.
     """
     known = abilities or Abilities(tiers)
     out = {tier.name: missing for tier in tiers if (missing := lacks(tier, facts, known))}
-    fitting, needs = [tier for tier in tiers if tier.name not in out], Needs(facts, count)
+    fitting, needs = [tier for tier in tiers if tier.name not in out], Needs(facts, count, reserve)
     over = {tier.name: n for tier in fitting if (n := needs.most(tier)) > tier.context}
     if len(over) == len(fitting):
         over = {tier.name: n for tier in fitting if (n := needs.likely(tier)) > tier.context}
+    if len(over) == len(fitting):
+        over = {tier.name: n for tier in fitting if (n := needs.prompt(tier) + 1) > tier.context}
     out |= {tier.name: f"takes {tier.context} tokens, this needs {over[tier.name]}" for tier in fitting if tier.name in over}
     return {tier.name: out[tier.name] for tier in tiers if tier.name in out}
 
@@ -87,7 +104,7 @@ def refuse(
     if not capable:
         raise NoTierFits(excluded)
     widest = max(capable, key=lambda t: t.context)
-    raise ContextTooLong(Needs(facts, count).likely(widest) - facts.answer_tokens, facts.answer_tokens, widest.context)
+    raise ContextTooLong(Needs(facts, count).prompt(widest), widest.context)
 
 
 def pick(names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str, excluded: Mapping[str, str]) -> Decision:

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from router.request.body import answer_reserve
 from router.request.token_bounds import IMAGE_TOKENS, Reader, expected_tokens
+from router.tier_settings import ANSWER_RESERVE
 from router.types import Counter, Usage
 
 
@@ -24,6 +26,8 @@ class Rung:
     """most tokens that one image takes"""
     sent: int = 1
     """how often a call's prompt may be read: twice where a slow call is sent to a second replica too"""
+    reserve: int = ANSWER_RESERVE
+    """tokens that the window must have left for an answer; see `answer_reserve`"""
 
     def cost(self, input_tokens: float, output_tokens: float) -> float:
         return self.price_in * input_tokens + self.price_out * output_tokens
@@ -49,7 +53,8 @@ class Rung:
         return expected_tokens(messages, self.count)
 
     def fits(self, input_tokens: int, output_tokens: int) -> bool:
-        return input_tokens + output_tokens <= self.context
+        """output_tokens: the most that is asked for; see `answer_reserve`."""
+        return input_tokens + answer_reserve(output_tokens, self.reserve, self.context) <= self.context
 
 
 class Budget:

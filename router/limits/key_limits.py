@@ -209,16 +209,16 @@ class RateLimits:
                     raise RateLimited(limit, unit, wait_s)
 
     def needed(self, key: Key, size: Size) -> int:
-        """Tokens to count; if the request sets no limit, those of a usual answer until the real number is known.
+        """Tokens to count until the real number is known: the most that it may be, or with a usual answer if no limit is set.
 
-        Raises RateLimited for a request that is larger than the limit of a whole minute.
+        Raises RateLimited for a request whose prompt is larger than the limit of a whole minute.
         """
-        limit, least = key.tokens_per_minute, size.input_tokens + (size.answer_tokens or 1)
-        if limit is None or size.answer_tokens is not None and least <= self.share(limit):
-            return least
-        if least > self.share(limit):
-            raise RateLimited(limit, "tokens", MINUTE_S, needed=least)
-        return min(size.input_tokens + USUAL_ANSWER, self.share(limit))
+        limit, most = key.tokens_per_minute, size.input_tokens + (size.answer_tokens or USUAL_ANSWER)
+        if limit is None:
+            return most
+        if size.input_tokens >= self.share(limit):
+            raise RateLimited(limit, "tokens", MINUTE_S, needed=size.input_tokens + 1)
+        return min(most, self.share(limit))
 
     def count(self, key: Key, requests: int, tokens: int, now_s: float) -> TakenRate:
         """Count what was checked. A key without a limit of requests has none to give back."""

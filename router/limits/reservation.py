@@ -42,10 +42,20 @@ def max_cost(
     """Size of the plain call, and the USD that the whole request costs at most. flow: the kind that was chosen."""
     named = flow == "direct" or decided.target in config.names
     allowed = [decided.tier] if named else decided.allowed(config.names)
-    given = prompts_tokens(asked.body, [tier_of(config, name) for name in allowed], count)
-    answers, limit = answer_count(asked.body), answer_limit(asked.body)
+    tiers = [tier_of(config, name) for name in allowed]
+    given, limits = prompts_tokens(asked.body, tiers, count), answer_limits(asked.body, tiers, count)
+    answers, limit = answer_count(asked.body), limits[decided.tier]
     size = Size(given[decided.tier], None if limit is None else answers * limit)
-    return size, WorstCase(config, given, limit, answers).usd(asked, decided, allowed, flow)
+    return size, WorstCase(config, given, limits, answers).usd(asked, decided, allowed, flow)
+
+
+def answer_limits(body: Mapping[str, Any], tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, int | None]:
+    """The limit of one answer that each tier is sent; None: the request sets none."""
+    limit = answer_limit(body)
+    if limit is None:
+        return dict.fromkeys((tier.name for tier in tiers), None)
+    within = cache(lambda reader: reader.limit_within(body, limit))
+    return {tier.name: within(Reader.of(tier, count[tier.name])) for tier in tiers}
 
 
 def prompts_tokens(body: Mapping[str, Any], tiers: Sequence[Tier], count: Mapping[str, Counter]) -> dict[str, int]:
@@ -60,8 +70,8 @@ class WorstCase:
 
     config: Config
     given: Mapping[str, int]
-    limit: int | None
-    """of one answer, in tokens"""
+    limits: Mapping[str, int | None]
+    """of one answer by tier, in tokens"""
     answers: int
 
     def usd(self, asked: Request, decided: Decision, allowed: Sequence[str], flow: FlowKind) -> float:
@@ -80,7 +90,8 @@ class WorstCase:
 
     def output(self, tier: Tier) -> int:
         """Tokens of one answer."""
-        return tier.context if self.limit is None else min(self.limit, tier.context)
+        limit = self.limits[tier.name]
+        return tier.context if limit is None else limit
 
     def call(self, name: str, more: int = 0) -> float:
         """One call. more: tokens that are added to the client's prompt."""
@@ -115,7 +126,7 @@ class WorstCase:
         per_turn = self.output(tier) + self.results()
         function = DELEGATE_TOKENS + PER_HANDLE * (self.given[top] // settings.offload_min_tokens)
         turns = sum(self.call(top, function + k * per_turn) for k in range(settings.max_plans + LAST_TURNS))
-        direct = price_in * self.given[top] + price_out * (self.limit or settings.min_answer_tokens)
+        direct = price_in * self.given[top] + price_out * (self.limits[top] or settings.min_answer_tokens)
         return turns + self.parts(direct)
 
 

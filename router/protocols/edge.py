@@ -81,6 +81,9 @@ class Edge(Protocol):
     """One request that was read."""
 
     @property
+    def name(self) -> Name: ...
+
+    @property
     def body(self) -> dict[str, Any]:
         """An OpenAI chat body. It has passed no check of ours: `wire.parse` reads it next."""
         ...

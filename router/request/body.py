@@ -17,6 +17,14 @@ def answer_limit(body: Mapping[str, Any]) -> int | None:
     return body.get(limit_field(body)) or None
 
 
+def answer_reserve(wanted: int, reserve: int, context: int) -> int:
+    """Tokens that a window must have left for an answer of at most `wanted` tokens.
+
+    A limit is a ceiling and no need: clients send the largest that their model could write. reserve: the most that counts.
+    """
+    return max(1, min(wanted, reserve, context // 4))
+
+
 def with_answer_limit(body: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """The body with this limit of one answer, in the field that counts."""
     return {**body, limit_field(body): tokens}
@@ -43,6 +51,11 @@ def several_wanted(body: Mapping[str, Any]) -> bool:
     return (body.get("n") or 1) > 1
 
 
+def continues(body: Mapping[str, Any]) -> bool:
+    """Whether the answer goes on with the last message, the beginning of which the client wrote."""
+    return body.get("continue_final_message") is True
+
+
 def wants_json(body: Mapping[str, Any]) -> bool:
     """Whether the answer must be JSON, with or without a schema."""
     return (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
@@ -62,6 +75,7 @@ def beyond_flows(body: Mapping[str, Any]) -> str:
     """Why an answer made of several calls could not satisfy the request; empty: it can."""
     reasons = (
         (several_wanted(body), "several answers are asked for"),
+        (continues(body), "the answer continues a message"),
         (body.get("logprobs") or body.get("top_logprobs") or body.get("prompt_logprobs"), "log-probabilities are asked for"),
         (body.get("echo"), "echo is asked for"),
     )

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from router.client_options import ClientLimits, OfferedTools
 from router.errors import BadRequest, ToolNameConflict
-from router.request.body import several_wanted, wants_json
+from router.request.body import continues, several_wanted, wants_json
 
 PREFIX = "stepdown:"
 DELEGATE_TYPE = "stepdown:delegate"
@@ -116,7 +116,7 @@ def take_stepdown_field(body: dict[str, Any]) -> tuple[ClientLimits | None, str]
     """The limits and the tests in the field `stepdown`, which is taken out of the body. Raises BadRequest."""
     own = body.pop("stepdown", None)
     tests = own.pop("tests", None) if isinstance(own, dict) else None
-    one_answer = "messages" in body and not several_wanted(body)
+    one_answer = "messages" in body and not (several_wanted(body) or continues(body))
     if tests is not None and (not isinstance(tests, str) or not tests.strip()):
         raise BadRequest("`stepdown.tests` must be a text: the tests that the answer's code has to pass", "stepdown")
     if tests and not one_answer:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from classifiers.text.prompt import content_text
 from router.request import server_tools
-from router.request.body import is_ids
+from router.request.body import answer_limit, is_ids, with_answer_limit
 from router.tier_settings import Tier
 from router.types import Counter, Prompt, byte_bound
 
@@ -26,13 +26,14 @@ PER_TOOLS = 512
 PER_TEXT = 4  # a completion has no template, but a tokenizer may put its own marks around a prompt
 USUAL_TEMPLATE = 4  # tokens that a chat template usually adds to a message
 IMAGE_TOKENS = 16_384  # the most that current vision models take by default: Qwen-VL's
-USUAL_IMAGE = 1_024
+USUAL_IMAGE = 1_600
 LONG_ARGUMENTS = 32_768  # characters of one call's arguments
 PLAIN_FIELDS = ("content", "role")  # of a message; its other fields are counted as JSON
 PLAIN_ROLES = ("system", "developer", "user", "assistant")
 TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
 FORM_FIELDS = ("response_format", "structured_outputs")
 RENDERED_FIELDS = ("tools", "documents", "chat_template_kwargs")  # with these a template writes more than a plain chat
+ESTIMATE_MARGIN = 4  # a quarter is added to estimates where too few would make the tier refuse
 TEXTS = ("text", "refusal", "thinking", "input_text", "output_text")  # types of parts that are text, in the field of their kind
 IMAGES = ("image_url", "input_image", "image")
 
@@ -223,18 +224,51 @@ class Reader:
 
     def expected(self, prompt: Prompt) -> int:
         """Estimate of one prompt's tokens, for texts of all kinds rather too many. A counter includes one question's template."""
-        media = self.context // 4 if prompt.unbounded else prompt.images * min(USUAL_IMAGE, self.image_tokens)
         form = self.form(prompt, text_tokens)
-        return self.count(prompt.text) + form + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + media
+        return (
+            self.count(prompt.text) + form + USUAL_TEMPLATE * max(0, prompt.messages - 1) + prompt.ids + self.usual_media(prompt)
+        )
+
+    def counted(self, body: Mapping[str, Any]) -> int:
+        """What a client is told of a prompt: exact where the tokenizer is known, else an estimate that errs upwards."""
+        prompts = prompts_of(body)
+        exact = getattr(self.count, "exact", False)
+        return sum(self.most(p) - self.media(p) + self.usual_media(p) if exact else self.expected(p) for p in prompts)
+
+    def usual_media(self, prompt: Prompt) -> int:
+        return self.context // 4 if prompt.unbounded else prompt.images * min(USUAL_IMAGE, self.image_tokens)
 
     def expected_total(self, body: Mapping[str, Any]) -> int:
         """The same of all prompts of a body: what a call that was cut off is billed for."""
         return sum(map(self.expected, prompts_of(body)))
 
+    def limit_within(self, body: Mapping[str, Any], limit: int) -> int:
+        """The limit of an answer, cut to the room that the window has left, at least 1.
+
+        It may be too many where the tokenizer is not known: bytes would leave next to nothing, so an estimate counts.
+        """
+        prompts = prompts_of(body)
+        if limit + max(map(self.at_most, prompts)) <= self.context:  # no tokenizer is needed to tell that it fits
+            return limit
+        return max(1, min(limit, self.context - max(map(self.taken, prompts))))
+
+    def taken(self, prompt: Prompt) -> int:
+        if not self.says or getattr(self.count, "exact", False):
+            return self.most(prompt)
+        likely = self.expected(prompt)
+        return min(self.most(prompt), likely + likely // ESTIMATE_MARGIN)
+
     def least(self, length: int) -> int:
         """Lower bound of the count of a text with so many characters; 0 where nothing is known of the tokenizer."""
         longest = getattr(self.count, "longest", 0)
         return length // longest if longest else 0
+
+
+def within_window(body: Mapping[str, Any], reader: Reader) -> Mapping[str, Any]:
+    """The body as its tier can take it: a limit of the answer beyond what the window has left is cut to that."""
+    limit = answer_limit(body)
+    cut = None if limit is None else reader.limit_within(body, limit)
+    return body if cut is None or cut == limit else with_answer_limit(body, cut)
 
 
 def expected_tokens(messages: Sequence[Mapping[str, Any]], count: Counter) -> int:

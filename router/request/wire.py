@@ -7,7 +7,7 @@ from typing import Any
 from classifiers import prompt_text
 from router.errors import BadRequest
 from router.request import constraints, json_text, server_tools
-from router.request.body import answer_count, answer_limit, asks_for_more, one_answer_limit, several_wanted, wants_json
+from router.request.body import answer_count, answer_limit, asks_for_more, continues, one_answer_limit, several_wanted, wants_json
 from router.request.token_bounds import prompts_of
 from router.types import UNKNOWN_PART, Facts, Path, Request
 
@@ -98,7 +98,11 @@ def nested_deeper(value: Any, most: int) -> bool:
 
 def parse(path: Path, raw: bytes) -> Request:
     """Read a request body and check the fields we use. Raises BadRequest."""
-    body = decoded(raw)
+    return checked(path, decoded(raw), len(raw))
+
+
+def checked(path: Path, body: Any, size: int) -> Request:
+    """A body that `decoded` returned, or that was made of one. size: in bytes. Raises BadRequest."""
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
     body = {name: value for name, value in body.items() if name not in FOREIGN[path]}
@@ -109,7 +113,7 @@ def parse(path: Path, raw: bytes) -> Request:
         raise BadRequest(f"{answers} answers are asked for (prompts times `n` or `best_of`); ask for at most {MOST_ANSWERS}", "n")
     limits, tests = server_tools.take_stepdown_field(body)
     store, metadata = take_storing(body) if path == "chat/completions" else (None, {})
-    return Request(path, one_answer_limit(body), limits, tests, store, metadata, len(raw))
+    return Request(path, one_answer_limit(body), limits, tests, store, metadata, size)
 
 
 def check_common(body: Mapping[str, Any]) -> None:
@@ -209,7 +213,7 @@ def facts(request: Request) -> Facts:
     prompts = prompts_of(body)
     counted = prompts[0].text if len(prompts) == 1 else max((prompt.text for prompt in prompts), key=len)
     text = prompt_text(body["messages"]) if chat else prompt_text([{"role": "user", "content": counted}])
-    needed, one = needs(body), chat and not several_wanted(body)
+    needed, one = needs(body), chat and not several_wanted(body) and not continues(body)
     as_measured = one and not (request.tests or asks_for_more(body)) and "images" not in needed
     needed |= {"chat" if chat else "completions"}
     answer, heat = answer_limit(body) or 1, body.get("temperature")
@@ -223,6 +227,8 @@ def needs(body: Mapping[str, Any]) -> frozenset[str]:
         found.add("tools")
         if body.get("tool_choice") == "required" or isinstance(body.get("tool_choice"), dict):
             found.add("tool_choice")
+    if continues(body):
+        found.add("prefill")
     if wants_json(body) or body.get("structured_outputs"):
         found.add("json")
     if any(body.get(field) is not None and body[field] is not False for field in ("logprobs", "prompt_logprobs")):

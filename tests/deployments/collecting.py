@@ -50,7 +50,10 @@ class Judged(OneFlow):
 
 
 class Place:
-    """flow: none: one plain call to `large`; `buffer` or `holdback`: a cascade; a function: that. said: tier -> what it says."""
+    """flow: none: one plain call to `large`; `buffer` or `holdback`: a cascade; a function: that. said: tier -> what it says.
+
+    sections: further ones of the configuration.
+    """
 
     def __init__(
         self,
@@ -59,11 +62,12 @@ class Place:
         said: Mapping[str, Said | Script] | None = None,
         audits: float = 0.0,
         url: str = "",
+        sections: Mapping[str, Any] | None = None,
         **learning: Any,
     ) -> None:
         settings = {"collect": "consented", "own_key": "all", "fill_share": 0.0, **learning}
         where = {"url": url or f"sqlite:///{folder / 'ledger.db'}", "journal_s": 0}
-        self.config = ladder(learning=settings, ledger=where, escalation={"audit_rate": audits})
+        self.config = ladder(learning=settings, ledger=where, escalation={"audit_rate": audits}, **sections or {})
         scripts = {name: (said or {}).get(name, Said("42")) for name in self.config.names}
         self.tiers = {n: ScriptedTier(n, s if callable(s) else lambda _, s=s: s) for n, s in scripts.items()}
         self.ledger = Ledger(self.config.ledger)

@@ -5,9 +5,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from deployments.app import TIERS
-from deployments.endpoint import openapi
 from deployments.endpoint.accounts import without_books
 from deployments.endpoint.ingress import Ingress
+from deployments.endpoint.routes import openapi
 from deployments.keys.key_store import hashed
 from deployments.learning.kept import completion_routes
 from router.engine import Router

@@ -96,7 +96,7 @@ def running(tmp_path_factory):
     )
     try:
         with cluster() as (made, nodes):
-            # On the head only: proxies of all three nodes would share this machine's port, and a connection may go to one that dies.
+            # On the head only: the nodes' proxies would share this machine's port, and a connection may go to one that dies.
             serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": config.server.port})
             serve.run(app.application(config, hashed(KEY)), name=APP, route_prefix="/")
             url = f"http://127.0.0.1:{config.server.port}/v1"

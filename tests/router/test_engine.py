@@ -105,12 +105,13 @@ def test_a_long_prompt_goes_past_the_tiers_it_does_not_fit():
 
 
 def test_the_answer_asked_for_counts_too():
-    assert decide(router(0.95, 0.99, 1.0), max_tokens=150).tier == "medium"
+    assert decide(router(0.95, 0.99, 1.0), content="x" * 75, max_tokens=150).tier == "small"
+    assert decide(router(0.95, 0.99, 1.0), content="x" * 80, max_tokens=150).tier == "medium"
 
 
 @pytest.mark.parametrize("model", ["auto", "small"])
 def test_too_long_for_all_names_both_numbers(model):
-    with pytest.raises(ContextTooLong, match="999 tokens.*(300|100) tokens"):
+    with pytest.raises(ContextTooLong, match="(300|100) tokens.*999 tokens"):
         decide(router(0.9, 0.9, 0.9), model, "x" * 999)
 
 

@@ -18,6 +18,7 @@ from router.errors import (
     ForeignRequest,
     HeadersTooLarge,
     LedgerDown,
+    NoPreviousResponse,
     NoReplica,
     NotAllowed,
     NotFound,
@@ -36,6 +37,8 @@ from router.errors import (
     TooSlow,
     UnknownEncoding,
     UnknownModel,
+    Unsupported,
+    UnsupportedTool,
     WindowExceeded,
     WrongMethod,
 )
@@ -57,9 +60,12 @@ def test_a_tiers_own_error_is_kept_only_for_faults_of_the_request():
 CLIENT, SERVER = "invalid_request_error", "server_error"
 MADE = [
     (BadRequest("no"), 400, "invalid_request", CLIENT),
-    (ContextTooLong(900, 1, 512), 400, "context_length_exceeded", CLIENT),
+    (ContextTooLong(900, 512), 400, "context_length_exceeded", CLIENT),
     (NoTierFits({"small": "takes no tools"}), 400, "no_tier_fits", CLIENT),
     (ToolNameConflict("stepdown_x", "tools[0]"), 400, "tool_name_conflict", CLIENT),
+    (Unsupported("no"), 400, "unsupported", CLIENT),
+    (NoPreviousResponse("resp_1", "it is unknown"), 400, "previous_response_not_found", CLIENT),
+    (UnsupportedTool("no"), 400, "unsupported_tool", CLIENT),
     (BadKey(), 401, "invalid_api_key", CLIENT),
     (NotAllowed("this key may not use tier large"), 403, "not_allowed", CLIENT),
     (NotFound("no such path"), 404, "not_found", CLIENT),
@@ -146,8 +152,7 @@ def test_the_tables_here_know_every_class():
 @pytest.mark.parametrize(
     "error, says",
     [
-        (ContextTooLong(900, 1, 512), ["900 tokens", "512 tokens"]),
-        (ContextTooLong(900, 64, 512), ["900 tokens", "64 more", "512 tokens"]),
+        (ContextTooLong(900, 512), ["maximum context length is 512 tokens", "900 tokens"]),
         (
             NoTierFits({"small": "takes no tools", "large": "takes no images"}),
             ["small: takes no tools", "large: takes no images"],

@@ -107,8 +107,10 @@ def test_a_word_that_is_no_ability_is_ignored():
 
 
 def test_a_prompt_is_too_long_only_for_tiers_that_could_take_it():
-    with pytest.raises(ContextTooLong, match="largest window of a permitted tier is 1000"):
-        router({"large": {"tools": NO_PARSER}}, ladder(large={"context": 9000})).decide(chat(tools=TOOLS, max_tokens=5000))
+    with pytest.raises(ContextTooLong, match="maximum context length is 1000 tokens"):
+        router({"large": {"tools": NO_PARSER}}, ladder(large={"context": 9000})).decide(
+            chat(tools=TOOLS, messages=[{"role": "user", "content": "word " * 5000}])
+        )
 
 
 def test_the_status_page_gets_both_lists():

@@ -91,7 +91,7 @@ def test_a_ladder_of_one_tier_is_another_ladder_too(router):
 
 def test_a_tier_whose_window_is_too_small_makes_another_ladder():
     config = load_config("pocket")
-    tiers = [t.model_copy(update={"context": 200 if t.name == "small" else 4096}) for t in config.tiers]
+    tiers = [t.model_copy(update={"context": 20 if t.name == "small" else 4096}) for t in config.tiers]
     config = config.model_copy(update={"tiers": tiers, "escalation": Escalation(mode="buffer")})
     wide = Router(config, load_artefact(config), dict.fromkeys(config.names, len))
     asked = parse("chat/completions", json.dumps(ASK | {"max_tokens": 1000}).encode())

@@ -45,13 +45,26 @@ PLAIN, TOOLLESS, NO_JSON, SEEING = tier("a"), tier("a", tools=False), tier("a", 
         (SEEING, facts(10, 1, "images"), None),
         (PLAIN, facts(999, 1), None),
         (PLAIN, facts(1000, 1), "takes 1000 tokens, this needs 1001"),
-        (PLAIN, facts(900, 101), "takes 1000 tokens, this needs 1001"),
+        (PLAIN, facts(900, 101), None),  # no other window is wider, and the prompt fits
         (PLAIN, facts(0, 1000), None),
+        (PLAIN, facts(10, 128_000), None),  # a limit is no need
         (TOOLLESS, facts(2000, 1, "tools"), "takes no tools"),
     ],
 )
 def test_a_tier_is_ruled_out_for_a_reason(one, asked, reason):
     assert policy.exclude(asked, [one], counting([one])) == ({one.name: reason} if reason else {})
+
+
+@pytest.mark.parametrize(
+    "answer, reserve, narrow",
+    [(1, 2048, ""), (100, 2048, ""), (101, 2048, "this needs 1001"), (32_000, 100, ""), (32_000, 2048, "1150")],
+)
+def test_a_window_keeps_room_for_an_answer_where_a_wider_one_does(answer, reserve, narrow):
+    """The limit, the reserve or a quarter of the window, whichever is least: 101, 100, 250."""
+    tiers = [tier("narrow", 1000), tier("wide", 2000)]
+    found = policy.exclude(facts(900, answer), tiers, counting(tiers), None, reserve)
+    assert set(found) == ({"narrow"} if narrow else set())
+    assert narrow in found.get("narrow", "")
 
 
 def test_tokens_are_counted_only_where_they_might_not_fit():
@@ -71,7 +84,7 @@ def test_each_tier_counts_in_its_own_tokens():
     [
         ([tier("a", 10), tier("b", 20)], facts(30), ContextTooLong, ["30 tokens", "20 tokens"]),
         ([tier("a", 10), tier("b", 20, tools=False)], facts(15, 1, "tools"), ContextTooLong, ["15 tokens", "10 tokens"]),
-        ([tier("a", 10), tier("b", 20)], facts(5, 40), ContextTooLong, ["5 tokens", "40 more", "20 tokens"]),
+        ([tier("a", 10), tier("b", 20)], facts(20, 40), ContextTooLong, ["20 tokens"]),
         ([tier("a"), tier("b")], facts(5, 1, "images"), NoTierFits, ["a: takes no images", "b: takes no images"]),
     ],
 )

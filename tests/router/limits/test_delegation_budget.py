@@ -48,7 +48,8 @@ def test_calls_are_kept_for_the_end():
 def test_a_rung_knows_its_prices_and_its_window():
     body = {"messages": [{"role": "user", "content": "a b c"}, {"role": "user", "content": [{"type": "text", "text": "d e"}]}]}
     assert RUNG.cost(10, 5) == 30.0 and RUNG.paid(Usage(1, 1)) == 5.0 and RUNG.input_tokens(body) == 5 + 2 * 8
-    assert RUNG.fits(60, 40) and not RUNG.fits(60, 41)
+    assert RUNG.fits(80, 20) and not RUNG.fits(80, 21)
+    assert RUNG.fits(75, 90) and not RUNG.fits(76, 90), "of a long answer a quarter of the window is enough"
     assert rung_of([RUNG], "gone") is RUNG
 
 

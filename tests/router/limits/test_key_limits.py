@@ -171,8 +171,19 @@ def test_a_guess_keeps_no_request_out_for_ever():
 
 
 def test_what_no_minute_holds_is_refused_with_the_reason():
-    with pytest.raises(RateLimited, match="may need 150: shorten it"):
-        RateLimits().take(key(tokens_per_minute=100), Size(50, 100), 0.0)
+    with pytest.raises(RateLimited, match="may need 101: shorten it"):
+        RateLimits().take(key(tokens_per_minute=100), Size(100, 1), 0.0)
+
+
+def test_a_limit_beyond_a_minute_is_a_ceiling_and_no_need():
+    """Agents ask for 128,000 tokens and use a few hundred."""
+    rates, made = RateLimits(), key(tokens_per_minute=100)
+    taken = rates.take(made, Size(50, 128_000), 0.0)
+    assert taken.tokens == 100
+    with pytest.raises(RateLimited):
+        rates.take(made, Size(1, 1), 1.0)
+    rates.settle(taken, 60)
+    assert rates.take(made, Size(30, 10), 1.0).tokens == 40
 
 
 def test_undone_is_as_if_it_had_not_been():

@@ -1,0 +1,54 @@
+"""The models that a client may ask for: `auto` and its targets, tiers, and aliases that are whole names."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from router.decide import aliases
+from router.engine import Router
+from router.errors import UnknownModel
+from router.limits.key_limits import Key
+from router.protocols import messages
+
+
+class Models:
+    """router: the one that decides now."""
+
+    def __init__(self, router: Callable[[], Router]) -> None:
+        self.router, self.started = router, int(time.time())
+
+    def names(self) -> list[str]:
+        router = self.router()
+        targets = (f"auto:{target}" for target in router.targets)
+        return ["auto", *targets, *router.names, *aliases.listed(router.config.aliases)]
+
+    def resolved(self, name: str) -> str:
+        """What an alias stands for; other names stand for themselves."""
+        router = self.router()
+        return aliases.resolved(name, router.config.aliases, router.names)
+
+    def card(self, name: str) -> dict[str, Any]:
+        """OpenAI's model object; a routing target also has the state of its certificate."""
+        shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
+        router = self.router()
+        target = router.target_of(self.resolved(name))
+        return shown | ({"certificate": router.flows.promises.worst(target)} if target else {})
+
+    async def all(self, request: Request, key: Key) -> Response:
+        """In Anthropic's shape for its clients."""
+        cards = list(map(self.card, self.names()))
+        return JSONResponse(messages.models(cards) if anthropic(request) else {"object": "list", "data": cards})
+
+    async def one(self, request: Request, key: Key) -> Response:
+        """Raises UnknownModel."""
+        name, router = request.path_params["name"], self.router()
+        if self.resolved(name) == name and name not in self.names():
+            raise UnknownModel(name, list(router.names), router.targets)
+        return JSONResponse(messages.model(self.card(name)) if anthropic(request) else self.card(name))
+
+
+def anthropic(request: Request) -> bool:
+    return "anthropic-version" in request.headers
