@@ -46,15 +46,19 @@ class Bench:
         self, command: Sequence[str], variables: Mapping[str, str], stdin: str = "", limit_s: float = 90, closed: bool = True
     ) -> Ran:
         """Run a client in its project, with a home of its own. closed: without a way out of this machine."""
-        kept = {name: os.environ[name] for name in ("LANG", "TERM", "LD_LIBRARY_PATH") if name in os.environ}
-        home = {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config"), "CI": "1"}
-        programs = [f"{self.environment.node(name)}/node_modules/.bin" for name in (TERMINAL, CLINE)]
-        path = {"PATH": ":".join([*programs, os.environ["PATH"]])}
-        env = kept | home | path | (PROXIES | LOCAL if closed else {}) | dict(variables)
+        env = self.variables(variables, closed)
         ran = subprocess.run(
             command, cwd=self.project, env=env, input=stdin, capture_output=True, text=True, timeout=limit_s, errors="replace"
         )
         return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+    def variables(self, own: Mapping[str, str], closed: bool = True) -> dict[str, str]:
+        """The environment of a client's process."""
+        kept = {name: os.environ[name] for name in ("LANG", "TERM", "LD_LIBRARY_PATH") if name in os.environ}
+        home = {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config"), "CI": "1"}
+        programs = [f"{self.environment.node(name)}/node_modules/.bin" for name in (TERMINAL, CLINE)]
+        path = {"PATH": ":".join([*programs, os.environ["PATH"]])}
+        return kept | home | path | (PROXIES | LOCAL if closed else {}) | dict(own)
 
     def seen(self) -> Seen:
         return self.ladder.seen()

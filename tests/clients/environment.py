@@ -15,6 +15,7 @@ SDKS = Path(__file__).parent / "sdks"
 # Versions are pinned: what passes today is to pass tomorrow, and a new version is looked at before it is believed.
 TERMINAL = "terminal"
 CLINE = "cline"
+OPEN_WEBUI = "open-webui"
 NODE = {
     "sdks-js": {
         "ai": "6.0.326",
@@ -51,7 +52,10 @@ PYTHON = {
     ],
     "llm": ["llm==0.36"],
     "aider": ["aider-chat>=0.86,<0.87"],
+    OPEN_WEBUI: ["open-webui==0.12.4"],
 }
+LEFT_OUT = {OPEN_WEBUI: ("torch", "torchvision", "sentence-transformers")}
+"""environment -> packages that are declared and not needed for a chat; together several gigabytes"""
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,10 @@ class Environment:
         uv = str(Path(sys.executable).parent / "uv")
         subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(self.folder / name)], check=True)
         install = [uv, "pip", "install", "-q", "--python", str(self.python(name) / "python")]
-        # Elsewhere: uv would apply this project's overrides.
-        subprocess.run([*install, *PYTHON[name]], check=True, cwd=tempfile.gettempdir())
+        with tempfile.TemporaryDirectory() as elsewhere:  # here uv would apply this project's own overrides
+            never = "".join(f"{package} ; sys_platform == 'never'\n" for package in LEFT_OUT.get(name, ()))
+            (Path(elsewhere) / "overrides.txt").write_text(never)
+            subprocess.run([*install, "--overrides", "overrides.txt", *PYTHON[name]], check=True, cwd=elsewhere)
         self.done(self.folder / name, PYTHON[name])
 
     def stale(self, folder: Path, wanted: object) -> bool:
@@ -115,9 +121,8 @@ def ready_of(names: list[str]) -> None:
         Environment(ROOT / ".clients").ready(name)
 
 
-def version_of(environment: Environment, package: str) -> str:
-    """Of a terminal client on node."""
-    group = CLINE if package == CLINE else TERMINAL
+def version_of(environment: Environment, group: str, package: str) -> str:
+    """Of a node package."""
     file = environment.node(group) / "node_modules" / package / "package.json"
     return str(json.loads(file.read_text())["version"]) if file.exists() else ""
 

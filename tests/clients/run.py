@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.clients import chat_clients, claude_code, codex, sdk_runs
+from tests.clients import chat_clients, claude_code, codex, libraries, sdk_runs
 from tests.clients.bench import Bench, Check
-from tests.clients.environment import CLINE, ROOT, TERMINAL, Environment, version_of
+from tests.clients.environment import CLINE, OPEN_WEBUI, ROOT, TERMINAL, Environment, version_of
 from tests.clients.ladder import Ladder, ladder
 
 PACKAGES = {
@@ -25,12 +25,20 @@ PACKAGES = {
     "opencode": "opencode-ai",
     "qwen-code": "@qwen-code/qwen-code",
     "cline": CLINE,
+    "ai sdk": "ai",
     "cn": "@continuedev/cli",
 }
 """client -> its node package"""
-PROGRAMS = {"aider": ("aider", "aider-chat"), "llm": ("llm", "llm")}
+PROGRAMS = {
+    "aider": ("aider", "aider-chat"),
+    "llm": ("llm", "llm"),
+    "langchain": ("sdks", "langchain-openai"),
+    "open webui": (OPEN_WEBUI, "open-webui"),
+}
 """client -> its Python environment and package"""
-CHECKS: Sequence[Check] = [*codex.CHECKS, *claude_code.CHECKS, *chat_clients.CHECKS]
+GROUPS = {"cline": CLINE, "ai sdk": "sdks-js"}
+"""client -> its group of node packages, where it is not TERMINAL"""
+CHECKS: Sequence[Check] = [*codex.CHECKS, *claude_code.CHECKS, *chat_clients.CHECKS, *libraries.CHECKS]
 
 
 SDKS = (sdk_runs.OPENAI, sdk_runs.ANTHROPIC, *sdk_runs.QUICK, sdk_runs.MORE)
@@ -60,17 +68,22 @@ def check_row(check: Check, served: Ladder, environment: Environment) -> Row:
     began, why = time.monotonic(), ""
     with tempfile.TemporaryDirectory(prefix="stepdown-client-", ignore_cleanup_errors=True) as folder:
         try:
-            environment.ready(PROGRAMS.get(check.client, (CLINE if check.client == CLINE else TERMINAL, ""))[0])
+            environment.ready(group(check.client))
             check.run(Bench(served, environment, Path(folder)))
         except Exception as error:  # noqa: BLE001  # whatever a check finds is its row
             why = str(error) or traceback.format_exc(limit=-2)
     return Row(check.client, shown_version(check.client, environment), check.number, check.name, why, time.monotonic() - began)
 
 
+def group(client: str) -> str:
+    """The environment that it is in."""
+    return PROGRAMS[client][0] if client in PROGRAMS else GROUPS.get(client, TERMINAL)
+
+
 @cache
 def shown_version(client: str, environment: Environment) -> str:
     if client in PACKAGES:
-        return version_of(environment, PACKAGES[client])
+        return version_of(environment, group(client), PACKAGES[client])
     place, package = PROGRAMS[client]
     ask = f"import importlib.metadata as m; print(m.version({package!r}))"
     return subprocess.run([environment.python(place) / "python", "-c", ask], capture_output=True, text=True).stdout.strip()

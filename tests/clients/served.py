@@ -48,8 +48,7 @@ def settings(folder: Path, more: dict[str, Any], window: int | None = None) -> C
         for name, usd in PRICES.items()
     ]
     ledger = {"url": f"sqlite:///{folder}/ledger.db"}
-    aliases = {"aliases": ALIASES} if "aliases" in Config.model_fields else {}
-    return Config.model_validate({"tiers": tiers, "ledger": ledger, **aliases, **more})
+    return Config.model_validate({"tiers": tiers, "ledger": ledger, "aliases": ALIASES, **more})
 
 
 def keys_of(config: Config, folder: Path) -> dict[str, str]:

@@ -70,12 +70,7 @@ models:
   - {name: auto, provider: openai, model: auto, apiBase: "http://127.0.0.1:8000/v1", apiKey: THE_KEY}
 """,
 )
-CLINE = Setting(
-    "Cline",
-    "once",
-    "sh",
-    "cline auth openai --baseurl http://127.0.0.1:8000/v1 --apikey THE_KEY --modelid auto\n",
-)
+CLINE = Setting("Cline", "once", "sh", "cline auth openai --baseurl http://127.0.0.1:8000/v1 --apikey THE_KEY --modelid auto\n")
 QWEN_CODE = Setting(
     "Qwen Code", "environment", "sh", "OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=THE_KEY OPENAI_MODEL=auto qwen\n"
 )

@@ -19,7 +19,7 @@ ARGUMENT_PIECE = 7  # characters
 
 @dataclass
 class SteeredTier(Tier):
-    """It speaks as vLLM does: reasoning under `reasoning`, the first piece in the chunk that opens the stream, calls interleaved."""
+    """It speaks as vLLM: reasoning under `reasoning`, a first piece in the chunk that opens a stream, interleaved calls."""
 
     name: str
     bodies: list[dict[str, Any]] = field(default_factory=list)

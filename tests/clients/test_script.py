@@ -65,7 +65,9 @@ def test_the_other_words():
 
 def test_a_tool_that_is_demanded_is_called():
     named = {"type": "function", "function": {"name": "get_weather"}}
-    assert [json.loads(turn("hello", tool_choice=how).calls[0].arguments) for how in (named, "required")] == [{"city": "text"}] * 2
+    assert [json.loads(turn("hello", tool_choice=how).calls[0].arguments) for how in (named, "required")] == [
+        {"city": "text"}
+    ] * 2
     assert turn("hello", tool_choice="auto").calls == ()
 
 
