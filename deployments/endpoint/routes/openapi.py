@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from deployments.endpoint.routes import openapi_protocols
 from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRECTION, MOST_LISTED
 from router.client_options import ClientLimits
 from router.request.wire import INTEGER_RANGES, LONGEST_NAME, LONGEST_VALUE, MAX_TEMPERATURE, MAX_TOKENS, MOST_PAIRS, ROLES
@@ -198,6 +199,7 @@ PATHS: Schema = {
     },
     "/v1/chat/completions": asking("Answer a chat from the cheapest tier that is capable of it", ref("Chat"), ref("Answer")),
     "/v1/completions": asking("Answer a prompt", ref("Text"), ref("Answer")),
+    **openapi_protocols.PATHS,
     "/v1/decision": asking("Decide without answering", {"anyOf": [ref("Chat"), ref("Text")]}, ref("Decision"), streams=False),
 }
 # -- kept completions; there with a ledger -----------------------------------------------------------------------------------
@@ -263,6 +265,7 @@ SCHEMAS: Schema = {
     "Model": CARD,
     "Models": {"type": "object", "required": ["data"], "properties": {"data": {"type": "array", "items": ref("Model")}}},
     "Decision": DECISION,
+    **openapi_protocols.SCHEMAS,
     "Ready": {"type": "object", "required": ["status", "missing"], "properties": {"missing": {"type": "object"}}},
 }
 
