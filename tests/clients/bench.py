@@ -86,3 +86,5 @@ class Check:
     run: Callable[[Bench], None]
     window: int | None = None
     """tokens of every tier's window on the ladder; None: the usual ones"""
+    keeps: bool = False
+    """the ladder keeps responses, so that they can be continued"""

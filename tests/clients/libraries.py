@@ -10,7 +10,7 @@ import httpx
 from deployments.ports import free_port
 from tests.clients.bench import Bench, Check, one_row_a_call
 from tests.clients.environment import OPEN_WEBUI as PACKAGE
-from tests.clients.settings import AI_SDK, LANGCHAIN, OPEN_WEBUI
+from tests.clients.settings import AI_SDK, LANGCHAIN, OPEN_WEBUI, Setting
 
 PATH = "/chat/completions"
 START_S = 240  # its own server and its database, on a busy machine
@@ -30,6 +30,15 @@ def ai_sdk(bench: Bench) -> None:
     ran = bench.run(["node", "shown.mjs"], {})
     assert "You said: hello" in ran.out, ran
     one_row_a_call(bench.seen(), PATH, 1)
+
+
+def ai_sdk_by_its_default(bench: Bench) -> None:
+    """It speaks Responses and names items of earlier turns by their ids, which a server that keeps them understands."""
+    (bench.project / "node_modules").symlink_to(bench.environment.node("sdks-js") / "node_modules")
+    (bench.project / "shown.mjs").write_text(LOOP.filled(bench.ladder.origin, bench.ladder.key))
+    ran = bench.run(["node", "shown.mjs"], {})
+    assert "The tool said: sunny" in ran.out, ran
+    one_row_a_call(bench.seen(), "/responses", 3)
 
 
 def open_webui(bench: Bench) -> None:
@@ -73,8 +82,24 @@ def wait(client: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
     raise AssertionError("Open WebUI did not start")
 
 
+LOOP = Setting(
+    "AI SDK",
+    "JavaScript",
+    "js",
+    """
+import { createOpenAI } from "@ai-sdk/openai";
+import { generateText, jsonSchema, stepCountIs, tool } from "ai";
+const model = createOpenAI({ baseURL: "http://127.0.0.1:8000/v1", apiKey: "THE_KEY" })("auto");
+const inputSchema = jsonSchema({ type: "object", properties: { city: { type: "string" } } });
+const tools = { weather: tool({ inputSchema, execute: async () => "sunny" }) };
+const prompt = 'THINK 3 TOOL weather {"city": "Rome"} TOOL weather {"city": "Oslo"}';
+console.log((await generateText({ model, tools, prompt, stopWhen: stepCountIs(5) })).text);
+""",
+)
+
 CHECKS = [
     Check("langchain", 4, "README's lines", langchain),
     Check("ai sdk", 4, "README's lines", ai_sdk),
+    Check("ai sdk", 4, "its default, where responses are kept", ai_sdk_by_its_default, keeps=True),
     Check("open webui", 7, "lists the models, streams an answer", open_webui),
 ]

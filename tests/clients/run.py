@@ -96,12 +96,16 @@ def rows(wanted: Sequence[str], environment: Environment, folder: Path) -> Itera
         for sdk in SDKS:
             if begins(sdk.client, wanted):
                 yield from sdk_rows(sdk, served, environment)
-        for check in chosen:
-            if check.window is None:
-                yield check_row(check, served, environment)
-    for window in sorted({check.window for check in chosen if check.window}):
-        with ladder(folder, "--window", str(window)) as served:
-            yield from (check_row(check, served, environment) for check in chosen if check.window == window)
+        yield from (check_row(check, served, environment) for check in chosen if place(check) == (0, False))
+    for window, keeps in sorted({place(check) for check in chosen} - {(0, False)}):
+        sections = {"responses": {"store": "memory"}} if keeps else {}
+        with ladder(folder, *(("--window", str(window)) if window else ()), **sections) as served:
+            yield from (check_row(check, served, environment) for check in chosen if place(check) == (window, keeps))
+
+
+def place(check: Check) -> tuple[int, bool]:
+    """What makes a check's ladder differ from the usual one, which is (0, False)."""
+    return check.window or 0, check.keeps
 
 
 def begins(client: str, wanted: Sequence[str]) -> bool:
