@@ -8,6 +8,7 @@ import pytest
 
 from router.cascade.flow import Cascade
 from router.config import Escalation
+from router.engine import Router
 from router.types import Accept, GoUp
 from tests.clients.ladder import ladder as served_ladder
 from tests.clients.steered_tier import SteeredTier
@@ -75,3 +76,53 @@ def test_rows_are_durable_before_the_end_of_a_stream(path, tmp_path):
     with served_ladder(tmp_path) as again:
         seen = again.seen()
     assert len(seen.traces) == len(seen.calls) == 1 and seen.calls[0]["output_tokens"] > 3
+
+
+PLAN = json.dumps({"plan": [{"prompt": "count the cats"}, {"prompt": "count the dogs"}]})
+TASK = f'TOOL stepdown_delegate {PLAN} TOOL weather {{"city": "Rome"}}'
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+OFFERED = {
+    "responses": [{"type": "function", "name": "weather", "parameters": SCHEMA}, {"type": "stepdown:delegate"}],
+    "messages": [{"name": "weather", "input_schema": SCHEMA}, {"type": "stepdown:delegate"}],
+}
+
+
+@contextlib.contextmanager
+def delegating():
+    config = ladder(("small", "large"), delegation={"mode": "tool", "max_cost_ratio": 50.0, "deadline_s": 10.0})
+    tiers = {name: SteeredTier(name) for name in config.names}
+    with serving(Router(config, None, dict.fromkeys(config.names, lambda text: len(text.split()))), tiers) as url:
+        yield url, tiers
+
+
+def by_responses(url, items):
+    answer = httpx.post(f"{url}/responses", json={"model": "auto", "input": items, "tools": OFFERED["responses"]}, timeout=30)
+    output = answer.raise_for_status().json()["output"]
+    call = next((item for item in output if item["type"] == "function_call"), None)
+    return output, call and call["call_id"], answer.text
+
+
+def by_messages(url, turns):
+    body = {"model": "auto", "max_tokens": 500, "messages": turns, "tools": OFFERED["messages"]}
+    answer = httpx.post(f"{url}/messages", json=body, timeout=30)
+    content = answer.raise_for_status().json()["content"]
+    call = next((block for block in content if block["type"] == "tool_use"), None)
+    return content, call and call["id"], answer.text
+
+
+@pytest.mark.parametrize("path", ["responses", "messages"])
+def test_what_was_delegated_before_a_clients_tool_is_recalled_by_the_calls_id(path):
+    ask = by_responses if path == "responses" else by_messages
+    turns = [{"role": "user", "content": TASK}]
+    with delegating() as (url, tiers):
+        said, name, text = ask(url, turns)
+        assert name.startswith("call_sd_") and "stepdown_delegate" not in text and "cats" not in text.replace(PLAN, "")
+        if path == "responses":
+            turns += [*said, {"type": "function_call_output", "call_id": name, "output": "sunny"}]
+        else:
+            result = {"type": "tool_result", "tool_use_id": name, "content": "sunny"}
+            turns += [{"role": "assistant", "content": said}, {"role": "user", "content": [result]}]
+        last, none, _ = ask(url, turns)
+    assert none is None and "The tool said: sunny" in json.dumps(last)
+    names = [c["function"]["name"] for m in tiers["large"].bodies[-1]["messages"] for c in m.get("tool_calls") or []]
+    assert names == ["stepdown_delegate", "weather"]
