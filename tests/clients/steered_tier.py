@@ -34,7 +34,7 @@ class SteeredTier(Tier):
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         turn = await self.begin(body)
-        message = {"role": "assistant", "content": turn.text or None}
+        message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
         message |= {"reasoning": turn.reasoning} if turn.reasoning else {}
         message |= {"tool_calls": [called(body, i, call) for i, call in enumerate(turn.calls)]} if turn.calls else {}
         choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": turn.finish}
