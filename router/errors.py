@@ -10,6 +10,7 @@ StepdownError
     │   ├── NoTierFits     400  no tier has the features that the request needs
     │   ├── Unsupported    400  a part of a protocol that is not offered here
     │   ├── NoPreviousResponse 400  the response that a request continues is not kept
+    │   ├── NoThread       400  only the newest messages of a thread, which is not kept
     │   ├── ToolNameConflict 400  a client's function has a reserved name
     │   └── UnsupportedTool 400  the request demands a tool that only its vendor can run
     ├── BadKey             401
@@ -143,6 +144,19 @@ class NoPreviousResponse(BadRequest):
 
     def __init__(self, found: str, why: str) -> None:
         super().__init__(f"the response {found[:80]!r} cannot be continued: {why}; send the whole conversation", self.param)
+
+
+class NoThread(BadRequest):
+    """A request of the Messages protocol has only the newest messages of a thread, which is not kept here.
+
+    Anthropic's SDKs know the code, and send the whole conversation again.
+    """
+
+    code = "thread_not_found"
+    param = "thread"
+
+    def __init__(self) -> None:
+        super().__init__("threads are not kept here; send the whole conversation in `messages`, without `thread`", self.param)
 
 
 class ToolNameConflict(BadRequest):
