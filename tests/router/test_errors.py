@@ -129,7 +129,7 @@ def drawn():
 
 def classes(root=StepdownError):
     for kind in root.__subclasses__():
-        if kind.__module__ == errors.__name__:
+        if kind.__module__.startswith(f"{errors.__name__}."):
             yield kind
             yield from classes(kind)
 
