@@ -364,6 +364,7 @@ class TierFailed(RequestFailed):
 class TierSilent(TierFailed):
     """A stream that has begun came to no end, and nothing more came either."""
 
+    status = 504
     code = "tier_silent"
 
     def __init__(self, tier: str, silent_s: float) -> None:

@@ -2,9 +2,9 @@
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import get_route_path
 from starlette.types import Receive, Scope, Send
 
+from deployments.endpoint.doors.paths import path_of
 from router.config import Server
 
 SHOWN = (
@@ -25,15 +25,18 @@ def shared_with_pages(server: Server, open_door: bool) -> list[Middleware]:
     if not server.cors or (open_door and server.cors == "*"):
         return []
     origins = [server.cors] if isinstance(server.cors, str) else server.cors
-    how = {"allow_methods": METHODS, "allow_headers": ("*",), "expose_headers": SHOWN, "max_age": PREFLIGHT_S}
-    return [Middleware(Pages, allow_origins=origins, **how)]
+    return [
+        Middleware(
+            Pages, allow_origins=origins, allow_methods=METHODS, allow_headers=("*",), expose_headers=SHOWN, max_age=PREFLIGHT_S
+        )
+    ]
 
 
 class Pages(CORSMiddleware):
     """Answers preflights of every path of the API without a key, and marks its answers, errors and streams too."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and get_route_path(scope).startswith(OWN):
+        if scope["type"] == "http" and path_of(scope).startswith(OWN):
             await self.app(scope, receive, send)
             return
         await super().__call__(scope, receive, send)
