@@ -12,13 +12,13 @@ TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 DATA ?= ../shared/data
 
-.PHONY: serve test check style types units install demo monitoring bench-flows bench-cost bench-front bench-hostile chaos fuzz simulate-cluster audit clean
+.PHONY: serve test clients client-sdks check style types units install demo monitoring bench-flows bench-cost bench-front bench-hostile chaos fuzz simulate-cluster audit clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
 
 # First what needs no Ray, on both cores; then one ladder at a time.
-test: install
+test: install client-sdks
 	$(PY) -m pytest -n 2 --dist worksteal -m "not ray and not ladder and not alone"
 	$(PY) -m pytest -m "ray or ladder or alone"
 
@@ -33,6 +33,15 @@ style:
 
 types:
 	$(VENV)/bin/mypy
+
+# Runs every client as it is against a ladder, and prints what passed; installs them into .clients (4 GB), which needs npm.
+# CLIENTS: beginnings of names, to run some only
+clients: install
+	$(PY) -m tests.clients.run $(CLIENTS)
+
+# The SDKs that install in seconds. Where that fails, their tests are skipped and say so.
+client-sdks: install
+	-$(PY) -m tests.clients.environment sdks $(if $(shell command -v npm),sdks-js)
 
 units:
 	$(PY) -m pytest -n 2 --dist worksteal -m "not ray and not ladder and not slow"
@@ -88,4 +97,4 @@ $(VENV)/.installed-$(EXTRA): pyproject.toml | $(VENV)/bin/uv
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .clients

@@ -30,10 +30,14 @@ from deployments.monitoring.metrics import Metrics
 from deployments.monitoring.telemetry import telemetry
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS
 from deployments.replicas.replica_log import write_to_file
+from deployments.services import serve_service
+from deployments.services.echo_service import EchoService
+from deployments.services.remote_service import RemoteService
+from deployments.services.service import Engine as ServiceEngine
 from deployments.tiers import serve_tier
 from deployments.tiers.check import check
 from deployments.tiers.echo_tier import EchoTier
-from deployments.tiers.fingerprints import ladder_fingerprints
+from deployments.tiers.fingerprints import ladder_fingerprints, service_fingerprints
 from deployments.tiers.remote_tier import RemoteTier
 from deployments.tiers.tier import Engine
 from deployments.tiers.token_counters import counters, special_tokens
@@ -51,7 +55,14 @@ TIERS: dict[str, Engine] = {
     "remote": Engine(lambda settings, _handle, first_token_s, _late: RemoteTier(settings, first_token_s)),
     "vllm": Engine(serve_tier.make, bind="deployments.replicas.vllm_tier:bind"),
 }
-"""every engine, by the name that settings give it"""
+"""every engine of a tier, by the name that settings give it"""
+
+SERVICES: dict[str, ServiceEngine] = {
+    "echo": ServiceEngine(lambda settings, _handle, _timeout_s: EchoService(settings)),
+    "remote": ServiceEngine(lambda settings, _handle, timeout_s: RemoteService(settings, timeout_s)),
+    "vllm": ServiceEngine(serve_service.make, bind="deployments.replicas.vllm_service:bind"),
+}
+"""every engine of a service"""
 
 
 class Args(BaseModel):
@@ -82,10 +93,11 @@ class ServedIngress(Ingress):
             t.name: TIERS[t.engine].make(t, handles.get(t.name), timeout_s, partial(accounts.late, t.name))
             for t in settings.tiers
         }
+        services = {s.name: SERVICES[s.engine].make(s, handles.get(s.name), timeout_s) for s in settings.services}
         make = routers(settings)
         router = make(settings)
-        accounts.models.update(router.fingerprints.get("models") or {})
-        super().__init__(router, tiers, accounts, settings.server.max_body_bytes)
+        accounts.models.update((router.fingerprints.get("models") or {}) | service_fingerprints(settings))
+        super().__init__(router, tiers, accounts, settings.server.max_body_bytes, services)
         self.draining.told = replica_stops
         engine = accounts.ledger.engine
         self.watcher = watcher = BundleWatcher(engine, router, make, self.answering.use, accounts.refresh)
@@ -208,14 +220,19 @@ def accounts_of(config: Config, key_hash: str, insecure: bool, running: Running)
 
 
 def application(config: Config, key_hash: str = "", insecure: bool = False, file: str = "") -> serve.Application:
-    """The Serve application: an ingress over the tiers' deployments, which start side by side. `check` the config first.
+    """The Serve application: an ingress over the deployments of tiers and services, which start side by side. `check` the config
+    first.
 
     file: where the configuration is read again when it changes; empty: nowhere.
     """
     handles = {}
-    for tier in config.tiers:
-        if bind := TIERS[tier.engine].bind:  # imported only now: without vLLM, a ladder that does not need it still starts
-            handles[tier.name] = resolve_name(bind)(tier, config.server.drain_s)
+    engines = [
+        *((TIERS[tier.engine].bind, tier) for tier in config.tiers),
+        *((SERVICES[s.engine].bind, s) for s in config.services),
+    ]
+    for bind, settings in engines:
+        if bind:  # imported only now: without vLLM, a ladder that does not need it still starts
+            handles[settings.name] = resolve_name(bind)(settings, config.server.drain_s)
     ingress = serve.deployment(
         name="ingress",
         num_replicas=config.server.replicas,

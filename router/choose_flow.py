@@ -44,7 +44,7 @@ def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any], othe
     """
     others, outcomes, name = others or OtherTiers(), CallOutcomes(), "final"
     while True:
-        call = Call(name, tier, "final", body, hold=1)
+        call = Call(name, tier, "final", body, hold=1, committed=True)
         reply = (yield Step((call,), outcomes=outcomes.new(), phase=f"asking {tier}"))[0]
         if reply.error is None:
             outcomes.set(call.id, "accepted")

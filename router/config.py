@@ -6,20 +6,10 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from router.engine_settings import Settings, as_given
 from router.errors import BadConfig
-from router.tier_settings import (
-    ANSWER_RESERVE,
-    AnyTier,
-    EchoTier,
-    Licence,
-    Price,
-    RemoteTier,
-    Settings,
-    Tier,
-    VllmTier,
-    as_given,
-    comparable,
-)
+from router.service_settings import AnyService
+from router.tier_settings import ANSWER_RESERVE, AnyTier, EchoTier, Licence, Price, RemoteTier, Tier, VllmTier, comparable
 
 __all__ = [
     "AnyTier",
@@ -49,7 +39,7 @@ __all__ = [
 NamedTarget = Literal["cheap", "balanced", "quality"]
 LARGEST_FILE = 4 * 2**20  # bytes; parsing YAML takes a second for each MiB
 SHIPPED = Path(__file__).parent.parent / "deployments" / "configs"
-EXPLAINED = "router/config.py and router/tier_settings.py"
+EXPLAINED = "router/config.py and router/*_settings.py"
 RENAMED = {"escalation.hedge_after_s": "is now larger_after_s (hedge_after_s is a tier's setting, for its own replicas)"}
 
 
@@ -182,6 +172,12 @@ class Server(Settings):
     cors: list[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]] | Literal["*"] | None = None
     """web pages that may use the endpoint from a browser: origins such as https://chat.example.com, or "*" for all; none: no
     page may. Without keys "*" counts as none"""
+    reasoning: Literal["pass", "hide"] = "pass"
+    """whether clients get the reasoning of models that think: in chats, and so in every protocol. hide: neither its text nor the
+    log-probabilities of its tokens; it is paid for and counted all the same"""
+    reasoning_field: Literal["reasoning", "reasoning_content", "both"] | None = None
+    """the field in which chats have it, also where a tier leaves it in the text between <think> and </think>. None: as the tier
+    has it, which for vLLM is `reasoning`; older clients read only `reasoning_content`"""
     stream_usage: Literal["asked", "always"] = "asked"
     """when a stream ends in a chunk with the usage, whose `choices` is empty. asked: where `stream_options.include_usage` is
     true, as with OpenAI; always: unless it is false"""
@@ -301,6 +297,8 @@ class Config(Settings):
 
     tiers: Annotated[list[AnyTier], Field(min_length=1)]
     """the ladder, cheapest first"""
+    services: list[AnyService] = []
+    """models beside the ladder, for embeddings, rerank and score"""
     routing: Routing = Routing()
     """how `auto` decides"""
     escalation: Escalation = Escalation()
@@ -326,15 +324,26 @@ class Config(Settings):
         return [tier.name for tier in self.tiers]
 
     @property
+    def service_names(self) -> list[str]:
+        return [service.name for service in self.services]
+
+    @property
+    def served_names(self) -> list[str]:
+        """Of tiers and services. None of them is ever an alias."""
+        return [*self.names, *self.service_names]
+
+    @property
     def sleepers(self) -> list[str]:
         """Tiers that may be scaled to zero."""
         return [tier.name for tier in self.tiers if tier.sleeps]
 
     @model_validator(mode="after")
     def different_names(self) -> "Config":
-        twice = sorted({n for n in self.names if self.names.count(n) > 1})
+        names = self.served_names
+        twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
-            raise ValueError(f"tiers: the name {twice[0]!r} is used twice; names must differ")
+            where = "services" if twice[0] in self.service_names else "tiers"
+            raise ValueError(f"{where}: the name {twice[0]!r} is used twice; names of tiers and services must differ")
         return self
 
     @model_validator(mode="after")
@@ -406,7 +415,8 @@ def load_config(name: str | Path) -> Config:
 def with_absolute_paths(config: Config, folder: Path) -> Config:
     """The same configuration with absolute paths: those of the artefact and of sources that are folders."""
     tiers = [tier.placed(folder) for tier in config.tiers]
+    services = [service.placed(folder) for service in config.services]
     routing = config.routing
     if routing.artefact:
         routing = routing.model_copy(update={"artefact": as_given(folder / routing.artefact)})
-    return config.model_copy(update={"tiers": tiers, "routing": routing})
+    return config.model_copy(update={"tiers": tiers, "services": services, "routing": routing})

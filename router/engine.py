@@ -18,6 +18,7 @@ from router.decide.targets import TARGETS, as_chance
 from router.errors import BadConfig, BadRequest, ContextTooLong, UnknownModel
 from router.request import server_tools, wire
 from router.request.token_bounds import Reader, surely_too_long, text_length
+from router.services import choice
 from router.types import Chosen, Counter, Decision, Facts, Request
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -81,7 +82,7 @@ class Router:
         return explicit(chance) if chance is not None and self.artefact else None
 
     def target_of(self, wanted: str) -> str | None:
-        """`auto` -> the configured target, `auto:X` -> X, a tier's name -> None. Raises UnknownModel."""
+        """`auto` -> the configured target, `auto:X` -> X, a tier's name -> None. Raises UnknownModel, WrongKind."""
         if wanted in self.names:
             return None
         head, colon, target = wanted.partition(":")
@@ -89,12 +90,13 @@ class Router:
             return self.default
         if head == "auto" and (target in self.targets or as_chance(target) is not None):
             return target
+        choice.check_chat(self.config, wanted)
         raise UnknownModel(wanted, list(self.names), self.targets)
 
     def named(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The body with the model that an alias stands for."""
         wanted = body.get("model")
-        found = aliases.resolved(wanted, self.config.aliases, self.names) if isinstance(wanted, str) else wanted
+        found = aliases.resolved(wanted, self.config.aliases, self.config.served_names) if isinstance(wanted, str) else wanted
         return body if found == wanted else {**body, "model": found}
 
     def count_prompt(self, request: Request) -> int:

@@ -10,13 +10,16 @@ StepdownError
     │   ├── NoTierFits     400  no tier has the features that the request needs
     │   ├── Unsupported    400  a part of a protocol that is not offered here
     │   ├── NoPreviousResponse 400  the response that a request continues is not kept
+    │   ├── NoThread       400  only the newest messages of a thread, which is not kept
     │   ├── ToolNameConflict 400  a client's function has a reserved name
     │   └── UnsupportedTool 400  the request demands a tool that only its vendor can run
     ├── BadKey             401
     ├── NotAllowed         403  the key may not use this tier, target or page
     ├── ForeignRequest     403  no key is asked for, and a web page from elsewhere could have sent it
     ├── NotFound           404  no such path
-    │   └── UnknownModel   404
+    │   ├── UnknownModel   404
+    │   ├── NoService      404  no service of that kind, or of that name
+    │   └── WrongKind      404  a service is asked for a chat, or a tier for embeddings
     ├── WrongMethod        405
     ├── TooSlow            408  the body did not arrive in time
     ├── TooLarge           413
@@ -143,6 +146,19 @@ class NoPreviousResponse(BadRequest):
         super().__init__(f"the response {found[:80]!r} cannot be continued: {why}; send the whole conversation", self.param)
 
 
+class NoThread(BadRequest):
+    """A request of the Messages protocol has only the newest messages of a thread, which is not kept here.
+
+    Anthropic's SDKs know the code, and send the whole conversation again.
+    """
+
+    code = "thread_not_found"
+    param = "thread"
+
+    def __init__(self) -> None:
+        super().__init__("threads are not kept here; send the whole conversation in `messages`, without `thread`", self.param)
+
+
 class ToolNameConflict(BadRequest):
     code = "tool_name_conflict"
 
@@ -252,6 +268,20 @@ class UnknownModel(NotFound):
     def __init__(self, found: str, tiers: list[str], targets: list[str]) -> None:
         ways = ", ".join(["auto", *(f"auto:{t}" for t in targets), "auto:0.97", *tiers])
         super().__init__(f"unknown model {found[:80]!r}; use one of {ways}")
+
+
+class NoService(NotFound):
+    """The request's `model` names no service of the kind that its path asks for, or there is none."""
+
+    code = "model_not_found"
+    param = "model"
+
+
+class WrongKind(NotFound):
+    """The request's `model` is there, and does something else than its path asks for."""
+
+    code = "model_not_found"
+    param = "model"
 
 
 class WrongMethod(RequestFailed):

@@ -28,6 +28,7 @@ from router.types import Decision, Facts, Usage
 NO_PROMPT = "no prompt stored"
 NO_ANSWER = "no answer in the log"
 IN_PARTS = "answered in parts (delegation, tools)"
+SERVICE = "asked a service, which no tier can stand for"
 OTHER_LADDER = "a tier that the ladder lacks"
 REFUSED = "refused by the ladder"
 MEANS = {
@@ -182,6 +183,8 @@ class Replay:
         return self
 
     def unusable(self, row: Logged) -> str:
+        if row.flow == "service":
+            return SERVICE
         if row.prompt is None:
             return NO_PROMPT
         if row.flow not in ANSWERED_WHOLE:

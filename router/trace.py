@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-FlowKind = Literal["direct", "cascade", "race", "delegation", "tools"]
+FlowKind = Literal["direct", "cascade", "race", "delegation", "tools", "service"]
 """How a request is answered; the ledger's `flow`. direct: one plain call. cascade: answers of smaller tiers are looked at before
 they are accepted. race: a late tier is raced by a larger one. delegation: the largest tier plans. tools: it hands work down by a
-tool call."""
+tool call. service: no tier answers, but a service beside the ladder."""
 
 AUDITS = "audits"  # `key_id` of audits: no key asked for them, so no key's budget, list or table counts them
 LEARNING = "learning"  # `key_id` of calls that are made to learn from: for the same reason

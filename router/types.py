@@ -183,7 +183,8 @@ class Usage:
         return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
-Role = Literal["attempt", "plan", "repair", "subtask", "turn", "final", "audit", "fill", "judge"]
+Role = Literal["attempt", "plan", "repair", "subtask", "turn", "final", "audit", "fill", "judge", "embedding", "rerank", "score"]
+"""what a call is for; the last three are a service's"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,8 @@ class Call:
     """seconds until it counts as failed"""
     tests: str = ""
     """tests that the driver runs on the answer's code; empty: none"""
+    committed: bool = False
+    """the flow takes whatever it says, if it says anything: a first token of its thought ends `hold` too"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +213,12 @@ class Reply:
 
     call: Call
     text: str = ""
+    """the answer; nothing of the thought"""
     finish_reason: str = ""
     """OpenAI's; empty while the answer is partial"""
     usage: Usage = Usage()
     logprobs: tuple[float, ...] = ()
-    """of the answer's tokens; empty: the tier gave none, which says nothing about its certainty"""
+    """of the answer's tokens, none of the thought's; empty: the tier gave none, which says nothing about its certainty"""
     first_margin: float | None = None
     """log-probability of the first token minus that of the runner-up"""
     stats: tuple[float, ...] = ()
@@ -230,6 +234,8 @@ class Reply:
     """seconds since the request was received"""
     sent: int = 1
     """replicas that were sent the call; each has read the prompt"""
+    thought: str = ""
+    """what the model thought before it answered; never judged, graded or compared"""
 
 
 # -- the flow --------------------------------------------------------------------------------------------------------------

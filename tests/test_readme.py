@@ -33,6 +33,8 @@ LEFT_OUT = re.compile("NAME|NNNN|^__init__")  # to be filled in; in every room
 # does. Anything shown that is neither here nor run below fails the tests.
 ELSEWHERE = {
     "make serve": "tests/e2e/test_pocket_ladder.py",
+    "export OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": "tests/deployments/monitoring/test_telemetry.py",
+    "export OTEL_SERVICE_NAME=our-router": "tests/deployments/monitoring/test_telemetry.py",
     "make test": "runs this test",
     "make install": "what every other target does first",
     "curl": "tests/e2e/test_pocket_ladder.py, with an OpenAI client",
@@ -46,6 +48,12 @@ ELSEWHERE = {
     "stepdown log": "tests/deployments/cli/test_log.py, on a ledger",
     "stepdown replay": "tests/deployments/costs/test_replay.py, on a ledger",
     "stepdown dashboard": "tests/deployments/monitoring/test_grafana.py",
+    "make clients": "needs npm and a network: tests/clients/run.py",
+    "claude": "tests/clients/claude_code.py",
+    "cline": "tests/clients/chat_clients.py",
+    "qwen": "tests/clients/chat_clients.py",
+    "aider": "tests/clients/chat_clients.py",
+    "open-webui": "tests/clients/libraries.py",
     "git clone": "needs a network",
     "pip install": "needs a network",
     "uv pip": "needs a network",

@@ -14,4 +14,5 @@ def check(config: str) -> None:
     loaded = load_config(config)
     check_all(loaded)
     artefact = loaded.routing.artefact or "none, so auto is the largest tier"
-    click.echo(f"{config}: fine; tiers {' < '.join(loaded.names)}; router {artefact}")
+    services = f"; services {', '.join(loaded.service_names)}" if loaded.services else ""
+    click.echo(f"{config}: fine; tiers {' < '.join(loaded.names)}{services}; router {artefact}")

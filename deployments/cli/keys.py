@@ -29,7 +29,7 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.option("--tiers", type=names, metavar="A,B", help="Tiers that may answer its requests.  [default: all]")
+@click.option("--tiers", type=names, metavar="A,B", help="Tiers and services that may answer its requests.  [default: all]")
 @click.option("--targets", type=names, metavar="A,B", help="Targets that it may use, such as cheap,0.97.  [default: all]")
 @click.option("--rpm", type=int, help="Limit of requests a minute.")
 @click.option("--tpm", type=int, help="Limit of tokens a minute, prompt and answer together.")
@@ -116,9 +116,11 @@ def revoke(key: str, config: str) -> None:
 
 def check_names(config: Config, tiers: frozenset[str] | None, targets: frozenset[str] | None) -> None:
     """Raises BadInput for a tier or target that the configuration does not have."""
-    unknown = sorted((tiers or frozenset()) - set(config.names))
+    unknown = sorted((tiers or frozenset()) - set(config.served_names))
     if unknown:
-        raise BadInput(f"--tiers: no tier {unknown[0]!r}; this configuration has {', '.join(config.names)} (see --config)")
+        raise BadInput(
+            f"--tiers: no tier or service {unknown[0]!r}; this configuration has {', '.join(config.served_names)} (see --config)"
+        )
     unknown = sorted(t for t in targets or () if t not in TARGETS and as_chance(t) is None)
     if unknown:
         raise BadInput(f"--targets: no target {unknown[0]!r}; use {', '.join(TARGETS)}, or a chance from 0 to 1")

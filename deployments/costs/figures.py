@@ -40,7 +40,7 @@ class Figures:
     audit_usd: float = 0.0
     learning_usd: float = 0.0
     requests_usd: float = 0.0
-    """of all requests, without audits and calls to learn from"""
+    """of all requests to tiers, without audits and calls to learn from"""
     covered_usd: float = 0.0
     """of requests whose counterfactual is known, without these too"""
     counterfactual_usd: float = 0.0
@@ -72,7 +72,8 @@ class Figures:
     def add_requests(self, row: Mapping[str, Any], top: str) -> None:
         """Add sums of requests that share flow and answering tier. top: the largest tier."""
         self.grow(row, ("requests", "failed", "counterfactual_usd"))
-        self.requests_usd += row["cost_all_usd"]
+        if row["flow"] != "service":  # there is no other tier that could have answered
+            self.requests_usd += row["cost_all_usd"]
         self.covered_usd += row["cost_usd"]
         if row["flow"] in ("delegation", "tools"):
             self.delegations += row["requests"]

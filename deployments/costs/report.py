@@ -106,6 +106,7 @@ class Report:
             "reasons": self.reasons(),
             "curve": {**curve.promised(self.config), "live": self.live()},
             "tiers": list(self.config.names),
+            "services": self.config.service_names,
             "keys": [{"id": r.id, "name": r.name, "revoked": r.revoked_s is not None} for r in self.names.values()],
             "budgets": self.budgets(),
             "means": MEANS,
@@ -126,7 +127,7 @@ class Report:
         found = self.by_key() if name == "key" else merged(self.parts, (PLACES[name],))
         rows = [{name: value, **part.as_json(), "shares": shares(part, self.whole)} for (value,), part in found.items()]
         if name == "tier":
-            return sorted(rows, key=lambda row: in_order(self.config.names, row["tier"]))
+            return sorted(rows, key=lambda row: in_order(self.config.served_names, row["tier"]))
         if name == "key":
             rows = [{**row, "name": self.names[row["key"]].name if row["key"] in self.names else ""} for row in rows]
             return sorted(rows, key=lambda row: (-row["cost_usd"], row["key"]))
@@ -196,5 +197,5 @@ def shares(part: Figures, whole: Figures) -> dict[str, float | None]:
 
 
 def in_order(names: Sequence[str], tier: str) -> tuple[int, str]:
-    """Tiers as on the ladder, then former tiers, then requests that nobody answered."""
+    """Tiers as on the ladder, services, then former ones, then requests that nobody answered. names: of both."""
     return (names.index(tier) if tier in names else len(names) + (tier == ""), tier)

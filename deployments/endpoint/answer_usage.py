@@ -5,6 +5,8 @@ from typing import Any
 
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from router.request import wire
+from router.request.answer_tokens import reasoning_tokens
+from router.request.token_bounds import text_tokens
 from router.types import Commit, Say, Usage
 
 DETAILS = ("prompt_tokens_details", "completion_tokens_details")
@@ -39,7 +41,7 @@ def of_call(ongoing: OngoingRequest, end: Commit, given: Mapping[str, Any]) -> t
     own, tier = record.usage, record.call.tier
     seen, spliced = read_all(record, ongoing.asked.body.get("messages") or ()), bool(end.splice)
     read = own.input_tokens if seen else max(own.input_tokens, conversation(ongoing, tier))
-    made = answer(ongoing, tier) if spliced else own.output_tokens
+    made = answer(ongoing, tier) + thought(ongoing, tier, given) if spliced else own.output_tokens
     whole = seen and not spliced
     details = {name: given[name] for name in DETAILS if isinstance(given.get(name), Mapping)} if whole else {}
     return fields(Usage(read, made)) | details, {} if whole and not record.estimated else {"estimated": True}
@@ -62,4 +64,10 @@ def conversation(ongoing: OngoingRequest, tier: str) -> int:
 
 def answer(ongoing: OngoingRequest, tier: str) -> int:
     """Tokens of the text that the client gets."""
-    return ongoing.counts[tier]("".join(ongoing.answer))
+    return ongoing.counts[tier](ongoing.answer_text)
+
+
+def thought(ongoing: OngoingRequest, tier: str, given: Mapping[str, Any]) -> int:
+    """Tokens that its model thought before it. Some tiers report 0 beside a thought that is there."""
+    counted = reasoning_tokens({"usage": given})
+    return counted or (text_tokens(ongoing.thought, ongoing.counts[tier]) if ongoing.thought else 0)

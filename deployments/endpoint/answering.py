@@ -64,8 +64,8 @@ class Answering:
 
     def watched(self, tier: Tier) -> Watched:
         settings = self.settings[tier.name]
-        how = settings.most_replicas, settings.hedge_after_s, settings.context, self.router.config.server.stream_idle_s
-        return Watched(tier, self.breaker, self.retries, *how)
+        how = settings.most_replicas, settings.hedge_after_s, settings.context, settings.thinking
+        return Watched(tier, self.breaker, self.retries, *how, idle_s=self.router.config.server.stream_idle_s)
 
     async def state(self, name: str) -> str:
         """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""

@@ -130,7 +130,7 @@ OUTCOMES = {True: "differs", False: "agrees", None: "not comparable"}
 def auditable(ongoing: OngoingRequest, top: str) -> bool:
     """Whether a smaller tier's answer was judged and accepted, and can be compared."""
     judged = ongoing.flow == "cascade" and ongoing.decided.judge is not None and not ongoing.degraded
-    return judged and ongoing.tier not in ("", top) and final_answer("".join(ongoing.answer)) is not None
+    return judged and ongoing.tier not in ("", top) and final_answer(ongoing.answer_text) is not None
 
 
 def accepted(ongoing: OngoingRequest) -> CallRecord | None:
@@ -140,7 +140,7 @@ def accepted(ongoing: OngoingRequest) -> CallRecord | None:
 
 def differing(ongoing: OngoingRequest, reply: Reply) -> bool | None:
     """Whether the two answers differ; None where they cannot be compared."""
-    agreed = same(final_answer("".join(ongoing.answer)), final_answer(reply.text))
+    agreed = same(final_answer(ongoing.answer_text), final_answer(reply.text))
     return None if agreed is None else not agreed
 
 

@@ -19,10 +19,13 @@ from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest, cou
 from deployments.endpoint.openai_json import chunks_of, document, read_answer, stripped
 from deployments.learning.kept.collected import Said
 from deployments.tiers.tier import Tier, event
+from deployments.tiers.tier_answer import WAITING
 from router.cascade.code_tests import CodeCheck
 from router.delegate.splice import Splicer, splice
 from router.errors import NoReplica, RequestFailed
 from router.request.body import wants_json
+from router.request.shown_reasoning import ShownReasoning
+from router.request.thoughts import in_field, spoken
 from router.types import Call, Commit, End, Flow, Path, Reply, Request, Say, Step, Usage
 
 log = logging.getLogger("stepdown")
@@ -253,11 +256,13 @@ class FlowDriver:
             return self.named(document(end.tier, end.text, self.usage(end)), end)
         body = stripped(self.bodies[end.call_id]) if self.own_logprobs else dict(self.bodies[end.call_id])
         self.calls(end).clean(body["choices"][0], "message")
+        message = body["choices"][0]["message"]
         if end.splice:
-            message = body["choices"][0]["message"]
             message["content"] = splice(message.get("content") or "", end.splice)
-        self.ongoing.answer = [body["choices"][0]["message"].get("content") or ""]
-        return self.named(body | {"usage": self.usage(end)}, end)
+        self.ongoing.answer = [message.get("content") or ""]
+        self.ongoing.thought = spoken(message).thought
+        made = self.named(body | {"usage": self.usage(end)}, end)
+        return shown.document(made) if (shown := self.shown_reasoning(end)) else made
 
     def named(self, body: dict[str, Any], end: Commit | Say) -> dict[str, Any]:
         """The answer, or a chunk of it, under the id by which it is kept, if it is."""
@@ -280,33 +285,49 @@ class FlowDriver:
                 yield event(last)
         else:
             async with aclosing(self.passed_on(end)) as passed:
-                async for last in passed:
-                    yield event(last)
+                async for shown in passed:
+                    last = shown or last
+                    yield event(shown) if shown else WAITING
         if self.ongoing.wants_usage:
             await self.ongoing.count()
             yield event({**last, "choices": [], "usage": self.usage(end)})
 
-    def said(self, content: str | None) -> None:
-        if content:
-            self.ongoing.sent()
+    def said(self, delta: Mapping[str, Any]) -> None:
+        if content := delta.get("content"):
             self.ongoing.answer.append(content)
+        if content or in_field(delta):
+            self.ongoing.sent()
 
-    async def passed_on(self, end: Commit) -> AsyncGenerator[dict[str, Any]]:
-        """The held events, then the others as they come, without the tier's own usage and [DONE]."""
+    def shown_reasoning(self, end: Commit) -> ShownReasoning | None:
+        """Changes the answer to what the client gets of its reasoning; None: it passes as it is."""
+        settings = self.ongoing.tiers[self.records[end.call_id].call.tier].thinking
+        one_name = "reasoning" if self.ongoing.spoken else None  # what other protocols are written from
+        return ShownReasoning.of(self.ongoing.server, self.request.body, settings, one_name)
+
+    async def passed_on(self, end: Commit) -> AsyncGenerator[dict[str, Any] | None]:
+        """The held events, then the others as they come, without the tier's own usage and [DONE].
+
+        None: hidden ones, in place of which the client should get a sign of life.
+        """
         held, record = self.held[end.call_id], self.records[end.call_id]
         splicer, calls = Splicer(end.splice), self.calls(end)
+        reasoning = self.shown_reasoning(end)
         cut = "cancelled"
         async with aclosing(held.events):
             try:
                 async for data in held.all():
-                    shown = held.shown(data, splicer, self.own_logprobs, calls)
-                    self.said((shown["choices"][0].get("delta") or {}).get("content"))
-                    yield self.named(shown, end)
+                    whole = self.named(held.shown(data, splicer, self.own_logprobs, calls), end)
+                    passed = reasoning.chunk(whole) if reasoning else whole
+                    if passed:
+                        self.said(passed["choices"][0].get("delta") or {})
+                    if passed or (reasoning and reasoning.silent(self.now())):
+                        yield passed
             except RequestFailed as error:
                 cut = error.code
                 raise
             finally:
                 record.took_s = self.now() - record.began_s
+                self.ongoing.thought = "".join(held.reader.thought)
                 self.settle(record, held.usage)
                 if not held.ended:
                     record.outcome = cut

@@ -6,17 +6,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from typing import Any
 
 from deployments.endpoint.openai_json import parts_of, usage_of
-from deployments.endpoint.received import Received
+from deployments.endpoint.received import SAID, Received
 from deployments.learning.kept.collected import Said
 from deployments.tiers.tier import DONE
 from router.delegate.hidden_turns import CALL_ID_PREFIX
 from router.delegate.splice import Splicer
+from router.request.answer_tokens import AnswerReader
 from router.request.message_pieces import joined_calls
 from router.request.server_tools import calls_ours
 from router.request.wire import margin
 from router.types import Call, Reply, Usage
 
 AT_ONCE = 50  # chunks of a held answer
+GENERATED = (*SAID, "tool_calls")
+"""fields of a piece in which a tier says something"""
 
 
 class ClientCalls:
@@ -67,6 +70,8 @@ class HeldAnswer:
         self.call, self.events, self.first, self.said = call, events, first, said
         self.seen: list[dict[str, Any]] = []
         self.tokens = 0
+        """pieces of the answer's text; those of its thought do not count"""
+        self.reader = AnswerReader()
         self.received = Received()
         self.spoke = False
         self.usage = Usage()
@@ -87,23 +92,25 @@ class HeldAnswer:
                     self.received.body(data)
                     if self.said:
                         self.said.chunk(data["choices"][0], len(part))
-                    self.count(data["choices"][0].get("delta") or {})
+                    self.count(data["choices"][0])
                     yield {k: v for k, v in data.items() if k != "usage"}
+        self.reader.end()
         self.ended = True
 
-    def count(self, delta: Mapping[str, Any]) -> None:
+    def count(self, choice: Mapping[str, Any]) -> None:
         """Count tokens of text; a tool call is judged whole."""
-        if not self.spoke and (delta.get("content") or delta.get("tool_calls")):
+        said = self.reader.read(choice)
+        if not self.spoke and any(value for name, value in (choice.get("delta") or {}).items() if name in GENERATED):
             self.spoke = True
             self.first()
-        self.tokens += bool(delta.get("content"))
+        self.tokens += bool(said.text)
 
     async def read(self, tokens: int) -> None:
-        """Read until this many tokens have come, or all."""
+        """Read until this many tokens have come, or all; of an answer that the flow takes anyhow, until it says anything."""
         self.rest = self.more()
         async for data in self.rest:
             self.seen.append(data)
-            if self.tokens >= tokens:
+            if self.tokens >= tokens or (self.call.committed and self.reader.thought):
                 return
 
     async def close(self) -> None:
@@ -123,10 +130,11 @@ class HeldAnswer:
         """The reply as far as it has come."""
         choices = [data["choices"][0] for data in self.seen]
         deltas = [choice.get("delta") or {} for choice in choices]
-        logged = [t for c in choices for t in (c.get("logprobs") or {}).get("content") or []]
+        logged = self.reader.tokens
         return Reply(
             self.call,
-            text="".join(d.get("content") or "" for d in deltas),
+            text="".join(self.reader.text),
+            thought="".join(self.reader.thought),
             finish_reason=next((c["finish_reason"] for c in reversed(choices) if c.get("finish_reason")), ""),
             usage=self.usage,
             logprobs=tuple(float(t["logprob"]) for t in logged),

@@ -33,6 +33,7 @@ from deployments.endpoint.replies import decision_headers, decision_json, error_
 from deployments.endpoint.routes import openapi
 from deployments.endpoint.routes.models import Models
 from deployments.endpoint.routes.protocols import Protocols
+from deployments.endpoint.services.routes import Services
 from deployments.endpoint.spoken.kept_responses import InLedger
 from deployments.endpoint.spoken.response_states import InMemory, ResponseStates
 from deployments.ids import current
@@ -41,6 +42,7 @@ from deployments.learning.kept import completion_routes
 from deployments.learning.live.active_router import BundleWatcher
 from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.shown_status import ShownStatus
+from deployments.services.service import Service
 from deployments.tiers.tier import Tier
 from router.engine import Router
 from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, WrongMethod
@@ -55,12 +57,22 @@ Endpoint = Callable[[Request, Key], Awaitable[Response]]
 
 
 class Ingress:
-    """The routes, and what stands around every request. accounts: None lets every client in and keeps nothing."""
+    """The routes, and what stands around every request. accounts: None lets every client in and keeps nothing.
+
+    services: those beside the ladder, by name.
+    """
 
     behind_ray = False
     """Ray Serve's own servers stand before the application"""
 
-    def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts | None, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        router: Router,
+        tiers: Mapping[str, Tier],
+        accounts: Accounts | None,
+        max_body_bytes: int,
+        services: Mapping[str, Service] | None = None,
+    ) -> None:
         self.max_body_bytes = max_body_bytes
         self.accounts = accounts or without_books()
         self.answering = Answering(router, tiers, self.accounts)
@@ -69,6 +81,7 @@ class Ingress:
         self.draining = self.answering.draining = Draining(server.drain_delay_s, server.drain_s)
         readiness = Readiness(self.tiers, router.config, self.accounts, self.tiers_down, self.draining)
         self.health = Health(readiness, router.names)
+        self.services = Services(services or {}, lambda: self.router, self.accounts, self.read)
         self.models = Models(lambda: self.router)
         self.reloader: Reloader | None = None
         self.filler = self.filler_for(router)
@@ -109,13 +122,14 @@ class Ingress:
             Route("/v1/decision", self.guarded(self.decision), methods=["POST"]),
             Route("/v1/admin/reload", self.guarded(self.reload), methods=["POST"]),
             Route("/openapi.json", openapi.endpoint),
+            *self.services.routes(self.guarded),
             *Protocols(self.answering, self.read, self.accounts.check, self.states()).routes(self.guarded),
         ]
         if ledger := self.accounts.ledger:
             pages = self.live, self.may_see_costs, ledger.settled, self.learned
             routes += costs.routes(ledger.engine, self.router.config, *pages)
-            hook = self.router.config.learning.redact
-            routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, hook)
+            kept = self.router.config.learning.redact, self.router.config.server.reasoning == "hide"
+            routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, *kept)
         made = Starlette(
             routes=routes, exception_handlers={HTTPException: self.no_route}, middleware=self.around(), lifespan=self.lifespan
         )
@@ -158,6 +172,7 @@ class Ingress:
                 await watcher.close()
             await self.auditor.close()
             await self.accounts.close()
+            await self.services.close()
             for tier in self.tiers.values():
                 await tier.close()
 
@@ -216,6 +231,7 @@ class Ingress:
                 name: {"state": state if isinstance(state, str) else "unknown", **self.router.abilities.shown(name)}
                 for name, state in zip(self.router.names, states, strict=True)
             },
+            "services": await self.services.status(),
             "target": self.router.default,
             "certificates": self.router.flows.promises.status(),
             "escalation": self.router.config.escalation.model_dump(),

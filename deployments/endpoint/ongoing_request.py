@@ -24,6 +24,7 @@ from router.errors import DeadlineExceeded, RequestFailed, ServerStopping, Windo
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.body import answer_limit
+from router.request.thoughts import split
 from router.request.token_bounds import Reader, text_length, text_tokens, within_window
 from router.trace import AUDITS, CallRow, FlowKind, Reading, Trace
 from router.types import Call, Decision, Request, Usage
@@ -118,6 +119,9 @@ class OngoingRequest:
     spoken: str = ""
     """the client's protocol, where it is not OpenAI's chat or completions"""
     answer: list[str] = field(default_factory=list)
+    """its text, as the tier has it: a thought may stand before it"""
+    thought: str = ""
+    """what the model thought before it, of a flow's answer"""
     done: bool = False
 
     def now(self) -> float:
@@ -199,6 +203,11 @@ class OngoingRequest:
         missed = [name for name in names[low + 1 : high] if name in self.decided.resting]
         return f"{missed[-1]} {self.decided.resting[missed[-1]]}" if missed else ""
 
+    @property
+    def answer_text(self) -> str:
+        """The answer without a thought."""
+        return split("".join(self.answer)).text
+
     async def finish(self, status: int = 200, error: RequestFailed | None = None) -> None:
         """Write the request down, once. Raises LedgerDown."""
         if not self.done:
@@ -241,7 +250,7 @@ class OngoingRequest:
             counterfactual_usd=alone.usd if alone else None,
             counterfactual_estimated=alone.estimated if alone else True,
             prompt=self.prompt(),
-            answer="".join(self.answer) or None,
+            answer=self.answer_text or None,
             calls=calls,
         )
 
@@ -257,7 +266,7 @@ class OngoingRequest:
                 learn(lengths, top.name, calls, answered)
             asked = Usage(answered.input_tokens, answered.output_tokens)
         else:
-            answer = text_tokens("".join(self.answer), self.counts[top.name])
+            answer = text_tokens(self.answer_text, self.counts[top.name])
             asked = Usage(self.reader(top.name).expected_total(self.asked.body), answer)
         most = answer_limit(self.asked.body)
         return counterfactual.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)

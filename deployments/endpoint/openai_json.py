@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deployments.ids import REPLY, fresh
+from router.request.answer_tokens import of_choice, reasoning_tokens
+from router.request.thoughts import spoken
 from router.request.wire import margin
 from router.types import Call, Reply, Usage
 
@@ -22,10 +24,11 @@ def read_answer(call: Call, body: Mapping[str, Any]) -> Reply:
     """A chat completion as a reply."""
     choice = body["choices"][0]
     message = choice.get("message") or {}
-    tokens = (choice.get("logprobs") or {}).get("content") or []
+    tokens, said = of_choice(choice, reasoning_tokens(body)), spoken(message)
     return Reply(
         call,
-        text=message.get("content") or "",
+        text=said.text,
+        thought=said.thought,
         finish_reason=choice.get("finish_reason") or "",
         usage=usage_of(body),
         logprobs=tuple(float(t["logprob"]) for t in tokens),

@@ -10,12 +10,15 @@ from typing import Any
 from deployments.beside_loop import by_length
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import ReplyId, parts_of, usage_of
-from deployments.endpoint.received import Received
+from deployments.endpoint.received import Received, texts_of
 from deployments.learning.kept.collected import Said
-from deployments.tiers.tier import DONE, Tier
+from deployments.tiers.tier import DONE, Tier, event
+from deployments.tiers.tier_answer import WAITING
 from router.errors import RequestFailed
 from router.request import wire
 from router.request.body import answer_count
+from router.request.shown_reasoning import ShownReasoning
+from router.request.thoughts import split
 from router.types import Call, Usage
 
 # Text of an answer cannot look like this: its quotes are escaped.
@@ -29,6 +32,8 @@ class PlainCall:
     tier: Tier
     ongoing: OngoingRequest
     record: CallRecord
+    reasoning: ShownReasoning | None = None
+    """changes the answer where the operator wants reasoning to be named otherwise or hidden; None: its bytes pass as they are"""
 
     @classmethod
     async def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
@@ -43,7 +48,8 @@ class PlainCall:
             ongoing.collecting.call = name
         ongoing.records[name] = record
         ongoing.tier = tier.name
-        return cls(tier, ongoing, record)
+        reasoning = ShownReasoning.of(ongoing.server, ongoing.asked.body, ongoing.tiers[tier.name].thinking)
+        return cls(tier, ongoing, record, reasoning)
 
     async def complete(self) -> bytes:
         """The tier's answer as one document. Raises RequestFailed."""
@@ -63,11 +69,16 @@ class PlainCall:
         self.count_it(usage_of(body))
         ongoing.sent()
         if ongoing.accounts.keeps("all"):
-            ongoing.answer += [text_of(choice, "message") for choice in body["choices"]]
+            ongoing.answer += [split(text_of(choice, "message")).text for choice in body["choices"]]
         if ongoing.collecting and record.said:
             record.said.document(body["choices"][0], len(raw))
-            return await by_length(raw, ReplyId(ongoing.collecting.id).document, raw, body)
-        return raw
+        if self.reasoning:
+            body, raw = await by_length(raw, self.renamed, self.reasoning, body)
+        return await by_length(raw, ReplyId(ongoing.collecting.id).document, raw, body) if ongoing.collecting else raw
+
+    def renamed(self, reasoning: ShownReasoning, body: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        shown = reasoning.document(body)
+        return shown, json.dumps(shown).encode()
 
     async def stream(self) -> AsyncGenerator[bytes]:
         """The tier's events without the last, [DONE]. Raises RequestFailed."""
@@ -80,7 +91,8 @@ class PlainCall:
             async with aclosing(events):  # else a client that leaves between two events would leave the tier generating
                 async for item in events:
                     self.look(item, keep)
-                    shown = self.without_end(item) if TELLS.search(item) else item
+                    passed = self.reworded(self.reasoning, item) if self.reasoning else item
+                    shown = self.without_end(passed) if TELLS.search(passed) else passed
                     if shown:
                         yield named.events(shown) if named else shown
             ended = True
@@ -98,12 +110,26 @@ class PlainCall:
         speaks = self.record.received.event(item)
         if speaks and self.record.first_token_s is None:
             self.record.first_token_s = self.ongoing.now() - self.record.began_s
-            self.ongoing.sent()
+            if not (self.reasoning and self.reasoning.hides):
+                self.ongoing.sent()
         if self.record.said:
             self.record.said.event(item)
         if speaks and keep:
             chunks = [json.loads(part) for part in parts_of(item) if part != DONE[6:-2]]
             self.ongoing.answer += [text_of(choice, "delta") for chunk in chunks for choice in chunk.get("choices") or []]
+
+    def reworded(self, reasoning: ShownReasoning, item: bytes) -> bytes:
+        """Events with the reasoning as the client gets it; comments stay, and one comes where nothing else has for long."""
+        made = []
+        for block in item.split(b"\n\n"):
+            if block.startswith(b"data:") and (data := block[5:].strip()) != DONE[6:-2]:
+                chunk = reasoning.chunk(json.loads(data))
+                made += [event(chunk)] if chunk else []
+                if chunk and any(text for choice in chunk["choices"] for text in texts_of(choice)):
+                    self.ongoing.sent()
+            elif block:
+                made.append(block + b"\n\n")
+        return b"".join(made) or (WAITING if reasoning.silent(self.ongoing.now()) else b"")
 
     def without_end(self, item: bytes) -> bytes:
         """The item without [DONE], and without chunks that have no choices unless the client asked for usage; notes the usage."""

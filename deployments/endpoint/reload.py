@@ -23,7 +23,7 @@ from router.engine import Router
 from router.errors import BadConfig
 
 SECTIONS = ("routing", "escalation", "delegation")
-NEED_RESTART = ("tiers", "ledger", "learning", "flywheel")
+NEED_RESTART = ("tiers", "services", "ledger", "learning", "flywheel")
 LOOK_EVERY_S = 1.0
 log = logging.getLogger("stepdown")
 FileStamp = tuple[str, str, int, int, int]

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from deployments.lane.frames import Connection, Item
-from router.types import Path
 
 log = logging.getLogger("stepdown")
 Where = Callable[[], Awaitable[tuple[str, str]]]
@@ -63,7 +62,7 @@ class LaneConnection(Connection):
         self.lane = lane
         self.call: LaneCall | None = None
 
-    def ask(self, path: Path, raw: str, call_id: str, missed: Sequence[str], hint: str) -> LaneCall:
+    def ask(self, path: str, raw: str, call_id: str, missed: Sequence[str], hint: str) -> LaneCall:
         body = raw.encode()
         self.call = LaneCall(self)
         if self.transport.is_closing():  # since it was handed out: no `connection_lost` will tell the call

@@ -13,10 +13,9 @@ from pathlib import Path as File
 from typing import Any
 
 from deployments.lane.frames import CLOSING, END, Connection, Item
-from router.types import Path
 
 log = logging.getLogger("stepdown")
-Answer = Callable[[Path, str, str, Sequence[str], str], AsyncGenerator[Item]]
+Answer = Callable[[str, str, str, Sequence[str], str], AsyncGenerator[Item]]
 BACKLOG = 4096  # connections that may wait to be accepted; a Unix socket refuses more at once
 STALE_S = 60.0  # a socket on which nothing listens for that long was left behind by a killed replica
 

@@ -128,7 +128,8 @@ class Metrics:
         target, flow, tier = target_class(trace.target), self.few["flow"](trace.flow), self.few["tier"](trace.tier)
         self.add("stepdown_requests", 1, tier, self.few["reason"](trace.reason), status_class(trace.status))
         self.add("stepdown_routed", 1, target, flow, self.few["certificate"](trace.certificate))
-        self.observe("stepdown_decision_seconds", trace.decision_ms / 1e3)
+        if trace.flow != "service":  # nothing was decided
+            self.observe("stepdown_decision_seconds", trace.decision_ms / 1e3)
         self.observe("stepdown_overhead_seconds", overhead_s(trace), flow)
         self.observe("stepdown_request_seconds", trace.took_s, tier)
         if trace.first_byte_s is not None:

@@ -1,16 +1,17 @@
-"""A tier's replicas as Ray Serve's settings: the resources of each, their number, and how one of them is chosen."""
+"""The replicas of a tier or a service as Ray Serve's settings: the resources of each, their number, how one is chosen."""
 
 from typing import Any
 
-from router.config import VllmTier
+from router.engine_settings import VllmReplicas
 
 PREFIX = "tier-"  # of the names of tiers' deployments
+SERVICE_PREFIX = "service-"
 DRAIN_LOOK_S = 0.5  # how often a replica that is to stop checks whether its last answer has ended
 # Serve logs a line for each request in each of its processes, 1 % of the time of a short one; the ledger has them all.
 LOGS: dict[str, Any] = {"log_level": "WARNING", "enable_access_log": False}
 
 
-def bundles(tier: VllmTier) -> list[dict[str, float]]:
+def bundles(tier: VllmReplicas) -> list[dict[str, float]]:
     """One placement-group bundle for each accelerator, or one for a replica on CPUs."""
     bundle = {"CPU": tier.cpus} | ({"GPU": 1.0} if tier.accelerator else {}) | tier.resources
     return [bundle] * tier.tensor_parallel
@@ -21,7 +22,7 @@ def deployment_of(tier: str) -> str:
     return PREFIX + tier.replace(".", "_")
 
 
-def replicas_of(tier: VllmTier) -> dict[str, Any]:
+def replicas_of(tier: VllmReplicas) -> dict[str, Any]:
     """How many replicas. Ray's default for LLMs aims at a billion requests for each replica, so it would never grow."""
     if tier.max_replicas is None:
         return {"num_replicas": tier.replicas}
@@ -38,7 +39,7 @@ def replicas_of(tier: VllmTier) -> dict[str, Any]:
     return {"autoscaling_config": autoscaling}
 
 
-def choice_of(tier: VllmTier) -> dict[str, Any]:
+def choice_of(tier: VllmReplicas) -> dict[str, Any]:
     """How one of several is chosen. A queue longer by an eighth of `max_ongoing` is too long to come back to for a cache."""
     if tier.most_replicas < 2:
         return {}

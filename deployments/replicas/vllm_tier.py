@@ -1,4 +1,6 @@
-"""Replicas of a tier on vLLM through ray.serve.llm: the only file that imports either, and only where a tier needs it."""
+"""Replicas of a tier on vLLM through ray.serve.llm. Only this file and vllm_service.py import either, and only where a tier or a
+service needs it.
+"""
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -11,6 +13,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.exceptions import VLLMError
+from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
 from deployments.ids import CURRENT
@@ -20,6 +23,7 @@ from deployments.replicas.abilities import tried
 from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
+from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
@@ -27,6 +31,7 @@ from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises
 from router.errors import BadConfig
+from router.service_settings import VllmService
 from router.types import Path
 
 REQUESTS: dict[str, tuple[Any, str]] = {
@@ -51,6 +56,7 @@ class PlainServer(LLMServer):
         write_to_file()
         if tier:
             check_parser(tier.name, tier.engine_kwargs)
+            check_reasoning_parser(tier)
         self.tier = tier
         self.found: dict[str, str] = {}
         await super().__init__(llm_config)
@@ -89,10 +95,14 @@ class PlainServer(LLMServer):
             if serving is not None:
                 serving.create_error_response = told_apart(serving.create_error_response)
         write_to_file(again=True)
+        await self.look()
+        await self.lane_server.start()
+
+    async def look(self) -> None:
+        """Find out what the engine can do. Raises BadConfig where that is not what the settings promise."""
         self.found = await tried(self._llm_config.model_id, self.try_once)
         if self.tier and (broken := broken_promises(self.tier, self.found)):
             raise BadConfig(broken)
-        await self.lane_server.start()
 
     def try_once(self, path: Path, body: dict[str, Any]) -> AsyncGenerator[Any]:
         """The engine's answers to a request of our own, or its refusal."""
@@ -119,7 +129,7 @@ class PlainServer(LLMServer):
         return True
 
     async def openai(
-        self, path: Path, raw: str, call_id: str = "", missed: Sequence[str] = (), hint: str = ""
+        self, path: str, raw: str, call_id: str = "", missed: Sequence[str] = (), hint: str = ""
     ) -> AsyncGenerator[Item]:
         """Yield (status, text, measurement): one JSON document, or the events of a stream.
 
@@ -170,6 +180,12 @@ def check_parser(tier: str, options: Mapping[str, Any]) -> None:
         )
 
 
+def check_reasoning_parser(tier: config.VllmTier) -> None:
+    """The same for the parser of thoughts. A plugin brings names of its own. Raises BadConfig."""
+    if tier.thinking and not tier.engine_kwargs.get("reasoning_parser_plugin"):
+        check_known(tier.name, tier.thinking.parser, ReasoningParserManager.list_registered())
+
+
 def item_of(call: MeteredCall, answer: Any) -> Item:
     """One answer of the engine (text of a stream, an error, or a whole document) as `openai` yields it."""
     if isinstance(answer, str):
@@ -180,8 +196,10 @@ def item_of(call: MeteredCall, answer: Any) -> Item:
     return 200, answer.model_dump_json(), call.last(answer.usage.model_dump() if answer.usage else {})
 
 
-def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
-    """The arguments of Ray's `LLMConfig`."""
+def settings_of(tier: config.VllmTier | VllmService, drain_s: float = 30.0, **options: Any) -> dict[str, Any]:
+    """The arguments of Ray's `LLMConfig`. options: further ones of the engine, which the settings may replace."""
+    if isinstance(tier, config.VllmTier) and tier.thinking and tier.thinking.parser:
+        options = {"reasoning_parser": tier.thinking.parser, **options}
     settings: dict[str, Any] = {
         "model_loading_config": {"model_id": tier.name, "model_source": tier.source},
         "deployment_config": {
@@ -193,7 +211,7 @@ def settings_of(tier: config.VllmTier, drain_s: float = 30.0) -> dict[str, Any]:
             "logging_config": LOGS,
             "ray_actor_options": {"num_cpus": 0},
         },
-        "engine_kwargs": {"max_model_len": tier.context, "enable_prompt_tokens_details": True, **tier.engine_kwargs},
+        "engine_kwargs": {"max_model_len": tier.context, "enable_prompt_tokens_details": True, **options, **tier.engine_kwargs},
         "placement_group_config": {"bundles": bundles(tier)},
         "runtime_env": {"env_vars": tier.env},
     }

@@ -166,7 +166,7 @@ def run(app: Any, config: Config, stop: threading.Event) -> bool:
     while thread.is_alive() and not stop.wait(1.0):
         if broken := broken_promise(details()):
             raise BadInput(f"the ladder did not start: {broken}")
-        now = progress(config.sleepers)
+        now = progress({*config.sleepers, *(service.name for service in config.services if service.sleeps)})
         if now != shown:
             click.echo(f"  {time.monotonic() - began:4.0f} s  {now}")
             shown = now
@@ -198,10 +198,15 @@ def probed(url: str) -> httpx.Response:
 
 
 def progress(sleepers: Collection[str]) -> str:
-    """One line: each deployment and what it is doing. sleepers: tiers that may have no replica."""
+    """One line: each deployment and what it is doing. sleepers: tiers and services that may have no replica."""
+    from deployments.replicas.placement import PREFIX, SERVICE_PREFIX
     from deployments.replicas.replica_count import details, states
 
-    seen = [(name.removeprefix("tier-"), its) for (app, name), its in states(details()).items() if app == APP]
+    seen = [
+        (name.removeprefix(PREFIX).removeprefix(SERVICE_PREFIX), its)
+        for (app, name), its in states(details()).items()
+        if app == APP
+    ]
     return ", ".join(f"{name} {doing(its, name in sleepers)}" for name, its in seen) or "waiting for Ray Serve"
 
 
@@ -242,11 +247,12 @@ def log_folder() -> str:
 def welcome(config: Config, door: Access, dashboard: str, started: bool = True, unable: str = "", log: str = "") -> str:
     """What a newcomer needs: the address, the key, and one line that works. unable: what tiers cannot do, a line each."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
+    beside = "".join(f"\n  {service.kind:10} {service.name}" for service in config.services)
     asleep = "".join(f"\n  asleep     {name}: starts with its first request" for name in config.sleepers)
     reach = "   (HAProxy's statistics: on every interface, see server.front)" if uses_haproxy(config, door) and started else ""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}]}'
     return f"""
-Stepdown is ready: {" < ".join(config.names)}{asleep}{unable}
+Stepdown is ready: {" < ".join(config.names)}{beside}{asleep}{unable}
   URL        {url}{reach}
   API key    {door.summary()}
   dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)

@@ -11,7 +11,7 @@ from router.decide.abilities import Abilities, as_configured
 from router.errors import BadInput
 
 ASK_S = 30.0  # for a ready tier to say what it can do
-BROKEN = re.compile(r"BadConfig: (tiers\..+)")
+BROKEN = re.compile(r"BadConfig: ((?:tiers|services)\..+)")
 
 
 def broken_promise(details: Mapping[str, Any]) -> str:

@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from router.reasoning_settings import Reasoning
+from router.request import thinking
+from router.request.thoughts import DeltaReader, apart, separated
 from router.types import Path
 
 BROKEN_OFF = ("error", "abort")  # finish reasons of OpenRouter and vLLM for an answer that was not finished
@@ -117,3 +120,32 @@ def length(choice: Mapping[str, Any], path: Path, key: str) -> int:
         return len(choice["text"])
     said = choice[key]
     return len(said.get("content") or "") or any(value for name, value in said.items() if name != "role")
+
+
+class ThoughtsInText:
+    """Gives the thoughts of one call's answers, which its tier leaves in their text, a field of their own: `reasoning`.
+
+    opened: the text begins within the thought.
+    """
+
+    def __init__(self, opened: bool) -> None:
+        self.opened = opened
+        self.readers: dict[int, DeltaReader] = {}
+        """index of a streamed choice -> its reader"""
+
+    @classmethod
+    def of(cls, settings: Reasoning | None, path: Path, body: Mapping[str, Any]) -> "ThoughtsInText | None":
+        """None: the tier keeps thoughts apart itself, or nothing is known of its thinking. body: as the tier got it."""
+        if settings is None or settings.parser is not None or path != "chat/completions":
+            return None
+        return cls(thinking.opened(body, settings))
+
+    def take_out(self, choice: dict[str, Any], key: str) -> bool:
+        """Change a choice that fits; key: as in `fit_choice`. Returns whether it changed."""
+        before = choice[key]
+        if key == "message":
+            choice[key] = apart(before, self.opened)
+        else:
+            reader = self.readers.setdefault(choice["index"], DeltaReader(self.opened))
+            choice[key] = separated(before, reader.read(before, bool(choice.get("finish_reason"))))
+        return bool(choice[key] != before)

@@ -15,8 +15,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from classifiers.text.prompt import content_text
+from router.engine_settings import ModelSource
 from router.request.token_bounds import TemplateCost, chat_prompt
-from router.tier_settings import ModelSource
 
 log = logging.getLogger("stepdown")
 # What begins and ends a text decides how it joins the template's own words: each kind once.

@@ -1,5 +1,6 @@
 """Checks a configuration before anything starts. By itself in a file, so that `stepdown check` need not load Ray."""
 
+from deployments.replicas.reasoning_parsers import check_known, installed
 from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router, load_artefact
@@ -9,6 +10,10 @@ from router.errors import BadConfig
 def check(config: Config) -> None:
     """Find everything that would stop the start, without starting. Raises BadConfig."""
     Router(config, load_artefact(config), counters(config))
+    for section, those in (("tiers", config.tiers), ("services", config.services)):
+        for one in those:
+            if missing := one.missing():
+                raise BadConfig(f"{section}.{one.name}.{missing}")
     for tier in config.tiers:
-        if missing := tier.missing():
-            raise BadConfig(f"tiers.{tier.name}.{missing}")
+        if tier.local and tier.thinking and not tier.model_source.settings.get("reasoning_parser_plugin"):
+            check_known(tier.name, tier.thinking.parser, installed())

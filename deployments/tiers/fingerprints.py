@@ -18,6 +18,7 @@ from typing import Any
 from deployments.tiers import engine_options
 from deployments.tiers.file_hashes import hashes
 from router.config import Config, Tier
+from router.engine_settings import Served
 
 FORM = 2  # of fingerprints; those before it had no number
 TEMPLATE = "chat_template.jinja"
@@ -46,12 +47,17 @@ def ladder_fingerprints(config: Config) -> dict[str, Any]:
     }
 
 
+def service_fingerprints(config: Config) -> dict[str, str]:
+    """service -> fingerprint of its model, for the ledger. No certificate knows of them."""
+    return {service.name: model(service) for service in config.services}
+
+
 def to_record(prints: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a ladder's fingerprints that a certificate keeps."""
     return {name: value for name, value in prints.items() if name != "before"}
 
 
-def model(tier: Tier) -> str:
+def model(tier: Served) -> str:
     """A hash of the engine's options that change answers, and of a local model's files; where there are none, its id."""
     source = tier.model_source
     asked, env = engine_options.of_answers(source.settings), engine_options.of_answers_env(source.env)

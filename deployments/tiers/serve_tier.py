@@ -21,6 +21,7 @@ from deployments.replicas.replica_health import ReplicaHealth, health_of
 from deployments.tiers.faults import failure
 from deployments.tiers.tier import SESSION, LateReadings, Tier
 from router.config import VllmTier
+from router.engine_settings import VllmReplicas
 from router.errors import NoReplica, RequestFailed, TierBusy, TierCold, TierFailed
 from router.trace import Reading
 from router.traffic.affinity import HEAD, How, hint_of
@@ -91,7 +92,11 @@ class ServeTier(Tier):
     async def open(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The call's further items and its first text. Raises NoReplica, TierCold, TierFailed."""
         hint = hint_of(body, SESSION.get(), self.policy.affinity, self.policy.head)
-        raw, missed = await by_size(json.dumps, body), self.missed_readings()
+        return await self.send(path, await by_size(json.dumps, body), hint, reading, call_id)
+
+    async def send(self, path: str, raw: str, hint: str, reading: Reading | None, call_id: str) -> tuple[Any, str]:
+        """The same for a body as JSON. path: also that of a service."""
+        missed = self.missed_readings()
         connection = await self.lane.connection() if self.lane else None
         if connection:
             items = connection.ask(path, raw, call_id, missed, hint)
@@ -245,7 +250,7 @@ def make(tier: VllmTier, handle: Any, timeout_s: float, late: LateReadings | Non
     return ServeTier(tier.name, handle, running, call_policy(tier, timeout_s), late, lane_of(tier, handle))
 
 
-def lane_of(tier: VllmTier, handle: Any) -> Lane | None:
+def lane_of(tier: VllmReplicas, handle: Any) -> Lane | None:
     """Only a tier that always has one replica: nothing has to be chosen, counted for scaling or woken."""
     if tier.max_replicas is not None or tier.replicas != 1:
         return None
@@ -254,6 +259,12 @@ def lane_of(tier: VllmTier, handle: Any) -> Lane | None:
 
 
 def call_policy(tier: VllmTier, timeout_s: float) -> CallPolicy:
-    cold_s = tier.scaling.cold_start_wait_s if tier.scaling.when_cold == "degrade" else float("inf")
     affinity = tier.affinity if tier.most_replicas > 1 else "none"
-    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s if tier.sleeps else 0.0)
+    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s(tier))
+
+
+def cold_s(tier: VllmReplicas) -> float:
+    """Seconds that a request waits for the first replica."""
+    if not tier.sleeps:
+        return 0.0
+    return tier.scaling.cold_start_wait_s if tier.scaling.when_cold == "degrade" else float("inf")

@@ -12,13 +12,14 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, closing, suppress
 from typing import Any
 
-from deployments.tiers.answer_shape import fit_choice, length, need
+from deployments.tiers.answer_shape import ThoughtsInText, fit_choice, length, need
 from deployments.tiers.event_stream import END, EventBuffer, data_of
 from deployments.tiers.faults import of_error_event
 from deployments.tiers.patience import Patience
 from deployments.tiers.reported_usage import Most, reported
 from deployments.tiers.tier import DONE, event
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
+from router.reasoning_settings import Reasoning
 from router.request import json_text, wire
 from router.trace import Reading
 from router.types import Path
@@ -31,10 +32,10 @@ OBJECTS: dict[Path, str] = {"chat/completions": "chat.completion.chunk", "comple
 
 
 class TierAnswers:
-    """What one tier says. context: its window in tokens. idle_s: see `stream`."""
+    """What one tier says. context: its window in tokens. reasoning: `Tier.thinking` of its settings. idle_s: see `stream`."""
 
-    def __init__(self, tier: str, context: int, idle_s: float | None = None) -> None:
-        self.tier, self.context, self.idle_s = tier, context, idle_s
+    def __init__(self, tier: str, context: int, reasoning: Reasoning | None = None, idle_s: float | None = None) -> None:
+        self.tier, self.context, self.reasoning, self.idle_s = tier, context, reasoning, idle_s
         self.told = False
         """the log has it that this tier reports untrue figures"""
 
@@ -103,6 +104,7 @@ class TierCall:
     def __init__(self, answers: TierAnswers, path: Path, body: Mapping[str, Any], key: str) -> None:
         self.answers, self.path, self.body, self.key = answers, path, body, key
         self.most = Most.of(body, answers.context)
+        self.thoughts = ThoughtsInText.of(answers.reasoning, path, body)
         self.chars = 0
         self.usage: dict[str, Any] | None = None
 
@@ -128,6 +130,8 @@ class TierCall:
         for place, choice in enumerate(choices):
             changed = fit_choice(choice, place, self.path, self.key) or changed
         self.chars += sum(length(choice, self.path, self.key) for choice in choices)
+        if self.thoughts:
+            changed = any([self.thoughts.take_out(choice, self.key) for choice in choices]) or changed
         if choices and "usage" in choices[0]:  # Moonshot has it there
             data["usage"], changed = choices[0].pop("usage") or data.get("usage"), True
         if data.get("model") != self.answers.tier:

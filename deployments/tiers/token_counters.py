@@ -8,9 +8,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.config import Config, Tier
+from router.config import Config
+from router.engine_settings import ModelSource, Served
 from router.request.token_bounds import TemplateCost
-from router.tier_settings import ModelSource
 from router.types import Counter
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def shortens(step: Mapping[str, Any]) -> bool:
     return not isinstance(sought, str) or len(str(step.get("content", "")).encode()) < len(sought.encode())
 
 
-def model_folder(tier: Tier) -> Path | None:
+def model_folder(tier: Served) -> Path | None:
     """Where the tier's tokenizer and chat template are on this machine: named in its settings, with its model, or downloaded."""
     source = tier.model_source
     if source.tokenizer or source.folder:
@@ -147,7 +147,7 @@ def model_folder(tier: Tier) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def tokenizer_file(tier: Tier) -> bytes:
+def tokenizer_file(tier: Served) -> bytes:
     """The tier's tokenizer.json; empty where it is not on this machine."""
     folder = model_folder(tier)
     return file.read_bytes() if folder and (file := folder / "tokenizer.json").exists() else b""
@@ -159,7 +159,13 @@ def counters(config: Config) -> Mapping[str, Counter]:
     return {tier.name: shared(tier, made) for tier in config.tiers}
 
 
-def shared(tier: Tier, made: dict[tuple[bytes, str], Counter]) -> Counter:
+def service_counters(config: Config) -> Mapping[str, Counter]:
+    """By service."""
+    made: dict[tuple[bytes, str], Counter] = {}
+    return {service.name: shared(service, made) for service in config.services}
+
+
+def shared(tier: Served, made: dict[tuple[bytes, str], Counter]) -> Counter:
     file = tokenizer_file(tier)
     if not file:
         return estimate

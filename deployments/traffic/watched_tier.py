@@ -4,19 +4,21 @@ What the tier says is checked here, for every engine, so that a broken answer co
 """
 
 import asyncio
-import logging
-import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
-from deployments.beside_loop import by_length
+from deployments.beside_loop import by_length, by_size
+from deployments.replicas.replica_health import ReplicaHealth
 from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
+from deployments.traffic.guarded import Guarded
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
-from router.errors import NoReplica, RequestFailed, TierBusy, TierFailed, TierMisconfigured
+from router.errors import RequestFailed
+from router.reasoning_settings import Reasoning
+from router.request import thinking
 from router.request.wire import MAX_TOKENS
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
@@ -24,30 +26,17 @@ from router.traffic.retries import Retries
 from router.traffic.slow_start import Pace, Slow
 from router.types import Path
 
-log = logging.getLogger("stepdown")
-TELL_AGAIN_S = 60.0  # between two lines of the log on what to mend at one tier
-
 T = TypeVar("T")
 Opened = tuple[AsyncGenerator[bytes], bytes]
 """a stream and its first event"""
 
 
-def down(error: RequestFailed) -> bool:
-    """The tier cannot answer, so another may; a request's own fault is no such failure."""
-    return isinstance(error, NoReplica | TierFailed) and error.status >= 500
-
-
-def lost(error: RequestFailed) -> bool:
-    """One replica failed; another of the tier may answer."""
-    return down(error) and (not isinstance(error, NoReplica) or error.lost)
-
-
-class Watched(Tier):
+class Watched(Guarded, Tier):
     """`tier`, watched. `waiting`: calls without a first answer yet; `running`: those that are being answered.
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
-    slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more. idle_s: seconds
-    that a stream may be silent once it has begun; None: for ever.
+    slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
+    reasoning: `Tier.thinking` of its settings. idle_s: seconds that a stream may be silent once it has begun; None: for ever.
     """
 
     def __init__(
@@ -58,22 +47,28 @@ class Watched(Tier):
         replicas: int = 1,
         slow: Slow = None,
         context: int = MAX_TOKENS,
+        reasoning: Reasoning | None = None,
         idle_s: float | None = None,
     ) -> None:
-        self.name, self.tier, self.breaker = tier.name, tier, breaker
-        self.answers = TierAnswers(tier.name, context, idle_s)
-        self.retries, self.siblings = retries or Retries(random.random), replicas > 1
+        super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
+        self.tier = tier
+        self.reasoning = reasoning
+        self.answers = TierAnswers(tier.name, context, reasoning, idle_s)
         self.whole = Pace(slow)
         """how long whole answers take"""
         self.begun = Pace(slow)
         """how long streams take to begin"""
         self.waiting = self.running = self.finished = 0
-        self.told_s = -TELL_AGAIN_S
-        """when the log was told last what to mend, by time.monotonic"""
         self.count = replicas
         """replicas that ran at the last count"""
 
+    @property
+    def replica_health(self) -> ReplicaHealth | None:
+        return self.tier.health
+
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
+        body = await by_size(thinking.written, body, self.name, self.reasoning)
+
         async def ask(reading: Reading | None, call_id: str) -> bytes:
             raw = await self.tier.complete(path, body, reading, call_id)
             return await by_length(raw, self.answers.whole, raw, path, body, reading)
@@ -88,6 +83,8 @@ class Watched(Tier):
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
+        body = await by_size(thinking.written, body, self.name, self.reasoning)
+
         def ask(reading: Reading | None, call_id: str) -> Awaitable[Opened]:
             events = self.tier.stream(path, body, reading, call_id)
             return opened(self.answers.stream(events, path, body, reading, self.tier.first_token_s))
@@ -141,40 +138,6 @@ class Watched(Tier):
             self.tier.slow(call_id)
         return answer
 
-    async def retried(self, ask: Ask[T], reading: Reading | None, call_id: str) -> T:
-        """The answer; from another replica if one is lost before it said anything."""
-        try:
-            return await self.tried_once(ask, reading, call_id)
-        except RequestFailed as error:
-            if not (self.siblings and lost(error) and self.retries.may()):
-                raise
-        await asyncio.sleep(self.retries.wait_s())
-        return await self.tried_once(ask, reading, call_id)
-
-    async def tried_once(self, ask: Ask[T], reading: Reading | None, call_id: str) -> T:
-        with self.guarded():
-            answer = await ask(reading, call_id)
-        self.breaker.worked(self.name)
-        return answer
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Report failures that are the tier's to the breaker. Raises NoReplica at once while no request should be sent."""
-        if resting := self.resting():
-            raise resting
-        self.breaker.sent(self.name)
-        try:
-            yield
-        except RequestFailed as error:
-            if self.to_blame(error):
-                self.breaker.failed(self.name)
-            elif isinstance(error, TierBusy) or not down(error):
-                self.breaker.worked(self.name)
-            if isinstance(error, TierBusy):
-                self.breaker.back_off(self.name, error.told_s)
-            self.tell_operator(error)
-            raise
-
     @contextmanager
     def unbroken(self) -> Iterator[None]:
         """Report to the breaker whether a stream that has begun comes to its end; one that its client leaves does not count."""
@@ -186,27 +149,6 @@ class Watched(Tier):
             self.tell_operator(error)
             raise
         self.breaker.ended(self.name)
-
-    def resting(self) -> NoReplica | None:
-        """The error for a request while none should be sent; None: send."""
-        if not (left_s := self.breaker.left_s(self.name)):
-            return None
-        kind = NoReplica if self.breaker.open_s(self.name) else TierBusy
-        return kind(self.name, self.breaker.why(self.name), retry_after_s=math.ceil(left_s))
-
-    def to_blame(self, error: RequestFailed) -> bool:
-        """Whether the tier as a whole failed. While some replicas are known to be well, a lost one is not the tier."""
-        return down(error) and not isinstance(error, TierBusy) and not (lost(error) and self.some_well())
-
-    def tell_operator(self, error: RequestFailed) -> None:
-        """Write into the log what the operator has to mend, once in a while."""
-        if isinstance(error, TierMisconfigured) and time.monotonic() >= self.told_s + TELL_AGAIN_S:
-            self.told_s = time.monotonic()
-            log.error(error.mend)
-
-    def some_well(self) -> bool:
-        """Whether some replicas are known to be well: then a failure is not the tier's."""
-        return self.siblings and self.tier.health is not None and self.tier.health.some_well()
 
     async def replicas(self) -> int:
         self.count = await self.tier.replicas()

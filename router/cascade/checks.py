@@ -11,6 +11,7 @@ from router.request.schemas import LONGEST_ANSWER, judge
 from router.request.server_tools import ESCALATE, name_of
 from router.types import Reply
 
+THOUGHT_TOO_LONG = "thought too long"  # the outcome of an answer that was cut within its thought
 TOO_HARD = "<ESCALATE>"  # an answer that ends with this says that the request is too hard for its tier
 
 
@@ -41,13 +42,18 @@ def fault(reply: Reply, body: Mapping[str, Any]) -> str | None:
     if reply.partial:
         return None  # the checks below need the whole answer
     if not reply.text.strip() and not reply.tool_calls:
-        return "empty"
+        return THOUGHT_TOO_LONG if thought_too_long(reply) else "empty"
     if reply.finish_reason == "length":
         return None if at_limit(reply, body) else "truncated"
     fits = True if reply.tool_calls else fits_format(reply.text, body)
     if not fits:
         return "schema not judged" if fits is None else "schema invalid"
     return "tests failed" if reply.passed is False else None
+
+
+def thought_too_long(reply: Reply) -> bool:
+    """Whether the limit was reached before the answer began."""
+    return bool(reply.thought) and reply.finish_reason == "length" and not reply.text.strip()
 
 
 def at_limit(reply: Reply, body: Mapping[str, Any]) -> bool:

@@ -71,7 +71,7 @@ class Cascade:
         if tier in self.escalate and role == "attempt":
             body = server_tools.with_escalation(body)
         tests = self.tests if role == "attempt" else ""
-        return Call(f"{role}-{tier}{again}", tier, role, body, self.hold(tier), tests=tests)
+        return Call(f"{role}-{tier}{again}", tier, role, body, self.hold(tier), tests=tests, committed=role == "final")
 
     # -- the flow --------------------------------------------------------------------------------------------------------
 
@@ -108,7 +108,8 @@ class Cascade:
         """Sort a reply into answers and failures. Returns its tier if that is to be asked once more."""
         tier, fault = reply.call.tier, checks.fault(reply, self.body)
         self.replies.append(reply)
-        if fault is None or checks.is_refusal(reply):
+        at_top = fault == checks.THOUGHT_TOO_LONG and tier == self.names[-1]  # nobody could do better
+        if fault is None or at_top or checks.is_refusal(reply):
             self.answers[tier] = reply
             return None
         self.outcomes.set(reply.call.id, fault)
@@ -206,6 +207,7 @@ class Cascade:
         """
         fell_short = bool(self.failed or self.retried or self.tests or self.escalate)
         unjudged = checks.is_refusal(reply) or bool(reply.tool_calls) or reply.finish_reason == "length"
+        unjudged = unjudged or (self.scored and bool(reply.thought) and not reply.logprobs)  # the answer's tokens were not found
         return fell_short or (unjudged and reply.call.tier != self.names[-1])
 
 

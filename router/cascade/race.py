@@ -48,7 +48,7 @@ class Race:
         return end or self.best_failure()
 
     def ask(self, tier: str, role: Role, until_s: float | None = None) -> Step:
-        call = Call(f"{role}-{tier}", tier, role, self.body, hold=1)
+        call = Call(f"{role}-{tier}", tier, role, self.body, hold=1, committed=True)  # the first to say anything wins
         self.running.append(call.id)
         return Step((call,), until_s=until_s, outcomes=self.outcomes.new(), phase=f"asking {tier}")
 

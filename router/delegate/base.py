@@ -119,7 +119,7 @@ class DelegationFlow:
                 continue
             if deadline is not None and self.shared.now_s >= deadline:
                 return self.end(Fail(DeadlineExceeded(deadline)))
-            call = Call(self.shared.new_call_id("final"), rung.name, "final", body, hold=1)
+            call = Call(self.shared.new_call_id("final"), rung.name, "final", body, hold=1, committed=True)
             replies = yield from self.ask([call], deadline, "final")
             if not replies:
                 self.cancel(call.id)

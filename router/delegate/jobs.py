@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from classifiers.parts.cut import asks
+from router.cascade.checks import thought_too_long
 from router.delegate import plans, prompts
 from router.delegate.blocks import OffloadedChat, neutralise_blocks
 from router.delegate.plans import Job, Subtask
@@ -166,7 +167,7 @@ class Jobs(Results):
         if reply.refusal or reply.finish_reason == "content_filter":
             return "refused"
         if not reply.text.strip():
-            return "empty"
+            return "truncated" if thought_too_long(reply) else "empty"
         if reply.finish_reason == "length":
             return "truncated"
         data = read_result(reply.text, prompt.schema) if prompt.schema else None

@@ -101,7 +101,10 @@ class ToolMode(DelegationFlow):
         if self.json and not self.offered and not self.tools:
             self.closing = True
         hold = WHOLE if self.offered or self.json else 1  # a call of our function could follow the text; JSON is checked first
-        call = Call(self.shared.new_call_id("turn"), self.shared.top.name, "turn", self.capped(self.body()), hold)
+        committed = hold == 1 and (self.repaired or not self.exchange)  # else it may call our function, not offered any more
+        call = Call(
+            self.shared.new_call_id("turn"), self.shared.top.name, "turn", self.capped(self.body()), hold, committed=committed
+        )
         # the server's deadline is for delegation: a plain answer has none, unless the client gave one
         until = self.shared.settings.deadline_s if self.exchange or self.deadline_s else None
         replies = yield from self.ask([call], until, "answer" if self.exchange else "turn")

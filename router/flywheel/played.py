@@ -154,6 +154,7 @@ class Player:
             stats=stats,
             tool_calls=tuple(found.message.get("tool_calls") or ()),
             refusal=found.message.get("refusal") or "",
+            thought=found.thought,
         )
 
     def begun(self, call: Call, found: Answer) -> Reply:

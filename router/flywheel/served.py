@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from router.request.thoughts import spoken
+
 GradeSource = Literal["feedback", "tests", "agreement", "judge", "top"]
 """feedback: somebody said so. tests: the client's own tests ran. agreement: it is the same as, or differs from, the top tier's
 sure answer. judge: the top tier compared them blindly, in both orders. top: it is the top tier's own answer, 1 by definition"""
@@ -31,9 +33,12 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The answer's text, empty where it only calls tools."""
-        content = self.message.get("content")
-        return content if isinstance(content, str) else ""
+        """The answer's text without its thought, empty where it only calls tools."""
+        return spoken(self.message).text
+
+    @property
+    def thought(self) -> str:
+        return spoken(self.message).thought
 
 
 @dataclass(frozen=True, slots=True)

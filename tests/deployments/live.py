@@ -88,9 +88,9 @@ stage = functools.cache(Stage)
 
 
 @contextlib.contextmanager
-def serving(router: Router, tiers: Mapping, accounts: Accounts | None = None) -> Iterator[str]:
+def serving(router: Router, tiers: Mapping, accounts: Accounts | None = None, services: Mapping | None = None) -> Iterator[str]:
     """The endpoint's address, up to /v1."""
-    app = Ingress(router, tiers, accounts, 32_000_000).app()
+    app = Ingress(router, tiers, accounts, 32_000_000, services).app()
     if accounts is not None:  # to be opened and closed
         with listening(app) as port:
             yield f"http://127.0.0.1:{port}/v1"

@@ -92,7 +92,7 @@ function show(figures) {
   for (const id of ["figures", "filters"]) at(id).hidden = false;
   at("forget").hidden = !hasKey();
   options(at("key"), "All keys", figures.keys.map((key) => [key.id, `${key.name || key.id}${key.revoked ? " (revoked)" : ""}`]));
-  options(at("tier"), "All tiers", figures.tiers.map((tier) => [tier, tier]));
+  options(at("tier"), "All tiers", [...figures.tiers, ...figures.services].map((tier) => [tier, tier]));
   const from = `${bucket(figures.since, 3600)} to ${bucket(figures.until, 3600)} UTC`;
   at("status").textContent = figures.rounded ? `${from}, whole hours` : from;
   tiles(figures);

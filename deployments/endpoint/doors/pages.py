@@ -11,6 +11,7 @@ SHOWN = (
     *("retry-after", "x-request-id", "request-id"),
     *(f"x-stepdown-{name}" for name in ("calls", "certificate", "confidence", "cost-usd", "decision-ms", "degraded")),
     *(f"x-stepdown-{name}" for name in ("delegation", "escalations", "ignored", "reason", "state", "stored", "tier", "trace-id")),
+    "x-stepdown-service",
     "x-stepdown-warning",
 )
 """headers of an answer that a page may read"""
@@ -25,11 +26,10 @@ def shared_with_pages(server: Server, open_door: bool) -> list[Middleware]:
     if not server.cors or (open_door and server.cors == "*"):
         return []
     origins = [server.cors] if isinstance(server.cors, str) else server.cors
-    return [
-        Middleware(
-            Pages, allow_origins=origins, allow_methods=METHODS, allow_headers=("*",), expose_headers=SHOWN, max_age=PREFLIGHT_S
-        )
-    ]
+    allowed = Middleware(
+        Pages, allow_origins=origins, allow_methods=METHODS, allow_headers=("*",), expose_headers=SHOWN, max_age=PREFLIGHT_S
+    )
+    return [allowed]
 
 
 class Pages(CORSMiddleware):

@@ -1,4 +1,4 @@
-"""The models that a client may ask for: `auto` and its targets, tiers, and aliases that are whole names."""
+"""The models that a client may ask for: `auto` and its targets, tiers, services, and aliases that are whole names."""
 
 import time
 from collections.abc import Callable
@@ -23,18 +23,19 @@ class Models:
     def names(self) -> list[str]:
         router = self.router()
         targets = (f"auto:{target}" for target in router.targets)
-        return ["auto", *targets, *router.names, *aliases.listed(router.config.aliases)]
+        names = ["auto", *targets, *router.config.served_names, *aliases.listed(router.config.aliases)]
+        return list(dict.fromkeys(names))  # an alias with the name of a tier never counts
 
     def resolved(self, name: str) -> str:
         """What an alias stands for; other names stand for themselves."""
         router = self.router()
-        return aliases.resolved(name, router.config.aliases, router.names)
+        return aliases.resolved(name, router.config.aliases, router.config.served_names)
 
     def card(self, name: str) -> dict[str, Any]:
         """OpenAI's model object; a routing target also has the state of its certificate."""
         shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
-        router = self.router()
-        target = router.target_of(self.resolved(name))
+        router, stands_for = self.router(), self.resolved(name)
+        target = None if stands_for in router.config.service_names else router.target_of(stands_for)
         return shown | ({"certificate": router.flows.promises.worst(target)} if target else {})
 
     async def all(self, request: Request, key: Key) -> Response:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from deployments.endpoint.doors import health
 from deployments.endpoint.routes import openapi_protocols
+from deployments.endpoint.services import description as services
 from deployments.keys import offered
 from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRECTION, MOST_LISTED
 from router.client_options import ClientLimits
@@ -284,7 +285,7 @@ KEYS: Schema = {
 
 def all_paths() -> Schema:
     """Also those that are there only with a ledger."""
-    return {path: PATHS.get(path, {}) | KEPT_PATHS.get(path, {}) for path in PATHS | KEPT_PATHS}
+    return {path: PATHS.get(path, {}) | KEPT_PATHS.get(path, {}) for path in PATHS | KEPT_PATHS} | services.PATHS
 
 
 def describe() -> dict[str, Any]:
@@ -298,7 +299,7 @@ def describe() -> dict[str, Any]:
         },
         "security": [{name: []} for name in KEYS],
         "paths": all_paths(),
-        "components": {"schemas": SCHEMAS, "securitySchemes": KEYS},
+        "components": {"schemas": SCHEMAS | services.SCHEMAS, "securitySchemes": KEYS},
     }
 
 

@@ -70,7 +70,7 @@ class Protocols:
         """OpenAI's Responses. Raises RequestFailed."""
         self.check()
         raw, key = await self.read(request, key)
-        body = await by_size(wire.decoded, raw)
+        body = await self.with_items(await by_size(wire.decoded, raw), key)
         history = await self.history(responses.previous(body), key)
         edge = await by_size(responses.read, body, self.about(key, history))
         keep = partial(self.keep, body, key, history) if self.states and body.get("store") is not False else None
@@ -131,6 +131,13 @@ class Protocols:
         if found is None:
             raise NoPreviousResponse(previous, "it is unknown to this key, or was kept for too long")
         return found.messages
+
+    async def with_items(self, body: Any, key: Key) -> Any:
+        """The body with the items that it only names, as far as they are kept for this key."""
+        if self.states is None:
+            return body
+        found = {name: await self.states.get(name, key.id) for name in responses.owners(body)}
+        return responses.with_items(body, {name: kept.response for name, kept in found.items() if kept})
 
     async def keep(
         self,

@@ -23,6 +23,7 @@ from router.learn.labels.labelling import logprob_stats
 from router.limits import reservation
 from router.limits.key_limits import day_of
 from router.request import wire
+from router.request.thoughts import apart, named
 from router.request.token_bounds import Reader, text_tokens
 from router.trace import LEARNING, CallRow, Reading
 from router.types import Counter, Path, Request, Role, Usage
@@ -222,7 +223,8 @@ def read(raw: bytes, tier: str) -> Answer:
     try:
         body = json.loads(raw)
         choice, usage = body["choices"][0], body.get("usage") or {}
-        message = {name: value for name, value in choice["message"].items() if value is not None}
+        said = named(apart(choice["message"]), ("reasoning",))
+        message = {name: value for name, value in said.items() if value is not None}
         prompt, completion = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
         finish = str(choice.get("finish_reason") or "")
         return Answer(tier, "fill", message, finish, prompt, completion, signals=logprob_stats(choice))

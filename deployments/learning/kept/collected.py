@@ -11,7 +11,9 @@ from deployments.ledger.schema import completions
 from router.config import Tier
 from router.learn.labels.labelling import logprob_stats
 from router.request import server_tools
+from router.request.answer_tokens import AnswerReader, of_choice
 from router.request.message_pieces import message_of
+from router.request.thoughts import apart, named
 from router.types import Commit, Request, Say, Usage
 
 Role = Literal["answer", "draft", "audit"]
@@ -38,8 +40,10 @@ class Said:
     """that of a document, or those of a stream's chunks"""
     events: list[bytes] = field(default_factory=list)
     """of a stream that nobody has read yet"""
-    logged: list[Mapping[str, Any]] = field(default_factory=list)
-    """its tokens with their log-probabilities, also those that the client does not get"""
+    logged: Sequence[Mapping[str, Any]] = ()
+    """the answer's tokens with their log-probabilities, also those that the client does not get, in a document"""
+    reader: AnswerReader = field(default_factory=AnswerReader)
+    """finds them in a stream's chunks"""
     size: int = 0
     """bytes"""
 
@@ -48,15 +52,15 @@ class Said:
         return self.size > LARGEST
 
     def document(self, choice: Mapping[str, Any], size: int) -> None:
-        self.choices, self.logged, self.size = [choice], logged_in(choice), size
+        self.choices, self.logged, self.size = [choice], of_choice(choice), size
 
     def chunk(self, choice: Mapping[str, Any], size: int) -> None:
         self.size += size
         if self.too_large:
-            self.choices, self.logged = [], []
+            self.choices, self.reader = [], AnswerReader()
         else:
             self.choices.append(choice)
-            self.logged += logged_in(choice)
+            self.reader.read(choice)
 
     def event(self, item: bytes) -> None:
         self.size += len(item)
@@ -205,18 +209,16 @@ class Made:
 
 def made(said: Said) -> Made:
     """Raises ValueError and the like where a tier's events cannot be read."""
-    choices, logged = said.choices, said.logged
+    choices, reader = said.choices, said.reader
     if said.events:
-        choices = [data["choices"][0] for data in documents(said.events) if data.get("choices")]
-        logged = [token for choice in choices for token in logged_in(choice)]
+        choices, reader = [data["choices"][0] for data in documents(said.events) if data.get("choices")], AnswerReader()
+        for choice in choices:
+            reader.read(choice)
     message, finish = message_of(choices)
+    message = named(apart(message), ("reasoning",))
     if calls := message.get("tool_calls"):
         message["tool_calls"] = [call for call in calls if not server_tools.calls_ours(call)]
-    return Made(message, finish, logprob_stats({"logprobs": {"content": logged}}))
-
-
-def logged_in(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return (choice.get("logprobs") or {}).get("content") or []
+    return Made(message, finish, logprob_stats({"logprobs": {"content": said.logged or reader.tokens}}))
 
 
 def documents(events: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:

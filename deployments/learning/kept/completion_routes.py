@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -59,13 +60,15 @@ NOT_KEPT = (
 )
 
 
-def routes(engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact: str | None = None) -> list[Route]:
+def routes(
+    engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact: str | None = None, hides: bool = False
+) -> list[Route]:
     """To be mounted at the root of the endpoint, beside its own POST /v1/chat/completions.
 
-    redact: `learning.redact`. Raises BadConfig where it cannot be loaded.
+    redact: `learning.redact`. Raises BadConfig where it cannot be loaded. hides: clients get no reasoning (`server.reasoning`).
     """
     hook = load_function(redact, "learning.redact", BadConfig) if redact else None
-    made = CompletionRoutes(engine, look_up, settled, read, hook)
+    made = CompletionRoutes(engine, look_up, settled, read, hook, hides)
     one = "/v1/chat/completions/{id}"
     return [
         Route("/v1/chat/completions", made.guarded(made.listed), methods=["GET"]),
@@ -76,10 +79,13 @@ def routes(engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact
 
 
 class CompletionRoutes:
-    """The endpoints. redact: applied to the texts of feedback before they are kept."""
+    """The endpoints. redact: applied to the texts of feedback before they are kept. hides: see `routes`."""
 
-    def __init__(self, engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact: Redact | None) -> None:
+    def __init__(
+        self, engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact: Redact | None, hides: bool = False
+    ) -> None:
         self.engine, self.look_up, self.settled, self.read, self.redact = engine, look_up, settled, read, redact
+        self.shown = partial(completion_json, hides=hides)
 
     def guarded(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
@@ -124,7 +130,7 @@ class CompletionRoutes:
             after = place_after(connection, how, chosen.key)
             places = completions.page(connection, chosen, how.limit + 1, after, how.newest_first)
             rows, more = self.rows_of(connection, [id for _, id in places[: how.limit]])
-        return list_json([completion_json(row) for row in rows], more or len(places) > how.limit)
+        return list_json([self.shown(row) for row in rows], more or len(places) > how.limit)
 
     def rows_of(self, connection: Connection, ids: Sequence[str]) -> tuple[list[Row], bool]:
         """Rows of a page, and whether some of its end are left out since they would be too large together."""
@@ -149,13 +155,13 @@ class CompletionRoutes:
 
     def one(self, id: str, key: str | None) -> Row:
         with self.engine.connect() as connection:
-            return completion_json(found(completions.find(connection, id, key), id))
+            return self.shown(found(completions.find(connection, id, key), id))
 
     def update(self, id: str, key: str | None, metadata: Mapping[str, str]) -> Row:
         with writing(self.engine) as connection:
             if not completions.set_metadata(connection, id, key, metadata):
                 raise NotFound(NOT_KEPT.format(id=id[:80]))
-            return completion_json(found(completions.find(connection, id, key), id))
+            return self.shown(found(completions.find(connection, id, key), id))
 
     def delete(self, id: str, key: str | None) -> Row:
         with writing(self.engine) as connection:

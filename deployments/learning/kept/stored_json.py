@@ -10,6 +10,8 @@ from starlette.datastructures import QueryParams
 
 from deployments.ledger.rows import Row
 from router.errors import BadRequest
+from router.request.shown_reasoning import without_thought
+from router.request.thoughts import apart
 from router.request.wire import checked_metadata
 
 # As OpenAI has them.
@@ -79,10 +81,11 @@ def metadata_of(query: QueryParams) -> dict[str, str]:
 # -- answers ---------------------------------------------------------------------------------------------------------------
 
 
-def completion_json(row: Row) -> Row:
-    """A stored chat completion. row: of `completions`, without its messages, which OpenAI lists apart."""
+def completion_json(row: Row, hides: bool = False) -> Row:
+    """A stored chat completion. row: of `completions`, without its messages, which OpenAI lists apart. hides: no reasoning."""
     sampling = json.loads(row["sampling"] or "{}")
     message = {"role": "assistant", "content": None, **json.loads(row["answer"])}
+    message = without_thought(apart(message)) if hides else message
     tokens = {"prompt_tokens": row["input_tokens"], "completion_tokens": row["output_tokens"]}
     return {
         "id": row["id"],

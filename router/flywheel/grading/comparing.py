@@ -21,7 +21,7 @@ def fault(answer: Answer, body: Mapping[str, Any]) -> str:
     if refuses(answer) or calls_of(answer):
         return ""
     if not answer.text.strip():
-        return "it is empty"
+        return "it was cut within its thought" if answer.thought and answer.finish == "length" else "it is empty"
     if answer.finish == "length" and answer_limit(body) is None:
         return "it is cut off"
     return "it has not the form that was asked for" if fits_format(answer.text, body) is False else ""

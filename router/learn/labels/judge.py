@@ -8,6 +8,8 @@ scores say how often a smaller tier is as good as the largest.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from router.request.thoughts import spoken
+
 Row = dict[str, Any]
 LONGEST = 4000  # most characters of the question, and of each answer, that the judge reads
 
@@ -57,5 +59,5 @@ async def judge(client: ChatClient, top: str, messages: Sequence[Mapping[str, An
     for swapped in (False, True):
         prompt = judge_prompt(question_of(messages), answer, reference, swapped)
         reply = await client.ask(top, [{"role": "user", "content": prompt}], 8)
-        yes += says_yes(reply["choices"][0]["message"].get("content") or "")
+        yes += says_yes(spoken(reply["choices"][0]["message"]).text)
     return yes / 2

@@ -22,6 +22,8 @@ from router.learn.labels.grading import GRADERS, Grader, graded, reference_fault
 from router.learn.labels.journal import Journal, key_of, source_of
 from router.learn.labels.ladder_client import LadderClient, Price, Refused, Row, ServedLadder, address_of, headers_of
 from router.learn.tables import each_row
+from router.request.answer_tokens import of_choice
+from router.request.thoughts import spoken
 from router.request.wire import margin
 
 FIRST = 64  # log-probabilities kept one by one: holdback decides on a prefix of them
@@ -71,11 +73,11 @@ def row_faults(rows: Sequence[Row], grader: Grader | None) -> dict[str, str]:
 
 
 def logprob_stats(choice: Mapping[str, Any]) -> Row:
-    """Statistics of the tokens' log-probabilities: mean, minimum, 10, 25 and 50 % quantiles, the first token's lead over
-    the next best, and the first FIRST values. Empty where the tier gave none, or none that can be read.
+    """Statistics of the answer's log-probabilities, without those of a thought: mean, minimum, 10, 25 and 50 % quantiles, the
+    first token's lead over the next best, and the first FIRST values. Empty where the tier gave none, or none that can be read.
     """
     try:
-        content = (choice.get("logprobs") or {}).get("content") or []
+        content = of_choice(choice)
         tokens = [token for token in content if token.get("logprob") is not None and math.isfinite(token["logprob"])]
         lead = margin(tokens[0]) if tokens else None
     except (AttributeError, TypeError, ValueError, LookupError):
@@ -94,7 +96,7 @@ def outcome_of(reply: Mapping[str, Any], latency_s: float) -> Row:
     choice, usage = reply["choices"][0], reply.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     tokens = {"input_tokens": counts.get("prompt_tokens"), "output_tokens": counts.get("completion_tokens")}
-    answer = choice["message"].get("content") or ""
+    answer = spoken(choice["message"]).text
     return {
         "answer": whole(answer),
         "finish_reason": choice.get("finish_reason"),

@@ -1,9 +1,12 @@
 """Errors as Anthropic words them. Clients decide by type, status and headers whether to ask again."""
 
+from typing import Any
+
 from router.errors import (
     BudgetExceeded,
     BudgetSpent,
     ContextTooLong,
+    NoThread,
     RateLimited,
     RequestFailed,
     TierMisconfigured,
@@ -34,11 +37,12 @@ def error(failed: RequestFailed, request_id: str) -> Failure:
     return Failure(status_of(failed), body, headers)
 
 
-def described(failed: RequestFailed) -> dict[str, str]:
-    """Type and message, as in bodies and in streams."""
+def described(failed: RequestFailed) -> dict[str, Any]:
+    """Type and message, as in bodies and in streams; of a thread that is not kept also the code that SDKs act upon."""
     status = status_of(failed)
     kind = TYPES.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
-    return {"type": kind, "message": message_of(failed)}
+    details = {"details": {"error_code": failed.code}} if isinstance(failed, NoThread) else {}
+    return {"type": kind, "message": message_of(failed), **details}
 
 
 def status_of(failed: RequestFailed) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from router.errors import BadRequest
+from router.errors import BadRequest, NoThread
 from router.protocols.edge import About
 from router.protocols.messages.answers import Shown
 from router.protocols.messages.asked import Asked
@@ -32,6 +32,7 @@ def read(body: Any, about: About, counting: bool = False) -> Asked:
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
     told = Told()
+    whole_conversation(body.get("thread"))
     model = name(body.get("model"), "model")
     most = limit(body.get("max_tokens"), counting)
     messages = conversation(body, about, told)
@@ -55,6 +56,12 @@ def limit(given: Any, counting: bool) -> int | None:
     if given is None:
         raise BadRequest("`max_tokens` is missing; send the most tokens that the answer may have, such as 4096", "max_tokens")
     return whole(given, "max_tokens", 1)
+
+
+def whole_conversation(thread: Any) -> None:
+    """Raises NoThread where the messages continue others. A thread that begins has all of them, so it needs nobody to keep it."""
+    if thread is not None and not (isinstance(thread, dict) and thread.get("type") == "create"):
+        raise NoThread
 
 
 def conversation(body: Mapping[str, Any], about: About, told: Told) -> list[dict[str, Any]]:

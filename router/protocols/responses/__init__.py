@@ -6,5 +6,6 @@ files. Must not know the other protocol, tiers or HTTP; time, ids and secrets co
 
 from router.protocols.responses.failures import error
 from router.protocols.responses.reading import previous, read
+from router.protocols.responses.references import owners, with_items
 
-__all__ = ["error", "previous", "read"]
+__all__ = ["error", "owners", "previous", "read", "with_items"]

@@ -153,8 +153,7 @@ class Conversation:
 
     def reference(self, item: Item, where: str) -> None:
         raise BadRequest(
-            f"`{where}`: items are not kept by their ids here; send the item itself (many clients do so with `store: false`)",
-            where,
+            f"`{where}`: this item is not kept here, see responses.store; send it whole, as clients do with `store: false`", where
         )
 
 

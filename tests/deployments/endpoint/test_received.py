@@ -103,7 +103,7 @@ def ongoing_of(tier, body=CHAT, path="chat/completions", count=words) -> Ongoing
 
 
 async def plainly(tier, ongoing, events):
-    answer = PlainCall.of(tier, ongoing).stream()
+    answer = (await PlainCall.of(tier, ongoing)).stream()
     for _ in range(events):
         await anext(answer)
     await answer.aclose()
@@ -178,7 +178,7 @@ def test_a_whole_stream_without_usage_is_counted(way, usage):
     async def all_of_it():
         driver = FlowDriver({"large": Raw(*events)}, ongoing)
         if way is plainly:
-            shown = [item async for item in PlainCall.of(Raw(*events), ongoing).stream()]
+            shown = [item async for item in (await PlainCall.of(Raw(*events), ongoing)).stream()]
         else:
             shown = [item async for item in driver.streamed(await driver.run(one_call("large", CHAT, {})))]
         await ongoing.count()
@@ -214,7 +214,7 @@ def test_a_document_without_usage_is_counted(message):
                 driver = FlowDriver({"large": tier}, ongoing)
                 driver.whole(await driver.run(one_call("large", body, {})))
             else:
-                await PlainCall.of(tier, ongoing).complete()
+                await (await PlainCall.of(tier, ongoing)).complete()
             await ongoing.count()
             found += ongoing.records.values()
         return found

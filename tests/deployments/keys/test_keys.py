@@ -384,7 +384,7 @@ def test_spending_is_shown(file, config, engine):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (("create", "x", "--tiers", "small,huge"), "no tier 'huge'; this configuration has small, large"),
+        (("create", "x", "--tiers", "small,huge"), "no tier or service 'huge'; this configuration has small, large"),
         (("create", "x", "--targets", "best"), "no target 'best'"),
         (("create", "x", "--targets", "1.5"), "no target '1.5'"),
         (("create", "x", "--tiers", ","), "the list is empty"),

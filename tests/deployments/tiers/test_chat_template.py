@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from deployments.tiers.token_counters import TokenizerCount, counters
 from router.config import load_config
+from router.engine_settings import ModelSource
 from router.request.token_bounds import Reader
-from router.tier_settings import ModelSource
 
 pytestmark = pytest.mark.slow
 

@@ -20,9 +20,10 @@ from deployments.replicas.meter import ReplicaMeter
 from deployments.replicas.replica_count import ReplicaCounts, running_replicas
 from deployments.tiers.echo_tier import EchoTier
 from deployments.tiers.event_stream import EventBuffer
-from deployments.tiers.remote_tier import RemoteTier, proxy_for
+from deployments.tiers.remote_tier import RemoteTier
 from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from deployments.tiers.tier import DONE
+from deployments.tiers.upstream import proxy_for
 from deployments.traffic.watched_tier import Watched
 from router import config
 from router.errors import NoReplica, TierFailed

@@ -41,7 +41,7 @@ DOWN = {"error": NoReplica("x", "gone")}
 def play(script, body=BODY, first=("small",), names=NAMES, **settings):
     """Run the flow; script: tier -> reply, or replies in turn. Returns (end with the outcomes of all steps, steps)."""
     cascade = Cascade(body, names, Sure(), Escalation(**{"mode": "buffer", **settings}), stream=False)
-    turns = {tier: iter(r if isinstance(r, list) else [r] * 9) for tier, r in script.items()}
+    turns = {tier: iter(r if isinstance(r, list) else [r] * 9) for tier, r in {"large": good(), **script}.items()}
     return answered_at_once(cascade.run(first), lambda call: Reply(call, **next(turns[call.tier])))
 
 
@@ -77,6 +77,11 @@ def ids(steps: list[Step]) -> list[list[str]]:
             {"small": good(finish_reason="length"), "medium": good()},
             [["attempt-small"], ["attempt-medium"]],
             {"attempt-small": "truncated", "attempt-medium": "accepted"},
+        ),
+        (
+            {"small": good("", thought="hm", finish_reason="length"), "medium": good("", thought="hm", finish_reason="length")},
+            [["attempt-small"], ["attempt-medium"], ["final-large"]],
+            {"attempt-small": "thought too long", "attempt-medium": "thought too long", "final-large": "accepted"},
         ),
         (
             {"small": good("no idea <ESCALATE>"), "medium": good()},

@@ -131,6 +131,14 @@ def test_an_answer_that_was_cut_off_may_be_twice_as_long_up_to_the_most():
         assert jobs.start()[0].body["max_tokens"] == again
 
 
+def test_a_thought_that_was_cut_is_no_empty_answer():
+    """The same tier may bring it to its end with more room."""
+    jobs = jobs_for({"prompt": "a", "max_tokens": 100})
+    (call,) = jobs.start()
+    state = replied(jobs, call, "", finish_reason="length", thought="hm")
+    assert (state.problem, state.max_tokens) == ("truncated", 200)
+
+
 def test_at_the_top_nobody_is_asked_how_sure_it_is():
     jobs = jobs_for({"prompt": "a"}, rungs=RUNGS[-1:], judge=lambda *_: "low confidence")
     assert replied(jobs, jobs.start()[0]).status == "ok"

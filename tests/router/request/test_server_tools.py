@@ -264,6 +264,24 @@ def test_a_backend_that_refuses_strict_is_asked_without():
     assert run.answer == "fine" and run.end.report["delegation"] == "done" and len(run.of("turn")) == 3
 
 
+def test_a_turn_may_show_its_thoughts_only_where_it_is_the_answer_for_sure():
+    """One that can call our function, offered now or before, may turn out to be no answer."""
+
+    def says(call):
+        tools = call.body.get("tools") or []
+        return Said(error=TierFailed("large", "no such tool", 400)) if any(map(server_tools.calls_ours, tools)) else "fine"
+
+    limits = [Delegation(mode="tool", max_cost_ratio=50, max_plans=1), ClientLimits()]
+    rest = [lambda *_: "small", lambda *_: None, Memory()]
+    refused = drive(tool_mode({"messages": [ASK]}, RUNGS, *limits, *rest), says)
+    assert [call.committed for call in refused.of("turn")] == [False, False, True]
+    turns = iter([delegates(), "fine"])
+    after_work = drive(
+        tool_mode({"messages": [ASK]}, RUNGS, *limits, *rest), lambda c: next(turns) if c.role == "turn" else "done"
+    )
+    assert [(call.hold == 1, call.committed) for call in after_work.of("turn")] == [(False, False), (True, False)]
+
+
 def test_the_largest_tier_down_after_the_work_was_done():
     run = play(delegates(), Said(error=NoReplica("large", "gone")), work=lambda call: "from small")
     assert isinstance(run.end, Commit) and run.end.report["delegation"] == "done"

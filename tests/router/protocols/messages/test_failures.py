@@ -67,3 +67,8 @@ def test_a_tiers_own_words_are_passed_on():
     theirs = {"error": {"message": "no such voice", "type": "x", "param": None, "code": None}}
     assert error(errors.TierFailed("small", "400", 400, theirs), "r").body["error"]["message"] == "no such voice"
     assert "tier small" in error(errors.TierFailed("small", "odd", 400, {"error": "text"}), "r").body["error"]["message"]
+
+
+def test_sdks_hear_by_its_code_that_a_thread_is_not_kept():
+    found = error(errors.NoThread(), "req_1")
+    assert found.status == 400 and found.body["error"]["details"] == {"error_code": "thread_not_found"}

@@ -3,7 +3,7 @@
 import pytest
 from messages_client import ABOUT
 
-from router.errors import BadRequest
+from router.errors import BadRequest, NoThread
 from router.protocols.messages import read
 
 USER = {"role": "user", "content": "hi"}
@@ -140,3 +140,15 @@ def test_a_wrong_field_is_named(wrong, named):
 def test_a_body_that_is_no_object(raw):
     with pytest.raises(BadRequest, match="JSON object"):
         read(raw, ABOUT)
+
+
+@pytest.mark.parametrize("thread", [{"type": "continue", "previous_message_id": "msg_1"}, {"type": "other"}, {}, "x", 1])
+@pytest.mark.parametrize("counting", [False, True])
+def test_a_thread_is_never_continued_without_its_history(thread, counting):
+    with pytest.raises(NoThread, match="whole conversation"):
+        read({**LEAST, "thread": thread}, ABOUT, counting=counting)
+
+
+def test_a_thread_that_begins_is_a_conversation_like_any_other():
+    asked = read({**LEAST, "thread": {"type": "create"}}, ABOUT)
+    assert asked.ignored == ("thread",) and "thread" not in asked.body
