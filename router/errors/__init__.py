@@ -1,4 +1,4 @@
-"""All errors that the product raises on purpose, as one tree.
+"""All errors that the product raises on purpose, as one tree. They import nothing of ours and must not know who raises them.
 
 StepdownError
 ├── BadPlan                the planning tier's output is no valid plan; costs a repair, never a request
@@ -42,8 +42,6 @@ StepdownError
     ├── Overloaded         503  every tier that may answer is full, with Retry-After
     └── NoReplica          503  with Retry-After
         └── TierBusy       503  the tier is full, or asked to be left alone for a while; no failure, with Retry-After
-
-Imports nothing of ours, and must not know who raises what.
 """
 
 from router.errors.base import BadConfig, BadInput, BadPlan, RequestFailed, StepdownError
