@@ -17,9 +17,10 @@ FILES = (
     "tests/router/request/test_wire_fuzz.py",
     "tests/deployments/tiers/test_tier_answer_fuzz.py",
     "tests/deployments/endpoint/test_openapi_fuzz.py",
+    "tests/deployments/endpoint/test_protocols_fuzz.py",
     "tests/deployments/endpoint/test_upstream_fuzz.py",
 )
-TESTS = 15  # of hypothesis's own and operations that take anything, which share the cases
+TESTS = 16  # of hypothesis's own and operations that take anything, which share the cases
 
 
 def main() -> None:

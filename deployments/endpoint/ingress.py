@@ -313,5 +313,6 @@ class Ingress:
 
 def methods_of(request: Request) -> str:
     """All methods of the request's path, for `Allow`: a path may have several routes, of which Starlette names one."""
-    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    fitting = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    fitting = [route for route in fitting if "{" not in getattr(route, "path", "")] or fitting  # a path by name is no id
     return ", ".join(sorted({method for route in fitting for method in getattr(route, "methods", None) or ()}))

@@ -1,8 +1,8 @@
 """OpenTelemetry: a span a request and one a call, and metrics, after the GenAI semantic conventions.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/. Exported by OTLP where the standard variables say so
-(OTEL_EXPORTER_OTLP_ENDPOINT, ...); else nothing is loaded. Spans are made when a request has ended, from the record that the ledger gets, so they agree
-with it. A request without a `traceparent` of its client's has its x-stepdown-trace-id as the trace's id.
+(OTEL_EXPORTER_OTLP_ENDPOINT, ...); else nothing is loaded. Spans are made when a request has ended, from the record that the
+ledger gets, so they agree with it. Without a `traceparent` of the client's, the trace's id is x-stepdown-trace-id.
 """
 
 import logging

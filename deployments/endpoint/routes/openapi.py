@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from deployments.endpoint.routes import openapi_protocols
 from deployments.endpoint.services import description as services
 from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRECTION, MOST_LISTED
 from router.client_options import ClientLimits
@@ -199,6 +200,7 @@ PATHS: Schema = {
     },
     "/v1/chat/completions": asking("Answer a chat from the cheapest tier that is capable of it", ref("Chat"), ref("Answer")),
     "/v1/completions": asking("Answer a prompt", ref("Text"), ref("Answer")),
+    **openapi_protocols.PATHS,
     "/v1/decision": asking("Decide without answering", {"anyOf": [ref("Chat"), ref("Text")]}, ref("Decision"), streams=False),
 }
 # -- kept completions; there with a ledger -----------------------------------------------------------------------------------
@@ -264,6 +266,7 @@ SCHEMAS: Schema = {
     "Model": CARD,
     "Models": {"type": "object", "required": ["data"], "properties": {"data": {"type": "array", "items": ref("Model")}}},
     "Decision": DECISION,
+    **openapi_protocols.SCHEMAS,
     "Ready": {"type": "object", "required": ["status", "missing"], "properties": {"missing": {"type": "object"}}},
 }
 
