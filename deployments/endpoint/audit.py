@@ -89,7 +89,8 @@ class Auditor:
 
     async def ask(self, ongoing: OngoingRequest) -> tuple[Reply, CallRecord]:
         """The largest tier's answer to the same request; a failure is a reply too."""
-        call = Call("audit", self.top.name, "audit", body_of(ongoing.asked.body, self.top.name))
+        asked = await ongoing.within_window(ongoing.asked.body, self.top.name)
+        call = Call("audit", self.top.name, "audit", body_of(asked, self.top.name))
         record = CallRecord(call, ongoing.now(), said=Said() if ongoing.collecting else None)
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -24,7 +24,7 @@ from router.limits import reservation
 from router.limits.key_limits import day_of
 from router.request import wire
 from router.request.thoughts import apart, named
-from router.request.token_bounds import Reader, text_tokens
+from router.request.token_bounds import Reader, text_tokens, within_window
 from router.trace import LEARNING, CallRow, Reading
 from router.types import Counter, Path, Request, Role, Usage
 
@@ -105,7 +105,7 @@ class Asker:
 
     def measured(self, tier: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
         """The body with a limit of its answer, ours where the client set none, and its prompt's tokens. For a thread."""
-        limited = reservation.with_limit(body, self.settings[tier], self.counts[tier])
+        limited = within_window(reservation.with_limit(body, self.settings[tier], self.counts[tier]), self.reader(tier))
         return limited, self.reader(tier).expected_total(limited)
 
     async def ask(

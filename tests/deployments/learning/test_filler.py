@@ -242,9 +242,16 @@ def test_a_tier_that_the_key_may_not_use_is_not_asked(tmp_path):
 
 def test_a_tier_whose_window_is_too_small_is_not_asked(tmp_path):
     place = Place(tmp_path)
-    place.run(drawn("a", "b", tier="large", sampling=json.dumps({"max_tokens": 200_000})))
+    long = json.dumps([{"role": "user", "content": "word " * 200_000}])
+    place.run(drawn("a", "b", tier="large", messages=long))
     assert not place.small.bodies and place.fills()["a"][0] == "done"
     assert place.grades() == {"small": (None, "agreement"), "large": (1.0, "top")}
+
+
+def test_a_limit_is_cut_to_the_room_that_the_window_has(tmp_path):
+    place = Place(tmp_path)
+    place.run(drawn("a", sampling=json.dumps({"max_tokens": 900_000})))
+    assert place.large.bodies[0]["max_tokens"] < 200_000
 
 
 def test_a_tier_that_refuses_the_request_has_no_answer(tmp_path):
