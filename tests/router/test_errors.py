@@ -129,7 +129,7 @@ def drawn():
 
 def classes(root=StepdownError):
     for kind in root.__subclasses__():
-        if kind.__module__ == errors.__name__:
+        if kind.__module__.startswith(f"{errors.__name__}."):
             yield kind
             yield from classes(kind)
 
@@ -170,7 +170,10 @@ def test_the_tables_here_know_every_class():
             ["small: takes no tools", "large: takes no images"],
         ),
         (UnknownModel("gpt", ["small", "large"], ["cheap"]), ["'gpt'", "auto", "auto:cheap", "auto:0.97", "small", "large"]),
-        (BadKey(), ["Authorization: Bearer"]),
+        (BadKey(), ["Authorization: Bearer KEY", "x-api-key: KEY", "api-key: KEY"]),
+        (NoWebSocket(), ["POST"]),
+        (TierSilent("small", 300.0), ["small", "300 s"]),
+        (ServerStopping(), ["stopping", "1 s"]),
         (TooLarge(10), ["10 bytes"]),
         (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
         (TierCold("large", 20.0), ["large", "one is starting", "20 s"]),

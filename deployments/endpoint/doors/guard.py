@@ -9,11 +9,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.endpoint.doors import health
+from deployments.endpoint.doors.paths import path_of
 from deployments.endpoint.draining import Draining
 from deployments.endpoint.replies import error_response
 from deployments.ids import CURRENT
@@ -59,7 +59,7 @@ class Guard:
         """Raises HeadersTooLarge, ServerStopping, ForeignRequest, NotJson."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
             raise HeadersTooLarge(MOST_HEADER_BYTES)
-        if get_route_path(scope) in PUBLIC:
+        if path_of(scope) in PUBLIC:
             return
         if self.draining.refuses:
             raise ServerStopping

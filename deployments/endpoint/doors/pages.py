@@ -1,10 +1,10 @@
 """Lets web pages of other origins call the API and read its answers, as `server.cors` says: what browsers call CORS."""
 
-from starlette._utils import get_route_path
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+from deployments.endpoint.doors.paths import path_of
 from router.config import Server
 
 SHOWN = (
@@ -36,7 +36,7 @@ class Pages(CORSMiddleware):
     """Answers preflights of every path of the API without a key, and marks its answers, errors and streams too."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and get_route_path(scope).startswith(OWN):
+        if scope["type"] == "http" and path_of(scope).startswith(OWN):
             await self.app(scope, receive, send)
             return
         await super().__call__(scope, receive, send)

@@ -5,7 +5,6 @@ Base URLs end in `/v1` or do not, clients add `/v1` or do not, and some of them 
 
 import re
 
-from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.endpoint.replies import error_response
@@ -24,6 +23,13 @@ ENDPOINTS = frozenset(
 PAGES = "costs"
 """first word of pages, whose links to each other are relative, so that their paths must stay"""
 SLASHES = re.compile("//+")
+
+
+def path_of(scope: Scope) -> str:
+    """The request's path below the prefix under which the application is mounted."""
+    path, prefix = str(scope["path"]), scope.get("root_path", "")
+    below = path.removeprefix(prefix)
+    return below if below.startswith("/") or not below else path
 
 
 def meant(path: str) -> str:
@@ -61,7 +67,7 @@ class Paths:
         if upgrades(scope):
             await refuse(scope, receive, send)
             return
-        sent = get_route_path(scope)
+        sent = path_of(scope)
         path = meant(sent)
         if path != sent:
             scope = {**scope, "path": scope["path"].removesuffix(sent) + path}

@@ -83,6 +83,18 @@ def test_two_keys_with_the_same_session_share_none(headers, fields):
     assert len(made.answering.sessions.known) == 2
 
 
+def test_what_a_body_of_another_protocol_calls_its_conversation_counts_too():
+    made, client = place()
+    for name in ("bob", "root"):
+        for text in ("one", "two"):
+            messages = [{"role": "user", "content": text}]
+            body = {"model": "auto", "max_tokens": 9, "messages": messages, "metadata": {"user_id": "user_1_session_2"}}
+            assert client.post("/v1/messages?beta=true", json=body, headers={"x-api-key": name}).status_code == 200
+            asked = {"model": "auto", "input": text, "prompt_cache_key": "user_1_session_2"}
+            assert client.post("/v1/responses", json=asked, headers={"api-key": name}).status_code == 200
+    assert len(made.answering.sessions.known) == 2
+
+
 def test_a_conversation_is_one_whichever_header_brings_its_key():
     made, client = place()
     for way in WAYS:
