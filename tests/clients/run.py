@@ -58,7 +58,11 @@ class Row:
 
 def sdk_rows(sdk: sdk_runs.Sdk, served: Ladder, environment: Environment) -> Iterator[Row]:
     served.forget()
-    environment.ready(sdk.environment)
+    try:
+        environment.ready(sdk.environment)
+    except (OSError, subprocess.SubprocessError) as error:
+        yield Row(sdk.client, "", sdk.number, "installs", str(error), 0.0)
+        return
     for one in sdk_runs.checked(sdk, served, environment):
         yield Row(sdk.client, one.version, sdk.number, one.check.replace("_", " "), one.why, one.took_s)
 

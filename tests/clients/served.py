@@ -22,6 +22,7 @@ from deployments.keys import key_store
 from deployments.keys.admission import Keys
 from deployments.ledger import schema
 from deployments.ledger.ledger import Ledger
+from deployments.services.echo_service import EchoService
 from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
@@ -31,7 +32,7 @@ from tests.clients.steered_tier import SteeredTier
 
 PRICES = {"small": 1.0, "large": 5.0}
 WINDOWS = {"small": 64_000, "large": 200_000}
-ALIASES = {"claude-opus-*": "large", "claude-*": "auto", "gpt-*": "auto"}
+ALIASES = {"claude-opus-*": "large", "claude-*": "auto", "gpt-*": "auto", "text-embedding-*": "embed"}
 CONTROL = "/-/"
 
 
@@ -48,7 +49,8 @@ def settings(folder: Path, more: dict[str, Any], window: int | None = None) -> C
         for name, usd in PRICES.items()
     ]
     ledger = {"url": f"sqlite:///{folder}/ledger.db"}
-    return Config.model_validate({"tiers": tiers, "ledger": ledger, "aliases": ALIASES, **more})
+    embed = {"name": "embed", "kind": "embeddings", "engine": "echo", "context": 8192, "price": {"usd_per_1m_input": 0.1}}
+    return Config.model_validate({"tiers": tiers, "services": [embed], "ledger": ledger, "aliases": ALIASES, **more})
 
 
 def keys_of(config: Config, folder: Path) -> dict[str, str]:
@@ -123,7 +125,8 @@ def application(config: Config) -> Recorder:
     tiers = {name: SteeredTier(name) for name in config.names}
     ledger = Ledger(config.ledger)
     accounts = Accounts(Keys(ledger.engine), ledger, tiers={tier.name: tier for tier in config.tiers})
-    ingress = Ingress(Router(config, None, counters(config)), tiers, accounts, config.server.max_body_bytes)
+    services = {service.name: EchoService(service) for service in config.services}
+    ingress = Ingress(Router(config, None, counters(config)), tiers, accounts, config.server.max_body_bytes, services)
     return Recorder(ingress, ingress.app(), tiers)
 
 

@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+from tests.clients.ladder import ladder
+
 pytestmark = pytest.mark.slow
 
 HELLO = {"model": "auto", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
@@ -55,3 +57,19 @@ def test_errors_speak_the_protocol_of_their_path(served):
 @pytest.mark.parametrize("path", ["/", "/healthz", "/livez", "/readyz", "/health", "/ping", "/startupz"])
 def test_health_is_told_to_get_and_head(served, path):
     assert httpx.get(served.origin + path).status_code == httpx.head(served.origin + path).status_code == 200
+
+
+def test_what_is_kept_belongs_to_its_key(tmp_path):
+    """Answers are continued and their items named by the key that asked, and by no other."""
+    with ladder(tmp_path, responses={"store": "memory"}) as served:
+
+        def respond(key, **body):
+            headers = {"authorization": f"Bearer {served.keys[key]}"}
+            return httpx.post(f"{served.url}/responses", json={"model": "auto", **body}, headers=headers, timeout=30)
+
+        first = respond("full", input="hello").json()
+        named = [{"type": "item_reference", "id": first["output"][0]["id"]}, {"role": "user", "content": "more"}]
+        for more in ({"previous_response_id": first["id"], "input": "more"}, {"input": named}):
+            assert respond("full", **more).status_code == 200
+            refused = respond("other", **more)
+            assert refused.status_code == 400 and "hello" not in refused.text

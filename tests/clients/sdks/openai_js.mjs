@@ -45,6 +45,14 @@ await main(["openai"], {
     input.push(...first.output, { type: "function_call_output", call_id: call.call_id, output: SUNNY });
     assert.equal((await client.responses.create({ model: "auto", input, tools: [TOOL] })).output_text, SAID_SUNNY);
   },
+  async embeddings() {
+    const input = ["one text", "another", "one text"];
+    const [first, second, third] = (await client.embeddings.create({ model: "embed", input })).data.map((item) => item.embedding);
+    const plain = await client.embeddings.create({ model: "embed", input, encoding_format: "float" });
+    assert.deepEqual(first, third);
+    assert.notDeepEqual(first, second);
+    assert.ok(first.every((value, i) => Math.abs(value - plain.data[0].embedding[i]) < 1e-6));
+  },
   async responses_parse() {
     const format = { type: "json_schema", name: "city", schema: CITY, strict: true };
     const answer = await client.responses.parse({ model: "auto", input: "a city", text: { format } });

@@ -171,5 +171,28 @@ def does_responses_failure(where: Where) -> None:
         raise AssertionError("a failure was answered")
 
 
+# -- embeddings ------------------------------------------------------------------------------------------------------------
+
+
+def does_embeddings(where: Where) -> None:
+    """The SDK asks for base64 unless it is told otherwise."""
+    texts = ["one text", "another", "one text"]
+    coded = client(where).embeddings.create(model="embed", input=texts)
+    plain = client(where).embeddings.create(model="text-embedding-3-small", input=texts, encoding_format="float")
+    first, second, third = (item.embedding for item in coded.data)
+    assert first == third != second and len(first) > 1 and coded.usage.prompt_tokens > 0
+    for item, vector in zip(plain.data, (first, second, third), strict=True):
+        assert max(abs(a - b) for a, b in zip(item.embedding, vector, strict=True)) < 1e-6
+
+
+def does_embeddings_of_a_tier(where: Where) -> None:
+    try:
+        client(where).embeddings.create(model="auto", input="hello")
+    except openai.APIStatusError as error:
+        assert error.status_code in (400, 404) and "embed" in str(error)
+    else:
+        raise AssertionError("a tier made vectors")
+
+
 if __name__ == "__main__":
     main(globals(), "openai")
