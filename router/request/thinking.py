@@ -121,6 +121,8 @@ def budget_of(body: Mapping[str, Any], wish: Wish, on: bool, settings: Reasoning
 def with_own_thoughts(body: Mapping[str, Any], tier: str) -> Mapping[str, Any]:
     """The body without thoughts of other tiers and of finished turns: those before the last message of the user."""
     messages = body["messages"]
+    if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
+        return body  # the tier says what is wrong with it
     names = {*FIELDS, TIER}
     if not any(names & message.keys() for message in messages):
         return body
