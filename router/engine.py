@@ -93,10 +93,14 @@ class Router:
         choice.check_chat(self.config, wanted)
         raise UnknownModel(wanted, list(self.names), self.targets)
 
+    def stands_for(self, name: str) -> str:
+        """What an alias stands for; other names stand for themselves."""
+        return aliases.resolved(name, self.config.aliases, self.config.served_names) if self.config.aliases else name
+
     def named(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The body with the model that an alias stands for."""
         wanted = body.get("model")
-        found = aliases.resolved(wanted, self.config.aliases, self.config.served_names) if isinstance(wanted, str) else wanted
+        found = self.stands_for(wanted) if isinstance(wanted, str) else wanted
         return body if found == wanted else {**body, "model": found}
 
     def count_prompt(self, request: Request) -> int:

@@ -155,8 +155,9 @@ class Answering:
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
         ongoing.server, ongoing.draining = self.router.config.server, self.draining
         if edge:
-            ongoing.spoken, prompt_tokens = edge.name, await by_size(ongoing.reader(decided.tier).expected_total, asked.body)
-            ongoing.writer = EdgeWriter(edge, prompt_tokens, keep)
+            told = asked.stream and edge.tells_prompt
+            prompt_tokens = await by_size(ongoing.reader(decided.tier).expected_total, asked.body) if told else 0
+            ongoing.spoken, ongoing.writer = edge.name, EdgeWriter(edge, prompt_tokens, keep)
         ongoing.collecting, stored = self.accounts.collect(key, ongoing.id, sent, session or "")
         shown = decision_headers(decided, took_ms, ongoing.id) | stored
         if key.budgeted:  # else an answer without a limit would reserve a whole context window

@@ -9,7 +9,6 @@ import re
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.endpoint.spoken.protocol import SPOKEN, spoken_at
 from deployments.ids import CURRENT, PARENT, Parent, fresh, parent_of
 
 SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -49,7 +48,6 @@ class Framing:
         own = fresh()
         CURRENT.set(own)
         PARENT.set(parent_in(scope))
-        SPOKEN.set(spoken_at(scope["path"]))
         given = asked_id(scope)
         if scope["http_version"] == "1.0":
             send = whole(send)

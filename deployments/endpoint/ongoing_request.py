@@ -10,7 +10,7 @@ from deployments.beside_loop import by_size
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.draining import Draining
 from deployments.endpoint.received import LONG, Received
-from deployments.endpoint.spoken.writer import ChatWriter, Writer
+from deployments.endpoint.spoken.writer import CHAT, Writer
 from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.learning.kept.collected import Collecting, Said
@@ -114,7 +114,7 @@ class OngoingRequest:
     """what is gathered to be kept; None: it may not be"""
     server: Server = Server()
     draining: Draining = field(default_factory=Draining)
-    writer: Writer = field(default_factory=ChatWriter)
+    writer: Writer = CHAT
     """writes the answer as the client's protocol has it"""
     spoken: str = ""
     """the client's protocol, where it is not OpenAI's chat or completions"""

@@ -13,7 +13,7 @@ def pattern_of(alias: str) -> re.Pattern[str]:
 
 def resolved(name: str, aliases: Mapping[str, str], tiers: Sequence[str]) -> str:
     """What a model's name stands for: the first alias that fits. Tiers and `auto` always stand for themselves."""
-    if not aliases or name in tiers or name.partition(":")[0] == "auto":
+    if name in tiers or name.partition(":")[0] == "auto":
         return name
     return next((stands_for for alias, stands_for in aliases.items() if pattern_of(alias).fullmatch(name)), name)
 

@@ -84,6 +84,11 @@ class Edge(Protocol):
     def name(self) -> Name: ...
 
     @property
+    def tells_prompt(self) -> bool:
+        """Whether its streams tell the prompt's tokens before the tier does."""
+        ...
+
+    @property
     def body(self) -> dict[str, Any]:
         """An OpenAI chat body. It has passed no check of ours: `wire.parse` reads it next."""
         ...

@@ -8,6 +8,7 @@ import re
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.endpoint.replies import error_response
+from deployments.endpoint.spoken.protocol import SPOKEN, spoken_at
 from router.errors import NoWebSocket
 
 PREFIXES = (("v1", "v1"), ("openai", "v1"), ("anthropic", "v1"), ("v1",), ())
@@ -55,7 +56,7 @@ def upgrades(scope: Scope) -> bool:
 
 
 class Paths:
-    """Puts the path that is meant in place of the one that was sent, and refuses to speak WebSocket."""
+    """Puts the path that is meant in place of the one that was sent, notes its protocol, and refuses to speak WebSocket."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -64,6 +65,7 @@ class Paths:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        SPOKEN.set(spoken_at(scope["path"]))
         if upgrades(scope):
             await refuse(scope, receive, send)
             return

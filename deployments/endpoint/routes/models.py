@@ -26,15 +26,11 @@ class Models:
         names = ["auto", *targets, *router.config.served_names, *aliases.listed(router.config.aliases)]
         return list(dict.fromkeys(names))  # an alias with the name of a tier never counts
 
-    def resolved(self, name: str) -> str:
-        """What an alias stands for; other names stand for themselves."""
-        router = self.router()
-        return aliases.resolved(name, router.config.aliases, router.config.served_names)
-
     def card(self, name: str) -> dict[str, Any]:
         """OpenAI's model object; a routing target also has the state of its certificate."""
         shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
-        router, stands_for = self.router(), self.resolved(name)
+        router = self.router()
+        stands_for = router.stands_for(name)
         target = None if stands_for in router.config.service_names else router.target_of(stands_for)
         return shown | ({"certificate": router.flows.promises.worst(target)} if target else {})
 
@@ -46,7 +42,7 @@ class Models:
     async def one(self, request: Request, key: Key) -> Response:
         """Raises UnknownModel."""
         name, router = request.path_params["name"], self.router()
-        if self.resolved(name) == name and name not in self.names():
+        if router.stands_for(name) == name and name not in self.names():
             raise UnknownModel(name, list(router.names), router.targets)
         return JSONResponse(messages.model(self.card(name)) if anthropic(request) else self.card(name))
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.endpoint.doors import health
+from deployments.endpoint.openapi_words import Schema, maybe, ref
 from deployments.endpoint.routes import openapi_protocols
 from deployments.endpoint.services import description as services
 from deployments.keys import offered
@@ -18,17 +19,7 @@ from deployments.learning.kept.stored_json import LONGEST_COMMENT, LONGEST_CORRE
 from router.client_options import ClientLimits
 from router.request.wire import INTEGER_RANGES, LONGEST_NAME, LONGEST_VALUE, MAX_TEMPERATURE, MAX_TOKENS, MOST_PAIRS, ROLES
 
-Schema = dict[str, Any]
 NO_NUL = r"^[^\x00]*$"
-
-
-def ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def maybe(schema: Schema) -> Schema:
-    """null means the same as leaving it out."""
-    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def whole(field: str) -> Schema:

@@ -1,8 +1,7 @@
 """The endpoints of the protocols beside chat, for the description in OpenAPI. Each vendor documents its own fields."""
 
-from typing import Any
+from deployments.endpoint.openapi_words import Schema, ref
 
-Schema = dict[str, Any]
 NAME: Schema = {"type": "string", "minLength": 1, "description": "auto, a target, a tier or an alias", "examples": ["auto"]}
 RESPONSE_BODY: Schema = {
     "type": "object",
@@ -72,10 +71,6 @@ SCHEMAS: Schema = {
     "Counted": COUNTED,
     "MessagesError": MESSAGES_ERROR,
 }
-
-
-def ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def content(schema: Schema, description: str, streams: bool = False) -> Schema:

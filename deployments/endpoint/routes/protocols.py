@@ -73,7 +73,7 @@ class Protocols:
         body = await self.with_items(await by_size(wire.decoded, raw), key)
         history = await self.history(responses.previous(body), key)
         edge = await by_size(responses.read, body, self.about(key, history))
-        keep = partial(self.keep, body, key, history) if self.states and body.get("store") is not False else None
+        keep = partial(self.keep, body.get("input"), edge.led, key) if self.states and body.get("store") is not False else None
         return await self.answer(request, key, edge, len(raw), keep)
 
     async def message(self, request: Request, key: Key) -> Response:
@@ -140,20 +140,16 @@ class Protocols:
         return responses.with_items(body, {name: kept.response for name, kept in found.items() if kept})
 
     async def keep(
-        self,
-        body: Mapping[str, Any],
-        key: Key,
-        history: Sequence[Mapping[str, Any]],
-        said: Mapping[str, Any],
-        response: Mapping[str, Any],
+        self, given: Any, led: Sequence[Mapping[str, Any]], key: Key, said: Mapping[str, Any], response: Mapping[str, Any]
     ) -> None:
-        """Keep an answer with all that led to it but the instructions, before the client hears that it is whole."""
+        """Keep an answer with all that led to it but the instructions, before the client hears that it is whole.
+
+        given: the request's input.
+        """
         assert self.states
-        led = await by_size(responses.read, {**body, "instructions": None}, self.about(key, history))
-        given = body.get("input")
         text = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}
         items = [text] if isinstance(given, str) else list(given or ())
-        await self.states.put(str(response["id"]), key.id, Kept([*led.body["messages"], said], response, items))
+        await self.states.put(str(response["id"]), key.id, Kept([*led, said], response, items))
 
     async def found(self, request: Request, key: Key) -> Kept:
         """Raises NotFound."""

@@ -1,10 +1,8 @@
 """The paths of the services in OpenAPI, as routes/openapi.py has the others: as strict as router/services/body.py, not more."""
 
-from typing import Any
-
+from deployments.endpoint.openapi_words import Schema, maybe, ref
 from router.services.body import FORMATS, MOST_DIMENSIONS, MOST_ID, MOST_INPUTS
 
-Schema = dict[str, Any]
 TEXT: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "object", "minProperties": 1}]}
 TEXTS: Schema = {"anyOf": [*TEXT["anyOf"], {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": TEXT}]}
 IDS: Schema = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "exclusiveMaximum": MOST_ID}}
@@ -13,11 +11,6 @@ MODEL: Schema = {"type": "string", "minLength": 1, "description": "a service of 
 
 def several(items: Schema) -> Schema:
     return {"type": "array", "minItems": 1, "maxItems": MOST_INPUTS, "items": items}
-
-
-def maybe(schema: Schema) -> Schema:
-    """null means the same as leaving it out."""
-    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def body(**fields: Schema) -> Schema:
@@ -42,8 +35,8 @@ SCHEMAS: Schema = {
 
 
 def asking(summary: str, name: str, answered: Schema) -> Schema:
-    asked = {"required": True, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
-    failed = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    asked = {"required": True, "content": {"application/json": {"schema": ref(name)}}}
+    failed = {"application/json": {"schema": ref("Error")}}
     answers = {
         "200": {"description": summary, "content": {"application/json": {"schema": answered}}},
         "default": {"description": "Refused or failed: OpenAI's error body", "content": failed},

@@ -74,8 +74,7 @@ class Services:
         raw, key = await self.read(request, key)
         asked = await by_size(parse, kind, raw)
         router = self.router()
-        named = str(router.named({"model": asked.wanted})["model"])
-        service = service_for(router.config, kind, named)
+        service = service_for(router.config, kind, router.stands_for(asked.wanted))
         key.check_model(service.name, None)
         call = ServiceCall(self.accounts, key, service, asked, self.limit_s)
         shown = {"x-stepdown-service": service.name, "x-stepdown-trace-id": call.id}

@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any, Protocol
 
 from deployments.endpoint.openai_json import parts_of
 from deployments.ids import traced
 from deployments.tiers.tier import DONE, event
+from deployments.tiers.tier_answer import WAITING
 from router.errors import RequestFailed
-from router.protocols.edge import Edge
+from router.protocols.edge import Edge, Encoder
 
 Keep = Callable[[Mapping[str, Any], Mapping[str, Any]], Awaitable[None]]
 """keeps an answer for requests that continue it: as an assistant's chat message, and as the protocol's document"""
@@ -62,8 +64,12 @@ class EdgeWriter:
     heartbeats = True
 
     def __init__(self, edge: Edge, prompt_tokens: int = 0, keep: Keep | None = None) -> None:
-        self.edge, self.keep = edge, keep
-        self.encoder = edge.encoder(prompt_tokens)
+        self.edge, self.prompt_tokens, self.keep = edge, prompt_tokens, keep
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Of a stream; a whole answer needs none."""
+        return self.edge.encoder(self.prompt_tokens)
 
     def item(self, item: bytes) -> bytes:
         if item.startswith(b":"):
@@ -87,6 +93,9 @@ class EdgeWriter:
         return json.dumps(written).encode()
 
 
+CHAT = ChatWriter()
+
+
 async def with_heartbeats(events: AsyncGenerator[bytes], every_s: float) -> AsyncGenerator[bytes]:
     """The same events, with a comment wherever none came for so long."""
     coming: asyncio.Future[bytes] | None = None
@@ -95,7 +104,7 @@ async def with_heartbeats(events: AsyncGenerator[bytes], every_s: float) -> Asyn
             coming = coming or asyncio.ensure_future(anext(events))
             done, _ = await asyncio.wait({coming}, timeout=every_s)
             if not done:
-                yield b": waiting\n\n"
+                yield WAITING
                 continue
             try:
                 item = coming.result()

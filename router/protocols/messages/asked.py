@@ -26,6 +26,10 @@ class Asked:
     def name(self) -> Name:
         return "messages"
 
+    @property
+    def tells_prompt(self) -> bool:
+        return True
+
     def document(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         made, self.warnings = document(answer, self.shown)
         return made

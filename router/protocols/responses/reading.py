@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.errors import BadRequest, Unsupported
-from router.protocols.edge import About, Edge, Encoder, Name
+from router.protocols.edge import About, Encoder, Name
 from router.protocols.responses import fields, response_object
 from router.protocols.responses.items import Conversation
 from router.protocols.responses.output import Shown
@@ -42,10 +42,16 @@ class Asked:
     session: str
     shown: Shown
     echoed: Mapping[str, Any]
+    led: list[dict[str, Any]]
+    """the chat but for instructions, which do not carry over to a request that continues the answer"""
 
     @property
     def name(self) -> Name:
         return "responses"
+
+    @property
+    def tells_prompt(self) -> bool:
+        return False
 
     def document(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         output, finish = whole(self.shown, answer)
@@ -64,7 +70,7 @@ def previous(body: Any) -> str | None:
     return fields.some_text(given, "previous_response_id") or None
 
 
-def read(body: Any, about: About) -> Edge:
+def read(body: Any, about: About) -> Asked:
     """body: the decoded JSON. Raises BadRequest, Unsupported, UnsupportedTool."""
     asked = fields.fields(body, "body")
     check(asked)
@@ -73,17 +79,22 @@ def read(body: Any, about: About) -> Edge:
     conversation = Conversation(tools, about.seals)
     conversation.read([] if asked.get("input") is None and about.history else asked.get("input"))
     included = {fields.text(name, f"include[{i}]") for i, name in enumerate(fields.listed(asked.get("include"), "include"))}
+    instructions = fields.some_text(asked.get("instructions"), "instructions")
+    led = [*map(dict, about.history), *conversation.messages]
+    if not led:
+        raise BadRequest("`input` must hold at least one message; send a text or a list of items", "input")
     made = {
         **{name: value for name, value in asked.items() if name in PASSED and value is not None},
         "model": asked["model"],
-        "messages": messages(asked, about, conversation),
+        "messages": with_one_head([*([{"role": "system", "content": instructions}] if instructions else []), *led]),
         **tooling(callable_, choice, fields.flag(asked.get("parallel_tool_calls"), "parallel_tool_calls")),
         **form(fields.some_fields(asked.get("text"), "text")),
         **wishes(asked, LOGPROBS in included),
     }
     shown = Shown(about.id, tools, about.seals, about.reasoning, ENCRYPTED in included, LOGPROBS in included)
     echoed = response_object.echo(asked, PREFIX + about.id, about.at_s, about.stores and asked.get("store") is not False)
-    return Asked(made, ignored(asked, about, tools, conversation, included), session(asked), shown, echoed)
+    told = ignored(asked, about, tools, conversation, included)
+    return Asked(made, told, session(asked), shown, echoed, with_one_head(led))
 
 
 def check(asked: Mapping[str, Any]) -> None:
@@ -99,13 +110,8 @@ def check(asked: Mapping[str, Any]) -> None:
             raise Unsupported(f"`{name}`: none are kept here; send {instead}", name)
 
 
-def messages(asked: Mapping[str, Any], about: About, conversation: Conversation) -> list[dict[str, Any]]:
-    """Instructions, history, input. System texts that stand together at the head are one: some templates take no second."""
-    instructions = fields.some_text(asked.get("instructions"), "instructions")
-    head = [{"role": "system", "content": instructions}] if instructions else []
-    read = [*head, *map(dict, about.history), *conversation.messages]
-    if len(read) == len(head):
-        raise BadRequest("`input` must hold at least one message; send a text or a list of items", "input")
+def with_one_head(read: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages, with system texts that stand together at the head as one: some templates take no second."""
     texts = []
     for message in read:
         if message.get("role") != "system" or not isinstance(message.get("content"), str):
