@@ -13,7 +13,7 @@ from ray import get_runtime_context
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from deployments.beside_loop import by_size
+from deployments.beside_loop import written
 from deployments.lane.client import Lane, LaneCall, LaneLost
 from deployments.lane.frames import Item
 from deployments.replicas.replica_count import running_replicas
@@ -92,7 +92,7 @@ class ServeTier(Tier):
     async def open(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The call's further items and its first text. Raises NoReplica, TierCold, TierFailed."""
         hint = hint_of(body, SESSION.get(), self.policy.affinity, self.policy.head)
-        return await self.send(path, await by_size(json.dumps, body), hint, reading, call_id)
+        return await self.send(path, await written(body), hint, reading, call_id)
 
     async def send(self, path: str, raw: str, hint: str, reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The same for a body as JSON. path: also that of a service."""
