@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from math import isinf
 from typing import Any
 
+from router.request import long_texts
+
 SMALL = 32_768  # bytes; reading, checking and counting so many takes some 20 ms at most
 MOST_WORK = 300_000  # of `work`; some 25 ms
-PIECE = 1_000_000  # characters that are written by one call; some 5 ms
+PIECE = 1_000_000  # characters or bytes that one call writes or looks through; some 5 ms
+WEIGHTS = {b",": 1, b":": 3, b"[": 3, b"{": 3}  # of the signs in `work`
 LONGEST_NUMBER = 500  # digits; a float has at most 309 before its point, and converting takes quadratic time
 
 
@@ -53,7 +56,7 @@ def read(raw: bytes) -> Any:
     text = raw.decode("utf-8-sig")
     gc.disable()  # its searches through the new values take longer than reading them, within the same call
     try:
-        return parsed(text)
+        return long_texts.read(text, parsed) if len(text) > long_texts.LONG else parsed(text)
     finally:
         gc.enable()
 
@@ -73,13 +76,35 @@ def work(raw: bytes) -> int:
 
     It goes by the signs outside of texts: text may hold as many commas and brackets as it likes.
     """
-    escapes = raw.count(b"\\")
-    plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if escapes else raw
-    quotes = plain.count(b'"')
-    if quotes > 2 * MOST_WORK:
-        return quotes // 2
-    outside = b"".join(plain.split(b'"')[::2])
-    return escapes // 6 + outside.count(b",") + 3 * sum(map(outside.count, (b":", b"[", b"{")))
+    escapes = quotes = found = 0
+    for piece in pieces(raw):
+        if b"\\" in piece:
+            escapes += piece.count(b"\\")
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = piece.split(b'"', 2 * MOST_WORK)
+        outside = b"".join(parts[quotes % 2 :: 2])
+        quotes += len(parts) - 1
+        if quotes >= 2 * MOST_WORK:
+            return quotes
+        for sign, weight in WEIGHTS.items():
+            found += weight * outside.count(sign)
+    return escapes // 6 + found
+
+
+def pieces(raw: bytes) -> Iterator[bytes]:
+    """The bytes in pieces of about PIECE, none of which ends between a backslash and what it escapes."""
+    at = 0
+    while at < len(raw):
+        piece = raw[at : at + PIECE]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and len(piece) == PIECE:
+            piece = piece[:-1]
+        yield piece
+        at += len(piece)
+
+
+def has(raw: bytes, mark: bytes) -> bool:
+    """Whether `mark` is in there, looked for in short calls."""
+    return any(raw.find(mark, at, at + PIECE + len(mark)) >= 0 for at in range(0, len(raw), PIECE))
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------------

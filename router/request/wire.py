@@ -65,7 +65,7 @@ def decoded(raw: bytes) -> Any:
 
 def may_have_half(raw: bytes) -> bool:
     """Whether there may be a lone surrogate: only an escape can smuggle it into UTF-8."""
-    return b"\\ud" in raw or b"\\uD" in raw
+    return json_text.has(raw, b"\\ud") or json_text.has(raw, b"\\uD")
 
 
 def strict_json(raw: bytes, read: Callable[[bytes], Any] = json_text.read) -> Any:

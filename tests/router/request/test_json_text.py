@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from router.request import json_text
+from router.request import json_text, long_texts
 from router.request.json_text import MOST_WORK, SMALL, TooMuchWork, half_character, read, work, written
 
 PADDING = " " * SMALL
@@ -86,3 +86,23 @@ def test_half_a_character_is_found_wherever_it_is(monkeypatch, where):
     monkeypatch.setattr(json_text, "PIECE", 100)
     assert half_character(where).startswith("'\\ud")
     assert half_character(["\U0001f600" * 120, {"a": None}]) == ""
+
+
+TEXTS = ["x" * 300, '\\n\\"' * 60, "\\ud83d\\ude00" * 40, "\\\\" * 99, "é\\u00e9" * 50, "a" * 94 + "\\ud83d\\ude00" * 20]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_long_texts_are_read_piece_by_piece_as_in_one_call(monkeypatch, text):
+    monkeypatch.setattr(long_texts, "LONG", 100)
+    monkeypatch.setattr(long_texts, "PIECE", 50)
+    whole = f'{{"a": ["{text}", "short", {{"{text}": 1}}], "b": "{text}"}}'
+    calls = []
+    assert long_texts.read(whole, lambda part: calls.append(len(part)) or json.loads(part)) == json.loads(whole)
+    assert len(calls) > 4 or "\\" in text[:100]  # escapes that follow each other are read in one call
+
+
+@pytest.mark.parametrize("bad", ['{"a": "%s}', '{"a": "%s" 1}', '["%s\n"]', '["%s\\q"]', "%s", '["%s\\u12"]'])
+def test_a_long_text_hides_no_fault(monkeypatch, bad):
+    monkeypatch.setattr(long_texts, "LONG", 100)
+    with pytest.raises(ValueError):
+        long_texts.read(bad % ("x" * 150), json.loads)
