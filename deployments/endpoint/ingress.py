@@ -197,11 +197,15 @@ class Ingress:
             return error_response(WrongMethod(f"{request.method} is not allowed here"), {"allow": methods_of(request)})
         return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
 
-    async def read(self, request: Request, key: Key) -> tuple[bytes, Key]:
+    async def read(self, request: Request, key: Key, counted_as: str = "") -> tuple[bytes, Key]:
         """The body, and the key with the limits that are left to check. Notes whether the body is large.
+
+        counted_as: of requests that no tier answers: they have the key's requests a minute to themselves.
 
         Raises RateLimited, TooLarge, TooSlow, Overloaded, UnknownEncoding, BadRequest.
         """
+        if counted_as:
+            key = replace(key, id=f"{key.id} {counted_as}")
         self.accounts.keys.check_rates(key)
         raw = await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
         LARGE.set(len(raw) if len(raw) > SMALL else 0)

@@ -170,3 +170,12 @@ def test_a_prompt_that_no_window_can_hold_is_not_counted(config, monkeypatch):
     error = json.loads(answer.body)["error"]
     assert (answer.status, error["code"]) == (400, "context_length_exceeded") and "at least 3" in error["message"]
     assert texts == []
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/v1/responses/input_tokens"])
+def test_counting_tokens_takes_nothing_of_the_answers_limit_and_has_one_of_its_own(config, monkeypatch, path):
+    app, _ = counted(config, monkeypatch)
+    asked = {"messages": [{"role": "user", "content": "word " * 9_000}]} if "messages" in path else {"input": "word " * 9_000}
+    large = json.dumps({"model": "auto", **asked}).encode()
+    assert [asyncio.run(ask(app, path, large)).status for _ in range(2)] == [200, 429]
+    assert [asyncio.run(ask(app, CHAT, FIRST)).status for _ in range(2)] == [200, 429]
