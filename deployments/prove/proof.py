@@ -18,7 +18,7 @@ from deployments.prove.ladder import GivenLadder, OwnLadder, Start, copy_of
 from deployments.prove.live import AUTO, Live, graded, interleaved
 from deployments.prove.page import page
 from deployments.prove.split import SHARES, drawn, split
-from deployments.prove.steps import Steps, hash_of, hash_of_files
+from deployments.journal import Steps, hash_of, hash_of_files
 from deployments.prove.wish import Wish
 from router.learn.chats import chat_of
 from router.learn.labels.journal import source_of
