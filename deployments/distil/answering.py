@@ -11,8 +11,8 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -142,9 +142,10 @@ def run(spec: Spec, folder: Path, report: Report) -> None:
             stdout=subprocess.PIPE,
             stderr=log,
             env={**os.environ, **ENV, **spec.env},
-            preexec_fn=lambda: os.nice(NICENESS),  # noqa: PLW1509 nothing else happens between fork and exec
         )
         assert process.stdin and process.stdout
+        with suppress(OSError):  # it has ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
         try:
             for raw in process.stdout:
                 listen(raw, said, report)

@@ -85,7 +85,7 @@ class Engine:
             made = self.loop.run_until_complete(self.renderer.render_chat(request))
             if not isinstance(made, tuple):
                 raise Refused(made.error.message)
-            (prompt,) = made[1]
+            prompt: Any = made[1][0]
             most = get_max_tokens(self.model.max_model_len, limit, len(prompt["prompt_token_ids"]), self.defaults)
             if most < 1:
                 raise Refused("the window has no room for an answer")

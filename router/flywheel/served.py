@@ -30,6 +30,8 @@ class Answer:
     """statistics of its log-probabilities: `classifiers.replies.signals.statistics`, and `first_logprobs`; empty: not known"""
     model: str = ""
     """the tier's fingerprint"""
+    licence: str = ""
+    """of the model, when it answered; empty: not known"""
 
     @property
     def text(self) -> str:

@@ -92,6 +92,7 @@ def answer_of(row: Row) -> Answer:
         cost_usd=row["cost_usd"],
         signals=an_object(row["signals"] or "{}", "signals"),
         model=row["model"],
+        licence=row.get("licence") or "",
     )
 
 
