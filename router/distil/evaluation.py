@@ -1,4 +1,4 @@
-"""A student before and after training, compared on the test rows of a data folder: each row's two answers beside the answer to learn.
+"""A student before and after training, compared on the test rows of a data folder: two answers beside the one to learn.
 
 Test rows are drawn requests whose teacher's answer can be trusted, so to differ from it is to be worse. Rows whose answers cannot
 be compared, as free text without a judge, are counted and prove nothing.
@@ -44,7 +44,7 @@ def score(row: Row, answer: Answer, judge: Judge | None = None) -> float | None:
 
 
 class Draws:
-    """Bootstrap over groups (conversations and near-duplicates): rows of one group are drawn together. Rows count by weight."""
+    """Bootstrap over groups (conversations and near-duplicates): one is drawn whole. Rows count by weight."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         _, self.member = np.unique([row.group or row.id for row in rows], return_inverse=True)
@@ -97,8 +97,8 @@ def compare(
     known: Sequence[Row] = (),
     judge: Judge | None = None,
 ) -> Compared:
-    """before, after: by row id. known: rows that are not of the test, by whose kept scores failing slices are found: chosen by the
-    test's own, a slice would look better afterwards by luck alone.
+    """before, after: by row id. known: rows that are not of the test, by whose kept scores failing slices are found: chosen by
+    the test's own, a slice would look better afterwards by luck alone.
     """
     left = {NOT_ANSWERED: 0, NOT_COMPARABLE: 0}
     kept: list[tuple[Row, Answer, Answer, float, float]] = []

@@ -65,7 +65,7 @@ def lost_gate(found: Compared, draws: Draws) -> Gate:
     if bad:
         worst = max(bad, key=lambda name: slices[name]["p"])
         part = f"of {worst} {slices[worst]['share']:.1%} of {slices[worst]['n']} are lost, and {MOST_LOST_OF_SLICE:.0%} may be"
-        return Gate("lost", False, numbers, f"{said}; {part}, for sure")
+        return Gate("lost", False, numbers, f"{said}; {part}: that it is less is not proved")
     return Gate(
         "lost", True, numbers, said + (f"; so of each of {len(slices)} slices, below {MOST_LOST_OF_SLICE:.0%}" if slices else "")
     )
