@@ -15,7 +15,7 @@ TRAINED_ON = "the student was trained on it, or on requests of its time"
 def fair(rows: Sequence[Served], trained_ids: Collection[str], until_s: float) -> tuple[list[Served], dict[str, int]]:
     """The rows that may be used, and the number of the others by reason.
 
-    trained_ids: the requests that the student was trained on, or that chose among its weights. until_s: the time of the newest.
+    trained_ids: the requests that the student was trained on. until_s: the time of the newest of them.
     """
     found = [row for row in rows if row.trace_id not in trained_ids and (row.at_s > until_s or held_out(row))]
     left = len(rows) - len(found)
