@@ -6,6 +6,7 @@ and the classifier it is `small`. It is the name by which answers and grades of 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 SHORT = 12  # hexadecimal digits of a digest in a name
 MARK = "@"  # no tier's name has it
@@ -19,6 +20,23 @@ def variant(tier: str, digest: str) -> str:
 def tier_of(name: str) -> str:
     """The tier whose variant, or own name, it is."""
     return name.partition(MARK)[0]
+
+
+class Version(NamedTuple):
+    """One tier on certain weights."""
+
+    tier: str
+    digest: str = ""
+    """64 hexadecimal digits; empty: the configured weights"""
+
+    @property
+    def name(self) -> str:
+        return variant(self.tier, self.digest)
+
+    @property
+    def short(self) -> str:
+        """For names of what runs it, where the tier's own name would be the main application's."""
+        return self.digest[:SHORT] or "configured"
 
 
 def names_on(tiers: tuple[str, ...], weights: Mapping[str, str]) -> tuple[str, ...]:

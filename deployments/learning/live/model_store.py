@@ -101,6 +101,7 @@ def save(
     digest = digest_over(files)
     row: Row = {"digest": digest, "kind": kind, "parent": parent, "run_id": run_id, "method": method[:64], "dataset": dataset}
     row |= {"seed": seed, "licence": licence[:64], "made_s": made_s, "files": json.dumps(files)}
+    row |= {"tier": "", "numbers": "{}"}
     insert_new(connection, models, [row])
     for name, content in found.items():  # one at a time: one statement with all would hold them twice in memory
         insert_new(connection, model_files, [{"digest": digest, "name": name, "content": content}])

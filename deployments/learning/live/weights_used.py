@@ -13,14 +13,13 @@ from sqlalchemy import Connection
 
 from deployments.learning.live import model_store
 from deployments.learning.live.weights import DIGEST, find
-from deployments.ledger.schema import models
 from deployments.tiers.fingerprints import ladder_fingerprints, model
 from router.config import Config, VllmTier
 from router.errors import BadInput
 from router.flywheel.variants import SHORT, Versions
 
 KEY = "weights"  # of an artefact's manifest
-MOST_NAME = int(models.c.tier.type.length or 0) - SHORT - 1  # letters of a tier's name: a variant's has to fit a column too
+MOST_NAME = 64 - SHORT - 1  # letters of a tier's name: the columns `tier` have to hold a variant's name too
 
 
 def weights_of(artefact: str | Path | Mapping[str, Any]) -> dict[str, str]:
