@@ -93,7 +93,7 @@ $(VENV)/bin/uv:
 
 # Compiles bytecode once, here; otherwise each of a dozen processes compiles PyTorch and vLLM whenever the ladder starts.
 $(VENV)/.installed-$(EXTRA): pyproject.toml | $(VENV)/bin/uv
-	$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PY) $(TORCH) -e ".[$(EXTRA),embed,surprisal,dev]"
+	$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PY) $(TORCH) -e ".[$(EXTRA),embed,surprisal,distil,dev]"
 	touch $@
 
 clean:

@@ -276,6 +276,9 @@ class Flywheel(Settings):
     """evidence that it is worse by the margin after all, by which the incumbent comes back"""
     keep_old_s: Annotated[float, Field(ge=0)] = 86_400.0
     """seconds that the replaced router is kept ready, and watched for a rollback"""
+    weights: str | None = None
+    """folder of the weights that tiers have learned, relative to this file; all machines of a cluster must see it. None:
+    `weights` in the state folder"""
     promote: Literal["asked", "auto"] = "asked"
     """asked: a run waits after the shadow for `stepdown flywheel promote`; auto: it goes on. learning.start auto goes on too"""
 
@@ -419,4 +422,7 @@ def with_absolute_paths(config: Config, folder: Path) -> Config:
     routing = config.routing
     if routing.artefact:
         routing = routing.model_copy(update={"artefact": as_given(folder / routing.artefact)})
-    return config.model_copy(update={"tiers": tiers, "services": services, "routing": routing})
+    flywheel = config.flywheel
+    if flywheel.weights:
+        flywheel = flywheel.model_copy(update={"weights": as_given(folder / flywheel.weights)})
+    return config.model_copy(update={"tiers": tiers, "services": services, "routing": routing, "flywheel": flywheel})

@@ -45,6 +45,10 @@ class Licence(Settings):
     """its SPDX id, or a name"""
     train_on_outputs: Literal["any", "same-family", "none", "unknown"] = "unknown"
     """which models may be trained on its answers. Routers, which only learn which tier suffices, need no permission"""
+    family: Annotated[str, Field(max_length=64)] = ""
+    """the family of models that it belongs to, such as llama-3; `same-family` needs it on both tiers"""
+    name_begins: Annotated[str, Field(max_length=64)] = ""
+    """what the name of a model must begin with that is trained on its answers, such as Llama; empty: the licence has no such rule"""
 
 
 class Tier(Served):

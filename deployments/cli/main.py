@@ -27,6 +27,7 @@ COMMANDS = {
     "keys": "deployments.cli.keys:keys",
     "certificates": "deployments.cli.certificates:certificates",
     "flywheel": "deployments.cli.flywheel:flywheel",
+    "distil": "deployments.cli.distil:distil",
     "costs": "deployments.cli.costs:costs",
     "log": "deployments.cli.log:log",
     "replay": "deployments.cli.replay:replay",

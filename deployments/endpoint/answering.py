@@ -17,14 +17,17 @@ from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
 from deployments.endpoint.draining import Draining
 from deployments.endpoint.flow_driver import FlowDriver
+from deployments.endpoint.lineup import Lineup
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
 from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
 from deployments.endpoint.spoken.writer import EdgeWriter, Keep, with_heartbeats
 from deployments.ids import current
 from deployments.learning.live.routers_in_use import InUse, Routers
+from deployments.learning.live.variant_tiers import Variants
 from deployments.tiers.tier import SESSION, Tier
 from deployments.traffic.balance import Balancer
+from deployments.traffic.queue_exchange import Counts
 from deployments.traffic.watched_tier import Watched
 from router.cascade.other_tiers import OtherTiers
 from router.choose_flow import one_call
@@ -32,7 +35,8 @@ from router.costs import prices
 from router.decide.sessions import Sessions, key_of, name_of
 from router.delegate.hidden_turns import HiddenTurns, with_recalled
 from router.engine import Router
-from router.errors import BadRequest, NoReplica, RequestFailed, TierBusy, WindowExceeded
+from router.errors import BadRequest, NoReplica, RequestFailed, TierBusy, UnknownModel, WindowExceeded
+from router.flywheel.variants import MARK, tier_of
 from router.limits import reservation
 from router.limits.key_limits import Key
 from router.protocols.edge import Edge
@@ -55,6 +59,10 @@ class Answering:
         self.settings = {t.name: t for t in router.tiers}
         self.tiers = {name: self.watched(tier) for name, tier in tiers.items()}
         self.balancer = Balancer(router.tiers, self.tiers, router.config.server.replicas)
+        self.lineups: dict[tuple[int, ...], Lineup] = {}
+        """of the routers in use, by their own tiers' handles"""
+        self.variants: Variants | None = None
+        """tiers on other weights, which who may can ask by name"""
         self.prices = {t.name: prices.prices(t) for t in router.tiers}
         top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
         self.auditor = Auditor(top, rate, lambda digest: self.routers.promises_of(digest))
@@ -62,16 +70,39 @@ class Answering:
         self.hidden = HiddenTurns()
         self.draining = Draining()
 
-    def watched(self, tier: Tier) -> Watched:
+    def watched(self, tier: Tier, alone: bool = False) -> Watched:
+        """alone: with a circuit and retries of its own, as a tier on other weights has."""
         settings = self.settings[tier.name]
         how = settings.most_replicas, settings.hedge_after_s, settings.context, settings.thinking
-        return Watched(tier, self.breaker, self.retries, *how, idle_s=self.router.config.server.stream_idle_s)
+        breaker = Breaker(time.monotonic, random.random) if alone else self.breaker
+        retries = Retries(random.random) if alone else self.retries
+        return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s)
+
+    def lineup(self, using: InUse) -> Lineup:
+        """What answers the requests of a router."""
+        key = tuple(map(id, using.tiers.values()))
+        if (found := self.lineups.get(key)) is None:
+            tiers = {name: using.tiers.get(name, own) for name, own in self.tiers.items()}
+            balancer = self.balancer
+            if using.tiers:
+                given = list(self.settings.values()), tiers, self.balancer.ingresses
+                balancer = Balancer(*given, others=self.balancer.others, known_as=using.names)
+            found = self.lineups[key] = Lineup(tiers, balancer, using.models)
+        return found
+
+    def counts(self) -> dict[str, Counts]:
+        """This ingress's own requests at all tiers, whatever their weights, for the other ingresses."""
+        found: dict[str, Counts] = {}
+        for lineup in [*self.lineups.values()]:
+            found |= lineup.balancer.counts()
+        return found | self.balancer.counts()
 
     async def state(self, name: str) -> str:
         """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
-        if self.breaker.left_s(name):
+        lineup = self.lineup(self.routers.active)
+        if lineup.left_s(name):
             return "circuit open"
-        if await self.tiers[name].replicas():
+        if await lineup.tiers[name].replicas():
             return "ready"
         return "cold" if self.settings[name].sleeps else "no replica"
 
@@ -81,27 +112,31 @@ class Answering:
         return self.routers.active.router
 
     def use(self, routers: Routers) -> None:
-        """Use these for new requests; those under way keep their flow."""
+        """Use these for new requests; those under way keep their flow and their tiers."""
         self.routers, self.auditor.share = routers, routers.active.router.config.escalation.audit_rate
+        kept = {tuple(map(id, one.tiers.values())) for one in routers.known}
+        self.lineups = {key: lineup for key, lineup in self.lineups.items() if key in kept}
 
-    async def decide(self, asked: Asked, key: Key, before: str | None = None, router: Router | None = None) -> Decision:
+    async def decide(self, asked: Asked, key: Key, before: str | None = None, using: InUse | None = None) -> Decision:
         """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed, Overloaded."""
-        router = router or self.router
+        using = using or self.routers.active
+        router, lineup = using.router, self.lineup(using)
         wanted = str(asked.body["model"])
         target = router.target_of(wanted)
         key.check_model(wanted if target is None else None, target)
         barred = key.excluded(router.names)
         await self.read_ahead(asked, router)
         decided = await by_size(router.decide, asked, before, barred)
-        if target is not None and (resting := self.breaker.down([name for name in router.names if name not in barred])):
-            decided = await by_size(self.decide_without, router, resting, asked, before, barred, decided)
+        if target is not None and (resting := lineup.down([name for name in router.names if name not in barred])):
+            decided = await by_size(self.decide_without, router, lineup, resting, asked, before, barred, decided)
         if decided.reason not in ("kept in a tool loop", "only one fits"):
-            decided = self.balancer.place(decided, router.rule(target) if target else None)
-        return self.with_others(decided)
+            decided = lineup.balancer.place(decided, router.rule(target) if target else None)
+        return self.with_others(decided, lineup)
 
     def decide_without(
         self,
         router: Router,
+        lineup: Lineup,
         resting: Mapping[str, str],
         asked: Asked,
         before: str | None,
@@ -109,21 +144,21 @@ class Answering:
         wished: Decision,
     ) -> Decision:
         """Choose among the tiers that are not resting. wished: the decision if none were. Raises NoReplica where none is left."""
-        codes = {name: TierBusy.code if not self.breaker.open_s(name) else NoReplica.code for name in resting}
+        codes = {name: TierBusy.code if not lineup.open_s(name) else NoReplica.code for name in resting}
         try:
             decided = router.decide(asked, before, {**barred, **resting})
         except BadRequest:  # the request is good, but whoever could take it is resting
-            raise self.tiers[wished.tier].resting() or NoReplica(wished.tier, resting[wished.tier]) from None
+            raise lineup.tiers[wished.tier].resting() or NoReplica(wished.tier, resting[wished.tier]) from None
         missed = next((name for name in (wished.tier, *wished.first) if name in resting), "")
         if wished.judge and not decided.judge:  # nobody is left to ask after the first answer
             missed = missed or list(codes)[-1]
         return replace(decided, resting=codes, degraded=f"{missed} {codes[missed]}" if missed else "")
 
-    def with_others(self, decided: Decision) -> Decision:
+    def with_others(self, decided: Decision, lineup: Lineup) -> Decision:
         """The decision with the tiers that may answer in place of the chosen one; none where the client named the tier."""
         if decided.target in self.router.names:
             return decided
-        names, closed = self.router.names, {**decided.excluded, **self.balancer.cold()}
+        names, closed = self.router.names, {**decided.excluded, **lineup.balancer.cold()}
         others = instead(names, decided.tier, closed, self.router.config.routing.when_down)
         window = self.settings[decided.tier].context
         wider = [name for name in instead(names, decided.tier, closed, "any") if self.settings[name].context > window]
@@ -149,11 +184,15 @@ class Answering:
         asked, recalled = await by_size(self.hidden.recall, owner, asked)
         began = time.perf_counter()
         using = self.routers.of(session or current())
-        decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session), using.router)
+        if MARK in str(asked.body["model"]):
+            asked, using = self.on_weights(asked, key, using)
+        lineup = self.lineup(using)
+        decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session), using)
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
         ongoing.server, ongoing.draining = self.router.config.server, self.draining
+        ongoing.handles, ongoing.models = lineup.tiers, lineup.models
         if edge:
             told = asked.stream and edge.tells_prompt
             prompt_tokens = await by_size(ongoing.reader(decided.tier).expected_total, asked.body) if told else 0
@@ -179,7 +218,7 @@ class Answering:
             hide = partial(self.keep, owner)
             tests = self.router.check, self.router.config.escalation.tests_timeout_s
             moves = partial(self.reserve_for_another_tier, ongoing)
-            driver = FlowDriver(self.tiers, ongoing, not asked.body.get("logprobs"), hide, *tests, moves)
+            driver = FlowDriver(lineup.tiers, ongoing, not asked.body.get("logprobs"), hide, *tests, moves)
             return await self.follow(request, driver, steps, shown)
         except RequestFailed as error:
             return await self.record_failure(ongoing, error, shown)
@@ -189,6 +228,22 @@ class Answering:
         except BaseException:  # cancelled: the client left
             ongoing.left()
             raise
+
+    def on_weights(self, asked: Asked, key: Key, using: InUse) -> tuple[Asked, InUse]:
+        """The request of a tier on certain weights, asked for by their name, as `small@3f2a9c41e0d2`; and what answers it.
+
+        Only keys with the right `admin` know that there are such. Raises UnknownModel.
+        """
+        wanted = str(asked.body["model"])
+        tier, variants = tier_of(wanted), self.variants
+        found = variants.named(wanted) if variants and "admin" in key.rights else None
+        own = variants is not None and "admin" in key.rights and tier in self.tiers and variants.own_name(tier) == wanted
+        if not own and (found is None or found.handle is None):
+            raise UnknownModel(wanted, list(self.router.names), self.router.targets)
+        chosen = InUse(using.router)
+        if found and found.handle:
+            chosen = InUse(using.router, "", {tier: found.handle}, {tier: found.model}, {tier: found.key})
+        return replace(asked, body={**asked.body, "model": tier}), chosen
 
     async def admit(self, ongoing: OngoingRequest) -> None:
         """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""
@@ -211,7 +266,7 @@ class Answering:
         others = OtherTiers.of(ongoing.decided)
         while True:
             try:
-                return await self.plain(ongoing, shown, self.tiers[ongoing.tier or ongoing.decided.tier])
+                return await self.plain(ongoing, shown, ongoing.handles[ongoing.tier or ongoing.decided.tier])
             except RequestFailed as error:
                 following = others.after(error)
                 if not following:

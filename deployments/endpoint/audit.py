@@ -95,7 +95,8 @@ class Auditor:
         record = CallRecord(call, ongoing.now(), said=Said() if ongoing.collecting else None)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                raw = await self.top.complete(PATH, call.body, record.reading, ongoing.call_id(call.id))
+                top = ongoing.handles.get(self.top.name, self.top)
+                raw = await top.complete(PATH, call.body, record.reading, ongoing.call_id(call.id))
             answer = json.loads(raw)
             reply = read_answer(call, answer)
             record.received.body(answer)

@@ -15,6 +15,7 @@ from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.learning.kept.collected import Collecting, Said
 from deployments.traffic import hedged_call
+from deployments.traffic.watched_tier import Watched
 from router.cascade.other_tiers import another_may_answer
 from router.config import Server, Tier
 from router.costs import counterfactual
@@ -110,6 +111,10 @@ class OngoingRequest:
     """see `Commit.departed`"""
     router: str = ""
     """digest of the artefact that decided; empty: none did"""
+    handles: Mapping[str, Watched] = field(default_factory=dict)
+    """the tiers that answer it, to its end"""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """fingerprints of those that run on other weights than the main application's"""
     collecting: Collecting | None = None
     """what is gathered to be kept; None: it may not be"""
     server: Server = Server()
@@ -167,6 +172,10 @@ class OngoingRequest:
         """Count the tokens of calls that ended without usage, beside the event loop where that takes long."""
         for record in [record for record in self.records.values() if record.uncounted]:
             await count_call(record, self.reader(record.call.tier))
+
+    def model_of(self, tier: str) -> str:
+        """Fingerprint of what answers it under a tier's name; empty: it is not known."""
+        return self.models.get(tier) or self.accounts.models.get(tier, "")
 
     def reader(self, tier: str) -> Reader:
         return Reader.of(self.tiers[tier], self.counts[tier])
@@ -293,7 +302,7 @@ class OngoingRequest:
             estimated=record.estimated,
             first_token_s=record.first_token_s,
             cost_usd=record.cost_usd(self.prices[tier]),
-            model=self.accounts.models.get(tier, ""),
+            model=self.model_of(tier),
             **hedged_call.measured(reading, self.tiers[tier]),
         )
 

@@ -17,10 +17,11 @@ from sqlalchemy import Engine
 from deployments.learning import runs
 from deployments.learning.lease import Lease, this_process
 from deployments.learning.runs import Event, Run, WrittenMeanwhile
-from deployments.learning.steps import beginning, in_use, looking, pairs
+from deployments.learning.steps import beginning, in_use, looking, training
 from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.parts import Compare, Parts, RealParts
 from deployments.learning.steps.work import MANY, PACE_S, Looked, Work, measure_of, settings_of
+from deployments.learning.student.asked import StudentAsked, checked
 from router.config import Config
 from router.errors import StepdownError
 from router.flywheel.stages import Step, state_of
@@ -65,23 +66,27 @@ class Flywheel:
         self.lease = Lease(engine)
         made = parts or RealParts(config, fingerprints)
         digest = sha256(dumps(fingerprints, sort_keys=True, default=str).encode()).hexdigest()
-        self.work = Work(config, engine, made, cache_folder, by or self.holder, seed, clock, digest, wrote)
+        models = {name: str(value) for name, value in (fingerprints.get("models") or {}).items()}
+        self.work = Work(config, engine, made, cache_folder, by or self.holder, seed, clock, digest, models, wrote)
         self.auto = config.flywheel.promote == "auto" or config.learning.start == "auto" if promote is None else promote
         self.players: dict[tuple[str, str], Compare] = {}
         """by digests of candidate and incumbent; one, the last that was needed"""
         self.looked_s = -PACE_S
         """when a run was looked at last"""
 
-    def advance(self, asked: str = "", every_s: float | None = None) -> Looked:
+    def advance(self, asked: str = "", every_s: float | None = None, student: StudentAsked | None = None) -> Looked:
         """Do the next thing, if there is one. Any process may call it at any time, as often as it likes.
 
         asked: who asks for a run now; empty: one begins where it is due. every_s: seconds after which one is due in any case.
-        Raises HeldElsewhere, and the database's errors.
+        student: the run that begins is for this student; None: for a router alone. A run that is under way goes on, whatever it
+        is for. Raises HeldElsewhere, BadInput for a student that cannot be, and the database's errors.
         """
+        if student is not None:
+            checked(self.work.config, student)
         self.claim()
         with self.lease.kept(NAME, self.holder, LEASE_S, self.work.clock):
             try:
-                return self.step(asked, every_s)
+                return self.step(asked, every_s, student)
             except WrittenMeanwhile as error:
                 return Looked("", "looked", f"it is looked at again: {error}", did=True)
 
@@ -95,16 +100,16 @@ class Flywheel:
         """Give the lease back, so that another process need not wait for its end."""
         self.lease.release(NAME, self.holder)
 
-    def step(self, asked: str, every_s: float | None) -> Looked:
+    def step(self, asked: str, every_s: float | None, student: StudentAsked | None) -> Looked:
         with self.work.engine.connect() as connection:
             run, used = runs.latest(connection), in_use.in_use(connection, self.work.config)
             events = runs.events(connection, run.id) if run and not run.closed else []
         if run is None or run.closed:
-            return beginning.begin(self.work, asked, every_s)
+            return beginning.begin(self.work, asked, every_s, student)
         if why := self.void(run, used):
             return self.closed(run, events, used, why)
         if run.stage in ("collecting", "training"):
-            return beginning.train(self.work, run, events, used)
+            return training.train(self.work, run, events, used)
         return self.look(run, events, used)
 
     # -- a run under way -----------------------------------------------------------------------------------------------
@@ -121,7 +126,7 @@ class Flywheel:
     def many(self, run: Run, events: list[Event]) -> bool:
         since_s = state_of(events, settings_of(run).margin).since_s
         with self.work.engine.connect() as connection:
-            return len(pairs.waiting(connection, run.id, since_s, MANY)) >= MANY
+            return len(looking.ready(connection, self.work, run, since_s)) >= MANY
 
     def compare(self, run: Run, used: InUse) -> Compare:
         key = (run.candidate, measure_of(run))

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from deployments.journal import Steps, hash_of
 from deployments.prove import learn
 from deployments.prove.ladder import COPY
-from deployments.prove.steps import Steps, hash_of
 from deployments.prove.wish import Wish
 from deployments.tiers.fingerprints import ladder_fingerprints
 

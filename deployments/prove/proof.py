@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from classifiers.files import atomic_write
+from deployments.journal import Steps, hash_of, hash_of_files
 from deployments.prove import learn
 from deployments.prove.about import about_of, recorded
 from deployments.prove.budget import Purse, estimate
@@ -18,7 +19,6 @@ from deployments.prove.ladder import GivenLadder, OwnLadder, Start, copy_of
 from deployments.prove.live import AUTO, Live, graded, interleaved
 from deployments.prove.page import page
 from deployments.prove.split import SHARES, drawn, split
-from deployments.prove.steps import Steps, hash_of, hash_of_files
 from deployments.prove.wish import Wish
 from router.learn.chats import chat_of
 from router.learn.labels.journal import source_of

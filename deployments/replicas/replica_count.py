@@ -54,9 +54,13 @@ class ReplicaCounts:
                 self.at = self.clock()
 
     async def count(self, application: str, deployment: str) -> int:
+        return (await self.all())[application, deployment]
+
+    async def all(self) -> Counter[tuple[str, str]]:
+        """(application, deployment) -> running replicas."""
         if not self.fresh:
             await asyncio.to_thread(self.look)
-        return self.running[application, deployment]
+        return self.running
 
 
 COUNTS = ReplicaCounts()  # one for the process: one look serves all its tiers

@@ -221,7 +221,7 @@ def settings_of(tier: config.VllmTier | VllmService, drain_s: float = 30.0, **op
     return settings
 
 
-def bind(tier: config.VllmTier, drain_s: float = 30.0) -> Any:
-    """The Serve application of one tier's replicas; its handle answers `openai`."""
+def bind(tier: config.VllmTier, drain_s: float = 30.0, prefix: str = PREFIX) -> Any:
+    """The Serve application of one tier's replicas; its handle answers `openai`. prefix: of its deployment's name."""
     settings = LLMConfig(**settings_of(tier, drain_s))
-    return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=PREFIX, bind_kwargs={"tier": tier})
+    return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=prefix, bind_kwargs={"tier": tier})

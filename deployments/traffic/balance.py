@@ -36,7 +36,9 @@ class Seen:
 
 @dataclass(slots=True)
 class Balancer:
-    """clock: seconds that never jump. ingresses: how many share the work."""
+    """clock: seconds that never jump. ingresses: how many share the work. known_as: tier -> the name by which ingresses tell each
+    other its counts, where that is not its own.
+    """
 
     tiers: Sequence[Tier]
     watched: Mapping[str, Watched]
@@ -47,6 +49,7 @@ class Balancer:
     seen: dict[str, Seen] = field(default_factory=dict)
     at_s: float = float("-inf")
     """the last look"""
+    known_as: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, decided: Decision, rule: Rule | None) -> Decision:
         """The same decision, or one for another tier that keeps the promise. rule: None if the client named the tier.
@@ -72,10 +75,12 @@ class Balancer:
 
     def counts(self) -> dict[str, Counts]:
         """This ingress's own requests, for the other ingresses."""
-        return {name: Counts(tier.waiting, tier.running, tier.finished) for name, tier in self.watched.items()}
+        return {
+            self.known_as.get(name, name): Counts(tier.waiting, tier.running, tier.finished) for name, tier in self.watched.items()
+        }
 
     def elsewhere(self, tier: str) -> float:
-        """Requests at a tier by the other ingresses, as last heard; 0 while they are silent."""
+        """Requests at a tier by the other ingresses, as last heard; 0 while they are silent. tier: as ingresses know it."""
         heard = self.others.counts.get(tier, Counts()) if self.others.fresh(self.clock()) else Counts()
         return heard.waiting + heard.running
 
@@ -87,7 +92,7 @@ class Balancer:
 
     def look_at(self, tier: Tier, known: bool, passed_s: float, now_s: float) -> Seen:
         watched, before = self.watched[tier.name], self.seen.get(tier.name)
-        others = self.others.counts.get(tier.name, Counts()) if known else Counts()
+        others = self.others.counts.get(self.known_as.get(tier.name, tier.name), Counts()) if known else Counts()
         finished, rate = watched.finished + others.finished, before.rate if before else None
         if before and before.known == known and before.load.busy >= 1 and finished > before.finished:
             measured = (finished - before.finished) / passed_s

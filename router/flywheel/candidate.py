@@ -47,18 +47,26 @@ def target_of(config: Config) -> str:
     return str(config.routing.target) if config.routing.target in TARGETS else DEFAULT_RULE
 
 
-def make_candidate(dataset: Dataset, config: Config, fingerprints: Mapping[str, Any], folder: Path, seed: int) -> Made:
+def make_candidate(
+    dataset: Dataset,
+    config: Config,
+    fingerprints: Mapping[str, Any],
+    folder: Path,
+    seed: int,
+    weights: Mapping[str, str] | None = None,
+) -> Made:
     """Train on `train`, certify on `certify`, write the artefact to `folder`, which is replaced.
 
-    fingerprints: of the ladder that served the rows, as a certificate keeps them. The rows are in a folder for temporary files
-    meanwhile, never in the artefact. Raises OSError; what the rows are unfit for is said in `Made.why`.
+    fingerprints: of the ladder that served the rows, as a certificate keeps them. weights: tier -> digest of the weights whose
+    answers the rows hold, where they are not the configured ones; the artefact belongs to them from then on. The rows are in a
+    folder for temporary files meanwhile, never in the artefact. Raises OSError; what the rows are unfit for is in `Made.why`.
     """
     name = config.flywheel.classifier or DEFAULT
     if name not in CLASSIFIERS:
         return Made(why=f"flywheel.classifier: {name!r} is none of {', '.join(CLASSIFIERS)}")
     with TemporaryDirectory(prefix="stepdown-flywheel-") as place:
         try:
-            artefact = trained_on(dataset, config, name, folder, Path(place), seed)
+            artefact = trained_on(dataset, config, name, folder, Path(place), seed, weights or {})
         except (BadInput, ClassifierError) as error:
             return Made(why=f"nothing could be trained: {error}")
         try:
@@ -70,7 +78,9 @@ def make_candidate(dataset: Dataset, config: Config, fingerprints: Mapping[str, 
 # -- training -------------------------------------------------------------------------------------------------------------------
 
 
-def trained_on(dataset: Dataset, config: Config, name: str, folder: Path, place: Path, seed: int) -> Artifact:
+def trained_on(
+    dataset: Dataset, config: Config, name: str, folder: Path, place: Path, seed: int, weights: Mapping[str, str]
+) -> Artifact:
     """The artefact, written to `folder` and read again. Raises BadInput, ClassifierError."""
     if not dataset.train:
         raise BadInput("no row is left to train on")
@@ -85,6 +95,8 @@ def trained_on(dataset: Dataset, config: Config, name: str, folder: Path, place:
         rules[target_of(config)] = own
     cascades = {key: rule.to_dict() for key, rule in rules.items()}
     manifest = {**trained.manifest, "cascades": cascades, "dataset_sha256": dataset.digest, "seed": seed}
+    if weights:
+        manifest["weights"] = dict(sorted(weights.items()))
     save(folder, trained.model, manifest, lesson.posterior)
     return load(folder, dataset.tiers)
 

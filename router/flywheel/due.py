@@ -67,3 +67,19 @@ def due(known: Known, settings: Flywheel, now_s: float, asked: str = "", every_s
             return Due(False, f"due, but only {last.fresh} graded requests are new since {last.id}; {last.more} are needed")
         return Due(True, f"due, every {every_s / 86_400:g} days")
     return Due(False, "the router in use keeps its promise")
+
+
+def due_student(known: Known, settings: Flywheel, now_s: float, asked: str = "", every_s: float | None = None) -> Due:
+    """Whether a run for a student is to begin. known: of its own workload's last run. A student learns only where somebody asks,
+    or at intervals: it costs more than a router, and what it learned stays good longer.
+    """
+    last, least = known.last, rows_needed(settings)
+    if known.pairs < least:
+        return Due(False, f"{known.pairs} of {least} graded requests that a run needs")
+    if asked:
+        return Due(True, f"asked for by {asked}")
+    if every_s is None or (last and now_s - last.began_s < every_s):
+        return Due(False, "no run for this student is due")
+    if last and last.fresh < last.more:
+        return Due(False, f"due, but only {last.fresh} graded requests are new since {last.id}; {last.more} are needed")
+    return Due(True, f"due, every {every_s / 86_400:g} days")

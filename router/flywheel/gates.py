@@ -218,8 +218,11 @@ def saved_at_one_quality(ours: Way, theirs: Way, draws: Draws) -> tuple[float, f
     return float(known[0]), float(np.quantile(known[1:], 1 - SURE))
 
 
-def calibration_gate(ours: Way, theirs: Way | None, table: Outcomes, draws: Draws) -> Gate:
-    """The error of the chances is what a calibrated router shows on so few rows, or no worse than the incumbent's."""
+def calibration_gate(ours: Way, theirs: Way | None, table: Outcomes, draws: Draws, before: Outcomes | None = None) -> Gate:
+    """The error of the chances is what a calibrated router shows on so few rows, or no worse than the incumbent's.
+
+    before: the same rows with the answers that the incumbent is about, where those are others.
+    """
     found = errors_of(ours, table, draws)
     noise = perfect(ours, table, draws)
     numbers: dict[str, Any] = {"ece": float(found[0]), "noise": noise}
@@ -227,11 +230,11 @@ def calibration_gate(ours: Way, theirs: Way | None, table: Outcomes, draws: Draw
         return Gate("calibration", True, numbers, f"chances are off by {found[0]:.3f}; {noise:.3f} is chance on so few rows")
     if theirs is None:
         return Gate("calibration", False, numbers, f"chances are off by {found[0]:.3f}, and {noise:.3f} would be chance")
-    before = errors_of(theirs, table, draws)
-    worse = found - before
-    numbers |= {"before": float(before[0]), "worse": float(worse[0])}
+    known = errors_of(theirs, table if before is None else before, draws)
+    worse = found - known
+    numbers |= {"before": float(known[0]), "worse": float(worse[0])}
     passed = bool(np.quantile(worse[1:], 1 - SURE) <= 0)
-    return Gate("calibration", passed, numbers, f"chances are off by {found[0]:.3f}, the incumbent's by {before[0]:.3f}")
+    return Gate("calibration", passed, numbers, f"chances are off by {found[0]:.3f}, the incumbent's by {known[0]:.3f}")
 
 
 def errors_of(found: Way, table: Outcomes, draws: Draws) -> Floats:

@@ -42,13 +42,16 @@ class Faulty(StepdownError):
     code = "faulty_candidate"
 
 
-def pair_of(candidate: Router, incumbent: Router, served: Served, least_chance: float = 1.0) -> Pair:
+def pair_of(
+    candidate: Router, incumbent: Router, served: Served, least_chance: float = 1.0, before: Served | None = None
+) -> Pair:
     """Play a request by both. Raises CannotPlay, or Faulty where that is the candidate's fault.
 
-    least_chance: the smallest with which any request of the stage was drawn.
+    least_chance: the smallest with which any request of the stage was drawn. before: the same request with the answers of the
+    weights that the incumbent is for, where those of `served` are others.
     """
-    names = tuple(candidate.names)
-    other = play(incumbent, served)
+    names, theirs = tuple(candidate.names), served if before is None else before
+    other = play(incumbent, theirs)
     try:
         mine = play(candidate, served)
     except CannotPlay as error:
@@ -58,7 +61,8 @@ def pair_of(candidate: Router, incumbent: Router, served: Served, least_chance: 
     top = served.answers.get(names[-1])
     if top is None:
         raise CannotPlay(f"no answer of {names[-1]} is kept")
-    return Pair(mine, other, top.cost_usd, served.complete(names), min(1.0, least_chance / served.chance))
+    graded = served.complete(names) and (before is None or before.complete(names))
+    return Pair(mine, other, top.cost_usd, graded, min(1.0, least_chance / served.chance))
 
 
 def one_a_conversation(rows: Iterable[Served], seen: set[str]) -> Iterator[Served]:

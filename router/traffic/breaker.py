@@ -105,10 +105,13 @@ class Breaker:
 
     def down(self, tiers: Sequence[str]) -> dict[str, str]:
         """Those of the tiers that should get no request, each with the reason; none if that would be all of them."""
-        resting = {tier: left for tier in tiers if (left := self.left_s(tier))}
-        if len(resting) == len(tiers):
-            return {}
-        return {tier: f"{self.why(tier)}, and is tried again in {left:.1f} s" for tier, left in resting.items()}
+        resting = self.resting(tiers)
+        return {} if len(resting) == len(tiers) else resting
+
+    def resting(self, tiers: Sequence[str]) -> dict[str, str]:
+        """The same, also where that is all of them."""
+        left = {tier: left_s for tier in tiers if (left_s := self.left_s(tier))}
+        return {tier: f"{self.why(tier)}, and is tried again in {left_s:.1f} s" for tier, left_s in left.items()}
 
     def why(self, tier: str) -> str:
         """Why no request should be sent there."""

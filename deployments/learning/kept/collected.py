@@ -134,6 +134,8 @@ class Answered(Protocol):
     def records(self) -> Mapping[str, Any]: ...  # name of a call -> Record
     @property
     def prices(self) -> Mapping[str, Sequence[float]]: ...  # tier -> USD per million tokens
+    @property
+    def models(self) -> Mapping[str, str]: ...  # tier -> fingerprint, where it runs on other weights than usual
     def cost_usd(self) -> float: ...
     def degraded_by(self) -> str: ...
 
@@ -149,6 +151,8 @@ class Kept:
     said: Said
     usage: Usage
     cost_usd: float
+    model: str = ""
+    """fingerprint of what answered, where its tier runs on other weights than usual"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ def answers_of(answered: Answered, collecting: Collecting) -> tuple[Kept, ...]:
         first = kept(answered, record, "answer")
     else:
         usage = sum((r.usage for r in answered.records.values()), Usage())
-        first = Kept("answer", "", answered.tier, said, usage, answered.cost_usd())
+        first = Kept("answer", "", answered.tier, said, usage, answered.cost_usd(), answered.models.get(answered.tier, ""))
     drafts = [r for name, r in answered.records.items() if name != collecting.call and drafted(answered, r)]
     return first, *(kept(answered, draft, "draft") for draft in drafts)
 
@@ -191,8 +195,9 @@ def drafted(answered: Answered, record: Record) -> bool:
 
 
 def kept(answered: Answered, record: Record, role: Role) -> Kept:
-    cost_usd = record.cost_usd(answered.prices[record.call.tier])
-    return Kept(role, record.call.id, record.call.tier, record.said or Said(), record.usage, cost_usd)
+    tier = record.call.tier
+    cost_usd, model = record.cost_usd(answered.prices[tier]), answered.models.get(tier, "")
+    return Kept(role, record.call.id, tier, record.said or Said(), record.usage, cost_usd, model)
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Keeper:
             if found is None:
                 raise Withheld
             given = replace(given, message=found[-1])
-            tier, model = self.tiers[answer.tier], self.models.get(answer.tier, "")
+            tier, model = self.tiers[answer.tier], answer.model or self.models.get(answer.tier, "")
             row = row_of(item, answer, given, tier, model, self.expires_s(item.at_s))
             row["redaction"] = self.redaction.name
             if answer.role == "answer":

@@ -3,6 +3,9 @@
 Every ingress reads the `bundles` every two seconds, builds new routers beside its event loop, and puts a whole set in use with
 one assignment; a request under way keeps the router that decided on it. What cannot be loaded is logged and shown on
 /v1/status, and what decided before stays. While the database does not answer, nothing changes.
+
+An artefact that was made for other weights than the main application's is used once these answer too (variant_tiers.py): router
+and tiers change together.
 """
 
 import asyncio
@@ -21,6 +24,8 @@ from deployments.learning.live import bundles
 from deployments.learning.live.bundles import Bundle
 from deployments.learning.live.model_store import cache, digest_of, fetch, tidy
 from deployments.learning.live.routers_in_use import InUse, Routers, wanted
+from deployments.learning.live.variant_tiers import Variants
+from deployments.learning.live.weights_used import settings_on, weights_of
 from deployments.ledger.database import driver_message
 from router.config import Config
 from router.decide.promises import Promises
@@ -29,6 +34,7 @@ from router.errors import BadConfig, BadInput
 
 log = logging.getLogger("stepdown")
 LOOK_EVERY_S = 2.0
+CONFIGURED = "configured"  # in place of a digest: the configured artefact, where the main application has other weights than its
 RETRY_S = 60.0  # until what could not be loaded is tried again
 
 
@@ -48,11 +54,16 @@ class NotLoaded(Exception):
     """An artefact cannot be used; the message says why. Stays inside this module."""
 
 
+class NotYet(NotLoaded):
+    """Its weights do not answer yet; it is looked at again at once."""
+
+
 class BundleWatcher:
     """Keeps the routers of one ingress as the database says.
 
-    router: the configured one. make: builds a router, as the Reloader's does. use: puts a set of routers in use. refresh: tells
-    new promises what all processes' audits have found.
+    router: the configured one, over the weights that the main application has. make: builds a router, as the Reloader's does.
+    use: puts a set of routers in use. refresh: tells new promises what all processes' audits have found. variants: the tiers on
+    other weights; None: there are none, and no artefact that needs some is used.
     """
 
     def __init__(
@@ -62,8 +73,9 @@ class BundleWatcher:
         make: Callable[[Config], Router],
         use: Callable[[Routers], None],
         refresh: Callable[[Promises], None] = lambda promises: None,
+        variants: Variants | None = None,
     ) -> None:
-        self.engine, self.make, self.use, self.refresh = engine, make, use, refresh
+        self.engine, self.make, self.use, self.refresh, self.variants = engine, make, use, refresh, variants
         self.built = Built(InUse(router))
         self.routers = Routers(self.built.base)
         self.prepared: tuple[Built, Routers] | None = None
@@ -144,7 +156,8 @@ class BundleWatcher:
         previous = self.loaded(asked.previous, built, "previous", why)
         for slot, reason in why.items():
             if self.not_loaded.get(slot) != reason:
-                log.error("the learned artefact in the slot %s is not used: %s", slot, reason)
+                how = logging.WARNING if reason.endswith(NOT_YET) else logging.ERROR
+                log.log(how, "the learned artefact in the slot %s is not used: %s", slot, reason)
         self.not_loaded = why
         if active is None:
             active = self.routers.active if self.built is built else built.base
@@ -156,38 +169,71 @@ class BundleWatcher:
         if digest is None:
             return None
         if digest in ("", built.base.digest):
-            return built.base
+            if self.own_fit:
+                return built.base
+            digest = CONFIGURED
         until, reason = built.failed.get(digest, (0.0, ""))
         if digest not in built.routers and time.monotonic() >= until:
             try:
                 built.routers[digest], reason = self.load(digest, built.base), ""
             except NotLoaded as error:
                 reason = str(error)
-                built.failed[digest] = time.monotonic() + RETRY_S, reason
+                built.failed[digest] = time.monotonic() + (0.0 if isinstance(error, NotYet) else RETRY_S), reason
         if digest in built.routers:
             return built.routers[digest]
         why[slot] = reason
         return None
 
+    @property
+    def own_fit(self) -> bool:
+        """Whether the main application has the weights that the configured artefact was made for."""
+        return self.variants is None or not self.variants.beside(self.variants.configured.weights)
+
     def load(self, digest: str, base: InUse) -> InUse:
-        """The router of a stored artefact. Raises NotLoaded."""
+        """The router of a stored artefact, with the tiers on its weights. Raises NotLoaded."""
         try:
-            folder = fetch(self.engine, digest, cache())
-            tidy(folder.parent, [bundle.digest for bundle in self.found.values()])
             config = base.router.config
-            routing = config.routing.model_copy(update={"artefact": str(folder)})
-            router = self.make(config.model_copy(update={"routing": routing}))
+            artefact, own_digest = config.routing.artefact, base.digest
+            if digest != CONFIGURED:
+                folder = fetch(self.engine, digest, cache())
+                tidy(folder.parent, [bundle.digest for bundle in self.found.values()])
+                artefact, own_digest = str(folder), digest
+            routing = config.routing.model_copy(update={"artefact": artefact})
+            made = self.made(config.model_copy(update={"routing": routing}), own_digest)
+        except NotLoaded:
+            raise
         except SQLAlchemyError as error:
             raise NotLoaded(driver_message(error)) from error
         except Exception as error:  # whatever an artefact does, the routers in use go on
             raise NotLoaded(str(error) or type(error).__name__) from error
-        router.flows.promises.inherit(base.promises)  # so that all routers share what audits found
-        self.refresh(router.flows.promises)
-        return InUse(router, digest)
+        made.promises.inherit(base.promises)  # so that all routers share what audits found
+        self.refresh(made.promises)
+        return made
+
+    def made(self, config: Config, digest: str) -> InUse:
+        """The router of a configuration on the weights that its artefact names. Raises NotLoaded, and whatever an artefact does."""
+        weights = weights_of(config.routing.artefact) if config.routing.artefact else {}
+        variants = self.variants
+        if variants is None:
+            if weights:
+                raise NotLoaded(f"it was made for learned weights of {', '.join(sorted(weights))}, and this server runs none")
+            return InUse(self.make(config), digest)
+        config = settings_on(config.model_copy(update={"tiers": variants.config.tiers}), weights, variants.store)
+        beside = variants.beside(weights)
+        for version in beside.values():
+            if variants.find(version) is None:
+                raise NotYet(f"{version.name}: {variants.why_not(version)}, {NOT_YET}")
+        router = self.make(config)
+        up = {tier: variant for tier, version in beside.items() if (variant := variants.find(version)) and variant.handle}
+        if up.keys() != beside.keys():  # one went away while the router was made
+            raise NotYet(f"{', '.join(sorted(beside.keys() - up.keys()))}: it has just stopped answering, {NOT_YET}")
+        tiers = {tier: one.handle for tier, one in up.items() if one.handle}
+        models, names = {tier: one.model for tier, one in up.items()}, {tier: one.key for tier, one in up.items()}
+        return InUse(router, digest, tiers, models, names)
 
     def forget(self, built: Built) -> None:
         """Drop the routers of artefacts that are in no slot any more."""
-        digests = {bundle.digest for bundle in self.found.values()}
+        digests = {CONFIGURED, *(bundle.digest for bundle in self.found.values())}
         for kept in (built.routers, built.failed):
             for digest in kept.keys() - digests:
                 del kept[digest]
@@ -203,7 +249,8 @@ class BundleWatcher:
         with self.one_at_a_time:
             deciding, before = self.routers.active.digest, self.not_loaded
             routers = self.assembled(built)
-            if (why := self.not_loaded.get("promoted")) and self.found["promoted"].digest == deciding:
+            promoted = self.found.get("promoted")
+            if promoted and (why := self.not_loaded.get("promoted")) and promoted.digest == deciding:
                 self.not_loaded = before
                 raise BadConfig(f"the promoted artefact {deciding[:12]} cannot be used with these settings: {why}; {MEND}")
             self.prepared = built, routers
@@ -223,10 +270,12 @@ class BundleWatcher:
         shown: dict[str, Any] = {"active": self.routers.active.digest, "configured": self.built.base.digest}
         canary = self.routers.canary
         shown |= {"canary": canary.digest, "share": self.routers.share} if canary else {}
+        shown |= self.variants.shown() if self.variants else {}
         said = {"not_loaded": self.not_loaded, "ignored": self.ignored, "database": self.outage}
         return shown | {name: value for name, value in said.items() if value}
 
 
+NOT_YET = "what decided before goes on until it answers"
 MEND = "take it back with `stepdown flywheel rollback`, or correct the settings"
 
 

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deployments.learning.live.bundles import Bundle
+from deployments.traffic.watched_tier import Watched
 from router.decide.promises import Promises
 from router.engine import Router
 
@@ -13,10 +14,17 @@ HASHED = 6  # bytes of a digest that say where a conversation stands: a fraction
 
 @dataclass(frozen=True, slots=True)
 class InUse:
-    """A router, and the digest of the artefact that it decides by; empty: it has none."""
+    """A router, the digest of the artefact that it decides by, and the tiers on the weights that it was made for."""
 
     router: Router
     digest: str = ""
+    """empty: it has none"""
+    tiers: Mapping[str, Watched] = field(default_factory=dict)
+    """those on other weights than the main application's"""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """fingerprints of what these run"""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """by what other ingresses know them, see `Variant.key`"""
 
     @property
     def promises(self) -> Promises:

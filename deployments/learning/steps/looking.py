@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from deployments.learning.kept import served_rows
-from deployments.learning.live import bundles
+from deployments.learning.live import bundles, model_store, weights_used
 from deployments.learning.live.bundles import Bundle
 from deployments.learning.runs import Event, Run
 from deployments.learning.steps import in_use, live_counts, pairs
@@ -18,15 +18,18 @@ from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.live_counts import Decided
 from deployments.learning.steps.pairs import Compared
 from deployments.learning.steps.parts import Compare
-from deployments.learning.steps.work import MANY, Looked, Work, settings_of
+from deployments.learning.steps.work import MANY, STUDENT, Looked, Work, measure_of, settings_of
 from router.config import Flywheel
+from router.errors import BadInput
 from router.flywheel.pairs import Faulty, Tally
 from router.flywheel.played import CannotPlay
 from router.flywheel.safeguards import Arm, Counts
 from router.flywheel.served import Served
 from router.flywheel.stages import RunState, Step, next_step, state_of
+from router.flywheel.variants import names_on
 
 COUNTS_EVERY_S = 60.0  # between two events that say nothing but how many requests there were
+ANSWER_WAIT_S = 3_600.0  # that a graded request waits for the answer of weights that were put beside the others later
 LIVE = ("canary", "promoted")  # stages in which somebody gets the candidate's answers
 
 
@@ -83,7 +86,7 @@ def look(work: Work, run: Run, events: list[Event], used: InUse, compare: Compar
     settings = settings_of(run)
     state = state_of(events, settings.margin)
     with work.engine.connect() as connection:
-        waiting = pairs.waiting(connection, run.id, state.since_s, MANY)
+        waiting = ready(connection, work, run, state.since_s)
         counts = counts_of(connection, work, run, state, used)
         looked = Look(work, run, used, state, settings, counts, auto)
         step = looked.decide()
@@ -94,9 +97,33 @@ def look(work: Work, run: Run, events: list[Event], used: InUse, compare: Compar
     return written(looked, step, len(events))
 
 
+def ready(connection: Connection, work: Work, run: Run, since_s: float) -> list[str]:
+    """Requests that can be looked at: graded since then, with an answer of each of the weights that are compared.
+
+    One that lacks such an answer waits for it, since the filler asks new weights later than others; but ANSWER_WAIT_S at most.
+    """
+    if run.kind != STUDENT:
+        return pairs.waiting(connection, run.id, since_s, MANY)
+    sides = [weights_stored(connection, work, digest) for digest in {run.candidate, measure_of(run)}]
+    compared = {name for weights in sides for name in names_on(tuple(work.config.names), weights)}
+    return pairs.waiting(connection, run.id, since_s, MANY, sorted(compared), work.clock() - ANSWER_WAIT_S)
+
+
+def weights_stored(connection: Connection, work: Work, digest: str) -> dict[str, str]:
+    """tier -> digest of the weights that a learned or the configured artefact is for."""
+    if not digest:
+        return {}
+    try:
+        return weights_used.weights_of(model_store.manifest(connection, digest))
+    except BadInput:  # the configured one, which is not in the database
+        place = work.config.routing.artefact
+        return weights_used.weights_of(place) if place else {}
+
+
 def play(connection: Connection, looked: Look, waiting: list[str], compare: Compare) -> Step:
     """Play the requests one by one, up to the first that decides: the evidence is looked at after every pair."""
-    rows = {trace_id: served_rows.one(connection, trace_id) for trace_id in waiting}
+    versions = looked.work.versions(connection)
+    rows = {trace_id: served_rows.one(connection, trace_id, versions=versions) for trace_id in waiting}
     asked = [row.conversation if row and row.conversation else trace_id for trace_id, row in rows.items()]
     seen = pairs.known(connection, looked.run.id, asked)
     step = looked.decide()

@@ -7,10 +7,10 @@ twice, whatever the order in which requests become complete.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, insert, select
+from sqlalchemy import Connection, and_, func, insert, or_, select
 
 from deployments.ledger.rows import Row
-from deployments.ledger.schema import fills, run_pairs
+from deployments.ledger.schema import fills, grades, run_pairs
 
 LONGEST_WAIT_S = 86_400.0  # a request that was drawn so long before a stage began is not looked at in it
 
@@ -33,8 +33,13 @@ class Compared:
     """why it does not count"""
 
 
-def waiting(connection: Connection, run_id: str, since_s: float, limit: int) -> list[str]:
-    """Traces that were graded since then and that the run has not looked at, those graded first come first."""
+def waiting(
+    connection: Connection, run_id: str, since_s: float, limit: int, names: Sequence[str] = (), before_s: float = 0.0
+) -> list[str]:
+    """Traces that were graded since then and that the run has not looked at, those graded first come first.
+
+    names: tiers, or their variants, of each of which an answer has to be graded, unless the request was graded before `before_s`.
+    """
     looked_at = and_(run_pairs.c.run_id == run_id, run_pairs.c.trace_id == fills.c.trace_id)
     found = (
         select(fills.c.trace_id)
@@ -44,6 +49,10 @@ def waiting(connection: Connection, run_id: str, since_s: float, limit: int) -> 
         .order_by(fills.c.changed_s, fills.c.trace_id)
         .limit(limit)
     )
+    if names:
+        own = grades.c.trace_id == fills.c.trace_id
+        graded = select(func.count(grades.c.tier.distinct())).where(own, grades.c.tier.in_(names)).scalar_subquery()
+        found = found.where(or_(graded == len(names), fills.c.changed_s < before_s))
     return list(connection.execute(found).scalars())
 
 

@@ -9,6 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from deployments.learning.live import weights as weights_store
+from deployments.learning.live import weights_used
+from deployments.learning.student.parts import StudentParts
+from deployments.learning.student.real_parts import RealStudentParts
 from deployments.tiers.fingerprints import to_record
 from deployments.tiers.token_counters import counters, special_tokens
 from router.config import Config
@@ -55,19 +59,25 @@ class Asked:
     """certify on requests of this time and after: before it, the traffic was another; None: on all"""
     paid_usd: float = 0.0
     """for the answers and grades that the log was filled in with"""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """tier -> digest of the weights that answered, where these are not the configured ones"""
 
 
 class Parts(Protocol):
+    @property
+    def student(self) -> StudentParts: ...
+
     def train(self, asked: Asked) -> Trained: ...
 
     def compare(self, candidate: Path, incumbent: Path | None, least_chance: float) -> Compare: ...
 
 
 class RealParts:
-    """config: of the served ladder. fingerprints: of its models, for the certificate."""
+    """config: of the served ladder. fingerprints: of its configured models, for the certificate."""
 
     def __init__(self, config: Config, fingerprints: Mapping[str, Any]) -> None:
         self.config, self.fingerprints = config, fingerprints
+        self.student: StudentParts = RealStudentParts(config)
         self.count, self.special = counters(config), special_tokens(config)
 
     def train(self, asked: Asked) -> Trained:
@@ -80,7 +90,8 @@ class RealParts:
             return Trained(
                 data.digest, numbers=sizes, whys=(f"{before} failed with the same data set, which is not tried again",)
             )
-        made = candidate.make_candidate(data, self.config, to_record(self.fingerprints), asked.folder, asked.seed)
+        prints = to_record(self.prints(asked.weights))
+        made = candidate.make_candidate(data, self.config, prints, asked.folder, asked.seed, asked.weights)
         numbers = {**sizes, "certificate": None if made.certificate is None else made.certificate.to_dict()}
         if made.why:
             return Trained(data.digest, numbers=numbers, whys=(made.why,))
@@ -93,13 +104,30 @@ class RealParts:
         return Trained(data.digest, tuple(data.trace_ids), method, {**numbers, "gates": shown}, whys)
 
     def compare(self, candidate: Path, incumbent: Path | None, least_chance: float) -> Compare:
-        return partial(pair_of, self.router(candidate), self.router(incumbent), least_chance=least_chance)
+        """Each plays the answers of the weights that it is for."""
+        ours, theirs = (weights_used.weights_of(folder) if folder else {} for folder in (candidate, incumbent))
+        routers = self.router(candidate), self.router(incumbent)
+        return partial(pair_on, *routers, ours, theirs, least_chance)
+
+    def prints(self, weights: Mapping[str, str]) -> Mapping[str, Any]:
+        """Fingerprints of the ladder on these weights. Raises BadInput."""
+        if not weights:
+            return self.fingerprints
+        return weights_used.prints_on(self.config, weights, weights_store.root(self.config))
 
     def router(self, artefact: Path | None) -> Router:
-        """A router that decides as an ingress with this artefact does; None: without one. Raises BadConfig."""
+        """A router that decides as an ingress with this artefact does; None: without one. Raises BadConfig, BadInput."""
         routing = self.config.routing.model_copy(update={"artefact": None if artefact is None else str(artefact)})
         config = self.config.model_copy(update={"routing": routing})
-        return Router(config, load_artefact(config), self.count, self.special, self.fingerprints)
+        prints = self.prints(weights_used.weights_of(artefact) if artefact else {})
+        return Router(config, load_artefact(config), self.count, self.special, prints)
+
+
+def pair_on(
+    candidate: Router, incumbent: Router, ours: Mapping[str, str], theirs: Mapping[str, str], least_chance: float, served: Served
+) -> Pair:
+    """`pair_of` where the two are for other weights. ours, theirs: tier -> digest."""
+    return pair_of(candidate, incumbent, served.on(ours), least_chance, served.on(theirs))
 
 
 def described(data: "Dataset") -> dict[str, Any]:

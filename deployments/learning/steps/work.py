@@ -10,13 +10,18 @@ from sqlalchemy import Connection, Engine
 
 from deployments.learning import runs
 from deployments.learning.lease import Transact, transactions
-from deployments.learning.live import model_store
+from deployments.learning.live import model_store, weights_used
+from deployments.learning.live import weights as weights_store
 from deployments.learning.runs import Event, Run
 from deployments.learning.steps.in_use import InUse
 from deployments.learning.steps.parts import Parts
 from router.config import Config, Flywheel
+from router.costs.machine_time import DAY_S
 from router.flywheel.stages import Step
+from router.flywheel.variants import Versions
 
+ROUTER = "router"  # kind of a run: a router alone
+STUDENT = "student"  # new weights of a tier, with a router for them
 PACE_S = 10.0  # between two looks at a run that waits for requests, unless many have come
 MANY = 50  # requests in one look at most, and so many that a look does not wait
 Also = Callable[[Connection], None]
@@ -54,6 +59,8 @@ class Work:
     clock: Callable[[], float] = time.time
     fingerprints: str = ""
     """a digest of those of the tiers' models"""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """tier -> fingerprint of its configured model"""
     wrote: Callable[[str], None] = lambda what: None
     """is told of each event after it was written"""
 
@@ -71,6 +78,22 @@ class Work:
         self.transact(writing)
         self.wrote(step.what)
         return Looked(step.to, step.what, step.why, run.id, True, step.event)
+
+    def oldest_s(self) -> float:
+        """Since when requests are kept."""
+        days = self.config.learning.keep_days
+        return 0.0 if days is None else self.clock() - days * DAY_S
+
+    def versions(self, connection: Connection) -> Versions | None:
+        """By which answers of several weights are told apart; None: no tier has ever learned any."""
+        if not model_store.weights_listed(connection):
+            return None
+        return weights_used.versions_of(connection, self.config, self.models, weights_store.root(self.config))
+
+    def weights_of(self, digest: str, used: InUse) -> dict[str, str]:
+        """tier -> digest of the weights that an artefact is for; the configured ones are missing. Raises BadInput."""
+        folder = self.folder_of(digest, used)
+        return {} if folder is None else weights_used.weights_of(folder)
 
     def folder_of(self, digest: str, used: InUse) -> Path | None:
         """The files of an artefact; None: there is none. Raises BadInput where it cannot be had."""

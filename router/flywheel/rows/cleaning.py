@@ -7,7 +7,7 @@ from dataclasses import replace
 from classifiers.text.prompt import content_text
 from router.errors import BadInput
 from router.flywheel.rows.near_duplicates import plain
-from router.flywheel.served import Grade, Served
+from router.flywheel.served import Answer, Grade, Served
 from router.learn.chats import chat_of, is_whole
 from router.trace import AUDITS, LEARNING
 
@@ -38,24 +38,33 @@ def fault(row: Served, tiers: tuple[str, ...], now_s: float) -> str:
     What only a smaller tier did badly (it was cut off, it repeated its instructions) is no fault: its grade says so, and without
     such rows the smaller tiers would look better than they are.
     """
+    if why := request_fault(row, now_s):
+        return why
+    if not row.complete(tiers):
+        return "some tier has no answer or no grade"
+    return chance_fault(row) or reference_fault(row, row.answers[tiers[-1]]) or unreadable(row, tiers)
+
+
+def request_fault(row: Served, now_s: float) -> str:
+    """Why nothing can be learned from a request, whatever was answered; empty: something can."""
     if row.key_id in (LEARNING, AUDITS):
         return "our own traffic"
     if row.at_s > now_s:
         return "newer than this run"
     if row.status != 200:
         return "an error"
-    if row.degraded:
-        return "answered by another tier than was chosen (degraded)"
-    if not row.complete(tiers):
-        return "some tier has no answer or no grade"
-    if not 0 < row.chance <= 1:
-        return "the chance of being drawn is not known"
-    top = row.answers[tiers[-1]]
-    if top.finish in CUT:
-        return "the top tier's answer was cut off"
-    if echoes(row, top.text):
-        return "the top tier's answer repeats the system prompt"
-    return unreadable(row, tiers)
+    return "answered by another tier than was chosen (degraded)" if row.degraded else ""
+
+
+def chance_fault(row: Served) -> str:
+    return "" if 0 < row.chance <= 1 else "the chance of being drawn is not known"
+
+
+def reference_fault(row: Served, answer: Answer, whose: str = "the top tier's") -> str:
+    """Why an answer is no measure of others; empty: it is one."""
+    if answer.finish in CUT:
+        return f"{whose} answer was cut off"
+    return f"{whose} answer repeats the system prompt" if echoes(row, answer.text) else ""
 
 
 def unreadable(row: Served, tiers: tuple[str, ...]) -> str:

@@ -13,11 +13,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 from router.flywheel.rows.cleaning import clean
 from router.flywheel.rows.near_duplicates import FACTS, near_duplicates, plain
 from router.flywheel.rows.outcome_rows import line_of, outcome_row
-from router.flywheel.rows.sides import Sides, asked_text, grouped
+from router.flywheel.rows.sides import Asked, Sides, asked_text, grouped
 from router.flywheel.served import Served
 
 OLD_WEIGHT = 0.25  # in training, of rows before a certificate was retired
@@ -28,6 +29,7 @@ TEMPLATE_SHARE = 0.05  # most of the training rows of one template
 FEWEST_TEMPLATES = 20
 TEMPLATE_FLOOR = 1_000  # what is asked most is also where most is saved
 FEW = 20  # rows of a key or template that counts among the fewest
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,8 @@ def build(
     sides = Sides(kept, groups, since_certify_s, left)
     notes = [sides.said]
     train = sides.rows("train")
-    for limit in (
-        Cap("key", lambda row: row.key_id, KEY_SHARE, FEWEST_KEYS, KEY_FLOOR),
-        Cap("template", template_of, TEMPLATE_SHARE, FEWEST_TEMPLATES, TEMPLATE_FLOOR),
-    ):
-        train, note = capped(train, limit, seed, left)
+    for limit in caps():
+        train, note = capped(train, limit, seed, left, lambda row: row.trace_id)
         notes += [note] if note else []
     certify, test = sides.rows("certify"), sides.rows("test")
     used = (*train, *certify, *test)
@@ -129,17 +128,17 @@ def with_digest(found: Dataset) -> Dataset:
 # -- caps -----------------------------------------------------------------------------------------------------------------------
 
 
-def template_of(row: Served) -> str:
+def template_of(row: Asked) -> str:
     """The request with a mark for each number and quoted string."""
     return plain(FACTS.sub("#", asked_text(row)))
 
 
 @dataclass(frozen=True)
-class Cap:
+class Cap(Generic[R]):
     """How much of the training rows may come from one key, or one template."""
 
     what: str
-    name: Callable[[Served], str]
+    name: Callable[[R], str]
     """of a row's key or template"""
     share: float
     fewest: int
@@ -148,7 +147,7 @@ class Cap:
     """rows that each may always give"""
 
 
-def capped(rows: list[Served], limit: Cap, seed: int, left: Counter[str]) -> tuple[list[Served], str]:
+def capped(rows: list[R], limit: Cap[R], seed: int, left: Counter[str], id_of: Callable[[R], str]) -> tuple[list[R], str]:
     """The rows within the cap; those beyond it go by hash. Also returns what is to be said.
 
     Only training is capped: who sends many requests shall not teach alone. What certifies and tests stays a fair sample.
@@ -160,13 +159,21 @@ def capped(rows: list[Served], limit: Cap, seed: int, left: Counter[str]) -> tup
     most = max(limit.floor, cap(sorted(count.values()), limit.share))
     if max(count.values()) <= most:
         return rows, ""
-    rank = {row.trace_id: hashlib.sha256(f"{seed} {row.trace_id}".encode()).digest() for row in rows}
+    rank = {id: hashlib.sha256(f"{seed} {id}".encode()).digest() for id in map(id_of, rows)}
     by_name: dict[str, list[str]] = {}
     for row, one in zip(rows, of, strict=True):
-        by_name.setdefault(one, []).append(row.trace_id)
+        by_name.setdefault(one, []).append(id_of(row))
     chosen = {trace for mine in by_name.values() for trace in sorted(mine, key=rank.__getitem__)[:most]}
     left[f"beyond what one {limit.what} may teach"] += len(rows) - len(chosen)
-    return [row for row in rows if row.trace_id in chosen], f"at most {most} training rows of one {limit.what}"
+    return [row for row in rows if id_of(row) in chosen], f"at most {most} training rows of one {limit.what}"
+
+
+def caps() -> tuple[Cap[Any], ...]:
+    """Those of training rows; a row has `key_id` and `messages`."""
+    return (
+        Cap("key", lambda row: row.key_id, KEY_SHARE, FEWEST_KEYS, KEY_FLOOR),
+        Cap("template", template_of, TEMPLATE_SHARE, FEWEST_TEMPLATES, TEMPLATE_FLOOR),
+    )
 
 
 def cap(counts: Sequence[int], share: float) -> int:

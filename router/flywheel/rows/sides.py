@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,14 @@ TEMPLATE_ROWS = 20  # and with at least so many
 Ints = NDArray[np.int64]
 
 
-def asked_text(row: Served) -> str:
+class Asked(Protocol):
+    """What was asked, whatever else is known of it."""
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, Any]]: ...
+
+
+def asked_text(row: Asked) -> str:
     """What near-duplicates are told by: all that was said, without instructions, which a whole application may share."""
     said = [m for m in row.messages if m.get("role") not in ("system", "developer")] or list(row.messages)
     return clip("\n".join(content_text(message.get("content")) for message in said))
@@ -50,41 +58,50 @@ def held_out(row: Served) -> bool:
 
 
 class Sides:
-    """The side of each row. rows: oldest first. groups: (n,) see `grouped`."""
+    """The side of each row. rows: oldest first. groups: (n,) see `grouped`. Subclasses split by other shares."""
+
+    shares = (TRAIN, CERTIFY)
+    """of the drawn rows, the oldest: what trains, and what comes between"""
+    between = "certify"
+    """the name of the side between training and test"""
 
     def __init__(self, rows: Sequence[Served], groups: Ints, since_s: float | None, left: Counter[str]) -> None:
         self.all, self.groups, self.since_s, self.left = rows, groups, since_s, left
         self.fair = [row.drawn and row.wanted.partition(":")[0] == "auto" for row in rows]
         """a fair sample of the requests that a router decides: others may teach, but prove nothing"""
         self.recent = [i for i, row in enumerate(rows) if self.fair[i] and (since_s is None or row.at_s >= since_s)]
-        self.begin_certify_s, self.begin_test_s, self.gap_s = self.boundaries()
+        self.begin_between_s, self.begin_test_s, self.gap_s = self.boundaries()
         self.side = [self.by_time(i) for i in range(len(rows))]
-        self.one_a_conversation()
-        self.part("test", ("certify",), "like one that certifies")
-        self.part("train", ("certify", "test"), "like one that certifies or tests")
-        self.left.update(side for side in self.side if side not in ("train", "certify", "test"))
+        self.separate()
+        self.left.update(side for side in self.side if side not in ("train", self.between, "test"))
 
     def boundaries(self) -> tuple[float, float, float]:
         """When the second and the third side begin, and the gap before each, in s."""
         if not self.recent:
             return np.inf, np.inf, 0.0
         times = np.array([self.all[i].at_s for i in self.recent])
-        first, second = (times[min(int(len(times) * share), len(times) - 1)] for share in (TRAIN, TRAIN + CERTIFY))
+        first, second = (times[min(int(len(times) * share), len(times) - 1)] for share in (self.shares[0], sum(self.shares)))
         return float(first), float(second), min(GAP_S, GAP_SHARE * float(times[-1] - times[0]))
 
     def by_time(self, i: int) -> str:
         """The side, or why there is none."""
         row, fair = self.all[i], self.fair[i]
-        if any(0 < begin - row.at_s <= self.gap_s for begin in (self.begin_certify_s, self.begin_test_s)):
+        if any(0 < begin - row.at_s <= self.gap_s for begin in (self.begin_between_s, self.begin_test_s)):
             return "in the gap between two sides"
-        if row.at_s < self.begin_certify_s:
+        if row.at_s < self.begin_between_s:
             if not held_out(row):
                 return "train"
             old = self.since_s is not None and row.at_s < self.since_s
-            return "certify" if fair and not old else "of a conversation that is never trained on"
+            return self.between if fair and not old else "of a conversation that is never trained on"
         if not fair:
             return "new, but no fair sample: not drawn, or a tier was asked for by name"
-        return "certify" if row.at_s < self.begin_test_s else "test"
+        return self.between if row.at_s < self.begin_test_s else "test"
+
+    def separate(self) -> None:
+        """Take out what depends on rows of another side: what certifies stays whole."""
+        self.one_a_conversation()
+        self.part("test", ("certify",), "like one that certifies")
+        self.part("train", ("certify", "test"), "like one that certifies or tests")
 
     def one_a_conversation(self) -> None:
         """Keep one row of each conversation among those that certify, by hash: the others depend on it."""

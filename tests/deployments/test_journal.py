@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.prove.steps import JOURNAL, Steps
+from deployments.journal import JOURNAL, Steps
 from router.errors import BadInput
 
 

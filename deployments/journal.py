@@ -1,4 +1,4 @@
-"""The journal of a proof: which steps are done, from what, and what they left. A killed run goes on from there.
+"""The journal of a work in steps: which are done, from what, and what they left. A killed run goes on from there.
 
 `steps.json` holds for each finished step the hashes of its inputs, its result, and the hashes of its files. A step whose inputs
 have changed, or whose files have, is done again, and so are those that depend on it; the run says why.
@@ -50,7 +50,7 @@ class Steps:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self.lock.close()
-            raise BadInput(f"{self.folder}: another run works there; wait for it, or give another folder with -o") from None
+            raise BadInput(f"{self.folder}: another run works there; wait for it, or give another folder") from None
         with suppress(FileNotFoundError, ValueError):
             self.done = dict(json.loads((self.folder / JOURNAL).read_text("utf-8")))
         return self

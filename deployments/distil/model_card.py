@@ -1,0 +1,36 @@
+"""The card of a trained model: what it was made from, how, and what it may be used for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """Markdown, from a run's manifest."""
+    recipe, dev = manifest["recipe"], manifest["dev"]
+    how = "all weights" if recipe["rank"] is None else f"LoRA adapters of rank {recipe['rank']} (alpha {recipe['alpha']}), also merged"
+    lines = [
+        "# A model trained by `stepdown distil train`",
+        "",
+        f"- Base: {manifest['base']['name']}, {manifest['base']['parameters']:,} parameters, digest `{manifest['base']['sha256']}`",
+        f"- Trained: {how}, {recipe['loss']} loss, {manifest['tokens']:,} tokens (padding included) in {manifest['steps']:,} steps, "
+        f"{manifest['seconds']:.0f} s on {manifest['device']}",
+        f"- Rows: {manifest['rows']:,} to learn, {manifest['dev_rows']:,} to look at; dataset `{manifest['dataset_sha256']}`",
+        f"- Seed: {recipe['seed']}",
+        f"- Licences of the answers learned from: {', '.join(manifest['licences']) or 'not said'}",
+        f"- Digest of the trained model: `{manifest['model_sha256']}`",
+    ]
+    if dev:
+        first, best = dev[0][1], min(loss for _, loss in dev)
+        lines.append(f"- Loss on dev rows: {first:.4f} before, {best:.4f} at best, which is what was kept (nats an answer token)")
+    if manifest["ended_early"]:
+        lines.append("- It ended early: the loss on dev rows did not fall any more")
+    for reason, rows in manifest["left_out"].items():
+        lines.append(f"- Left out: {rows:,} rows, because {reason}")
+    lines += [
+        "",
+        "The weights remember rows that they were trained on, and forgetting a row later does not change them. A model made from "
+        "others' answers may be bound by their licences and naming rules. It answers as its teacher does on prompts like the rows; "
+        "elsewhere it may have become worse, which `stepdown distil evaluate` measures.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,117 @@
+"""The gates of a bundle whose tiers have new weights: what the ladder costs with it, at the quality that it has without it.
+
+Both bundles play the same test rows, each with the answers of its own weights and by its own router. So a better model that is
+judged by a router for another one shows what it really costs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from classifiers import Artifact
+from router.config import Config
+from router.errors import BadInput
+from router.flywheel import gates
+from router.flywheel.candidate import target_of
+from router.flywheel.gates import FEWEST, SURE, Draws, Gate, Way
+from router.flywheel.rows.dataset import Dataset
+from router.flywheel.rows.tables import tables_of
+from router.flywheel.served import Served
+from router.learn import evaluation as ev
+from router.learn.evaluation import Frontier
+from router.learn.outcomes import Outcomes
+
+OF_TEST_ROWS = ("quality", "ladder", "calibration", "payback")
+QUALITIES = (0.98, 0.99)
+"""shares of the top tier's quality at which the cost is told"""
+
+
+@dataclass(frozen=True)
+class Paid:
+    """What was paid for a candidate, in USD."""
+
+    training: float = 0.0
+    labels: float = 0.0
+    """answers and grades that the log was filled in with"""
+    shadow: float = 0.0
+    """answers that a shadow will ask for, at least"""
+
+    @property
+    def usd(self) -> float:
+        return self.training + self.labels + self.shadow
+
+    def as_json(self) -> dict[str, float]:
+        return {"training_usd": self.training, "labels_usd": self.labels, "shadow_usd": self.shadow}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A router, and the answers of the weights that it is for."""
+
+    artefact: Artifact | None
+    """None: always the top tier"""
+    rows: Mapping[str, Served] = field(default_factory=dict)
+    """by trace id; those that are missing are as in the data set"""
+
+
+def ladder_gates(data: Dataset, candidate: Artifact, incumbent: Bundle, config: Config, paid: Paid) -> list[Gate]:
+    """The gates `certificate`, `quality`, `ladder`, `calibration` and `payback`. data: its rows have the candidate's answers."""
+    stands = gates.certificate_gate(candidate, config)
+    if len(data.test) < FEWEST:
+        few = f"{len(data.test)} test rows; at least {FEWEST} are needed"
+        return [stands, *(Gate(name, False, {"n": len(data.test)}, few) for name in OF_TEST_ROWS)]
+    before = [incumbent.rows.get(row.trace_id, row) for row in data.test]
+    with TemporaryDirectory(prefix="stepdown-gates-") as place:
+        try:
+            ours, table = played(candidate, data.test, data, config, Path(place) / "new.jsonl")
+            theirs, known = played(incumbent.artefact, before, data, config, Path(place) / "old.jsonl")
+        except BadInput as error:
+            return [stands, *(Gate(name, False, {}, f"the test rows cannot be played: {error}") for name in OF_TEST_ROWS)]
+    draws, settings = Draws(table), config.flywheel
+    allowed = settings.margin if incumbent.artefact else max(settings.margin, settings.alpha)
+    found = ladder_gate(ours, theirs, draws, incumbent.artefact is not None)
+    at = {"new": costs_at(ours, table, draws), "old": costs_at(theirs, known, draws)}
+    payback = gates.payback_gate(found.numbers["usd_a_request"], data.requests_a_day, paid.usd)
+    return [
+        stands,
+        gates.quality_gate(ours, theirs, draws, allowed),
+        replace(found, numbers={**found.numbers, "at": at}),
+        gates.calibration_gate(ours, theirs if incumbent.artefact else None, table, draws, known),
+        replace(payback, numbers={**payback.numbers, **paid.as_json()}),
+    ]
+
+
+def played(artefact: Artifact | None, rows: Sequence[Served], data: Dataset, config: Config, path: Path) -> tuple[Way, Outcomes]:
+    """What a router does with the rows. Raises BadInput."""
+    table = tables_of(rows, data, path)[0]
+    if artefact is None:
+        return gates.always_top(table), table
+    return gates.way(artefact, table, path, target_of(config), config, also=True), table
+
+
+def ladder_gate(ours: Way, theirs: Way, draws: Draws, routed: bool) -> Gate:
+    """The lower bound of the USD that a request costs less at the incumbent's quality is above 0.
+
+    routed: the incumbent has a router. The top tier's own quality is only reached by asking it alone, so where there is none the
+    costs are those of what is served, and gate `quality` looks after the rest.
+    """
+    before = float(draws.mean(theirs.cost)[0])
+    mean, low = gates.saved_at_one_quality(ours, theirs, draws) if routed else draws.low(theirs.cost - ours.cost)
+    share = mean / before if before else 0.0
+    numbers = {"usd_a_request": mean, "low": low, "before_usd": before, "share": share, "n": draws.n}
+    how = "at the incumbent's quality" if routed else "as served"
+    said = f"{share:.0%} of {before:.3g} USD a request saved {how}, at least {low:.3g} USD with {SURE:.0%}"
+    return Gate("ladder", low > 0, numbers, said)
+
+
+def costs_at(found: Way, table: Outcomes, draws: Draws) -> dict[str, Any]:
+    """Cost at shares of the top tier's quality, 1 being the top tier's cost: `0.99` -> [estimate, low, high], bounds of 95 %."""
+    top = (table.costs[:, -1], table.scores[:, -1])
+    points = ((found.cost, found.score), *found.instead, top)
+    cost, quality = (np.stack([draws.mean(point[side]) for point in points], axis=1) for side in (0, 1))
+    least, best = Frontier(cost / draws.mean(top[0])[:, None], quality), draws.mean(top[1])
+    return {f"{share:g}": ev.estimate(least.cost_at(share * best)).rounded(4) for share in QUALITIES}
