@@ -59,7 +59,7 @@ class Accounts:
         if self.collector:
             await self.collector.open()
         if self.ledger and self.replicas_of:
-            ours = [tier for tier in self.tiers.values() if tier.local]
+            ours = [tier for tier in self.tiers.values() if tier.local and tier.runs_on == tier.name]
             last = await asyncio.to_thread(last_windows, self.ledger.engine)
             self.held_time = HeldTime(ours, self.replicas_of, self.held, last=last)
             self.held_time.start()
