@@ -23,7 +23,12 @@ READ = (".safetensors", ".json", ".jinja", ".txt", ".model")
 UNSAFE = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MOST_HEADER = 1 << 28  # bytes of a safetensors file's header; more is damage
 PART = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight")
-IGNORED = ("modules_to_save", "rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "trainable_token_indices")
+IGNORED = tuple(
+    """
+    modules_to_save rank_pattern alpha_pattern use_dora lora_bias trainable_token_indices alora_invocation_tokens
+    layer_replication use_qalora use_bdlora
+    """.split()
+)
 """settings of peft that vLLM refuses or leaves out: with them the adapter would not be the one that was trained"""
 Shapes = Mapping[str, Sequence[int]]
 """tensor -> shape"""

@@ -55,6 +55,11 @@ class PlainServer(LLMServer):
     those that are loaded while it runs; empty: none can be. Raises BadConfig.
     """
 
+    configured: Sequence[Adapter] = ()
+    """the adapters that it has from its start"""
+    adapters: Adapters | None = None
+    """all that are loaded; None: it was started without room for any"""
+
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, llm_config: LLMConfig, tier: config.VllmTier | None = None, adapters: Sequence[Adapter] = (), board: str = ""
     ) -> None:
@@ -63,7 +68,6 @@ class PlainServer(LLMServer):
             check_parser(tier.name, tier.engine_kwargs)
             check_reasoning_parser(tier)
         self.tier, self.configured, self.board = tier, adapters, board
-        self.adapters: Adapters | None = None
         self.found: dict[str, str] = {}
         await super().__init__(llm_config)
 
