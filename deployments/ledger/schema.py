@@ -346,8 +346,8 @@ models = Table(
     "models",
     metadata,
     Column("digest", String(64), primary_key=True),  # of names and contents of its files
-    Column("kind", String(16), nullable=False),  # router
-    Column("parent", String(64), nullable=False),  # digest of the incumbent when it was made
+    Column("kind", String(16), nullable=False),  # router; weights: their files are in the store of weights
+    Column("parent", String(64), nullable=False),  # digest of the incumbent when it was made; of weights: of those they replace
     Column("run_id", String(64), nullable=False),
     Column("method", String(64), nullable=False),  # the classifier
     Column("dataset", String(64), nullable=False),  # SHA-256 of what it was trained and calibrated on
@@ -355,6 +355,8 @@ models = Table(
     Column("licence", String(64), nullable=False),
     Column("made_s", Float(53), nullable=False),
     Column("files", Text, nullable=False),  # JSON: name -> SHA-256
+    Column("tier", String(64), nullable=False, server_default=""),  # of weights: whose they are
+    Column("numbers", Text, nullable=False, server_default="{}"),  # JSON: what a generation learned, cost and saves
 )
 model_files = Table(
     "model_files",

@@ -1,9 +1,10 @@
 """One request as it was served and kept: what was asked, what each tier answered, and how good that was."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from router.flywheel.variants import tier_of, variant
 from router.request.thoughts import spoken
 
 GradeSource = Literal["feedback", "tests", "agreement", "judge", "top"]
@@ -64,11 +65,12 @@ class Served:
     messages: tuple[Mapping[str, Any], ...]
     """as kept: redacted"""
     answered_by: str
-    """the tier whose answer the client got"""
+    """the tier whose answer the client got; empty: it ran on other weights than are looked at"""
     answers: Mapping[str, Answer]
-    """by tier; of a tier that was asked several times, the answer that the client got, else the first"""
+    """by tier, or by the name of its weights where those are told apart (router/flywheel/variants.py); of one that was asked
+    several times, the answer that the client got, else the first"""
     grades: Mapping[str, Grade] = field(default_factory=dict)
-    """by tier"""
+    """likewise"""
     tools: tuple[Mapping[str, Any], ...] = ()
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """the other fields of the body that a tier reads: temperature, max_tokens, response_format, ..."""
@@ -91,6 +93,21 @@ class Served:
         """The request as a chat body."""
         tools = {"tools": list(self.tools)} if self.tools else {}
         return {**self.sampling, **tools, "model": self.wanted, "messages": list(self.messages)}
+
+    def on(self, weights: Mapping[str, str]) -> "Served":
+        """The same by tier, as these weights have answered it; a tier whose weights were not asked has no answer.
+
+        weights: tier -> digest; a tier that is missing has its configured weights.
+        """
+
+        def seen(name: str) -> bool:
+            tier = tier_of(name)
+            return name == variant(tier, weights.get(tier, ""))
+
+        answers = {tier_of(name): replace(answer, tier=tier_of(name)) for name, answer in self.answers.items() if seen(name)}
+        grades = {tier_of(name): grade for name, grade in self.grades.items() if seen(name)}
+        by = tier_of(self.answered_by) if seen(self.answered_by) else ""
+        return replace(self, answered_by=by, answers=answers, grades=grades)
 
     def complete(self, tiers: tuple[str, ...]) -> bool:
         """Whether every tier has an answer and a score."""

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from router.flywheel.served import Answer, Grade, Served
+from router.flywheel.variants import Versions
 
 Row = Mapping[str, Any]
 NO_TRACE: Row = {"router": "", "flow": "direct", "certificate": "", "status": 200}
@@ -23,10 +25,12 @@ def served(
     trace: Row | None = None,
     fill: Row | None = None,
     degraded: bool = False,
+    versions: Versions | None = None,
 ) -> Served:
     """One kept request. Raises Broken where its own row cannot be read; of the other rows, those that can be read are taken.
 
     asked: the row of role `answer`. answers: all rows of its trace, the first of each tier first. fill: None: it was not drawn.
+    versions: answers are told apart by the weights that gave them, and those of unknown weights are left out; None: by tier.
     """
     known = trace or NO_TRACE
     return Served(
@@ -35,8 +39,8 @@ def served(
         key_id=asked["key_id"],
         conversation=asked["conversation"],
         messages=tuple(objects(asked["messages"], "messages", least=1)),
-        answered_by=asked["tier"],
-        answers=chosen(asked, readable(answers)),
+        answered_by=(versions.name(asked["tier"], asked["model"]) or "") if versions else asked["tier"],
+        answers=chosen(asked, told_apart(readable(answers), versions)),
         grades={row["tier"]: Grade(row["score"], row["source"], row["detail"]) for row in grades},
         tools=tuple(objects(asked["tools"] or "[]", "tools")),
         sampling=an_object(asked["sampling"] or "{}", "sampling"),
@@ -68,6 +72,14 @@ def chosen(asked: Row, answers: Sequence[Answer]) -> dict[str, Answer]:
             if answer.role == role:
                 found.setdefault(answer.tier, answer)
     return found
+
+
+def told_apart(answers: Sequence[Answer], versions: Versions | None) -> list[Answer]:
+    """The answers under the names of the weights that gave them, without those of unknown weights."""
+    if versions is None:
+        return list(answers)
+    named = [(versions.name(answer.tier, answer.model), answer) for answer in answers]
+    return [replace(answer, tier=name) for name, answer in named if name is not None]
 
 
 def readable(rows: Iterable[Row]) -> list[Answer]:

@@ -15,6 +15,7 @@ from deployments.learning.kept.served_json import UNREADABLE, Row, served
 from deployments.ledger.schema import ANSWERS, calls, completions, feedback, fills, grades, hourly, traces
 from router.errors import NoReplica, Overloaded, TierBusy, TierCold, TierFailed, TierMisconfigured
 from router.flywheel.served import Served
+from router.flywheel.variants import Versions
 from router.trace import LEARNING, UNASKED
 
 log = logging.getLogger("stepdown")
@@ -36,9 +37,11 @@ def read(
     key: str | None = None,
     after: str = "",
     limit: int = PAGE,
+    versions: Versions | None = None,
 ) -> list[Served]:
     """Requests of [since_s, until_s), oldest first by (created_s, id): at most `limit`, fewer where they are large, none only
-    at the end. after: the trace id of the last one read; where that was deleted since, a few may be read again.
+    at the end. after: the trace id of the last one read; where that was deleted since, a few may be read again. versions: see
+    `served_json.served`.
     """
     place = position(connection, after) if after else None
     if after and place is None:
@@ -47,26 +50,33 @@ def read(
         found = keys_of(connection, since_s, until_s, drawn_only, key, place, limit)
         if not found:
             return []
-        whole, place = built(connection, found)
+        whole, place = built(connection, found, versions)
         if whole:
             return whole
 
 
 def pages(
-    connection: Connection, since_s: float, until_s: float, *, drawn_only: bool = False, key: str | None = None, limit: int = PAGE
+    connection: Connection,
+    since_s: float,
+    until_s: float,
+    *,
+    drawn_only: bool = False,
+    key: str | None = None,
+    limit: int = PAGE,
+    versions: Versions | None = None,
 ) -> Iterator[list[Served]]:
     """All pages, one after the other."""
     place: Position | None = None
     while found := keys_of(connection, since_s, until_s, drawn_only, key, place, limit):
-        whole, place = built(connection, found)
+        whole, place = built(connection, found, versions)
         if whole:
             yield whole
 
 
-def one(connection: Connection, trace_id: str) -> Served | None:
+def one(connection: Connection, trace_id: str, *, versions: Versions | None = None) -> Served | None:
     """One kept request; None: it is not kept, or cannot be read."""
     found = connection.execute(select(completions.c.created_s, completions.c.id).where(completions.c.id == REPLY + trace_id))
-    whole, _ = built(connection, [(row[0], row[1]) for row in found])
+    whole, _ = built(connection, [(row[0], row[1]) for row in found], versions)
     return whole[0] if whole else None
 
 
@@ -98,7 +108,9 @@ def keys_of(
     return [(row[0], row[1]) for row in found]
 
 
-def built(connection: Connection, found: Sequence[Position]) -> tuple[list[Served], Position | None]:
+def built(
+    connection: Connection, found: Sequence[Position], versions: Versions | None = None
+) -> tuple[list[Served], Position | None]:
     """The requests at these positions that can be read, and the last position that was looked at; the rest of a page that would
     be too large is not.
     """
@@ -108,7 +120,7 @@ def built(connection: Connection, found: Sequence[Position]) -> tuple[list[Serve
         if size > PAGE_BYTES:
             break
         part = found[start : start + PART]
-        more, read_bytes = built_part(connection, [trace.removeprefix(REPLY) for _, trace in part])
+        more, read_bytes = built_part(connection, [trace.removeprefix(REPLY) for _, trace in part], versions)
         whole += more
         size, last, broken = size + read_bytes, part[-1], broken + len(part) - len(more)
     if broken:
@@ -116,7 +128,7 @@ def built(connection: Connection, found: Sequence[Position]) -> tuple[list[Serve
     return whole, last
 
 
-def built_part(connection: Connection, ids: Sequence[str]) -> tuple[list[Served], int]:
+def built_part(connection: Connection, ids: Sequence[str], versions: Versions | None = None) -> tuple[list[Served], int]:
     """The requests of these traces, in their order, and about how many bytes of texts were read."""
     rows = by_trace(connection, select(completions).where(completions.c.trace_id.in_(ids)).order_by(completions.c.created_s))
     graded = by_trace(connection, select(grades).where(grades.c.trace_id.in_(ids)))
@@ -132,7 +144,8 @@ def built_part(connection: Connection, ids: Sequence[str]) -> tuple[list[Served]
             continue
         first_trace, first_fill = (next(iter(found.get(trace, [])), None) for found in (known, drawn))
         try:
-            whole.append(served(asked, all_of, graded.get(trace, []), first_trace, first_fill, trace in degraded))
+            more = first_trace, first_fill, trace in degraded, versions
+            whole.append(served(asked, all_of, graded.get(trace, []), *more))
         except UNREADABLE as error:
             log.debug("%s: %s", asked["id"], error)
     return whole, sum(size_of(row) for found in rows.values() for row in found)
@@ -185,7 +198,7 @@ def counts(connection: Connection, since_s: float, tiers: Sequence[str]) -> dict
 
 
 def complete(since_s: float, tiers: Sequence[str]) -> Select[Any]:
-    """How many drawn requests have a score of every tier."""
+    """How many drawn requests have a score of every tier. tiers: by the names of their weights, as `variants.names_on` has them."""
     scored = (
         select(grades.c.trace_id)
         .join(fills, fills.c.trace_id == grades.c.trace_id)

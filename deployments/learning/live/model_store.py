@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
@@ -26,6 +28,8 @@ MOST_FILES = 64
 MOST_BYTES = 64_000_000
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", re.ASCII)  # of a file: no path, and nothing hidden
 DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+WEIGHTS = "weights"  # kind of a row whose files are in the store of weights
+MANIFEST = "manifest.json"
 CACHE = "learned"  # folder of fetched artefacts, in the state folder
 BATCH = 500  # rows of one statement
 OLD_S = 86_400.0  # cached artefacts that nobody uses are kept for so long: another process may be reading one
@@ -105,6 +109,68 @@ def save(
     return digest
 
 
+def save_weights(
+    connection: Connection,
+    digest: str,
+    files: Mapping[str, str],
+    tier: str,
+    parent: str,
+    run_id: str,
+    method: str,
+    dataset: str,
+    seed: int,
+    licence: str,
+    made_s: float,
+    numbers: Mapping[str, Any],
+    trace_ids: Iterable[str],
+) -> None:
+    """Note weights that lie in the store of weights, and what they were made from. The same ones are noted once.
+
+    files: name -> SHA-256. parent: digest of the weights that they replace; empty: the configured ones. numbers: what this
+    generation learned, cost and saves. trace_ids: the requests that it was trained or evaluated on.
+    """
+    row: Row = {"digest": digest, "kind": WEIGHTS, "parent": parent, "run_id": run_id, "method": method[:64], "dataset": dataset}
+    row |= {"seed": seed, "licence": licence[:64], "made_s": made_s, "files": json.dumps(dict(files))}
+    insert_new(connection, models, [row | {"tier": tier, "numbers": json.dumps(dict(numbers))}])
+    for part in batches(trace_ids):
+        insert_new(connection, model_rows, [{"digest": digest, "trace_id": id} for id in part])
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A row of learned weights: the columns of `models` say what each means."""
+
+    digest: str
+    tier: str
+    parent: str
+    run_id: str
+    method: str
+    dataset: str
+    seed: int
+    licence: str
+    made_s: float
+    files: Mapping[str, str]
+    numbers: Mapping[str, Any]
+
+
+def weights_row(connection: Connection, digest: str) -> Weights | None:
+    """None: nobody has noted such weights."""
+    found = select(models).where(models.c.digest == digest, models.c.kind == WEIGHTS)
+    row = connection.execute(found).mappings().first()
+    return None if row is None else as_weights(dict(row))
+
+
+def weights_listed(connection: Connection) -> list[Weights]:
+    """All weights that were learned, the first made first."""
+    found = select(models).where(models.c.kind == WEIGHTS).order_by(models.c.made_s, models.c.digest)
+    return [as_weights(dict(row)) for row in connection.execute(found).mappings()]
+
+
+def as_weights(row: Row) -> Weights:
+    plain = {name: value for name, value in row.items() if name != "kind"}
+    return Weights(**plain | {name: json.loads(row[name]) for name in ("files", "numbers")})
+
+
 def batches(trace_ids: Iterable[str]) -> Iterator[Sequence[str]]:
     """Each id once, in parts that one statement takes."""
     found = list(dict.fromkeys(trace_ids))
@@ -122,6 +188,21 @@ def trained_with(connection: Connection, trace_ids: Iterable[str]) -> dict[str, 
 
 
 # -- reading back ----------------------------------------------------------------------------------------------------------
+
+
+def manifest(connection: Connection, digest: str) -> dict[str, Any]:
+    """The manifest of a stored artefact, checked against the artefact's list of files. Raises BadInput."""
+    listing = connection.execute(select(models.c.files).where(models.c.digest == digest)).scalar_one_or_none()
+    chosen = select(model_files.c.content).where(model_files.c.digest == digest, model_files.c.name == MANIFEST)
+    content = connection.execute(chosen).scalar_one_or_none()
+    if listing is None or content is None:
+        raise BadInput(f"the artefact {digest[:12]} is not in the ledger's database; it was deleted, or made on another one")
+    if listing_of(listing, digest).get(MANIFEST) != sha256(bytes(content)):
+        raise BadInput(f"the artefact {digest[:12]} was changed after it was stored: {MANIFEST}; train again")
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError, RecursionError):
+        raise BadInput(f"the artefact {digest[:12]} has a {MANIFEST} that is no JSON object; train again") from None
 
 
 def fetch(engine: Engine, digest: str, cache: Path) -> Path:
