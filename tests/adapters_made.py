@@ -40,5 +40,8 @@ def changed(source: Path, folder: Path, settings: dict | None = None, rename=Non
     file.write_text(json.dumps(json.loads(file.read_text()) | (settings or {})))
     tensors = load_file(folder / "adapter_model.safetensors")
     made = {(rename or str)(name): value * (scale(name) if scale else 1) for name, value in tensors.items()}
-    save_file({name: value.astype(tensors[next(iter(tensors))].dtype) for name, value in made.items()}, folder / file.with_name("adapter_model.safetensors").name)
+    save_file(
+        {name: value.astype(tensors[next(iter(tensors))].dtype) for name, value in made.items()},
+        folder / file.with_name("adapter_model.safetensors").name,
+    )
     return folder

@@ -1,9 +1,9 @@
 """Fingerprints of what a certificate was made for: models, chat templates, engine versions. Another one makes it void.
 
 A local model's fingerprint covers every byte of its files and every engine option that is not known to be neutral
-(engine_options.py); where an option names a file or a folder, its content counts, not its place. That of a rung covers its
-host's and the files of its adapter. What is elsewhere is known by its name alone: a hub id with the revision that the options give, a remote tier's address and model. A provider that changes the
-model behind a name cannot be seen; audits are for that.
+(engine_options.py); where an option names a file or a folder, its content counts, not its place. A rung's covers its host's and
+the files of its adapter. What is elsewhere is known by its name alone: a hub id with the revision that the options give, a remote
+tier's address and model. A provider that changes the model behind a name cannot be seen; audits are for that.
 """
 
 import hashlib
