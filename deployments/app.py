@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pkgutil import resolve_name
@@ -21,6 +21,7 @@ from deployments.endpoint.reload import Reloader
 from deployments.keys.access import serve_run_access, with_absolute_ledger
 from deployments.keys.admission import Keys
 from deployments.learning.kept.collector import Collector
+from deployments.learning.live import weights
 from deployments.learning.live.active_router import BundleWatcher
 from deployments.learning.shown_status import ShownStatus
 from deployments.learning.started_process import StartedProcess
@@ -28,6 +29,8 @@ from deployments.ledger.held_time import Running
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.monitoring.telemetry import telemetry
+from deployments.replicas.adapter_files import Adapter, adapter_of
+from deployments.replicas.adapters import board_of
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS
 from deployments.replicas.replica_log import write_to_file
 from deployments.services import serve_service
@@ -39,12 +42,14 @@ from deployments.tiers.check import check
 from deployments.tiers.echo_tier import EchoTier
 from deployments.tiers.fingerprints import ladder_fingerprints, service_fingerprints
 from deployments.tiers.remote_tier import RemoteTier
+from deployments.tiers.rung_tier import with_rungs
 from deployments.tiers.tier import Engine
 from deployments.tiers.token_counters import counters, special_tokens
 from deployments.traffic.queue_exchange import QueueExchange, QueueReporter
 from router.config import Config, as_given, find_config, load_config
 from router.decide.abilities import Abilities
 from router.engine import Router, load_artefact
+from router.engine_settings import NOTHING
 from router.errors import BadConfig
 
 log = logging.getLogger("stepdown")
@@ -76,23 +81,33 @@ class Args(BaseModel):
 class ServedIngress(Ingress):
     """The ingress as Serve constructs it on a replica, from settings and handles.
 
-    exchange: the handle of the QueueExchange, if there are several ingresses.
+    exchange: the handle of the QueueExchange, if there are several ingresses. adapters: rung -> the name of its adapter in its
+    host's engine.
     """
 
     behind_ray = True
 
     def __init__(
-        self, config: dict[str, Any], key_hash: str, insecure: bool, handles: dict[str, Any], file: str = "", exchange: Any = None
+        self,
+        config: dict[str, Any],
+        key_hash: str,
+        insecure: bool,
+        handles: dict[str, Any],
+        file: str = "",
+        exchange: Any = None,
+        adapters: Mapping[str, str] = NOTHING,
     ) -> None:
         write_to_file()
         settings = Config.model_validate(config)
         accounts = accounts_of(settings, key_hash, insecure, self.running)
         assert accounts.ledger
         timeout_s = settings.server.first_token_timeout_s
-        tiers = {
+        own = {
             t.name: TIERS[t.engine].make(t, handles.get(t.name), timeout_s, partial(accounts.late, t.name))
             for t in settings.tiers
+            if t.runs_on == t.name
         }
+        tiers = with_rungs(settings, own, adapters)
         services = {s.name: SERVICES[s.engine].make(s, handles.get(s.name), timeout_s) for s in settings.services}
         make = routers(settings)
         router = make(settings)
@@ -226,13 +241,14 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
     file: where the configuration is read again when it changes; empty: nowhere.
     """
     handles = {}
+    adapters = {rung.name: adapter_of(rung) for rung in config.rungs}
     engines = [
-        *((TIERS[tier.engine].bind, tier) for tier in config.tiers),
-        *((SERVICES[s.engine].bind, s) for s in config.services),
+        *((TIERS[t.engine].bind, t, on_host(config, t.name, adapters)) for t in config.tiers if t.runs_on == t.name),
+        *((SERVICES[s.engine].bind, s, {}) for s in config.services),
     ]
-    for bind, settings in engines:
+    for bind, settings, more in engines:
         if bind:  # imported only now: without vLLM, a ladder that does not need it still starts
-            handles[settings.name] = resolve_name(bind)(settings, config.server.drain_s)
+            handles[settings.name] = resolve_name(bind)(settings, config.server.drain_s, **more)
     ingress = serve.deployment(
         name="ingress",
         num_replicas=config.server.replicas,
@@ -244,7 +260,14 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
     )(serve.ingress()(ServedIngress))
     exchange = serve.deployment(name="queue-exchange", num_replicas=1, ray_actor_options={"num_cpus": 0})(QueueExchange)
     others = exchange.bind() if config.server.replicas > 1 else None
-    return ingress.bind(with_absolute_ledger(config).model_dump(mode="json"), key_hash, insecure, handles, file, others)
+    served = {name: adapter.name for name, adapter in adapters.items()}
+    return ingress.bind(with_absolute_ledger(config).model_dump(mode="json"), key_hash, insecure, handles, file, others, served)
+
+
+def on_host(config: Config, host: str, adapters: Mapping[str, Adapter]) -> dict[str, Any]:
+    """What a host's replicas are told of the rungs on it; empty: there are none."""
+    its = [adapter for name, adapter in adapters.items() if config.hosts[name] == host]
+    return {"adapters": its, "board": str(board_of(weights.root(config), host))} if its else {}
 
 
 def placed_file(name: str) -> str:

@@ -54,7 +54,7 @@ class Answering:
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts) -> None:
         self.routers, self.accounts = Routers(InUse(router)), accounts
-        self.breaker = Breaker(time.monotonic, random.random)
+        self.breaker = Breaker(time.monotonic, random.random, hosts=router.config.hosts)
         self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
         self.tiers = {name: self.watched(tier) for name, tier in tiers.items()}
