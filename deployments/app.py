@@ -21,14 +21,19 @@ from deployments.endpoint.reload import Reloader
 from deployments.keys.access import serve_run_access, with_absolute_ledger
 from deployments.keys.admission import Keys
 from deployments.learning.kept.collector import Collector
-from deployments.learning.live import weights
+from deployments.learning.lease import Lease
+from deployments.learning.live import started_on
 from deployments.learning.live.active_router import BundleWatcher
+from deployments.learning.live.variant_keeper import VariantKeeper
+from deployments.learning.live.variant_tiers import ServeApps, Variants
+from deployments.learning.live.weights import root
 from deployments.learning.shown_status import ShownStatus
 from deployments.learning.started_process import StartedProcess
 from deployments.ledger.held_time import Running
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.monitoring.telemetry import telemetry
+from deployments.replicas import variant_apps
 from deployments.replicas.adapter_files import Adapter, adapter_of
 from deployments.replicas.adapters import board_of
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS
@@ -46,11 +51,13 @@ from deployments.tiers.rung_tier import with_rungs
 from deployments.tiers.tier import Engine
 from deployments.tiers.token_counters import counters, special_tokens
 from deployments.traffic.queue_exchange import QueueExchange, QueueReporter
-from router.config import Config, as_given, find_config, load_config
+from deployments.traffic.watched_tier import Watched
+from router.config import Config, VllmTier, as_given, find_config, load_config
 from router.decide.abilities import Abilities
 from router.engine import Router, load_artefact
 from router.engine_settings import NOTHING
 from router.errors import BadConfig
+from router.flywheel.variants import Version
 
 log = logging.getLogger("stepdown")
 COUNT_EVERY_S = 1.0  # replicas of tiers that may sleep
@@ -96,38 +103,60 @@ class ServedIngress(Ingress):
         file: str = "",
         exchange: Any = None,
         adapters: Mapping[str, str] = NOTHING,
+        weights: Mapping[str, str] = NOTHING,
     ) -> None:
         write_to_file()
-        settings = Config.model_validate(config)
+        settings, own = Config.model_validate(config), dict(weights)
         accounts = accounts_of(settings, key_hash, insecure, self.running)
         assert accounts.ledger
         timeout_s = settings.server.first_token_timeout_s
-        own = {
+        hosts = {
             t.name: TIERS[t.engine].make(t, handles.get(t.name), timeout_s, partial(accounts.late, t.name))
             for t in settings.tiers
             if t.runs_on == t.name
         }
-        tiers = with_rungs(settings, own, adapters)
+        tiers = with_rungs(settings, hosts, adapters)
         services = {s.name: SERVICES[s.engine].make(s, handles.get(s.name), timeout_s) for s in settings.services}
         make = routers(settings)
-        router = make(settings)
+        router = make(started_on.placed(settings, own))
         accounts.models.update((router.fingerprints.get("models") or {}) | service_fingerprints(settings))
         super().__init__(router, tiers, accounts, settings.server.max_body_bytes, services)
         self.draining.told = replica_stops
         engine = accounts.ledger.engine
-        self.watcher = watcher = BundleWatcher(engine, router, make, self.answering.use, accounts.refresh)
+        variants = self.variants_of(settings, own)
+        self.stand_beside(variants, VariantKeeper(variants, Lease(accounts.ledger.store.transact)))
+        self.watcher = watcher = BundleWatcher(engine, router, make, self.answering.use, accounts.refresh, variants)
         self.renewed = accounts.refresh, watcher.prepare
         self.reloader = Reloader(file, router, make, self.use, *self.renewed) if file else None
         self.learning = ShownStatus(engine, settings)
         self.flywheel = StartedProcess(settings) if settings.learning.start == "auto" else None
         self.sleepers = settings.sleepers
+        self.configured_tiers = settings.tiers
+        self.variable = frozenset(tier.name for tier in settings.tiers if isinstance(tier, VllmTier))
         balancer = self.answering.balancer
-        self.reporter = QueueReporter(exchange.report.remote, balancer.counts, balancer.others) if exchange else None
+        self.reporter = (
+            QueueReporter(exchange.report.remote, self.answering.lineups.counts, balancer.others) if exchange else None
+        )
+
+    def variants_of(self, settings: Config, own: Mapping[str, str]) -> Variants:
+        """The tiers on other weights than the main application's. own: those that its deployments have."""
+        accounts, timeout_s = self.accounts, settings.server.first_token_timeout_s
+        assert accounts.ledger
+
+        def handle(version: Version, tier: VllmTier) -> Watched:
+            found = serve.get_deployment_handle(variant_apps.deployment_of(version), variant_apps.app_of(version))
+            made = TIERS[tier.engine].make(tier, found, timeout_s, partial(accounts.late, tier.name))
+            return self.answering.watched(made, alone=True)
+
+        models = ladder_fingerprints(settings)["models"]
+        configured = started_on.configured(settings)
+        apps = ServeApps(settings.server.drain_s)
+        return Variants(accounts.ledger.engine, settings, own, configured, root(settings), models, handle, apps)
 
     def use(self, router: Router) -> None:
         super().use(router)
         if self.flywheel:
-            self.flywheel.use(router.config)
+            self.flywheel.use(router.config.model_copy(update={"tiers": self.configured_tiers}))
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -189,8 +218,9 @@ class ServedIngress(Ingress):
         self.draining.begin(delay_s)
 
     async def running(self, name: str) -> int:
-        """How many replicas of a tier run."""
-        return await self.tiers[name].replicas()
+        """How many replicas of a tier run, those on other weights too."""
+        own = await self.tiers[name].replicas()
+        return own + (await variant_apps.replicas_beside(name) if name in self.variable else 0)
 
 
 def replica_stops() -> bool:
@@ -210,6 +240,10 @@ def routers(settings: Config, abilities: Abilities | None = None) -> Callable[[C
     known = abilities or Abilities(settings.tiers)
     count, tokens, prints = counters(settings), special_tokens(settings), ladder_fingerprints(settings)
 
+    def prints_of(config: Config) -> dict[str, Any]:
+        """Of weights that were learned, they are others."""
+        return prints if config.tiers == settings.tiers else ladder_fingerprints(config)
+
     def make(config: Config) -> Router:
         artefact = load_artefact(config)
         if artefact:
@@ -218,7 +252,7 @@ def routers(settings: Config, abilities: Abilities | None = None) -> Callable[[C
             artefact.read_ahead("")  # loads a pretrained model, where one is needed, which takes seconds
             # Until it is compiled it decides too, ten times slower.
             Thread(target=precompile, args=(artefact.model, config.routing.artefact), name="compile", daemon=True).start()
-        return Router(config, artefact, count, tokens, prints, known)
+        return Router(config, artefact, count, tokens, prints_of(config), known)
 
     return make
 
@@ -236,14 +270,16 @@ def accounts_of(config: Config, key_hash: str, insecure: bool, running: Running)
 
 def application(config: Config, key_hash: str = "", insecure: bool = False, file: str = "") -> serve.Application:
     """The Serve application: an ingress over the deployments of tiers and services, which start side by side. `check` the config
-    first.
+    first. Where a promoted artefact was made for learned weights, the tiers start on these.
 
     file: where the configuration is read again when it changes; empty: nowhere.
     """
     handles = {}
     adapters = {rung.name: adapter_of(rung) for rung in config.rungs}
+    weights = started_on.weights(with_absolute_ledger(config))
+    tiers = started_on.placed(config, weights).tiers
     engines = [
-        *((TIERS[t.engine].bind, t, on_host(config, t.name, adapters)) for t in config.tiers if t.runs_on == t.name),
+        *((TIERS[t.engine].bind, t, on_host(config, t.name, adapters)) for t in tiers if t.runs_on == t.name),
         *((SERVICES[s.engine].bind, s, {}) for s in config.services),
     ]
     for bind, settings, more in engines:
@@ -261,13 +297,14 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
     exchange = serve.deployment(name="queue-exchange", num_replicas=1, ray_actor_options={"num_cpus": 0})(QueueExchange)
     others = exchange.bind() if config.server.replicas > 1 else None
     served = {name: adapter.name for name, adapter in adapters.items()}
-    return ingress.bind(with_absolute_ledger(config).model_dump(mode="json"), key_hash, insecure, handles, file, others, served)
+    placed = with_absolute_ledger(config).model_dump(mode="json")
+    return ingress.bind(placed, key_hash, insecure, handles, file, others, served, weights)
 
 
 def on_host(config: Config, host: str, adapters: Mapping[str, Adapter]) -> dict[str, Any]:
     """What a host's replicas are told of the rungs on it; empty: there are none."""
     its = [adapter for name, adapter in adapters.items() if config.hosts[name] == host]
-    return {"adapters": its, "board": str(board_of(weights.root(config), host))} if its else {}
+    return {"adapters": its, "board": str(board_of(root(config), host))} if its else {}
 
 
 def placed_file(name: str) -> str:

@@ -78,7 +78,8 @@ class Balancer:
     def counts(self) -> dict[str, Counts]:
         """This ingress's own requests, for the other ingresses."""
         return {
-            self.known_as.get(name, name): Counts(tier.waiting, tier.running, tier.finished) for name, tier in self.watched.items()
+            self.known_as.get(name, name): Counts(tier.waiting, tier.running, tier.finished)
+            for name, tier in self.watched.items()
         }
 
     def siblings(self, tier: str) -> list[str]:

@@ -89,9 +89,7 @@ def test_adapter_and_merged_weights_give_the_same_greedy_answers(made):
     with ThreadPoolExecutor(4) as pool:
         base, mail, sql, merged = pool.map(ask, ("small", "mail", "sql", "merged"))
     assert mail == merged
-    assert (
-        sum(a != b for a, b in zip(mail, base, strict=True)) > 50 and sum(a != b for a, b in zip(mail, sql, strict=True)) > 50
-    )
+    assert sum(a != b for a, b in zip(mail, base, strict=True)) > 50 and sum(a != b for a, b in zip(mail, sql, strict=True)) > 50
 
 
 def test_a_stream_has_the_rungs_name_in_every_event(made):
