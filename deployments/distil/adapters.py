@@ -1,13 +1,14 @@
 """LoRA adapters of all linear layers, by peft: made, stored in its format, and merged into whole weights."""
 
 import shutil
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from deployments.distil.base_models import load_model, stored_dtype
+from deployments.distil.base_models import LAST, UNSAFE, files_of, json_of, load_model, stored_dtype
 from router.distil.recipe import RANKS, Recipe
 from router.errors import BadInput
 
@@ -18,7 +19,9 @@ SETTINGS = "adapter_config.json"
 def check_installed() -> None:
     """Raises BadInput where the extra is missing."""
     if find_spec("peft") is None:
-        raise BadInput("training LoRA adapters needs the extra stepdown[distil]: pip install 'peft>=0.21,<0.22'; or give --no-lora")
+        raise BadInput(
+            "training LoRA adapters needs the extra stepdown[distil]: pip install 'peft>=0.21,<0.22'; or give --no-lora"
+        )
 
 
 def with_adapters(model: Any, recipe: Recipe) -> Any:
@@ -30,12 +33,20 @@ def with_adapters(model: Any, recipe: Recipe) -> Any:
     settings = LoraConfig(
         r=recipe.rank or RANKS[0],
         lora_alpha=recipe.alpha,
-        target_modules="all-linear",
+        target_modules=linear_names(model),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers will drop
+        return get_peft_model(model, settings)
+
+
+def linear_names(model: Any) -> list[str] | str:
+    """Names of the linear layers inside a model, as settings list them: `q_proj` means that of every layer."""
+    inside = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and not name.endswith(LAST)]
+    return sorted({name.rpartition(".")[2] for name in inside}) or "all-linear"
 
 
 def save_adapter(model: Any, folder: Path, base: str) -> None:
@@ -47,10 +58,10 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
 
 def check_adapter(folder: Path) -> None:
     """Raises BadInput for what is no adapter that vLLM serves."""
-    from deployments.distil.base_models import UNSAFE, json_of
-
     if not (folder / WEIGHTS).is_file() or not (folder / SETTINGS).is_file():
-        raise BadInput(f"{folder}: holds no {WEIGHTS} with {SETTINGS}; expected a LoRA adapter, as `stepdown distil train --lora` writes it")
+        raise BadInput(
+            f"{folder}: holds no {WEIGHTS} with {SETTINGS}; expected a LoRA adapter, as `stepdown distil train --lora` writes it"
+        )
     if unsafe := [path.name for path in folder.iterdir() if path.suffix.lower() in UNSAFE]:
         raise BadInput(f"{folder}: holds {unsafe[0]}, which can run code when it is loaded; convert the adapter to safetensors")
     settings = json_of(folder / SETTINGS)
@@ -60,7 +71,9 @@ def check_adapter(folder: Path) -> None:
             f"{', '.join(map(str, RANKS))}; train it again with one of these"
         )
     if settings.get("modules_to_save"):
-        raise BadInput(f"{folder}: also holds whole layers (modules_to_save), which vLLM does not serve; merge it, or train without")
+        raise BadInput(
+            f"{folder}: also holds whole layers (modules_to_save), which vLLM does not serve; merge it, or train without"
+        )
 
 
 def merged(base: Path, adapter: Path) -> Any:
@@ -74,9 +87,7 @@ def merged(base: Path, adapter: Path) -> Any:
 
 
 def save_model(model: Any, tokenizer: Any, base: Path, folder: Path) -> None:
-    """A whole model as a folder that vLLM serves: weights, and configuration, tokenizer and chat template as the base has them."""
-    from deployments.distil.base_models import files_of
-
+    """A whole model as a folder that vLLM serves: weights and settings, with tokenizer and chat template as the base has them."""
     model.save_pretrained(folder, safe_serialization=True)
     for file in files_of(base):
         weights = file.suffix == ".safetensors" or file.name == "model.safetensors.index.json"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from router.distil.recipe import ModelSize
 from router.errors import BadInput
@@ -27,7 +28,9 @@ def files_of(folder: Path) -> list[Path]:
     if unsafe := [path.name for path in found if path.suffix.lower() in UNSAFE]:
         raise BadInput(f"{folder}: holds {unsafe[0]}, which can run code when it is loaded; convert the model to safetensors")
     if not any(path.suffix == ".safetensors" for path in found) or not (folder / "config.json").is_file():
-        raise BadInput(f"{folder}: holds no .safetensors with a config.json; expected the folder of a model, as transformers writes it")
+        raise BadInput(
+            f"{folder}: holds no .safetensors with a config.json; expected the folder of a model, as transformers writes it"
+        )
     return [path for path in found if path.suffix.lower() in READ]
 
 
@@ -69,7 +72,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, device: str = "
         model = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"{folder}: cannot be loaded as a language model ({one_line(error)})") from None
     return model.to(device).eval()
 
@@ -101,7 +104,9 @@ def load_tokenizer(folder: Path) -> Any:
         raise BadInput(f"{folder}: has no chat template; expected chat_template.jinja, as the tier that serves the model has it")
     largest = max(tokenizer.get_vocab().values())
     if largest >= (rows := int(config_of(folder).vocab_size)):
-        raise BadInput(f"{folder}: its tokenizer has ids up to {largest}, the model {rows} rows of embeddings; they are of two models")
+        raise BadInput(
+            f"{folder}: its tokenizer has ids up to {largest}, the model {rows} rows of embeddings; they are of two models"
+        )
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Batches of encoded rows, and sources of them whose order is a function of seed and position, so that a training resumes exactly."""
+"""Batches of encoded rows, and sources of them whose order is a function of seed and position: a training resumes exactly."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -132,7 +132,9 @@ class RowSource:
         rng.shuffle(order)
         passes: list[list[int]] = []
         for start in range(0, len(order), POOL):
-            passes += cut(sorted(((i, len(self.rows[i].ids)) for i in order[start : start + POOL]), key=by_length), self.micro_tokens)
+            passes += cut(
+                sorted(((i, len(self.rows[i].ids)) for i in order[start : start + POOL]), key=by_length), self.micro_tokens
+            )
         rng.shuffle(passes)
         steps: list[list[list[int]]] = [[]]
         room = self.batch_tokens

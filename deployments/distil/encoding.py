@@ -46,6 +46,8 @@ def read_rows(folder: Path, side: Side) -> Iterator[Row]:
                 found = json.loads(line)
             except ValueError as error:
                 raise BadInput(f"{file}, line {number}: no JSON ({error}); `stepdown distil data` writes it") from None
+            if not isinstance(found, dict):
+                raise BadInput(f"{file}, line {number}: not a row but a {type(found).__name__}; `stepdown distil data` writes it")
             yield Row.from_json(found)
 
 
@@ -87,14 +89,13 @@ def encoded(row: Row, tokenizer: Any, ends: Sequence[int]) -> EncodedRow | str:
     if not before or after[: len(before)] != before:
         return NOT_ONE
     said = after[len(before) :]
-    inside = [place for place, token in enumerate(said) if token in ends]
-    if len(inside) > 1:
+    place = next((place for place, token in enumerate(said) if token in ends), len(said))
+    if tokenizer.decode(said[place + 1 :]).strip():  # templates write no more than a line break there
         return ENDS_INSIDE
-    said = said[: inside[0]] if inside else said
-    if not said:
+    if place == 0:
         return EMPTY
-    end = after[len(before) + inside[0]] if inside else ends[0]
-    return EncodedRow(np.array([*before, *said, end], np.int32), len(before), row.id)
+    learned = [*said[:place], *(said[place : place + 1] or ends[:1])]
+    return EncodedRow(np.array([*before, *learned], np.int32), len(before), row.id)
 
 
 def shown_answer(prompt: str, whole: str, row: Row, closed: str) -> str | None:

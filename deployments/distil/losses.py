@@ -49,7 +49,9 @@ def sequence(model: Any, batch: Batch) -> torch.Tensor:
 def token(model: Any, batch: Batch) -> torch.Tensor:
     """0.5 cross-entropy + 0.5 divergence from the teacher's scores. Raises BadInput for rows without them."""
     if batch.scores is None:
-        raise BadInput("the token loss needs the teacher's scores of each row; run `stepdown distil score` first, or train without it")
+        raise BadInput(
+            "the token loss needs the teacher's scores of each row; run `stepdown distil score` first, or train without it"
+        )
     logits = answer_logits(model, batch)
     divergence = top_divergence(log_softmax(logits, dim=-1), batch.scores.ids, batch.scores.logprobs).sum()
     return 0.5 * cross_entropy(logits, answer_ids(batch), reduction="sum") + 0.5 * divergence

@@ -6,17 +6,22 @@ from typing import Any
 
 def card(manifest: Mapping[str, Any]) -> str:
     """Markdown, from a run's manifest."""
-    recipe, dev = manifest["recipe"], manifest["dev"]
-    how = "all weights" if recipe["rank"] is None else f"LoRA adapters of rank {recipe['rank']} (alpha {recipe['alpha']}), also merged"
+    recipe, dev, base = manifest["recipe"], manifest["dev"], manifest["base"]
+    licences = ", ".join(manifest["licences"]) or "not said"
+    how = (
+        "all weights"
+        if recipe["rank"] is None
+        else f"LoRA adapters of rank {recipe['rank']} (alpha {recipe['alpha']}), also merged"
+    )
     lines = [
         "# A model trained by `stepdown distil train`",
         "",
-        f"- Base: {manifest['base']['name']}, {manifest['base']['parameters']:,} parameters, digest `{manifest['base']['sha256']}`",
-        f"- Trained: {how}, {recipe['loss']} loss, {manifest['tokens']:,} tokens (padding included) in {manifest['steps']:,} steps, "
+        f"- Base: {base['name']}, {base['parameters']:,} parameters, digest `{base['sha256']}`",
+        f"- Trained: {how}, {recipe['loss']} loss, {manifest['tokens']:,} tokens in {manifest['steps']:,} steps, "
         f"{manifest['seconds']:.0f} s on {manifest['device']}",
         f"- Rows: {manifest['rows']:,} to learn, {manifest['dev_rows']:,} to look at; dataset `{manifest['dataset_sha256']}`",
         f"- Seed: {recipe['seed']}",
-        f"- Licences of the answers learned from: {', '.join(manifest['licences']) or 'not said'}",
+        f"- Licences of the answers learned from: {licences}",
         f"- Digest of the trained model: `{manifest['model_sha256']}`",
     ]
     if dev:
@@ -28,8 +33,8 @@ def card(manifest: Mapping[str, Any]) -> str:
         lines.append(f"- Left out: {rows:,} rows, because {reason}")
     lines += [
         "",
-        "The weights remember rows that they were trained on, and forgetting a row later does not change them. A model made from "
-        "others' answers may be bound by their licences and naming rules. It answers as its teacher does on prompts like the rows; "
+        "The weights remember rows that they were trained on, and forgetting a row later does not change them. A model made",
+        "from others' answers may be bound by their licences and naming rules. It answers as its teacher does on prompts like the rows;",
         "elsewhere it may have become worse, which `stepdown distil evaluate` measures.",
         "",
     ]

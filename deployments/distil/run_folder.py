@@ -45,15 +45,16 @@ class RunFolder:
         """
         found = json_of(self.folder / WANTED)
         if not found:
-            if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / PROGRESS).is_file():
+            if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise BadInput(f"{self.folder}: is not empty and no training's; choose a new folder")
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_write(self.folder / WANTED, json.dumps(wanted, indent=1))
             return wanted
         for name in ("asked", "rows_sha256", "scores_sha256", "base_sha256"):
             if found.get(name) != wanted.get(name):
+                was, now = shown(found.get(name)), shown(wanted.get(name))
                 raise BadInput(
-                    f"{self.folder}: belongs to a training with {name} {shown(found.get(name))}, now it is {shown(wanted.get(name))}; "
+                    f"{self.folder}: belongs to a training with {name} {was}, this one has {now}; "
                     "choose another folder, or give what it began with"
                 )
         return found

@@ -1,7 +1,7 @@
 """A teacher's scores beside the rows of a data folder: shards of its highest log-probabilities at each answer token.
 
-`scores/NNNNN.safetensors` holds `ids` (answer tokens, K) int32, `logprobs` (the same shape) float32, `answer` (answer tokens,) int32:
-the tokens scored, `offsets` (rows + 1,) int64: where each row's begin, and in its metadata the rows' ids, in order.
+`scores/NNNNN.safetensors` holds `ids` (answer tokens, K) int32, `logprobs` (the same shape) float32, `answer` (answer tokens,)
+int32: the tokens scored, `offsets` (rows + 1,) int64: where each row's begin, and in its metadata the rows' ids, in order.
 `scores/manifest.json` says by whom, of which rows, and in which vocabulary.
 """
 
@@ -60,7 +60,9 @@ def manifest_of(data: Path) -> Mapping[str, Any]:
     """Raises BadInput where nothing was scored, or not all of it."""
     found = json_of(data / FOLDER / MANIFEST)
     if not found:
-        raise BadInput(f"{data}: has no scores; the token loss needs them: run `stepdown distil score`, or train without --loss token")
+        raise BadInput(
+            f"{data}: has no scores; the token loss needs them: run `stepdown distil score`, or train without --loss token"
+        )
     if missing := [n for n in range(found["shards"]) if not (data / FOLDER / shard_name(n)).is_file()]:
         raise BadInput(f"{data}: {len(missing)} of {found['shards']} shards of its scores are missing; {AGAIN}, it goes on")
     return found

@@ -1,7 +1,7 @@
 """The one trainer: gradient accumulation, clipping, checkpoints, exact resume, and the loss on dev rows.
 
-The order of the data is the source's, a function of its seed and position; the checkpoint holds the position. So a training that was
-killed and begun again ends with the same bits as one that was not, on one thread.
+The order of the data is the source's, a function of its seed and position; the checkpoint holds the position. So a training that
+was killed and begun again ends with the same bits as one that was not, on one thread.
 """
 
 import math
@@ -82,7 +82,8 @@ class Trainer:
         self.device = next(iter(self.learned.values())).device
         self.progress = Progress()
         if recipe.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            renamed = getattr(model, "activation_checkpointing_enable", None)  # transformers 5.24 has both names
+            (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
         self.resume()
 
     def resume(self) -> None:
@@ -93,7 +94,9 @@ class Trainer:
         if state["identity"] != self.identity:
             raise BadInput(f"{self.folder}: holds the checkpoint of another training; choose another folder, or delete it")
         kept = state["progress"]
-        self.progress = Progress(**{**kept, "position": Position(*kept["position"]), "dev": [tuple(look) for look in kept["dev"]]})
+        self.progress = Progress(
+            **{**kept, "position": Position(*kept["position"]), "dev": [tuple(look) for look in kept["dev"]]}
+        )
         self.put(without(WEIGHTS, tensors))
         self.optimisers.restore(without(OPTIMISERS, tensors))
 
@@ -109,7 +112,7 @@ class Trainer:
         checkpoint.save(self.folder / CHECKPOINT, {**weights, **state}, kept)
 
     def run(self, report: Report, stop: Callable[[], bool] = lambda: False) -> Progress:
-        """Train to the end. The model then has the best weights: those of the lowest loss on dev rows, or the last ones without any.
+        """Train to the end. The model then has the best weights: those of the lowest loss on dev rows, or without any the last.
 
         stop: asked after every step; raises Interrupted with a checkpoint written. Raises BadInput where the loss is no number.
         """

@@ -83,7 +83,9 @@ def prepared(job: Job, run: RunFolder) -> Prepared:
     size = base_models.size_of(job.base)
     ends = base_models.ends_of(job.base, tokenizer)
     longest = min(job.asked.longest or size.context, size.context)
-    found, dev = (encoding.encode(list(encoding.read_rows(job.data, side)), tokenizer, ends, longest) for side in ("train", "dev"))
+    found, dev = (
+        encoding.encode(list(encoding.read_rows(job.data, side)), tokenizer, ends, longest) for side in ("train", "dev")
+    )
     if not found.rows:
         raise BadInput(f"{job.data}: none of its rows can be learned {dict(found.left_out) or ''}; expected at least one")
     recipe = recipe_for(size, device_here(), memory_here(), tokens_once(found.rows), job.asked)
@@ -108,8 +110,8 @@ def check_fits(manifest: Mapping[str, Any], base: Path, tokenizer: Any) -> None:
     for name, here in found.items():
         if manifest.get(name) and here and manifest[name] != here:
             raise BadInput(
-                f"the rows were made for a {name.removesuffix('_sha256')} {manifest[name][:12]}, {base} has {here[:12]}; give the base "
-                "that the tier serves, or make the data again"
+                f"the rows were made for a {name.removesuffix('_sha256')} {manifest[name][:12]}, {base} has {here[:12]}; give "
+                "the base that the tier serves, or make the data again"
             )
 
 
@@ -202,11 +204,7 @@ def described(job: Job, ready: Prepared, progress: Progress, device: Device) -> 
         "asked": asdict(job.asked),
         "dataset_sha256": ready.manifest.get("dataset_sha256") or ready.wanted["rows_sha256"],
         "rows_sha256": ready.wanted["rows_sha256"],
-        "base": {
-            "name": job.base_name or job.base.name,
-            "sha256": base,
-            "parameters": base_models.size_of(job.base).parameters,
-        },
+        "base": {"name": job.base_name or job.base.name, "sha256": base, "parameters": base_models.size_of(job.base).parameters},
         "model_sha256": base_models.digest_of(job.run / MODEL),
         "parents": [base, *job.parents],
         "licences": licences if isinstance(licences, dict) else list(licences),
@@ -219,7 +217,9 @@ def described(job: Job, ready: Prepared, progress: Progress, device: Device) -> 
         "seconds": round(progress.seconds, 1),
         "dev": progress.dev,
         "ended_early": progress.ended_early,
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{platform.machine()}, {torch.get_num_threads()} threads",
         "versions": {name: found for name in PACKAGES if (found := installed(name))},
     }
 

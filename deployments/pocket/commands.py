@@ -20,8 +20,8 @@ def pocket() -> None:
     """Train the embedded ladder, or write prompts for it."""
 
 
-def show(bar: Any, job: Any, progress: Any, total: float) -> None:
-    bar.update(job, completed=progress.tokens, description=f"{progress.tier} loss {progress.loss:.3f}")
+def show(bar: Any, job: Any, tier: str, progress: Any) -> None:
+    bar.update(job, completed=progress.tokens, description=f"{tier} loss {progress.loss:.3f}")
 
 
 @pocket.command()
@@ -34,18 +34,18 @@ def train(tier: str | None, out: Path, seed: int) -> None:
     """Train `base`, teach it to plan (`large`), distil `medium` and `small` from that. A killed run resumes where it stopped."""
     from rich.progress import Progress
 
-    from deployments.pocket.train import SHAPES, Trainer, development_set, exact_match
+    from deployments.pocket.train import SHAPES, development_set, exact_match
+    from deployments.pocket.train import train as train_tier
 
     out.mkdir(parents=True, exist_ok=True)
     for name in [tier] if tier else ORDER:
         if (out / name / "model.safetensors").exists():
             click.echo(f"{name}: already trained")
             continue
-        trainer = Trainer(name, out, seed)
         with Progress() as bar:
             job = bar.add_task(name, total=SHAPES[name].tokens_m * 1e6)
-            trainer.run(partial(show, bar, job))
-        scores = exact_match(trainer.model, development_set())
+            model = train_tier(name, out, partial(show, bar, job, name), seed)
+        scores = exact_match(model, development_set())
         click.echo(f"{name}: {scores['all']:.3f} of 600 held-out prompts right")
 
 

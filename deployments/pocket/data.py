@@ -1,15 +1,16 @@
-"""Training text: endless, seeded, without held-out prompts, cut into batches of samples of similar length."""
+"""Training text: endless, seeded, without held-out prompts, cut into batches of rows of similar length."""
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import torch
+import numpy as np
 from tokenizers import Tokenizer
 
+from deployments.distil.batching import Batch, EncodedRow, Position, cut, padded
 from deployments.pocket import tasks, tokenizer
 
-POOL = 6_000  # samples that are drawn, sorted by length and cut into batches together
+POOL = 6_000  # rows that are drawn, sorted by length and cut into batches together
 # Weights of the levels 1 to 5: rare facts are rare in training too, and long sums need more examples than short ones.
 FACT_LEVELS = (8, 5, 3, 2, 1.4)
 SUM_LEVELS = (1, 1, 2, 3, 4)
@@ -35,7 +36,7 @@ def draw(shape: str, rng: random.Random) -> tuple[tasks.Task, tasks.Task]:
     return task, task
 
 
-def training_task(rng: random.Random, mix: dict[str, float] = MIX) -> tasks.Task:
+def training_task(rng: random.Random, mix: Mapping[str, float] = MIX) -> tasks.Task:
     """Draw until the task, and the task it is about, are not held out."""
     shape = rng.choices(list(mix), list(mix.values()))[0]
     while True:
@@ -44,56 +45,41 @@ def training_task(rng: random.Random, mix: dict[str, float] = MIX) -> tasks.Task
             return task
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    ids: torch.Tensor
-    """shape (samples, length), int64, padded on the right"""
-    answer: torch.Tensor
-    """the same shape, bool: True for the tokens of the answer and the one that ends it, which the loss counts"""
-
-
 class Encoder:
     def __init__(self) -> None:
         self.tokenizer: Tokenizer = tokenizer.build()
         ids = self.tokenizer.get_vocab()
         self.pad, self.user, self.assistant, self.end = (ids[token] for token in tokenizer.SPECIAL)
 
-    def rows(self, drawn: list[tasks.Task]) -> list[tuple[list[int], int]]:
-        """Each task as (ids, length of the prompt part)."""
+    def rows(self, drawn: list[tasks.Task]) -> list[EncodedRow]:
         prompts = self.tokenizer.encode_batch([t.prompt for t in drawn])
         answers = self.tokenizer.encode_batch([t.answer for t in drawn])
-        return [
-            ([self.user, *p.ids, self.end, self.assistant, *a.ids, self.end], len(p.ids) + 3)
-            for p, a in zip(prompts, answers, strict=True)
-        ]
+        return [self.row(prompt.ids, answer.ids) for prompt, answer in zip(prompts, answers, strict=True)]
 
-    def pad_up(self, rows: list[tuple[list[int], int]]) -> Batch:
-        length = max(len(ids) for ids, _ in rows)
-        ids = torch.full((len(rows), length), self.pad)
-        answer = torch.zeros((len(rows), length), dtype=torch.bool)
-        for i, (row, prompt) in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            answer[i, prompt : len(row)] = True
-        return Batch(ids, answer)
+    def row(self, prompt: list[int], answer: list[int]) -> EncodedRow:
+        ids = [self.user, *prompt, self.end, self.assistant, *answer, self.end]
+        return EncodedRow(np.array(ids, np.int32), len(prompt) + 3)
 
 
-def cut(rows: list[tuple[list[int], int]], tokens: int, rng: random.Random) -> list[list[tuple[list[int], int]]]:
-    """Batches of at most `tokens` tokens, padding included, of rows of similar length, in random order."""
-    batches: list[list[tuple[list[int], int]]] = [[]]
-    for row in sorted(rows, key=lambda r: (len(r[0]), rng.random())):
-        if batches[-1] and (len(batches[-1]) + 1) * len(row[0]) > tokens:
-            batches.append([])
-        batches[-1].append(row)
-    rng.shuffle(batches)
-    return batches
+@dataclass(frozen=True, slots=True)
+class GeneratedRows:
+    """An endless source of generated rows: each round draws new ones. The same seed gives the same steps."""
 
+    seed: int
+    tokens: int
+    """of a step, at most, padding included"""
+    mix: Mapping[str, float] = field(default_factory=lambda: MIX)
 
-def batches(seed: int, tokens: int, start_pool: int = 0, mix: dict[str, float] = MIX) -> Iterator[tuple[int, Batch]]:
-    """Endless (pool number, batch); the same for the same seed, and can resume at any pool."""
-    encoder, pool = Encoder(), start_pool
-    while True:
-        rng = random.Random(f"train/{seed}/{pool}")
-        rows = encoder.rows([training_task(rng, mix) for _ in range(POOL)])
-        for rows_of_batch in cut(rows, tokens, rng):
-            yield pool, encoder.pad_up(rows_of_batch)
-        pool += 1
+    def steps(self, at: Position) -> Iterator[tuple[Position, Sequence[Batch]]]:
+        encoder = Encoder()
+        number, first = at
+        while True:
+            rng = random.Random(f"train/{self.seed}/{number}")
+            rows = encoder.rows([training_task(rng, self.mix) for _ in range(POOL)])
+            groups = cut(
+                sorted(((i, len(row.ids)) for i, row in enumerate(rows)), key=lambda r: (r[1], rng.random())), self.tokens
+            )
+            rng.shuffle(groups)
+            for i in range(first, len(groups)):
+                yield Position(number, i + 1), [padded([rows[row] for row in groups[i]], encoder.pad)]
+            number, first = number + 1, 0

@@ -1,32 +1,26 @@
 """The recipe: train `base` on right answers, teach it to plan (this makes `large`), distil `medium` and `small` from that.
 
-Run as: stepdown pocket train [--tier large] [--out FOLDER]. A killed run can resume: there is a checkpoint every two minutes, and
-the data depends only on the seed and the position. Muon (torch.optim) trains the matrices, AdamW the rest: the loss was
-lower than with AdamW alone (1.71 against 1.98) in one trial of 70 seconds each.
+Run as: stepdown pocket train [--tier large] [--out FOLDER]. The trainer is that of `stepdown distil train`, on rows that are made
+while it trains; a killed run goes on where it was.
 """
 
-import json
 import random
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from classifiers.files import replaced
+from deployments.distil.base_models import load_model
+from deployments.distil.checkpoint import remove
+from deployments.distil.losses import TeacherDivergence, sequence
+from deployments.distil.trainer import CHECKPOINT, Report, Trainer
 from deployments.pocket import tasks, tokenizer
-from deployments.pocket.data import MIX, PLANNING_MIX, Batch, Encoder, batches
+from deployments.pocket.data import MIX, PLANNING_MIX, Encoder, GeneratedRows
+from router.distil.recipe import Recipe
 
 CONTEXT = 512
-CHECKPOINT_EVERY_S = 120
 BATCH_TOKENS = 1_800
-WEIGHTS = "weights."  # prefix of the model's tensors in a checkpoint
-STATE = "state."  # prefix of the optimisers' tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,149 +68,39 @@ def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def answer_logits(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Logits that predict the answer tokens, shape (answer tokens of the batch, vocabulary)."""
-    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
-    logits: torch.Tensor = model.lm_head(hidden[:, :-1][batch.answer[:, 1:]])
-    return logits
+def recipe(shape: Shape, seed: int) -> Recipe:
+    return Recipe(
+        learning_rate=shape.lr,
+        tokens=round(shape.tokens_m * 1e6),
+        batch_tokens=BATCH_TOKENS,
+        micro_tokens=BATCH_TOKENS,
+        warmup_steps=100,
+        schedule="line",
+        optimiser="muon+adamw",
+        precision="bf16-autocast" if torch.cpu._is_avx512_bf16_supported() else "float32",
+        seed=seed,
+        longest=CONTEXT,
+    )
 
 
-def loss_of(model: LlamaForCausalLM, batch: Batch, teacher: LlamaForCausalLM | None) -> torch.Tensor:
-    """Cross-entropy on the right answers, or, with a teacher, the divergence from its distribution there."""
-    logits = answer_logits(model, batch)
-    if teacher is None:
-        return cross_entropy(logits, batch.ids[:, 1:][batch.answer[:, 1:]])
-    with torch.inference_mode():
-        target = log_softmax(answer_logits(teacher, batch), dim=-1)
-    return kl_div(log_softmax(logits, dim=-1), target.clone(), log_target=True, reduction="batchmean")
+def trainer(tier: str, out: Path, seed: int = 0, shape: Shape | None = None) -> Trainer:
+    """The trainer of one model, or of its checkpoint in `out/TIER.training`. The models that it is made from lie in `out`."""
+    shape = shape or SHAPES[tier]
+    model = load_model(out / shape.start) if shape.start else new_model(shape, seed)
+    loss = TeacherDivergence(load_model(out / shape.teacher)) if shape.teacher else sequence
+    source = GeneratedRows(seed, BATCH_TOKENS, PLANNING_MIX if shape.start else MIX)
+    return Trainer(model, recipe(shape, seed), source, loss, out / f"{tier}.training", identity=f"{tier}/{seed}/{shape}")
 
 
-class Optimisers:
-    """Muon for the matrices inside the layers, AdamW for embeddings and norms; one learning rate for both."""
-
-    def __init__(self, model: LlamaForCausalLM, lr: float) -> None:
-        self.lr = lr
-        inside = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-        rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-        self.both = [
-            torch.optim.Muon(inside, lr=lr, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
-        ]
-
-    def step(self, share: float) -> None:
-        for optimiser in self.both:
-            for group in optimiser.param_groups:
-                group["lr"] = self.lr * share
-            optimiser.step()
-            optimiser.zero_grad()
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Their state as named tensors, so that it can be stored without pickle."""
-        return {
-            f"{i}.{p}.{name}": value.contiguous()
-            for i, optimiser in enumerate(self.both)
-            for p, state in optimiser.state_dict()["state"].items()
-            for name, value in state.items()
-        }
-
-    def restore(self, stored: dict[str, torch.Tensor]) -> None:
-        for i, optimiser in enumerate(self.both):
-            state: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in stored.items():
-                which, p, name = key.split(".")
-                if int(which) == i:
-                    state.setdefault(int(p), {})[name] = value
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a training is; kept in the checkpoint."""
-
-    tier: str
-    tokens: int = 0
-    steps: int = 0
-    pool: int = 0
-    loss: float = 5.0
-    seconds: float = 0.0
-
-
-def share_of_lr(tokens: int, steps: int, total: float) -> float:
-    """Warm up over 100 steps, then fall linearly to 2 %."""
-    return min(1.0, (steps + 1) / 100) * max(0.02, 1 - tokens / total)
-
-
-class Trainer:
-    """Trains one model, or goes on from its checkpoint."""
-
-    def __init__(self, tier: str, out: Path, seed: int = 0, shape: Shape | None = None) -> None:
-        self.tier, self.out, self.seed = tier, out, seed
-        self.shape = shape or SHAPES[tier]
-        start = self.shape.start
-        self.model = LlamaForCausalLM.from_pretrained(out / start) if start else new_model(self.shape, seed)
-        self.teacher = LlamaForCausalLM.from_pretrained(out / self.shape.teacher) if self.shape.teacher else None
-        self.optimisers = Optimisers(self.model, self.shape.lr)
-        self.progress = Progress(tier)
-        self.checkpoint = out / f"{tier}.checkpoint"
-        self.resume()
-
-    def resume(self) -> None:
-        if not self.checkpoint.exists():
-            return
-        with safe_open(self.checkpoint, "pt") as file:
-            self.progress = Progress(**json.loads(file.metadata()["progress"]))
-            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        weights, state = ({k.removeprefix(p): v for k, v in stored.items() if k.startswith(p)} for p in (WEIGHTS, STATE))
-        self.model.load_state_dict(weights, strict=False)
-        self.model.tie_weights()
-        self.optimisers.restore(state)
-
-    def save_checkpoint(self) -> None:
-        """A killed run leaves the old checkpoint or the new one, never half of one."""
-        weights = {WEIGHTS + k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
-        state = {STATE + k: v for k, v in self.optimisers.tensors().items()}
-        with replaced(self.checkpoint) as fresh:
-            save_file(weights | state, fresh, {"progress": json.dumps(asdict(self.progress))})
-
-    def run(self, report: Callable[[Progress, float], None]) -> None:
-        """Train to the end; `report(progress, total tokens)` is called after every step."""
-        self.model.train()
-        total, began, saved = self.shape.tokens_m * 1e6, time.monotonic() - self.progress.seconds, time.monotonic()
-        for batch in self.batches():
-            if self.progress.tokens >= total:
-                break
-            self.learn(batch, total)
-            self.progress.seconds = time.monotonic() - began
-            report(self.progress, total)
-            if time.monotonic() - saved > CHECKPOINT_EVERY_S:
-                self.save_checkpoint()
-                saved = time.monotonic()
-        self.save_checkpoint()
-        self.publish()
-
-    def batches(self) -> Iterator[Batch]:
-        # A resumed run starts with the next pool and skips the rest of the one that it was in.
-        start = self.progress.pool + 1 if self.progress.steps else 0
-        mix = PLANNING_MIX if self.shape.start else MIX
-        for pool, batch in batches(self.seed, BATCH_TOKENS, start, mix):
-            self.progress.pool = pool
-            yield batch
-
-    def learn(self, batch: Batch, total: float) -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
-            loss = loss_of(self.model, batch, self.teacher)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's method has no annotations
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimisers.step(share_of_lr(self.progress.tokens, self.progress.steps, total))
-        self.progress.steps += 1
-        self.progress.tokens += batch.ids.numel()
-        self.progress.loss += 0.02 * (loss.item() - self.progress.loss)
-
-    def publish(self) -> None:
-        """Write the finished tier: weights in safetensors, config, tokenizer with chat template."""
-        folder = self.out / self.tier
-        self.model.save_pretrained(folder)
-        tokenizer.save(folder)
+def train(tier: str, out: Path, report: Report, seed: int = 0, shape: Shape | None = None) -> LlamaForCausalLM:
+    """Train one model to the end, and write it to `out/TIER`: weights in safetensors, config, tokenizer with chat template."""
+    made = trainer(tier, out, seed, shape)
+    made.run(report)
+    model: LlamaForCausalLM = made.model
+    model.save_pretrained(out / tier)
+    tokenizer.save(out / tier)
+    remove(made.folder / CHECKPOINT)
+    return model.eval()
 
 
 def answers(model: LlamaForCausalLM, prompts: list[str], most: int = 120) -> list[str]:

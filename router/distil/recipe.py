@@ -1,6 +1,6 @@
 """How a student is trained: the numbers of one training, and which ones suit a model on a machine.
 
-The defaults are those that were measured on the pocket ladder (processor, below ten million parameters) and the usual ones elsewhere.
+The defaults are those measured on the pocket ladder (processor, below ten million parameters), elsewhere the usual ones.
 """
 
 from collections.abc import Iterator
@@ -90,7 +90,9 @@ class Asked:
     def __post_init__(self) -> None:
         """Raises BadInput."""
         if self.rank is not None and self.rank not in RANKS:
-            raise BadInput(f"rank {self.rank}: vLLM serves adapters of rank {', '.join(map(str, RANKS))} only; choose one of them")
+            raise BadInput(
+                f"rank {self.rank}: vLLM serves adapters of rank {', '.join(map(str, RANKS))} only; choose one of them"
+            )
         if self.rank is not None and self.lora is False:
             raise BadInput("a rank was given, but no LoRA; give --lora, or no rank")
 
@@ -107,7 +109,7 @@ def share_of_rate(recipe: Recipe, tokens: int, steps: int) -> float:
 def recipe_for(size: ModelSize, device: Device, memory_bytes: float, pass_tokens: int, asked: Asked = Asked()) -> Recipe:
     """The recipe that suits a model on a machine. pass_tokens: what showing each row once costs, padding included.
 
-    memory_bytes: of the GPU, or of the machine where there is none. Raises BadInput, which says what would fit, where nothing does.
+    memory_bytes: of the GPU, or of the machine where there is none. Where nothing fits: raises BadInput, which says what would.
     """
     for recipe in wanted(size, device, pass_tokens, asked):
         if (fitting := fitted(recipe, size, device, memory_bytes)) is not None:
@@ -185,19 +187,19 @@ def too_large(size: ModelSize, device: Device, memory_bytes: float, pass_tokens:
     how = "all weights" if last.rank is None else f"LoRA of rank {last.rank}"
     least = last.model_copy(update={"micro_tokens": min(last.longest, last.batch_tokens)})
     found = needed_bytes(least, size, device) / GB
-    mends = [words for words, recipe in smaller(size, device, pass_tokens, asked, last) if fitted(recipe, size, device, memory_bytes)]
+    mends = [
+        words for words, recipe in smaller(size, device, pass_tokens, asked, last) if fitted(recipe, size, device, memory_bytes)
+    ]
     per_parameter = WHOLE_BYTES if asked.lora is False else (HALF if device == "cuda" else SINGLE)
     most = USED * memory_bytes / per_parameter / 1e6
     mend = " or ".join(mends[:3]) or f"a smaller model, of fewer than {most:,.0f} million parameters"
     return (
-        f"training {how} of {size.parameters / 1e6:,.0f} million parameters on rows of {last.longest} tokens needs {found:,.1f} GB; "
-        f"expected at most {USED * memory_bytes / GB:,.1f} of the {memory_bytes / GB:,.1f} GB here. What would fit: {mend}"
+        f"training {how} of {size.parameters / 1e6:,.0f} million parameters on rows of {last.longest} tokens needs {found:,.1f} "
+        f"GB; expected at most {USED * memory_bytes / GB:,.1f} of the {memory_bytes / GB:,.1f} GB here. What would fit: {mend}"
     )
 
 
-def smaller(
-    size: ModelSize, device: Device, pass_tokens: int, asked: Asked, last: Recipe
-) -> Iterator[tuple[str, Recipe]]:
+def smaller(size: ModelSize, device: Device, pass_tokens: int, asked: Asked, last: Recipe) -> Iterator[tuple[str, Recipe]]:
     """Ways that need less, each with its words."""
     if last.rank is None:
         yield "LoRA (--lora)", table(size, device, pass_tokens, asked, 16)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,19 +61,32 @@ def test_each_tier_is_at_least_four_times_the_one_below_and_all_are_small():
 
 
 @pytest.mark.slow
-def test_training_can_be_killed_and_goes_on(tmp_path):
-    from deployments.pocket.train import Shape, Trainer
+def test_training_can_be_killed_and_goes_on_to_the_same_weights(tmp_path):
+    import torch
+    from safetensors.torch import load_file
 
-    shape = Shape(hidden=32, heads=1, inner=32, layers=1, tokens_m=0.01, lr=1e-3)
-    first = Trainer("tiny", tmp_path, shape=shape)
-    for batch in first.batches():
-        first.learn(batch, 1e4)
-        break
-    first.save_checkpoint()
-    second = Trainer("tiny", tmp_path, shape=shape)
-    assert second.progress.tokens == first.progress.tokens > 0
-    second.run(lambda progress, total: None)
-    assert (tmp_path / "tiny" / "model.safetensors").exists()
+    from deployments.pocket.train import Shape, train, trainer
+
+    shape = Shape(hidden=32, heads=1, inner=32, layers=1, tokens_m=0.02, lr=1e-3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train("tiny", tmp_path / "whole", lambda progress: None, shape=shape)
+        first = trainer("tiny", tmp_path / "cut", shape=shape)
+        with pytest.raises(KeyboardInterrupt):
+            first.run(partial(save_and_die, first))
+        train("tiny", tmp_path / "cut", lambda progress: None, shape=shape)
+    finally:
+        torch.set_num_threads(threads)
+    whole, cut = (load_file(tmp_path / name / "tiny" / "model.safetensors") for name in ("whole", "cut"))
+    assert len(whole) > 5 and all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def save_and_die(trainer, progress):
+    if progress.steps == 4:
+        trainer.save()
+    if progress.steps == 6:
+        raise KeyboardInterrupt
 
 
 @pytest.mark.slow
