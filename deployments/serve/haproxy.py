@@ -72,7 +72,7 @@ def environment(config: Config, access: Access) -> dict[str, str]:
 
 
 def metrics(variables: Mapping[str, str]) -> str:
-    """Whether HAProxy tells a process of Ray's of each request, a tenth of a short one's time, for the HTTP panels of Ray's board.
+    """Whether HAProxy tells a process of Ray's of each request, a tenth of a short one's time, for panels of Ray's board.
 
     Only where a Grafana or Prometheus is named to Ray, or the variable itself says so.
     """
