@@ -15,6 +15,7 @@ from ray import serve
 from starlette.applications import Starlette
 
 from deployments.daemon import Daemon
+from deployments.endpoint.accept_all import accept_all
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
 from deployments.endpoint.reload import Reloader
@@ -161,8 +162,9 @@ class ServedIngress(Ingress):
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         async with super().lifespan(app):
-            counting, learning = Daemon(self.count), Daemon(self.learn)
+            counting, learning, accepting = Daemon(self.count), Daemon(self.learn), Daemon(accept_all)
             learning.start()
+            accepting.start()
             if self.sleepers:
                 counting.start()
             if self.reporter:
@@ -174,6 +176,7 @@ class ServedIngress(Ingress):
             try:
                 yield
             finally:
+                await accepting.stop()
                 await counting.stop()
                 await learning.stop()
                 if self.reporter:
