@@ -53,8 +53,8 @@ def tier_of_app(app: str) -> str | None:
 def deploy(version: Version, settings: Any, drain_s: float, bind: str = BIND) -> None:
     """Hand the application to Serve, and return without waiting for its replicas. Blocks; for a thread. Raises Ray's errors.
 
-    settings: the tier's, with the weights as `source`. bind: names what makes the application of these, see vllm_tier.bind; it runs
-    in a process of its own, since to import vLLM takes seconds in which no request of this one would go on.
+    settings: the tier's, with the weights as `source`. bind: names what makes the application of these, see vllm_tier.bind; it
+    runs in a process of its own, since to import vLLM takes seconds in which no request of this one would go on.
     """
     import ray
 
