@@ -8,7 +8,7 @@ import pytest
 import waiting
 from scripted_tier import Said
 from sqlalchemy import insert
-from variants_made import Place, PlayedApps, ladder_of
+from variants_made import Place, PlayedApps
 
 from deployments.keys.admission import Keys
 from deployments.keys.key_store import hashed
@@ -224,7 +224,8 @@ def plain_key():
 
 
 def test_what_is_kept_says_which_weights_answered(tmp_path):
-    with Place(tmp_path, config=ladder_of(tmp_path, learning={"collect": "all", "own_key": "all"})).served() as place:
+    who = {"keys": lambda ledger: Keys(None, insecure=True, learning="all"), "learning": {"collect": "consented"}}
+    with Place(tmp_path, **who).served() as place:
         digest, _ = promoted(place)
         place.said()
         until(lambda: place.kept())
