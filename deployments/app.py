@@ -124,8 +124,10 @@ class ServedIngress(Ingress):
         super().__init__(router, tiers, accounts, settings.server.max_body_bytes, services)
         self.draining.told = replica_stops
         engine = accounts.ledger.engine
-        variants = self.variants_of(settings, own)
-        self.stand_beside(variants, VariantKeeper(variants, Lease(accounts.ledger.store.transact)))
+        self.variable = frozenset(tier.name for tier in settings.tiers if isinstance(tier, VllmTier))
+        variants = self.variants_of(settings, own) if self.variable else None
+        if variants:
+            self.stand_beside(variants, VariantKeeper(variants, Lease(accounts.ledger.store.transact)))
         self.watcher = watcher = BundleWatcher(engine, router, make, self.answering.use, accounts.refresh, variants)
         self.renewed = accounts.refresh, watcher.prepare
         self.reloader = Reloader(file, router, make, self.use, *self.renewed) if file else None
@@ -133,7 +135,6 @@ class ServedIngress(Ingress):
         self.flywheel = StartedProcess(settings) if settings.learning.start == "auto" else None
         self.sleepers = settings.sleepers
         self.configured_tiers = settings.tiers
-        self.variable = frozenset(tier.name for tier in settings.tiers if isinstance(tier, VllmTier))
         balancer = self.answering.balancer
         self.reporter = (
             QueueReporter(exchange.report.remote, self.answering.lineups.counts, balancer.others) if exchange else None

@@ -78,8 +78,8 @@ class Budget:
 
 @dataclass(slots=True)
 class Asker:
-    """Asks tiers by the names of their weights, as `small@3f2a9c41e0d2`: to the replica, in prices and in the ledger's calls it is
-    `small`.
+    """Asks tiers by the names of their weights, as `small@3f2a9c41e0d2`: to the replica, in prices and in the calls of the ledger
+    it is `small`.
 
     ready: waits until a tier may be asked. add: writes a call down. reserve: `routing.answer_reserve`. clock: Unix time.
     """

@@ -213,7 +213,7 @@ class BundleWatcher:
         return made
 
     def made(self, config: Config, digest: str) -> InUse:
-        """The router of a configuration on the weights that its artefact names. Raises NotLoaded and whatever an artefact does."""
+        """The router of a configuration on the weights that its artefact names. Raises NotLoaded, and what an artefact does."""
         weights = weights_of(config.routing.artefact) if config.routing.artefact else {}
         variants = self.variants
         if variants is None:
