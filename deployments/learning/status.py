@@ -70,9 +70,7 @@ def reader_zone() -> tzinfo:
 # -- how far ---------------------------------------------------------------------------------------------------------------
 
 
-def log_figures(
-    connection: Connection, config: Config, counts: dict[str, Any], now_s: float, names: Sequence[str]
-) -> LogFigures:
+def log_figures(connection: Connection, config: Config, counts: dict[str, Any], now_s: float, names: Sequence[str]) -> LogFigures:
     """names: the tiers by the names of the weights in use."""
     first = select(func.min(completions.c.created_s)).where(ANSWERS, completions.c.created_s >= oldest_s(config, now_s))
     midnight_s = now_s - now_s % DAY_S

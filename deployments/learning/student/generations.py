@@ -33,7 +33,9 @@ def generations(connection: Connection) -> list[dict[str, Any]]:
 
 def generation(one: Weights, stage: str, used: Mapping[str, str]) -> dict[str, Any]:
     """stage: of the run that made it. used: tier -> digest of the weights that everybody gets."""
-    plain = {name: getattr(one, name) for name in ("digest", "tier", "parent", "run_id", "method", "dataset", "licence", "made_s")}
+    plain = {
+        name: getattr(one, name) for name in ("digest", "tier", "parent", "run_id", "method", "dataset", "licence", "made_s")
+    }
     return {**plain, **{name: one.numbers.get(name) for name in (*SHOWN, *SAVED)}, "state": state(one, stage, used)}
 
 
