@@ -1,4 +1,4 @@
-"""stepdown flywheel: makes routers from the log, tries and promotes them. Works whether or not the server is running."""
+"""stepdown flywheel: makes routers and better tiers from the log, tries and promotes them, whether or not the server runs."""
 
 import getpass
 import re
@@ -13,6 +13,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.cli.certificates import ledger_of
+from deployments.cli.flywheel_student import STUDENT, TEACHER, check_under_way, student_of, wishes, workloads
 from deployments.cli.flywheel_text import event_lines, said, status_text
 from deployments.cli.shared import AS_JSON, LADDER, show
 from deployments.ledger.database import driver_message
@@ -22,6 +23,7 @@ from router.errors import BadInput
 if TYPE_CHECKING:
     from deployments.learning.flywheel import Flywheel
     from deployments.learning.steps.work import Looked
+    from deployments.learning.student.asked import StudentAsked
 
 # Inside the commands: what loads numpy and the classifiers.
 
@@ -34,7 +36,7 @@ LOOK_S = 0.5  # between two looks at another's lease
 
 @click.group()
 def flywheel() -> None:
-    """Learn routers from the log: train, certify, compare on live traffic, promote, watch, roll back.
+    """Learn from the log, a router or a tier with its router: train, certify, compare on live traffic, promote, watch, roll back.
 
     A run goes through the stages training, shadow, waiting, canary and promoted. It may be stopped at any time: what it found
     is in the ledger's database, and the next `run` or `watch` goes on with it.
@@ -43,22 +45,41 @@ def flywheel() -> None:
 
 @flywheel.command()
 @LADDER
-@click.option("--only", default="router", show_default=True, metavar="router", help="What is learned; so far a router alone.")
+@click.option("--only", default=None, metavar="router", help="Learn a router alone.  [default, without --student]")
+@STUDENT
+@TEACHER
+@click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="The student learns from such requests; may be repeated.")
+@wishes
 @click.option("--promote", is_flag=True, help="Go on after the shadow: canary, promotion, and watching it to the end.")
 @click.option("--once", is_flag=True, help="Do what can be done now, wait for no requests, and end; for cron.")
 @AS_JSON
 @click.pass_context
-def run(ctx: click.Context, config: str, only: str, promote: bool, once: bool, as_json: bool) -> None:
-    """Begin a run now, or go on with the one under way.
+def run(
+    ctx: click.Context,
+    config: str,
+    only: str | None,
+    student: str | None,
+    teacher: str | None,
+    metadata: tuple[str, ...],
+    adopt: str,
+    tokens: int | None,
+    lora: bool | None,
+    promote: bool,
+    once: bool,
+    as_json: bool,
+) -> None:
+    """Begin a run now, or go on with the one under way: for a router, or with --student for a tier that learns from a larger one
+    and the router that fits it.
 
     It stops before the canary, unless --promote is given or flywheel.promote is auto. Exit code 3: a gate failed or nothing was
     decided; 4: another process runs the flywheel.
     """
-    if only != "router":
-        raise BadInput(f"--only {only}: only routers can be learned so far; use --only router")
+    asked = student_of(load_config(config), only, student, teacher, metadata, adopt=adopt, tokens=tokens, lora=lora)
     one = opened(ctx, config, promote or None)
+    one.work.told = lambda text: progress(text, as_json)
     try:
-        found = driven(one, once, lambda text: progress(text, as_json))
+        check_under_way(one, asked)
+        found = driven(one, once, lambda text: progress(text, as_json), asked)
     finally:
         one.close()
     progress("", as_json)
@@ -70,19 +91,32 @@ def run(ctx: click.Context, config: str, only: str, promote: bool, once: bool, a
 @flywheel.command()
 @LADDER
 @click.option("--every", default="7d", show_default=True, help="Begin a run at least so often, if enough is new.")
+@STUDENT
+@TEACHER
+@click.option("--metadata", multiple=True, metavar="NAME=VALUE[,...]", help="One workload of the student; each has its turn.")
 @click.option("--promote", is_flag=True, help="Go on after the shadow without waiting for `promote`.")
 @click.pass_context
-def watch(ctx: click.Context, config: str, every: str, promote: bool) -> None:
+def watch(
+    ctx: click.Context,
+    config: str,
+    every: str,
+    student: str | None,
+    teacher: str | None,
+    metadata: tuple[str, ...],
+    promote: bool,
+) -> None:
     """Run the flywheel until it is stopped: begin runs where they are due, and take every run to its end.
 
-    The server does so by itself where learning.start is auto. Exit code 4: another process runs the flywheel.
+    With --student the tier learns at these intervals, one workload after the other, and a router alone is made where the one in
+    use has broken its promise. The server makes routers by itself where learning.start is auto. Exit code 4: another process runs
+    the flywheel.
     """
     from deployments.learning.process import turn
 
-    every_s = seconds_of(every)
+    every_s, students = seconds_of(every), workloads(load_config(config), student, teacher, metadata)
     one = opened(ctx, config, promote or None)
     try:
-        turn(one, threading.Event().wait, every_s)
+        turn(one, threading.Event().wait, every_s, students)
     except KeyboardInterrupt:
         click.echo("stopped; what was found is kept", err=True)
     finally:
@@ -177,7 +211,7 @@ def claim(one: "Flywheel") -> None:
             time.sleep(LOOK_S)
 
 
-def driven(one: "Flywheel", once: bool, say: Callable[[str], None]) -> "Looked":
+def driven(one: "Flywheel", once: bool, say: Callable[[str], None], student: "StudentAsked | None" = None) -> "Looked":
     """Step by step, to where the command ends. Returns the last step's result. Raises BadInput where the database is away."""
     from deployments.learning.process import pause_of
     from router.flywheel.stages import ENDS
@@ -185,7 +219,7 @@ def driven(one: "Flywheel", once: bool, say: Callable[[str], None]) -> "Looked":
     asked, run_id = person(), ""
     while True:
         try:
-            found = one.advance("" if run_id else asked)
+            found = one.advance("" if run_id else asked, student=student)
         except SQLAlchemyError as error:
             raise BadInput(f"the ledger's database does not answer: {driver_message(error)}; run it again to go on") from None
         run_id = run_id or found.run_id

@@ -38,6 +38,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield found["progress"]["text"]
     if run:
         yield f"{run['id']}: {run['stage']} since {minute(run['since_s'])}, begun by {run['started_by']}; {run['why']}"
+        yield from (f"  {step['why']}" for step in run.get("steps") or () if run["stage"] == "training")
     scheduler = found["scheduler"]
     yield f"run by {scheduler['holder']}" if scheduler else "no process runs the flywheel now: `stepdown flywheel run` or `watch`"
     for slot, bundle in sorted(found["bundles"].items()):
@@ -51,14 +52,30 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             f"{one['run_id']} promoted {minute(one['at_s'])}: saved {saved['saved_usd']:.4f} USD ({share}) on "
             f"{saved['requests']:,} requests, audits and learning taken off"
         )
+    yield from (generation_line(one) for one in found.get("generations") or ())
     past = [one for one in found["runs"] if one["ended_s"] is not None]
     yield from (f"{one['id']} {one['stage']} {minute(one['ended_s'])}: {one['why']}" for one in past)
+
+
+def generation_line(one: Mapping[str, Any]) -> str:
+    """`small 3f2a9c41e0d2 promoted 2026-...: all 0.616 -> 0.783; made for 0.0421 USD in 62 s; saves 1.2000 USD a day`."""
+    found = (one.get("learned") or {}).get("all")
+    learned = f"{found['before']:.3f} -> {found['after']:.3f}" if found else "not measured"
+    saves = one.get("saves_usd_day")
+    return (
+        f"{one['tier']} {one['digest'][:SHORT]} {one['state']} (made {minute(one['made_s'])} by {one['run_id']}): "
+        f"score {learned}; "
+        f"made for {one.get('cost_usd') or 0.0:.4f} USD in {one.get('seconds') or 0.0:.0f} s"
+        + (f"; saves {saves:.4f} USD a day" if saves is not None else "")
+    )
 
 
 def event_lines(run: Mapping[str, Any]) -> Iterator[str]:
     """A run and its events, one a line."""
     candidate, incumbent = run["candidate"][:SHORT] or "none yet", run["incumbent"][:SHORT] or "the largest tier"
-    yield f"{run['id']} {run['kind']}: {candidate} beside {incumbent}, begun by {run['started_by']}"
+    student = (run.get("settings") or {}).get("student")
+    kind = f"student {student['tier']} from {student['teacher']}" if student else run["kind"]
+    yield f"{run['id']} {kind}: {candidate} beside {incumbent}, begun by {run['started_by']}"
     rows = [(str(e["number"]), minute(e["at_s"]), e["stage"], e["what"], e["by"], numbers(e["numbers"])) for e in run["events"]]
     yield from (f"  {line.rstrip()}" for line in aligned([("", "WHEN (UTC)", "STAGE", "EVENT", "BY", "FOUND"), *rows]))
 

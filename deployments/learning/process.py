@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from deployments.learning.flywheel import Flywheel, HeldElsewhere
 from deployments.learning.live.model_store import cache
 from deployments.learning.steps.work import PACE_S, Looked
+from deployments.learning.student.asked import StudentAsked
 from deployments.ledger.database import connect, driver_message, migrate
 from deployments.tiers.fingerprints import ladder_fingerprints
 from router.config import Config, load_config
@@ -44,12 +45,19 @@ def flywheel(config: Config, by: str = "", promote: bool | None = None) -> Flywh
     return Flywheel(config, engine, ladder_fingerprints(config), cache(), by=by, promote=promote)
 
 
-def turn(one: Flywheel, wait: Callable[[float], bool], every_s: float | None = None) -> None:
-    """Do one step after the other until `wait`, which gets the seconds until the next one, says that it is over."""
-    said, pause_s = "", 0.0
+def turn(
+    one: Flywheel, wait: Callable[[float], bool], every_s: float | None = None, students: Sequence[StudentAsked | None] = (None,)
+) -> None:
+    """Do one step after the other until `wait`, which gets the seconds until the next one, says that it is over.
+
+    students: for which runs begin, each in its turn; None: for a router alone, beside students only where it has to be.
+    """
+    said, pause_s, at = "", 0.0, 0
     while not wait(pause_s):
+        student = students[at % len(students)]
         try:
-            found = one.advance(every_s=every_s)
+            found = one.advance(every_s=every_s if student or len(students) == 1 else None, student=student)
+            at += not found.did and not found.run_id
             line, pause_s = told(found), pause_of(found)
         except HeldElsewhere as error:
             line, pause_s = f"waits: {error.holder} runs the flywheel", PACE_S

@@ -14,11 +14,13 @@ from deployments.learning.live.bundles import Bundle
 from deployments.learning.runs import Event, Run
 from deployments.learning.steps import live_counts
 from deployments.learning.steps.work import settings_of
+from deployments.learning.student.generations import generations, weights_in_use
 from deployments.ledger.schema import ANSWERS, completions, run_events
 from router.config import Config
 from router.costs.machine_time import DAY_S
 from router.flywheel.progress import LogFigures, Progress, Saving, played_saving, progress, saving_of
 from router.flywheel.stages import RunState, state_of
+from router.flywheel.variants import names_on
 
 LAST_RUNS = 10
 SAVING_ROWS = 200  # newest drawn requests, from which is told what could be saved
@@ -28,12 +30,13 @@ SAVING_S = 7 * DAY_S
 def status(engine: Engine, config: Config, now_s: float) -> dict[str, Any]:
     """Raises the database's errors."""
     with engine.connect() as connection:
-        counts = served_rows.counts(connection, oldest_s(config, now_s), config.names)
+        names = names_on(tuple(config.names), weights_in_use(connection))
+        counts = served_rows.counts(connection, oldest_s(config, now_s), names)
         last = runs.listed(connection, LAST_RUNS)
         run = next((one for one in last[:1] if not one.closed), None)
         events = runs.events(connection, run.id) if run else []
         state = state_of(events, settings_of(run).margin) if run else None
-        log = log_figures(connection, config, counts, now_s)
+        log = log_figures(connection, config, counts, now_s, names)
         found = progress(config, log, state, saving(connection, config, state, now_s), now_s, reader_zone())
         slots = bundles.read(connection)
         holder = read_lease(connection, "flywheel")
@@ -46,6 +49,7 @@ def status(engine: Engine, config: Config, now_s: float) -> dict[str, Any]:
             "runs": shown_past(connection, last),
             "bundles": {slot: shown_bundle(one) for slot, one in slots.items()},
             "promotions": promotions(connection, now_s),
+            "generations": generations(connection),
             "scheduler": {"holder": holder[0], "until_s": holder[1]} if holder and holder[1] > now_s else None,
         }
 
@@ -66,7 +70,8 @@ def reader_zone() -> tzinfo:
 # -- how far ---------------------------------------------------------------------------------------------------------------
 
 
-def log_figures(connection: Connection, config: Config, counts: dict[str, Any], now_s: float) -> LogFigures:
+def log_figures(connection: Connection, config: Config, counts: dict[str, Any], now_s: float, names: Sequence[str]) -> LogFigures:
+    """names: the tiers by the names of the weights in use."""
     first = select(func.min(completions.c.created_s)).where(ANSWERS, completions.c.created_s >= oldest_s(config, now_s))
     midnight_s = now_s - now_s % DAY_S
     return LogFigures(
@@ -75,7 +80,7 @@ def log_figures(connection: Connection, config: Config, counts: dict[str, Any], 
         waiting=counts["waiting"],
         complete=counts["complete"],
         ungraded=max(0, counts["filled"] - counts["complete"]),
-        complete_day=connection.scalar(served_rows.complete(now_s - DAY_S, config.names)) or 0,
+        complete_day=connection.scalar(served_rows.complete(now_s - DAY_S, names)) or 0,
         first_s=connection.scalar(first),
         spent_usd_day=sum(served_rows.spent(connection, midnight_s, role) for role in ("fill", "judge")),
     )
@@ -114,7 +119,14 @@ def shown_run(run: Run, state: RunState, events: Sequence[Event], found: Progres
         "why": state.latest.get("why", ""),
         "last_event": events[-1].as_json() if events else None,
         "gates": next((event.numbers.get("gates") for event in events if event.what == "trained"), None),
+        "steps": [step_of(event) for event in events if event.what in ("step", "progress")],
     }
+
+
+def step_of(event: Event) -> dict[str, Any]:
+    """A step of a training that is done, or how far it is."""
+    known = {name: event.numbers.get(name) for name in ("step", "share", "why")}
+    return {**known, "at_s": event.at_s, "done": event.what == "step"}
 
 
 def shown_past(connection: Connection, listed: Sequence[Run]) -> list[dict[str, Any]]:

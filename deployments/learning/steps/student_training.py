@@ -55,6 +55,7 @@ class Log:
 
     def told(self, step: str, done: int, of: int, figures: Mapping[str, Any]) -> None:
         """How far a step is; written where it is further than any attempt before, and not too often."""
+        self.work.told(progress_line(step, done, of, figures))
         share, now_s = done / of if of else 0.0, time.monotonic()
         if now_s - self.written_s < PROGRESS_S or share < self.furthest.get(step, 0.0) + PROGRESS_SHARE:
             return

@@ -63,6 +63,8 @@ class Work:
     """tier -> fingerprint of its configured model"""
     wrote: Callable[[str], None] = lambda what: None
     """is told of each event after it was written"""
+    told: Callable[[str], None] = lambda what: None
+    """is told how far a long step is, far more often than that is written"""
 
     def __post_init__(self) -> None:
         self.transact: Transact = transactions(self.engine)

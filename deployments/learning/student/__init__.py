@@ -1,4 +1,4 @@
-"""A tier that learns from the one above it, by the flywheel: rows from the log, a student's run, gates, books.
+"""A tier that learns from the one above it, by the flywheel: rows from the log, a student's run, its gates and its books.
 
-May import deployments/distil and the other rooms of learning but `steps` and the flywheel, which call it.
+May import deployments/distil and the other rooms of learning. Must never know `steps` and the flywheel, which call it.
 """

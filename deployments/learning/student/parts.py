@@ -146,6 +146,10 @@ class StudentParts(Protocol):
 
     def training_usd(self, lesson: Lesson, learned: Learned) -> float: ...
 
+    def kept(self, digest: str) -> bool:
+        """Whether weights are in the store."""
+        ...
+
     def forget(self, digest: str) -> None:
         """Take weights that nobody will use out of the store."""
         ...

@@ -151,6 +151,9 @@ class RealStudentParts:
     def training_usd(self, lesson: Lesson, learned: Learned) -> float:
         return training_usd(self.tier(lesson), learned.seconds, learned.tokens)
 
+    def kept(self, digest: str) -> bool:
+        return bool(weights.DIGEST.fullmatch(digest)) and (self.store / digest).is_dir()
+
     def forget(self, digest: str) -> None:
         if weights.DIGEST.fullmatch(digest):
             shutil.rmtree(self.store / digest, ignore_errors=True)

@@ -112,6 +112,8 @@ class StudentRun:
             return asdict(self.parts.train(lesson, self.folder / DATA, folder, self.report("train")))
 
         asked = {"the data": data.dataset, "adopt": adopt, "recipe": dict(lesson.student.recipe), "seed": lesson.seed}
+        if (before := self.steps.result("train")) and not self.parts.kept(before["digest"]):
+            self.steps.forget("train", "its weights are no longer in the store")
         found = Learned(**self.steps.run("train", asked, [], make))
         why = f"weights {found.digest[:12]}: {found.tokens:,} tokens in {found.seconds:.0f} s"
         self.ended("train", why, {"weights": found.digest, "tokens": found.tokens, "seconds": found.seconds, **found.numbers})

@@ -170,7 +170,7 @@ def test_history_tells_every_event_with_who(file, engine):
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["run", "--only", "small"], "only routers can be learned so far"),
+        (["run", "--only", "small"], "only a router can be learned alone"),
         (["watch", "--every", "soon"], "expected a duration such as 12h, 7d or 2w"),
         (["promote", "run-1"], "no run 'run-1'"),
     ],

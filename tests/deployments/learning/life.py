@@ -81,7 +81,7 @@ def completion(trace_id, role, tier, at_s, conversation, cost_usd):
     }
 
 
-def keep(engine, names, at_s, small=1.0, conversation=""):
+def keep(engine, names, at_s, small=1.0, conversation="", source="judge"):
     """Requests that the client got large's answer to, and that were filled in and graded. small: the score of its answers."""
     kept, drawn, graded = [], [], []
     for name in names:
@@ -89,7 +89,7 @@ def keep(engine, names, at_s, small=1.0, conversation=""):
         kept.append(completion(name, "fill", "small", at_s, "", 0.001))
         drawn.append({"trace_id": name, "drawn_s": at_s - 1, "chance": 0.1, "state": "done", "why": "", "changed_s": at_s})
         for tier, score in (("small", small), ("large", 1.0)):
-            graded.append({"trace_id": name, "tier": tier, "score": score, "source": "judge", "detail": "", "at_s": at_s})
+            graded.append({"trace_id": name, "tier": tier, "score": score, "source": source, "detail": "", "at_s": at_s})
     with writing(engine) as connection:
         for table, rows in ((completions, kept), (fills, drawn), (grades, graded)):
             connection.execute(insert(table), rows)
