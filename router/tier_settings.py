@@ -48,7 +48,7 @@ class Licence(Settings):
     family: Annotated[str, Field(max_length=64)] = ""
     """the family of models that it belongs to, such as llama-3; `same-family` needs it on both tiers"""
     name_begins: Annotated[str, Field(max_length=64)] = ""
-    """what the name of a model must begin with that is trained on its answers, such as Llama; empty: the licence has no such rule"""
+    """what the name of a model must begin with that is trained on its answers, such as Llama; empty: no such rule"""
 
 
 class Tier(Served):
