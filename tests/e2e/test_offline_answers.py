@@ -1,4 +1,4 @@
-"""Answers of vLLM's offline engine are those that a replica gives: the same texts and log-probabilities, and a resumed run's too."""
+"""Answers of vLLM's offline engine are those that a replica gives: the same texts and log-probabilities, also when resumed."""
 
 import json
 
