@@ -32,7 +32,15 @@ from router.engine import Router, load_artefact
 
 NAMES = ("small", "medium", "large")
 ARTEFACT = SHIPPED.parent / "pocket" / "router"
-NOTED: dict[str, Any] = {"parent": "", "run_id": "run-1", "method": "sequence", "dataset": "", "seed": 0, "licence": "", "made_s": 1.0}
+NOTED: dict[str, Any] = {
+    "parent": "",
+    "run_id": "run-1",
+    "method": "sequence",
+    "dataset": "",
+    "seed": 0,
+    "licence": "",
+    "made_s": 1.0,
+}
 
 
 def model_folder(folder: Path, text: str) -> Path:
@@ -174,5 +182,3 @@ class Place:
     def on_loop(self, work):
         """Run a coroutine function where the ingress runs."""
         return self.client.portal.call(work)
-
-

@@ -214,7 +214,11 @@ def test_weights_are_asked_for_by_name_with_the_right_admin_alone(tmp_path):
         until(lambda: place.variants.named(name) is not None)
         assert place.said(name, key="operator") == name
         assert place.models_of_calls()[-1] == ("small", model(on(place.config.tiers[0], place.store / digest)))
-        refused = [place.chat(name, key="plain"), place.chat("small@0123456789ab", key="operator"), place.chat("huge@12", key="operator")]
+        refused = [
+            place.chat(name, key="plain"),
+            place.chat("small@0123456789ab", key="operator"),
+            place.chat("huge@12", key="operator"),
+        ]
         assert [(r.status_code, r.json()["error"]["code"]) for r in refused] == [(404, "model_not_found")] * 3
         assert name not in place.client.get("/v1/models", headers={"authorization": "Bearer operator"}).text
 

@@ -4,7 +4,6 @@ import json
 import time
 
 import pytest
-from sqlalchemy import insert
 from variants_made import NOTED, bundle, ladder_of, model_folder
 
 from classifiers import load
