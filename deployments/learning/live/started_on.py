@@ -7,7 +7,7 @@ its weights are there.
 import logging
 from collections.abc import Mapping
 
-from sqlalchemy import inspect
+from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.learning.live import bundles, weights_used
@@ -41,7 +41,13 @@ def weights(config: Config) -> dict[str, str]:
     if not any(isinstance(tier, VllmTier) for tier in config.tiers):
         return {}
     try:
-        found = {tier: digest for tier, digest in deciding(config).items() if tier not in hosts(config)}
+        engine = connect(config.ledger)
+        try:
+            with engine.connect() as connection:
+                decides = deciding(connection, config)
+        finally:
+            engine.dispose()
+        found = {tier: digest for tier, digest in decides.items() if tier not in hosts(config)}
         settings_on(config, found, root(config))
         return found
     except (BadInput, BadConfig) as error:
@@ -56,18 +62,13 @@ def hosts(config: Config) -> set[str]:
     return {host for tier, host in dict(getattr(config, "hosts", {})).items() if host != tier}
 
 
-def deciding(config: Config) -> dict[str, str]:
+def deciding(connection: Connection, config: Config) -> dict[str, str]:
     """Weights of the artefact that decides for everybody, by the ledger. Raises BadInput, BadConfig, the database's errors."""
     own = configured(config)
-    engine = connect(config.ledger)
-    try:
-        with engine.connect() as connection:
-            if not inspect(connection).has_table(slots.name):  # nothing was served yet
-                return dict(own.weights)
-            active = wanted(bundles.read(connection), own.artefact).active
-            return dict(weights_behind(connection, active, own, {}))
-    finally:
-        engine.dispose()
+    if not inspect(connection).has_table(slots.name):  # nothing was served yet
+        return dict(own.weights)
+    active = wanted(bundles.read(connection), own.artefact).active
+    return dict(weights_behind(connection, active, own, {}))
 
 
 def placed(config: Config, weights: Mapping[str, str]) -> Config:
