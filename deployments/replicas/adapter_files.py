@@ -160,19 +160,32 @@ def hash_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def engine_options(adapters: Sequence[Adapter]) -> dict[str, Any]:
+def engine_options(adapters: Sequence[Adapter], on_cpu: bool = False) -> dict[str, Any]:
     """The options of vLLM that these adapters need on their host. One place more lets a successor be loaded under load."""
     if not adapters:
         return {}
     ranks = room_for(adapter.rank for adapter in adapters)
-    return {"enable_lora": True, "max_loras": len(adapters) + 1, "max_lora_rank": ranks}
+    return {"enable_lora": True, "max_loras": len(adapters) + 1 + empty(on_cpu), "max_lora_rank": ranks}
 
 
-def check_host(host: str, given: Mapping[str, Any], adapters: Sequence[Adapter]) -> None:
+def empty(on_cpu: bool) -> int:
+    """Places that must stay empty. On CPUs vLLM (0.29; pull request 48421) answers a request for the base, where it works on it
+    together with one for an adapter, by whatever is in the last place.
+    """
+    return 1 if on_cpu else 0
+
+
+def places(options: Mapping[str, Any], on_cpu: bool) -> int | None:
+    """How many adapters the engine may have at once. None: any number, for it loads again what it had to drop."""
+    return int(options.get("max_loras", 1)) - empty(on_cpu) if on_cpu else None
+
+
+def check_host(host: str, given: Mapping[str, Any], adapters: Sequence[Adapter], on_cpu: bool = False) -> None:
     """Find engine options of the host that contradict its adapters. given: its `engine_kwargs`. Raises BadConfig."""
     if given.get("enable_lora") is False:
         raise BadConfig(f"tiers.{host}.engine_kwargs.enable_lora is false, but {adapters[0].name} is on it; remove the option")
-    least = {"max_lora_rank": max(adapter.rank for adapter in adapters), "max_loras": 1, "max_cpu_loras": len(adapters)}
+    places = len(adapters) + empty(on_cpu) if on_cpu else 1
+    least = {"max_lora_rank": max(adapter.rank for adapter in adapters), "max_loras": places, "max_cpu_loras": len(adapters)}
     for option, needed in least.items():
         if isinstance(found := given.get(option), int) and found < needed:
             raise BadConfig(

@@ -10,8 +10,9 @@ missed a call look at it from time to time. It knows neither Ray nor vLLM.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +44,7 @@ PROMPTS = (
 )
 TOKENS = 8  # of each answer
 NOISE = 4.0  # times the difference between two answers of the base itself
+LOOK_S = 0.05  # between two looks whether requests for an adapter that leaves are answered
 LEAST = 1e-6  # difference of log-probabilities that counts
 
 Ask = Callable[[ApiPath, dict[str, Any]], AsyncGenerator[Any]]
@@ -55,17 +57,27 @@ class Registry(Protocol):
     async def load(self, name: str, folder: str) -> str:
         """Why it could not; empty: it is loaded."""
 
-    async def unload(self, name: str) -> None:
-        """Forget it; requests that it is answering go on."""
+    async def forget(self, name: str) -> None:
+        """Refuse further requests for it; those under way go on."""
+
+    async def free(self, name: str) -> None:
+        """Give its place to others. No request for it is under way."""
 
 
 class Adapters:
-    """base: the name of the base model. board: the host's file; None: nothing is loaded while it runs."""
+    """base: the name of the base model. board: the host's file; None: nothing is loaded while it runs.
 
-    def __init__(self, base: str, registry: Registry, ask: Ask, board: Path | None = None) -> None:
-        self.base, self.registry, self.ask, self.board = base, registry, ask, board
+    places: how many adapters the engine may have at once; None: any number.
+    """
+
+    def __init__(self, base: str, registry: Registry, ask: Ask, board: Path | None = None, places: int | None = None) -> None:
+        self.base, self.registry, self.ask, self.board, self.places = base, registry, ask, board, places
         self.folders: dict[str, str] = {}
         """the loaded adapters: name -> folder"""
+        self.under_way: Counter[str] = Counter()
+        """requests that are being answered, by the name that they asked for"""
+        self.leaving: set[str] = set()
+        """adapters that get no request any more, and still have their place"""
         self.lock = asyncio.Lock()
         self.catching_up: asyncio.Task[None] | None = None
         self.read_at = 0
@@ -84,36 +96,58 @@ class Adapters:
                 return
             if not (await asyncio.to_thread(digest_of, Path(folder))).startswith(name.partition(MARK)[2]):
                 raise BadConfig(f"{where(name)}: {folder} no longer holds the files that {name} is named after; restart")
+            if self.places is not None and len(self.folders) + len(self.leaving) >= self.places:
+                raise BadConfig(
+                    f"{where(name)}: {self.base} has places for {self.places} adapters, and all are taken; unload one, or set "
+                    f"tiers.{self.base}.engine_kwargs.max_loras higher"
+                )
             if why := await self.registry.load(name, folder):
                 raise BadConfig(f"{where(name)}: vLLM cannot load {folder}: {why}")
             try:
                 await self.check(name, folder)
             except BaseException:
-                await self.registry.unload(name)
+                await self.registry.forget(name)
+                await self.registry.free(name)
                 raise
             self.folders[name] = folder
-            log.warning("adapter %s is loaded from %s", name, folder)
 
     async def unload(self, name: str) -> None:
-        """Forget it; nothing happens where it is not loaded."""
+        """Forget it, and return when the last request for it was answered; nothing happens where it is not loaded."""
         async with self.lock:
-            if self.folders.pop(name, None) is not None:
-                await self.registry.unload(name)
+            if self.folders.pop(name, None) is None:
+                return
+            self.leaving.add(name)
+            await self.registry.forget(name)
+        while self.under_way[name]:  # else the engine would load it again for them, into a place that may be another's
+            await asyncio.sleep(LOOK_S)
+        async with self.lock:
+            await self.registry.free(name)
+            self.leaving.discard(name)
+
+    @contextmanager
+    def asked(self, name: str) -> Iterator[None]:
+        """Around the answer to a request for it."""
+        self.under_way[name] += 1
+        try:
+            yield
+        finally:
+            self.under_way[name] -= 1
 
     async def check(self, name: str, folder: str) -> None:
         """Raises BadConfig where the adapter changes nothing."""
         first, again, its = [await self.answers(model) for model in (self.base, self.base, name)]
-        noise = max((abs(a - b) for a, b in zip(first[1], again[1], strict=False)), default=0.0)
-        change = max((abs(a - b) for a, b in zip(first[1], its[1], strict=False)), default=0.0)
-        if its[0] == first[0] and change <= LEAST + NOISE * noise:
+        (others, noise), (differ, change) = difference(first, again), difference(first, its)
+        said = f"{differ} of {len(PROMPTS)} answers differ, and log-probabilities by up to {change:.2g}"
+        log.warning("adapter %s is loaded from %s: %s (%d and %.2g without it)", name, folder, said, others, noise)
+        if differ <= others and change <= LEAST + NOISE * noise:
             raise BadConfig(
                 f"{where(name)}: {len(PROMPTS)} prompts get the same answers from {self.base} with the adapter in {folder} and "
                 "without, so vLLM does not apply it. Look whether the modules named in adapter_model.safetensors are the base "
                 "model's, and whether the adapter was trained at all (lora_B is all zeros before)"
             )
 
-    async def answers(self, model: str) -> tuple[list[str], list[float]]:
-        """The texts, and the log-probabilities of all their tokens; the latter empty where the engine gives none."""
+    async def answers(self, model: str) -> list[tuple[str, float]]:
+        """Each text, and the log-probability of its first token, which is the largest there is; 0 where the engine gives none."""
         body = {"model": model, "prompt": list(PROMPTS), "max_tokens": TOKENS, "temperature": 0}
         answer = await self.answer({**body, "logprobs": 1})
         if isinstance(answer, Refusal):
@@ -122,8 +156,7 @@ class Adapters:
             said = answer.text[:500] if answer else "nothing"
             raise BadConfig(f"{where(model)}: the engine does not answer a request for {model}: {said}")
         choices = sorted(answer.choices, key=lambda choice: int(choice.index))
-        told = [choice.logprobs.token_logprobs for choice in choices if choice.logprobs]
-        return [choice.text for choice in choices], [value for values in told for value in values if value is not None]
+        return [(choice.text, first_of(choice.logprobs)) for choice in choices]
 
     async def answer(self, body: dict[str, Any]) -> Any:
         """The last item of the engine's answer."""
@@ -154,6 +187,17 @@ class Adapters:
             await self.catch_up()
         except BadConfig as error:
             log.error("%s (named in %s)", error, self.board)
+
+
+def first_of(logprobs: Any) -> float:
+    known = logprobs.token_logprobs if logprobs else []
+    return float(known[0]) if known and known[0] is not None else 0.0
+
+
+def difference(one: Sequence[tuple[str, float]], other: Sequence[tuple[str, float]]) -> tuple[int, float]:
+    """How many texts differ, and by how much a log-probability does at most."""
+    pairs = list(zip(one, other, strict=True))
+    return sum(a[0] != b[0] for a, b in pairs), max(abs(a[1] - b[1]) for a, b in pairs)
 
 
 def board_of(weights: Path, host: str) -> Path:

@@ -15,11 +15,20 @@ class VllmRegistry(Registry):
 
     def __init__(self, engine: Any) -> None:
         self.models = engine._oai_models
+        self.ids: dict[str, int] = {}
 
     async def load(self, name: str, folder: str) -> str:
         said = await self.models.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=folder))
-        return "" if isinstance(said, str) else str(said.error.message)
+        if not isinstance(said, str):
+            return str(said.error.message)
+        self.ids[name] = self.models.lora_requests[name].lora_int_id
+        return ""
 
-    async def unload(self, name: str) -> None:
+    async def forget(self, name: str) -> None:
         if name in self.models.lora_requests:
             await self.models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))
+
+    async def free(self, name: str) -> None:
+        """vLLM's registry leaves it in the engine."""
+        if name in self.ids:
+            await self.models.engine_client.remove_lora(self.ids.pop(name))

@@ -4,7 +4,7 @@ service needs it.
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -21,7 +21,7 @@ from deployments.ids import CURRENT
 from deployments.lane.frames import Item
 from deployments.lane.server import LaneServer
 from deployments.replicas.abilities import tried
-from deployments.replicas.adapter_files import Adapter, engine_options
+from deployments.replicas.adapter_files import Adapter, engine_options, places
 from deployments.replicas.adapters import Adapters
 from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
@@ -107,7 +107,8 @@ class PlainServer(LLMServer):
         write_to_file(again=True)
         if self.configured:
             board = FilePath(self.board) if self.board else None
-            self.adapters = Adapters(self._llm_config.model_id, VllmRegistry(self.engine), self.try_once, board)
+            most = places(self._llm_config.engine_kwargs, on_cpu=not self._llm_config.accelerator_type)
+            self.adapters = Adapters(self._llm_config.model_id, VllmRegistry(self.engine), self.try_once, board, most)
             await self.adapters.start(self.configured)
         await self.look()
         await self.lane_server.start()
@@ -131,7 +132,7 @@ class PlainServer(LLMServer):
         await self.adapters.load(name, folder)
 
     async def unload_adapter(self, name: str) -> None:
-        """Refuse further requests under this name; those under way are answered to the end."""
+        """Refuse further requests under this name. Returns when those under way are answered."""
         if self.adapters:
             await self.adapters.unload(name)
 
@@ -178,9 +179,11 @@ class PlainServer(LLMServer):
             return
         call = self.meter.start(call_id, raw, missed)
         measured = self.measured(with_refusals(self.ask(method, request), request), call)
-        async with aclosing(batched(measured) if request.stream else measured) as items:
-            async for item in items:
-                yield item
+        asked = self.adapters.asked(request.model) if self.adapters else nullcontext()
+        with asked:
+            async with aclosing(batched(measured) if request.stream else measured) as items:
+                async for item in items:
+                    yield item
 
     async def measured(self, answers: AsyncGenerator[Any], call: MeteredCall) -> AsyncGenerator[Item]:
         """The engine's answers as items, while the call is measured and failures are counted."""
@@ -259,6 +262,6 @@ def bind(
 
     adapters, board: see `PlainServer`. prefix: of its deployment's name.
     """
-    settings = LLMConfig(**settings_of(tier, drain_s, **engine_options(adapters)))
+    settings = LLMConfig(**settings_of(tier, drain_s, **engine_options(adapters, on_cpu=not tier.accelerator)))
     given = {"tier": tier, "adapters": list(adapters), "board": board}
     return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=prefix, bind_kwargs=given)

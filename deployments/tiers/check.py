@@ -28,4 +28,4 @@ def check_adapters(config: Config) -> None:
         by_host.setdefault(rung.on, []).append(adapter_of(rung))
     for host, adapters in by_host.items():
         settings = next(rung.host for rung in config.rungs if rung.on == host)
-        check_host(host, settings.engine_kwargs, adapters)
+        check_host(host, settings.engine_kwargs, adapters, on_cpu=not settings.accelerator)

@@ -130,7 +130,11 @@ def rung(made):
     host = ServeTier("small", handle, running, CallPolicy(120.0))
     one = read("mail", made.mail, SMALL)
     yield SimpleNamespace(
-        tier=RungTier("mail", host, one.name), handle=handle, running=running, board=board_of(made.folder / "weights", "small")
+        host=host,
+        tier=RungTier("mail", host, one.name),
+        handle=handle,
+        running=running,
+        board=board_of(made.folder / "weights", "small"),
     )
     ray.shutdown()
 
@@ -144,18 +148,21 @@ async def streamed(tier, prompt: str) -> str:
         for event in item.decode().split("\n\n"):
             if event.startswith("data: {"):
                 document = json.loads(event[6:])
-                assert document["model"] == "mail", document
+                assert document["model"] == tier.name, document
                 text += "".join(choice["delta"].get("content") or "" for choice in document["choices"])
     return text
 
 
 def test_switched_under_load_no_answer_is_the_old_adapters_and_none_fails(made, rung):
-    """The second adapter's true answers are those of rung sql, which has the same files under another name."""
+    """The second adapter's true answers are those of rung sql, which has the same files under another name.
+
+    Meanwhile the base is asked too: where all places for adapters are taken, vLLM on CPUs answers it by an adapter.
+    """
     from deployments.tiers.adapter_swap import load_on_all, unload_from_all
 
     prompts = PROMPTS[:30]
-    old, new = ([answer(made.client, model, prompt) for prompt in prompts] for model in ("mail", "sql"))
-    second, tier, told = read("mail", made.sql, SMALL), rung.tier, []
+    old, new, base = ([answer(made.client, model, prompt) for prompt in prompts] for model in ("mail", "sql", "small"))
+    second, tier, told, of_base = read("mail", made.sql, SMALL), rung.tier, [], []
 
     async def client(n: int, until_s: float) -> None:
         at = n
@@ -164,8 +171,15 @@ def test_switched_under_load_no_answer_is_the_old_adapters_and_none_fails(made, 
             told.append((began, at % 30, await streamed(tier, prompts[at % 30])))
             at += 1
 
+    async def of_host(until_s: float) -> None:
+        while time.monotonic() < until_s:
+            at = len(of_base) % 30
+            of_base.append((at, await streamed(rung.host, prompts[at])))
+
     async def go() -> None:
-        crowd = [asyncio.create_task(client(n * 4, time.monotonic() + 20)) for n in range(CROWD)]
+        end_s = time.monotonic() + 20
+        crowd = [asyncio.create_task(client(n * 4, end_s)) for n in range(CROWD)]
+        crowd.append(asyncio.create_task(of_host(end_s)))
         await asyncio.sleep(8)
         await load_on_all(rung.handle, rung.running, rung.board, second)
         tier.served = second.name
@@ -174,7 +188,8 @@ def test_switched_under_load_no_answer_is_the_old_adapters_and_none_fails(made, 
     asyncio.run(go())
     before = [(at, text) for began, at, text in told if began != second.name]
     after = [(at, text) for began, at, text in told if began == second.name]
-    print(f"{len(before)} answers before and {len(after)} after the switch")
+    print(f"{len(before)} answers before and {len(after)} after the switch, {len(of_base)} of the base")
+    assert len(of_base) > 20 and all(text == base[at] for at, text in of_base)
     assert len(before) > 60 and len(after) > 60
     assert not [at for at, text in after if text == old[at] != new[at]]
     assert all(text == new[at] for at, text in after) and all(text == old[at] for at, text in before)

@@ -8,7 +8,7 @@ import pytest
 from adapters_made import SMALL, changed, written
 
 from deployments.learning.live import weights
-from deployments.replicas.adapter_files import SETTINGS, TENSORS, check_host, digest_of, engine_options, read, room_for
+from deployments.replicas.adapter_files import SETTINGS, TENSORS, check_host, digest_of, engine_options, places, read, room_for
 from deployments.tiers.check import check
 from deployments.tiers.fingerprints import ladder_fingerprints
 from router.config import Config
@@ -117,6 +117,8 @@ def test_the_engine_gets_room_for_all_and_one_more(tmp_path):
     one, two = read("mail", written(tmp_path / "a", rank=8)), read("sql", written(tmp_path / "b", rank=9))
     assert engine_options([]) == {}
     assert engine_options([one]) == {"enable_lora": True, "max_loras": 2, "max_lora_rank": 8}
+    assert engine_options([one], on_cpu=True)["max_loras"] == 3  # vLLM uses what is in the last place for the base there
+    assert places({"max_loras": 3}, on_cpu=True) == 2 and places({"max_loras": 2}, on_cpu=False) is None
     assert engine_options([one, two]) == {"enable_lora": True, "max_loras": 3, "max_lora_rank": 16}
     assert [room_for([rank]) for rank in (1, 2, 8, 17, 257, 512)] == [1, 8, 8, 32, 320, 512]
 
@@ -125,6 +127,8 @@ def test_the_engine_gets_room_for_all_and_one_more(tmp_path):
 def test_options_of_the_host_that_contradict_are_refused(tmp_path, options):
     adapter = read("mail", written(tmp_path / "a"))
     check_host("small", {"max_lora_rank": 8, "max_loras": 1, "max_cpu_loras": 1, "enable_lora": True}, [adapter])
+    with pytest.raises(BadConfig, match=r"max_loras: found 1, but its adapters need 2"):
+        check_host("small", {"max_loras": 1}, [adapter], on_cpu=True)
     with pytest.raises(BadConfig, match=rf"tiers.small.engine_kwargs.{next(iter(options))}.*remove the option"):
         check_host("small", options, [adapter])
 

@@ -24,14 +24,18 @@ class Engine:
 
     def __init__(self, absent=(), noise=0.0, logprobs=True, told=()) -> None:
         self.loaded, self.absent, self.noise, self.logprobs, self.told = {}, set(absent), noise, logprobs, told
-        self.asked = []
+        self.asked, self.places = [], set()
 
     async def load(self, name, folder):
         self.loaded[name] = folder
+        self.places.add(name)
         return "rank 8 is greater than max_lora_rank" if name in self.told else ""
 
-    async def unload(self, name):
+    async def forget(self, name):
         self.loaded.pop(name, None)
+
+    async def free(self, name):
+        self.places.discard(name)
 
     async def ask(self, path, body):
         self.asked.append(body)
@@ -42,7 +46,7 @@ class Engine:
         else:
             there = body["model"] != "small" and body["model"] not in self.absent
             value = -1.0 - self.noise * len(self.asked) - (0.5 if there else 0.0)
-            known = SimpleNamespace(token_logprobs=[None, value]) if body.get("logprobs") else None
+            known = SimpleNamespace(token_logprobs=[value, -9.0 * len(self.asked)]) if body.get("logprobs") else None
             text = "its" if there and not self.logprobs else "same"
             yield SimpleNamespace(choices=[SimpleNamespace(index=n, text=text, logprobs=known) for n in range(len(PROMPTS))])
 
@@ -72,7 +76,7 @@ def test_one_whose_answers_are_the_bases_stops_the_start_and_is_forgotten(mail, 
         asyncio.run(made(engine).start([mail]))
     assert str(raised.value).startswith("tiers.mail.lora: 16 prompts get the same answers") and mail.folder in str(raised.value)
     assert "names of the modules" in str(raised.value) or "modules named in" in str(raised.value)
-    assert not engine.loaded
+    assert not engine.loaded and not engine.places
 
 
 def test_what_vllm_refuses_is_told(mail):
@@ -98,6 +102,25 @@ def test_it_is_loaded_once_however_often_it_is_asked_for(mail):
         return before
 
     assert asyncio.run(often()) == 3 and not engine.loaded
+
+
+def test_a_place_is_given_up_only_when_the_last_request_is_answered(mail):
+    engine = Engine()
+
+    async def go():
+        adapters = Adapters("small", engine, engine.ask, places=1)
+        await adapters.load(mail.name, mail.folder)
+        with adapters.asked(mail.name):
+            leaving = asyncio.create_task(adapters.unload(mail.name))
+            await asyncio.sleep(0.12)
+            assert not engine.loaded and engine.places == {mail.name} and not leaving.done()
+            with pytest.raises(BadConfig, match="has places for 1 adapters, and all are taken"):
+                await adapters.load(mail.name, mail.folder)
+        await leaving
+        assert not engine.places
+        await adapters.load(mail.name, mail.folder)
+
+    asyncio.run(go())
 
 
 # -- while it runs -------------------------------------------------------------------------------------------------------------
