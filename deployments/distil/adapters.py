@@ -63,7 +63,8 @@ def linear_names(model: Any) -> list[str] | str:
 def save_adapter(model: Any, folder: Path, base: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json. base: what the settings call the model that it belongs to."""
     model.peft_config["default"].base_model_name_or_path = base
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    with without_warnings():
+        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty card; the run has its own
     settings = dict(json_of(folder / SETTINGS))
     settings["target_modules"] = sorted(settings["target_modules"])  # a set, whose order changes from process to process
