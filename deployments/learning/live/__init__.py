@@ -1,4 +1,5 @@
-"""Learned routers on every ingress: their files, the slots that say which decides, and the change from one to another.
+"""Learned routers and weights on every ingress: their files, the slots that say which decides, the change from one to another.
 
-May import the ledger and the router. Must never know how a router was learned, only which one is to be used.
+May import the ledger, tiers and traffic, the applications of replicas, and the router. Must never know how anything was learned,
+only what is to be used.
 """

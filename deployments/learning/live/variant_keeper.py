@@ -37,7 +37,8 @@ class VariantKeeper:
     def __init__(self, variants: Variants, lease: Lease, clock: Callable[[], float] = time.time) -> None:
         self.variants, self.lease, self.clock = variants, lease, clock
         self.holder = this_process()
-        self.leads = False
+        self.leads_until = 0.0
+        """by time.monotonic: the lease is ours until then"""
         self.unneeded: dict[str, float] = {}
         """application -> since when nothing needs it, by time.monotonic"""
         self.tried: dict[str, float] = {}
@@ -60,7 +61,7 @@ class VariantKeeper:
             try:
                 await self.look()
             except DATABASE:
-                self.leads = False
+                self.leads_until = 0.0
             except Exception as error:  # noqa: BLE001 Ray has many kinds; it is tried again
                 log.warning(
                     "the replicas of learned weights could not be started or stopped: %s: %s", type(error).__name__, error
@@ -69,17 +70,28 @@ class VariantKeeper:
 
     async def look(self) -> None:
         """Do what is to be done. Raises the database's errors and Ray's."""
-        if not self.variants.looked:
+        rests = not self.variants.needed and not self.unneeded and time.monotonic() < self.next_look_s
+        if rests or not self.variants.looked:
             return
-        self.leads = await asyncio.to_thread(self.lease.take, NAME, self.holder, LEASE_S, self.clock())
-        if self.leads:
+        self.next_look_s = time.monotonic() + REST_S
+        if await self.take_lease():
             await asyncio.to_thread(self.do)
+
+    async def take_lease(self) -> bool:
+        """Whether this ingress starts and stops them. It writes to the database now and then alone."""
+        if self.leads_until - time.monotonic() <= LEASE_S * 2 / 3:
+            asked_s = time.monotonic()
+            took = await asyncio.to_thread(self.lease.take, NAME, self.holder, LEASE_S, self.clock())
+            self.leads_until = asked_s + LEASE_S if took else 0.0
+        return self.leads
+
+    @property
+    def leads(self) -> bool:
+        return time.monotonic() < self.leads_until
 
     def do(self) -> None:
         """Blocks. Nothing is deleted while it is not known what is needed."""
         needed = {app_of(version): version for version in self.variants.needed}
-        if not needed and not self.unneeded and time.monotonic() < self.next_look_s:
-            return
         states = self.variants.apps.states()
         for app, version in needed.items():
             self.unneeded.pop(app, None)
@@ -87,7 +99,6 @@ class VariantKeeper:
                 self.deploy(app, version)
         if not self.variants.trouble:
             self.sweep([app for app, its in states.items() if app not in needed and its.status != "DELETING"])
-        self.next_look_s = time.monotonic() + REST_S
 
     def may_start(self, app: str, state: AppState | None) -> bool:
         if state is None:

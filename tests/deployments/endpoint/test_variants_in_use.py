@@ -188,6 +188,15 @@ def test_what_is_in_use_is_found_again_after_an_ingress_has_died(tmp_path):
     assert len(apps.deployed) == 1 and not apps.deleted
 
 
+def test_two_ingresses_start_it_once_and_both_use_it(tmp_path):
+    apps = PlayedApps()
+    with Place(tmp_path, apps=apps).served() as place, Place(tmp_path, apps=apps).served() as other:
+        digest, made = promoted(place)
+        until(lambda: other.told()["active"] == made)
+        assert place.said() == other.said() == variant("small", digest) and len(apps.deployed) == 1
+        assert sorted(place.ingress.answering.lineups.counts()) == ["large", "medium", "small", f"small@{digest[:12]}"]
+
+
 def test_what_nobody_needs_is_found_and_stopped(tmp_path):
     apps = PlayedApps(known={"stepdown-small-0123456789ab": AppState("RUNNING", 1), "another": AppState("RUNNING", 1)})
     apps.known.pop("another")
