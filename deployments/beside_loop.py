@@ -5,13 +5,16 @@ with two threads the event loop could wait for two such calls, one after the oth
 """
 
 import asyncio
+import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 from router.errors import Overloaded
+from router.request import json_text
 from router.request.json_text import SMALL
 
 T = TypeVar("T")
@@ -56,6 +59,13 @@ async def beside_loop(work: Callable[..., T], *args: Any) -> T:
 async def by_size(work: Callable[..., T], *args: Any) -> T:
     """The result of `work(*args)`, which runs in the thread for a large request, else here and now."""
     return await beside_loop(work, *args) if LARGE.get() else work(*args)
+
+
+async def written(body: Any, *, ascii_only: bool = True, compact: bool = False) -> str:
+    """The request's body as JSON. ascii_only, compact: `ensure_ascii` of `json.dumps`, and its shortest separators."""
+    if LARGE.get():
+        return await beside_loop(partial(json_text.written, body, ascii_only=ascii_only, compact=compact))
+    return json.dumps(body, ensure_ascii=ascii_only, separators=(",", ":") if compact else None)
 
 
 async def by_length(raw: bytes, work: Callable[..., T], *args: Any) -> T:

@@ -1,7 +1,7 @@
 """The YAML file as frozen types that allow no unknown key. A mistake in it stops the start with a message that says the fix."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError, model_validator
 from router.engine_settings import Settings, as_given
 from router.errors import BadConfig
 from router.service_settings import AnyService
-from router.tier_settings import ANSWER_RESERVE, AnyTier, EchoTier, Licence, Price, RemoteTier, Tier, VllmTier, comparable
+from router.shared_tier_settings import AnyTier, AnyTiers, SharedTier
+from router.tier_settings import ANSWER_RESERVE, EchoTier, Licence, Price, RemoteTier, Tier, VllmTier, comparable
 
 __all__ = [
     "AnyTier",
@@ -27,6 +28,7 @@ __all__ = [
     "SHIPPED",
     "Server",
     "Settings",
+    "SharedTier",
     "Tier",
     "VllmTier",
     "as_given",
@@ -298,7 +300,7 @@ class Responses(Settings):
 class Config(Settings):
     """A ladder and how it is served."""
 
-    tiers: Annotated[list[AnyTier], Field(min_length=1)]
+    tiers: Annotated[AnyTiers, Field(min_length=1)]
     """the ladder, cheapest first"""
     services: list[AnyService] = []
     """models beside the ladder, for embeddings, rerank and score"""
@@ -336,6 +338,16 @@ class Config(Settings):
         return [*self.names, *self.service_names]
 
     @property
+    def rungs(self) -> list[SharedTier]:
+        """The tiers that share the replicas of another one."""
+        return [tier for tier in self.tiers if isinstance(tier, SharedTier)]
+
+    @property
+    def hosts(self) -> dict[str, str]:
+        """rung -> the tier whose replicas it shares."""
+        return {tier.name: tier.on for tier in self.rungs}
+
+    @property
     def sleepers(self) -> list[str]:
         """Tiers that may be scaled to zero."""
         return [tier.name for tier in self.tiers if tier.sleeps]
@@ -370,6 +382,16 @@ class Config(Settings):
         raise ValueError("tiers: prices cannot be compared; give all tiers token prices, or all an accelerator-hour price")
 
 
+class KeysAsTexts(yaml.SafeLoader):
+    """Reads keys as they are written: to YAML 1.1 the key `on` is the boolean true."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
 def find_config(name: str) -> Path:
     """The path itself, or the shipped file for a bare name (`pocket`)."""
     path = Path(name)
@@ -398,7 +420,7 @@ def load_config(name: str | Path) -> Config:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise BadConfig(f"{path}: larger than {LARGEST_FILE // 2**20} MiB, so no configuration; expected settings in YAML")
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data = yaml.load(path.read_text("utf-8"), KeysAsTexts)
     except OSError as error:
         shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
         raise BadConfig(f"{path}: {error.strerror}; give a file, or one of the shipped ladders: {shipped}") from None

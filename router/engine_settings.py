@@ -52,6 +52,8 @@ class ModelSource(NamedTuple):
     """the environment variables that the engine gets"""
     tokenizer: Path | None = None
     """the folder of the tokenizer, if the settings name one on this machine"""
+    adapter: Path | None = None
+    """the folder of a LoRA adapter that is put on the model"""
 
 
 class Served(Settings):
@@ -90,13 +92,14 @@ class Served(Settings):
 
 
 def by_engine(base: type[Served]) -> Callable[[Any], Any]:
-    """A function that reads settings by the subclass of `base` whose literal `engine` they name."""
+    """A function that reads settings by the subclass of `base` whose literal `engine` they must name."""
 
     def read(given: Any) -> Any:
         """Raises ValueError, as pydantic wants."""
         if not isinstance(given, dict):
             return given
-        known = {get_args(kind.model_fields["engine"].annotation)[0]: kind for kind in base.__subclasses__()}
+        engines = ((kind.model_fields["engine"], kind) for kind in base.__subclasses__())
+        known = {get_args(field.annotation)[0]: kind for field, kind in engines if field.is_required()}
         engine = given.get("engine")
         if not isinstance(engine, str) or engine not in known:
             raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(known)}")

@@ -7,9 +7,9 @@ a default that suits an engine elsewhere; so only an engine's own files need to 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 
-from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream, VllmReplicas, by_engine
+from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream, VllmReplicas
 from router.reasoning_settings import Reasoning
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
@@ -48,7 +48,7 @@ class Licence(Settings):
     family: Annotated[str, Field(max_length=64)] = ""
     """the family of models that it belongs to, such as llama-3; `same-family` needs it on both tiers"""
     name_begins: Annotated[str, Field(max_length=64)] = ""
-    """what the name of a model must begin with that is trained on its answers, such as Llama; empty: the licence has no such rule"""
+    """what the name of a model must begin with that is trained on its answers, such as Llama; empty: no such rule"""
 
 
 class Tier(Served):
@@ -90,6 +90,11 @@ class Tier(Served):
     """seconds without a first token after which a request is also sent to another replica (of a remote tier: to the same
     address). The first to begin answers, the other is stopped, and both are paid for. p95: longer than 19 of 20 recent
     calls took. At most a tenth of the requests are sent twice, retries after failures included. None: never"""
+
+    @property
+    def runs_on(self) -> str:
+        """The tier whose replicas answer for it: itself, unless it is a rung on another one."""
+        return self.name
 
     @property
     def accelerators(self) -> int:
@@ -189,9 +194,6 @@ class EchoTier(Tier):
     @property
     def model_source(self) -> ModelSource:
         return self.with_thoughts(ModelSource(self.engine, settings={"answers": self.answers} if self.answers else NOTHING))
-
-
-AnyTier = Annotated[SerializeAsAny[Tier], BeforeValidator(by_engine(Tier))]
 
 
 def comparable(tier: Tier) -> dict[str, float]:

@@ -18,3 +18,15 @@ CASES = int(os.environ.get("STEPDOWN_FUZZ_CASES", "25000"))
 settings.register_profile("quick", COMMON, max_examples=100, derandomize=True)
 settings.register_profile("thorough", COMMON, max_examples=CASES, print_blob=True)
 settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items):
+    from shared_ladder import in_order
+
+    in_order(items)
+
+
+def pytest_runtest_setup(item):
+    from shared_ladder import make_room
+
+    make_room(item)

@@ -44,6 +44,7 @@ ELSEWHERE = {
     "stepdown label": "tests/router/learn/labels/test_labelling.py",
     "make monitoring": "tests/e2e/test_monitoring.py starts the same Prometheus",
     "stepdown costs": "tests/deployments/costs/test_routes.py, on a ledger",
+    "stepdown distil": "tests/deployments/cli/test_distil.py, on a ledger",
     "stepdown flywheel": "tests/deployments/cli/test_flywheel.py, on a ledger",
     "stepdown log": "tests/deployments/cli/test_log.py, on a ledger",
     "stepdown replay": "tests/deployments/costs/test_replay.py, on a ledger",

@@ -16,6 +16,7 @@ from deployments.learning.kept.completions import ENDLESS, Chosen
 from router.config import Config, load_config
 from router.entry_points import load_function
 from router.errors import BadConfig, BadInput, BadRequest
+from router.flywheel.variants import Versions
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEDGER = click.option("--ledger", default=None, help="Another ledger: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.")
@@ -98,6 +99,7 @@ def export(
     hook = settings.learning.redact
     work = Export(form, settings.names, partial, least_score, load_function(hook, "learning.redact", BadConfig) if hook else None)
     with opened(settings, ledger) as engine:
+        work.versions, work.weights = learned_weights(engine, settings)
         rows = write_rows(work.rows(engine, chosen), output)
     found = {"rows": rows, "output": str(output), "format": form, "left_out": dict(work.left_out.most_common())}
     lines = [f"{rows} requests written to {output}", *(f"  left out: {n} x {why}" for why, n in work.left_out.most_common())]
@@ -228,3 +230,19 @@ def named(made: list[dict[str, Any]]) -> list[str]:
         for row in made
     ]
     return ["learned routers that were made from them:", *(f"  {line}" for line in aligned([head, *rows]))]
+
+
+def learned_weights(engine: Engine, settings: Config) -> tuple[Versions | None, dict[str, str]]:
+    """How answers of learned weights are told apart, and those that are in use; None where no tier has learned any."""
+    from deployments.learning.live.model_store import weights_listed
+    from deployments.learning.live.started_on import deciding
+    from deployments.learning.live.weights import root
+    from deployments.learning.live.weights_used import versions_of
+    from deployments.tiers.fingerprints import ladder_fingerprints
+
+    with engine.connect() as connection:
+        made_before = "tier" not in {column["name"] for column in inspect(connection).get_columns("models")}
+        if made_before or not weights_listed(connection):
+            return None, {}
+        models = ladder_fingerprints(settings)["models"]
+        return versions_of(connection, settings, models, root(settings)), deciding(connection, settings)

@@ -1,13 +1,17 @@
 """LoRA adapters of all linear layers, by peft: made, stored in its format, and merged into whole weights."""
 
+import json
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from classifiers.files import atomic_write
 from deployments.distil.base_models import LAST, UNSAFE, files_of, json_of, load_model, stored_dtype
 from router.distil.recipe import RANKS, Recipe
 from router.errors import BadInput
@@ -38,9 +42,16 @@ def with_adapters(model: Any, recipe: Recipe) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers will drop
+    with without_warnings():
         return get_peft_model(model, settings)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """peft uses a name that transformers will drop."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def linear_names(model: Any) -> list[str] | str:
@@ -52,8 +63,12 @@ def linear_names(model: Any) -> list[str] | str:
 def save_adapter(model: Any, folder: Path, base: str) -> None:
     """Write adapter_model.safetensors and adapter_config.json. base: what the settings call the model that it belongs to."""
     model.peft_config["default"].base_model_name_or_path = base
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    with without_warnings():
+        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty card; the run has its own
+    settings = dict(json_of(folder / SETTINGS))
+    settings["target_modules"] = sorted(settings["target_modules"])  # a set, whose order changes from process to process
+    atomic_write(folder / SETTINGS, json.dumps(settings, indent=1))
 
 
 def check_adapter(folder: Path) -> None:
@@ -82,7 +97,8 @@ def merged(base: Path, adapter: Path) -> Any:
     check_adapter(adapter)
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(load_model(base), adapter)
+    with without_warnings():
+        model = PeftModel.from_pretrained(load_model(base), adapter)
     return model.merge_and_unload().to(stored_dtype(base))
 
 

@@ -69,7 +69,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, device: str = "
     config = config_of(folder)
     quiet()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
@@ -81,7 +81,7 @@ def quiet() -> None:
     """Without transformers' own progress bars, which would stand among the lines of a command."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' function has no annotations
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
@@ -116,7 +116,7 @@ def size_of(folder: Path) -> ModelSize:
 
     config = config_of(folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]  # as above
     linear = [module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and not name.endswith(LAST)]
     return ModelSize(
         parameters=sum(p.numel() for p in model.parameters()),

@@ -34,8 +34,8 @@ def card(manifest: Mapping[str, Any]) -> str:
     lines += [
         "",
         "The weights remember rows that they were trained on, and forgetting a row later does not change them. A model made",
-        "from others' answers may be bound by their licences and naming rules. It answers as its teacher does on prompts like the rows;",
-        "elsewhere it may have become worse, which `stepdown distil evaluate` measures.",
+        "from others' answers may be bound by their licences and naming rules. It answers as its teacher does on prompts like",
+        "the rows; elsewhere it may have become worse, which `stepdown distil evaluate` measures.",
         "",
     ]
     return "\n".join(lines)

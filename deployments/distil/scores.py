@@ -34,7 +34,7 @@ def shard_name(number: int) -> str:
 def write_shard(file: Path, rows: Sequence[EncodedRow]) -> None:
     """All rows have scores. Raises OSError."""
     found = [row.scores for row in rows if row.scores is not None]
-    tensors = {
+    tensors: dict[str, np.ndarray[Any, Any]] = {
         "ids": np.concatenate([one.ids for one in found]).astype(np.int32),
         "logprobs": np.concatenate([one.logprobs for one in found]).astype(np.float32),
         "answer": np.concatenate([row.answer for row in rows]).astype(np.int32),

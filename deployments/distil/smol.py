@@ -40,7 +40,7 @@ def write(folder: Path, dtype: torch.dtype = torch.float32) -> None:
     quiet()
     read = GGUFReader(weights_file())
     folder.mkdir(parents=True, exist_ok=True)
-    model = LlamaForCausalLM(configuration(read))
+    model: Any = LlamaForCausalLM(configuration(read))
     model.load_state_dict(tensors(read), strict=False)
     model.tie_weights()
     model.to(dtype).save_pretrained(folder)

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         if wanted.pop("beside", False):
             threading.Thread(target=watch_input, args=(ended,), daemon=True).start()
         use_threads(wanted.pop("threads", None))
-        manifest = train(job_of(*map(Path, arguments[:3]), wanted), lambda progress, recipe: None, ended.is_set)
+        manifest = train(job_of(Path(arguments[0]), Path(arguments[1]), run, wanted), lambda progress, recipe: None, ended.is_set)
     except Interrupted:
         note({"event": "interrupted"})
         return INTERRUPTED

@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from deployments.endpoint.shared_audits import SharedAudits
 from deployments.keys.admission import Grant, Keys
 from deployments.learning.kept.collected import Collecting
 from deployments.learning.kept.collector import Collector
-from deployments.ledger.held_time import HeldTime, Running, last_windows
+from deployments.ledger.held_time import HeldTime, Running, last_windows, note_hosts
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
 from deployments.monitoring.sampler import Sampler
@@ -59,9 +60,11 @@ class Accounts:
         if self.collector:
             await self.collector.open()
         if self.ledger and self.replicas_of:
-            ours = [tier for tier in self.tiers.values() if tier.local]
+            ours = [tier for tier in self.tiers.values() if tier.local and tier.runs_on == tier.name]
             last = await asyncio.to_thread(last_windows, self.ledger.engine)
-            self.held_time = HeldTime(ours, self.replicas_of, self.held, last=last)
+            hosts = {tier.name: tier.runs_on for tier in self.tiers.values()}
+            noted = partial(note_hosts, self.ledger.engine, hosts)
+            self.held_time = HeldTime(ours, self.replicas_of, self.held, last=last, note_hosts=noted)
             self.held_time.start()
         if self.metrics:
             counts = self.collector.counts if self.collector else None

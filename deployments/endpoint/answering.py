@@ -17,7 +17,7 @@ from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
 from deployments.endpoint.draining import Draining
 from deployments.endpoint.flow_driver import FlowDriver
-from deployments.endpoint.lineup import Lineup
+from deployments.endpoint.lineup import Lineup, Lineups, on_weights
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
 from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
@@ -27,7 +27,6 @@ from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.live.variant_tiers import Variants
 from deployments.tiers.tier import SESSION, Tier
 from deployments.traffic.balance import Balancer
-from deployments.traffic.queue_exchange import Counts
 from deployments.traffic.watched_tier import Watched
 from router.cascade.other_tiers import OtherTiers
 from router.choose_flow import one_call
@@ -35,8 +34,8 @@ from router.costs import prices
 from router.decide.sessions import Sessions, key_of, name_of
 from router.delegate.hidden_turns import HiddenTurns, with_recalled
 from router.engine import Router
-from router.errors import BadRequest, NoReplica, RequestFailed, TierBusy, UnknownModel, WindowExceeded
-from router.flywheel.variants import MARK, tier_of
+from router.errors import BadRequest, NoReplica, RequestFailed, TierBusy, WindowExceeded
+from router.flywheel.variants import MARK
 from router.limits import reservation
 from router.limits.key_limits import Key
 from router.protocols.edge import Edge
@@ -54,13 +53,12 @@ class Answering:
 
     def __init__(self, router: Router, tiers: Mapping[str, Tier], accounts: Accounts) -> None:
         self.routers, self.accounts = Routers(InUse(router)), accounts
-        self.breaker = Breaker(time.monotonic, random.random)
+        self.breaker = Breaker(time.monotonic, random.random, hosts=router.config.hosts)
         self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
         self.tiers = {name: self.watched(tier) for name, tier in tiers.items()}
         self.balancer = Balancer(router.tiers, self.tiers, router.config.server.replicas)
-        self.lineups: dict[tuple[int, ...], Lineup] = {}
-        """of the routers in use, by their own tiers' handles"""
+        self.lineups = Lineups(self.balancer)
         self.variants: Variants | None = None
         """tiers on other weights, which who may can ask by name"""
         self.prices = {t.name: prices.prices(t) for t in router.tiers}
@@ -78,28 +76,9 @@ class Answering:
         retries = Retries(random.random) if alone else self.retries
         return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s)
 
-    def lineup(self, using: InUse) -> Lineup:
-        """What answers the requests of a router."""
-        key = tuple(map(id, using.tiers.values()))
-        if (found := self.lineups.get(key)) is None:
-            tiers = {name: using.tiers.get(name, own) for name, own in self.tiers.items()}
-            balancer = self.balancer
-            if using.tiers:
-                given = list(self.settings.values()), tiers, self.balancer.ingresses
-                balancer = Balancer(*given, others=self.balancer.others, known_as=using.names)
-            found = self.lineups[key] = Lineup(tiers, balancer, using.models)
-        return found
-
-    def counts(self) -> dict[str, Counts]:
-        """This ingress's own requests at all tiers, whatever their weights, for the other ingresses."""
-        found: dict[str, Counts] = {}
-        for lineup in [*self.lineups.values()]:
-            found |= lineup.balancer.counts()
-        return found | self.balancer.counts()
-
     async def state(self, name: str) -> str:
         """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
-        lineup = self.lineup(self.routers.active)
+        lineup = self.lineups.of(self.routers.active)
         if lineup.left_s(name):
             return "circuit open"
         if await lineup.tiers[name].replicas():
@@ -114,13 +93,12 @@ class Answering:
     def use(self, routers: Routers) -> None:
         """Use these for new requests; those under way keep their flow and their tiers."""
         self.routers, self.auditor.share = routers, routers.active.router.config.escalation.audit_rate
-        kept = {tuple(map(id, one.tiers.values())) for one in routers.known}
-        self.lineups = {key: lineup for key, lineup in self.lineups.items() if key in kept}
+        self.lineups.keep(routers)
 
     async def decide(self, asked: Asked, key: Key, before: str | None = None, using: InUse | None = None) -> Decision:
         """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed, Overloaded."""
         using = using or self.routers.active
-        router, lineup = using.router, self.lineup(using)
+        router, lineup = using.router, self.lineups.of(using)
         wanted = str(asked.body["model"])
         target = router.target_of(wanted)
         key.check_model(wanted if target is None else None, target)
@@ -185,8 +163,8 @@ class Answering:
         began = time.perf_counter()
         using = self.routers.of(session or current())
         if MARK in str(asked.body["model"]):
-            asked, using = self.on_weights(asked, key, using)
-        lineup = self.lineup(using)
+            asked, using = on_weights(asked, key, using, self.variants)
+        lineup = self.lineups.of(using)
         decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session), using)
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
@@ -228,22 +206,6 @@ class Answering:
         except BaseException:  # cancelled: the client left
             ongoing.left()
             raise
-
-    def on_weights(self, asked: Asked, key: Key, using: InUse) -> tuple[Asked, InUse]:
-        """The request of a tier on certain weights, asked for by their name, as `small@3f2a9c41e0d2`; and what answers it.
-
-        Only keys with the right `admin` know that there are such. Raises UnknownModel.
-        """
-        wanted = str(asked.body["model"])
-        tier, variants = tier_of(wanted), self.variants
-        found = variants.named(wanted) if variants and "admin" in key.rights else None
-        own = variants is not None and "admin" in key.rights and tier in self.tiers and variants.own_name(tier) == wanted
-        if not own and (found is None or found.handle is None):
-            raise UnknownModel(wanted, list(self.router.names), self.router.targets)
-        chosen = InUse(using.router)
-        if found and found.handle:
-            chosen = InUse(using.router, "", {tier: found.handle}, {tier: found.model}, {tier: found.key})
-        return replace(asked, body={**asked.body, "model": tier}), chosen
 
     async def admit(self, ongoing: OngoingRequest) -> None:
         """Reserve what the request may cost. Raises RateLimited, BudgetSpent."""

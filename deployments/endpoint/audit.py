@@ -21,6 +21,7 @@ from deployments.traffic.watched_tier import Watched
 from router.decide.promises import Promises
 from router.errors import NoReplica, RequestFailed, TierFailed
 from router.request import wire
+from router.request.token_bounds import text_length
 from router.types import Call, Path, Reply
 
 log = logging.getLogger("stepdown")
@@ -51,7 +52,7 @@ class Auditor:
         """Called for each whole answer. Draws at random alone, so that audits are a fair sample of accepted answers."""
         if not auditable(ongoing, self.top.name) or self.draw() >= self.share:
             return
-        size = len(json.dumps(ongoing.asked.body))
+        size = text_length(ongoing.asked.body)
         if len(self.waiting) >= WAITING or self.bytes + size > WAITING_BYTES:
             return
         self.waiting.append(ongoing)
@@ -74,7 +75,7 @@ class Auditor:
                 await asyncio.sleep(LOOK_EVERY_S)
                 continue
             ongoing = self.waiting.popleft()
-            self.bytes -= len(json.dumps(ongoing.asked.body))
+            self.bytes -= text_length(ongoing.asked.body)
             reply, record = await self.ask(ongoing)
             differs = None if reply.error else differing(ongoing, reply)
             record.outcome = reply.error.outcome if reply.error else OUTCOMES[differs]

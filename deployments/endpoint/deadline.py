@@ -14,6 +14,7 @@ from deployments.endpoint.ongoing_request import OngoingRequest
 from router.errors import TooLarge, TooSlow
 
 T = TypeVar("T")
+LOOK_S = 1.0  # between looks how much time a stream has left
 GRACE_S = 5.0  # beyond the deadline, so that the event that reports it can still be sent
 
 
@@ -60,12 +61,57 @@ async def within(ongoing: OngoingRequest, work: Awaitable[T]) -> T:
 
 async def timed(ongoing: OngoingRequest, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
     """The same events. Raises DeadlineExceeded, ServerStopping where the next one comes too late."""
-    while True:
-        try:
-            item = await within(ongoing, anext(events))
-        except StopAsyncIteration:
+    with closing(NextEvents(ongoing)) as limit:
+        while True:
+            with limit:
+                try:
+                    item = await anext(events)
+                except StopAsyncIteration:
+                    return
+            yield item
+
+
+class NextEvents:
+    """Limits the waits for the events of a stream, each by the time that is left. One timer serves the whole stream:
+    `asyncio.timeout` makes one for each event, a tenth of the time that an event takes.
+
+    While an event is waited for, the task is cancelled when the time is over; else the next wait raises at once.
+    """
+
+    def __init__(self, ongoing: OngoingRequest) -> None:
+        self.ongoing, self.loop = ongoing, asyncio.get_running_loop()
+        self.waiting: asyncio.Task[Any] | None = None
+        self.cancelling = 0
+        self.cancelled = self.over = False
+        self.timer = self.loop.call_later(min(LOOK_S, ongoing.left_s), self.look)
+
+    def look(self) -> None:
+        left_s = self.ongoing.left_s
+        if left_s > 0:  # it may have changed since: a server that stops gives less
+            self.timer = self.loop.call_later(min(LOOK_S, left_s), self.look)
             return
-        yield item
+        self.over = True
+        if self.waiting:
+            self.cancelled = True
+            self.waiting.cancel()
+
+    def __enter__(self) -> None:
+        """Raises DeadlineExceeded, ServerStopping."""
+        if self.over:
+            raise self.ongoing.late()
+        self.waiting = asyncio.current_task()
+        self.cancelling = self.waiting.cancelling() if self.waiting else 0
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Raises DeadlineExceeded, ServerStopping where it was this limit that cancelled the wait."""
+        waited, self.waiting = self.waiting, None
+        if self.cancelled and waited:
+            self.cancelled = False
+            if waited.uncancel() <= self.cancelling and kind is asyncio.CancelledError:
+                raise self.ongoing.late() from None
+
+    def close(self) -> None:
+        self.timer.cancel()
 
 
 class Unread:

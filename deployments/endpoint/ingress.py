@@ -41,6 +41,8 @@ from deployments.learning.filling.filler import Filler
 from deployments.learning.kept import completion_routes
 from deployments.learning.live.active_router import BundleWatcher
 from deployments.learning.live.routers_in_use import InUse, Routers
+from deployments.learning.live.variant_keeper import VariantKeeper
+from deployments.learning.live.variant_tiers import Busy, Variants
 from deployments.learning.shown_status import ShownStatus
 from deployments.services.service import Service
 from deployments.tiers.tier import Tier
@@ -86,6 +88,8 @@ class Ingress:
         self.reloader: Reloader | None = None
         self.filler = self.filler_for(router)
         self.watcher: BundleWatcher | None = None
+        self.variants: Variants | None = None
+        self.keeper: VariantKeeper | None = None
         self.learning: ShownStatus | None = None
 
     @property
@@ -99,6 +103,12 @@ class Ingress:
             self.watcher.rebase(router)
         else:
             self.answering.use(Routers(InUse(router)))
+
+    def stand_beside(self, variants: Variants, keeper: VariantKeeper) -> None:
+        """Have tiers on other weights beside the main application's. To be called before the application is opened."""
+        self.variants, self.keeper, self.answering.variants = variants, keeper, variants
+        if self.filler:
+            self.filler.variants = variants
 
     def filler_for(self, router: Router) -> Filler | None:
         """What fills in the requests that were kept; None: none are kept."""
@@ -154,6 +164,9 @@ class Ingress:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         watcher = self.watcher
         await self.accounts.open(lambda: self.router.flows.promises, lambda: watcher.promises if watcher else ())
+        if self.variants and self.keeper:
+            await self.variants.open()
+            self.keeper.start()
         if watcher:
             await watcher.open()
         watched = self.reloader if self.router.config.server.reload == "watch" else None
@@ -170,6 +183,9 @@ class Ingress:
                 await watched.close()
             if watcher:
                 await watcher.close()
+            if self.variants and self.keeper:
+                await self.keeper.close()
+                await self.variants.close()
             await self.auditor.close()
             await self.accounts.close()
             await self.services.close()
@@ -197,11 +213,15 @@ class Ingress:
             return error_response(WrongMethod(f"{request.method} is not allowed here"), {"allow": methods_of(request)})
         return error_response(NotFound("no such path; the API is under /v1: chat/completions, completions, models, decision"))
 
-    async def read(self, request: Request, key: Key) -> tuple[bytes, Key]:
+    async def read(self, request: Request, key: Key, counted_as: str = "") -> tuple[bytes, Key]:
         """The body, and the key with the limits that are left to check. Notes whether the body is large.
+
+        counted_as: of requests that no tier answers: they have the key's requests a minute to themselves.
 
         Raises RateLimited, TooLarge, TooSlow, Overloaded, UnknownEncoding, BadRequest.
         """
+        if counted_as:
+            key = replace(key, id=f"{key.id} {counted_as}")
         self.accounts.keys.check_rates(key)
         raw = await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
         LARGE.set(len(raw) if len(raw) > SMALL else 0)
@@ -218,8 +238,9 @@ class Ingress:
     # -- endpoints -----------------------------------------------------------------------------------------------
 
     def tiers_down(self) -> dict[str, str]:
-        """Tiers whose circuit is open, each with the reason."""
-        resting = {name: self.answering.breaker.left_s(name) for name in self.router.names}
+        """Tiers whose circuit is open, each with the reason; of those that everybody gets, not of a canary's."""
+        lineup = self.answering.lineups.of(self.answering.routers.active)
+        resting = {name: lineup.left_s(name) for name in self.router.names}
         return {name: f"it failed, and is tried again in {left:.1f} s" for name, left in resting.items() if left}
 
     async def status(self, request: Request, key: Key) -> Response:
@@ -264,12 +285,14 @@ class Ingress:
     async def live(self) -> dict[str, Any]:
         """The ladder as it is now, for the cost page. Queues and running calls are those of this process."""
         running = await asyncio.gather(*(tier.replicas() for tier in self.tiers.values()))
+        beside = self.variants.busy() if self.variants else {}
+        nothing = Busy()
         tiers = [
             {
                 "tier": tier.name,
-                "replicas": replicas,
-                "running": tier.running,
-                "queue": tier.waiting,
+                "replicas": replicas + beside.get(tier.name, nothing).replicas,
+                "running": tier.running + beside.get(tier.name, nothing).running,
+                "queue": tier.waiting + beside.get(tier.name, nothing).waiting,
                 "price": self.settings[tier.name].price.model_dump(exclude_none=True),
             }
             for tier, replicas in zip(self.tiers.values(), running, strict=True)

@@ -13,11 +13,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from sqlalchemy import Engine, func, select, tuple_
+from sqlalchemy import Engine, delete, func, insert, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.daemon import Daemon
-from deployments.ledger import schema
+from deployments.ledger import machine_time_sums, schema
+from deployments.ledger.database import writing
+from deployments.ledger.schema import shared_replicas
 from router.config import Tier
 from router.errors import LedgerDown
 from router.trace import Window
@@ -33,7 +35,8 @@ class HeldTime:
     """Looks at the tiers' replicas every `every_s` seconds and reports windows.
 
     replicas_of: returns a tier's running replicas. held: takes the windows. clock: Unix time. last: tier -> end (Unix time) and
-    replicas of its latest window in the ledger; ends longer ago than GAP_S are ignored.
+    replicas of its latest window in the ledger; ends longer ago than GAP_S are ignored. note_hosts: writes down which tiers share
+    replicas; False: it is to be tried again.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class HeldTime:
         every_s: int = 10,
         clock: Callable[[], float] = time.time,
         last: Mapping[str, tuple[float, float]] | None = None,
+        note_hosts: Callable[[], bool] = lambda: True,
     ) -> None:
         self.tiers = {tier.name: tier for tier in tiers}
         self.replicas_of, self.held, self.every_s, self.clock = replicas_of, held, every_s, clock
@@ -52,6 +56,7 @@ class HeldTime:
         }
         """tier -> time of the last look, a multiple of every_s, and its replicas then"""
         self.waiting: list[Window] = []
+        self.note_hosts, self.hosts_noted = note_hosts, False
         self.unseen_s = 0.0
         """unobserved seconds, added up over all tiers"""
         self.daemon = Daemon(self.work)
@@ -82,6 +87,8 @@ class HeldTime:
             else:
                 self.waiting += self.windows(name, at, count)
         await self.report()
+        if not self.hosts_noted:
+            self.hosts_noted = await asyncio.to_thread(self.note_hosts)
 
     def windows(self, name: str, at: float, count: int) -> list[Window]:
         """One tier's windows from the last look to `at`."""
@@ -134,3 +141,24 @@ def last_windows(engine: Engine) -> dict[str, tuple[float, float]]:
     except SQLAlchemyError as error:
         log.warning("the ledger's last windows cannot be read: %s", error)
         return {}
+
+
+def note_hosts(engine: Engine, ladder: Mapping[str, str]) -> bool:
+    """Remember the hosts of a ladder's tiers. ladder: tier -> host, itself where it has replicas of its own.
+
+    False where the ledger does not answer. Tiers that no ladder has any more keep theirs: their hours are still read.
+    """
+    shared = {tier: host for tier, host in ladder.items() if tier != host}
+    try:
+        with engine.connect() as connection:
+            known = machine_time_sums.hosts(connection)
+        if {tier: host for tier, host in known.items() if tier in ladder} == shared:
+            return True
+        with writing(engine) as connection:
+            connection.execute(delete(shared_replicas).where(shared_replicas.c.tier.in_(sorted(ladder))))
+            if shared:
+                connection.execute(insert(shared_replicas), [{"tier": t, "host": h} for t, h in sorted(shared.items())])
+    except SQLAlchemyError as error:
+        log.warning("which tiers share replicas cannot be written into the ledger yet: %s", error)
+        return False
+    return True

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, select, text, union
 
 from deployments.ledger.rows import Row
-from deployments.ledger.schema import closed_days, daily, daily_machines, hourly, hourly_held, windows
+from deployments.ledger.schema import closed_days, daily, daily_machines, hourly, hourly_held, shared_replicas, windows
 from deployments.ledger.statements import insert_new
 from deployments.ledger.sum_tables import Sums
 from router.costs.machine_time import DAY_S, HOUR_S, NOBODY, OVER, Held, Line, Used, split
@@ -33,13 +33,17 @@ MACHINE = tuple(column.name for column in daily_machines.columns if not column.p
 
 
 def lines(connection: Connection, since: int, until: int) -> list[Line]:
-    """Split whole hours: one line for each hour, tier and key, including NOBODY and OVER."""
+    """Split whole hours: one line for each hour, tier and key, including NOBODY and OVER.
+
+    What the calls of a rung used is its host's time, in hours in which it held none itself.
+    """
     hours = select(hourly_held).where(hourly_held.c.hour >= since, hourly_held.c.hour < until)
     held = connection.execute(hours).all()
     accelerators = {(row.hour, row.tier): row.accelerator_s / row.replica_s for row in held if row.replica_s > 0}
-    usual = dict[str, float]()
+    usual, shared = dict[str, float](), hosts(connection)
     used = []
-    for hour, tier, key, busy_s, usd in connection.execute(busy(since, until)):
+    for hour, named, key, busy_s, usd in connection.execute(busy(since, until)):
+        tier = named if (hour, named) in accelerators else shared.get(named, named)
         if (each := accelerators.get((hour, tier))) is None:
             usual = usual or usual_accelerators(connection)
             each = usual.get(tier, 1.0)
@@ -54,6 +58,11 @@ def busy(since: int, until: int) -> Select[Any]:
     query = select(*groups, func.sum(columns.busy_s), func.sum(columns.gpu_usd))
     query = query.where(columns.hour >= since, columns.hour < until)
     return query.group_by(*groups).having(func.sum(columns.busy_s) > 0)
+
+
+def hosts(connection: Connection) -> dict[str, str]:
+    """tier -> the tier whose replicas it shares, as of the last start."""
+    return {tier: host for tier, host in connection.execute(select(shared_replicas.c.tier, shared_replicas.c.host))}
 
 
 def usual_accelerators(connection: Connection) -> dict[str, float]:

@@ -145,6 +145,11 @@ windows = Table(
     Index("windows_began", "began_s"),
 )
 
+# Tiers without replicas of their own: their calls use the time that their host holds. Windows are the host's alone.
+shared_replicas = Table(
+    "shared_replicas", metadata, Column("tier", String(64), primary_key=True), Column("host", String(64), nullable=False)
+)
+
 keys = Table(
     "keys",
     metadata,

@@ -17,7 +17,12 @@ from router.trace import CallRow, Trace
 
 log = logging.getLogger("stepdown")
 NS = 1_000_000_000
-OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings"}  # others are chats
+OPERATIONS = {
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+    "rerank": "rerank",
+    "score": "score",
+}  # others are chats
 PROVIDER = "stepdown"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576)

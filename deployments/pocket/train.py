@@ -7,6 +7,7 @@ while it trains; a killed run goes on where it was.
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -92,15 +93,14 @@ def trainer(tier: str, out: Path, seed: int = 0, shape: Shape | None = None) -> 
     return Trainer(model, recipe(shape, seed), source, loss, out / f"{tier}.training", identity=f"{tier}/{seed}/{shape}")
 
 
-def train(tier: str, out: Path, report: Report, seed: int = 0, shape: Shape | None = None) -> LlamaForCausalLM:
+def train(tier: str, out: Path, report: Report, seed: int = 0, shape: Shape | None = None) -> Any:
     """Train one model to the end, and write it to `out/TIER`: weights in safetensors, config, tokenizer with chat template."""
     made = trainer(tier, out, seed, shape)
     made.run(report)
-    model: LlamaForCausalLM = made.model
-    model.save_pretrained(out / tier)
+    made.model.save_pretrained(out / tier)
     tokenizer.save(out / tier)
     remove(made.folder / CHECKPOINT)
-    return model.eval()
+    return made.model.eval()
 
 
 def answers(model: LlamaForCausalLM, prompts: list[str], most: int = 120) -> list[str]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
+import ray
+
 from deployments import APP
 from deployments.replicas.replica_count import COUNTS, Details, ReplicaCounts, details, states
 from router.flywheel.variants import Version
@@ -53,11 +55,9 @@ def tier_of_app(app: str) -> str | None:
 def deploy(version: Version, settings: Any, drain_s: float, bind: str = BIND) -> None:
     """Hand the application to Serve, and return without waiting for its replicas. Blocks; for a thread. Raises Ray's errors.
 
-    settings: the tier's, with the weights as `source`. bind: makes the application of these, see vllm_tier.bind. It runs in a
-    process of its own: this one would have to import vLLM, which takes seconds in which no request goes on.
+    settings: the tier's, with the weights as `source`. bind: names what makes the application of these, see vllm_tier.bind; it
+    runs in a process of its own, since to import vLLM takes seconds in which no request of this one would go on.
     """
-    import ray
-
     task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(handed_over)
     ray.get(task.remote(app_of(version), prefix_of(version), settings, drain_s, bind), timeout=DEPLOY_S)
 
@@ -66,7 +66,7 @@ def handed_over(app: str, prefix: str, settings: Any, drain_s: float, bind: str)
     """Runs in a process of Ray's own."""
     from ray import serve
 
-    serve._run(resolve_name(bind)(settings, drain_s, prefix), name=app, route_prefix=None, _blocking=False)
+    serve._run(resolve_name(bind)(settings, drain_s, prefix=prefix), name=app, route_prefix=None, _blocking=False)
 
 
 def delete(app: str) -> None:
@@ -85,9 +85,11 @@ def delete_all() -> None:
         client.delete_apps(found)
 
 
-def apps(found: Details | None = None, ask: Callable[[], Details] = details) -> dict[str, AppState]:
+def apps(ask: Callable[[], Details] = details) -> dict[str, AppState]:
     """By name: all that Serve knows. Blocks; for a thread. Raises RayError, RayServeException."""
-    known = ask() if found is None else found
+    if ask is details and not ray.is_initialized():  # Serve would start a cluster to be able to say
+        return {}
+    known = ask()
     running = states(known)
     return {
         app: AppState(text(its.get("status")), sum(n["RUNNING"] for (of, _), n in running.items() if of == app), message(its))

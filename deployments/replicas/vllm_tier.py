@@ -4,8 +4,9 @@ service needs it.
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import cached_property
+from pathlib import Path as FilePath
 from typing import Any
 
 from ray import get_runtime_context, serve
@@ -20,6 +21,8 @@ from deployments.ids import CURRENT
 from deployments.lane.frames import Item
 from deployments.lane.server import LaneServer
 from deployments.replicas.abilities import tried
+from deployments.replicas.adapter_files import Adapter, engine_options, places
+from deployments.replicas.adapters import Adapters
 from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
@@ -27,6 +30,7 @@ from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
+from deployments.replicas.vllm_adapters import VllmRegistry
 from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises
@@ -47,17 +51,23 @@ SERVINGS = ("_oai_serving_chat", "_oai_serving_completion")
 class PlainServer(LLMServer):
     """Ray's vLLM replica, called in plain JSON, so that the ingress needs neither vLLM nor its types.
 
-    tier: its settings, whose promises a start checks; None: nothing is checked. Raises BadConfig.
+    tier: its settings, whose promises a start checks; None: nothing is checked. adapters: of the rungs on it. board: the file of
+    those that are loaded while it runs; empty: none can be. Raises BadConfig.
     """
 
+    configured: Sequence[Adapter] = ()
+    """the adapters that it has from its start"""
+    adapters: Adapters | None = None
+    """all that are loaded; None: it was started without room for any"""
+
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, llm_config: LLMConfig, tier: config.VllmTier | None = None
+        self, llm_config: LLMConfig, tier: config.VllmTier | None = None, adapters: Sequence[Adapter] = (), board: str = ""
     ) -> None:
         write_to_file()
         if tier:
             check_parser(tier.name, tier.engine_kwargs)
             check_reasoning_parser(tier)
-        self.tier = tier
+        self.tier, self.configured, self.board = tier, adapters, board
         self.found: dict[str, str] = {}
         await super().__init__(llm_config)
 
@@ -86,15 +96,20 @@ class PlainServer(LLMServer):
         await super().__del__()
 
     async def start(self) -> None:
-        """Start the engine, then try what it can do: Serve calls the replica ready after this.
+        """Start the engine, load adapters, then try what it can do: Serve calls the replica ready after this.
 
-        Raises BadConfig where it cannot do what the settings promise.
+        Raises BadConfig where it cannot do what the settings promise, or an adapter is not there.
         """
         await super().start()  # type: ignore[no-untyped-call]  # Ray's method has no annotations
         for serving in (getattr(self.engine, name, None) for name in SERVINGS):
             if serving is not None:
                 serving.create_error_response = told_apart(serving.create_error_response)
         write_to_file(again=True)
+        if self.configured:
+            board = FilePath(self.board) if self.board else None
+            most = places(self._llm_config.engine_kwargs, on_cpu=not self._llm_config.accelerator_type)
+            self.adapters = Adapters(self._llm_config.model_id, VllmRegistry(self.engine), self.try_once, board, most)
+            await self.adapters.start(self.configured)
         await self.look()
         await self.lane_server.start()
 
@@ -110,6 +125,21 @@ class PlainServer(LLMServer):
         request = kind.model_validate(body)
         return with_refusals(self.ask(method, request), request)
 
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Load one more beside the others, to be asked under this name. Raises BadConfig; then it is not loaded."""
+        if self.adapters is None:
+            raise BadConfig(f"{self._llm_config.model_id} was started without room for adapters; put a tier with `lora` on it")
+        await self.adapters.load(name, folder)
+
+    async def unload_adapter(self, name: str) -> None:
+        """Refuse further requests under this name. Returns when those under way are answered."""
+        if self.adapters:
+            await self.adapters.unload(name)
+
+    async def loaded_adapters(self) -> list[str]:
+        """Their names."""
+        return list(self.adapters.folders) if self.adapters else []
+
     async def abilities(self) -> dict[str, str]:
         """See `deployments.replicas.abilities.tried`."""
         return self.found
@@ -122,6 +152,8 @@ class PlainServer(LLMServer):
     async def check_health(self) -> None:
         """Serve's health check. Raises if the engine says that it is dead, or has failed several times in a row."""
         self.streak.check()
+        if self.adapters:
+            self.adapters.look()
         await super().check_health()
 
     async def awake(self) -> bool:
@@ -147,9 +179,11 @@ class PlainServer(LLMServer):
             return
         call = self.meter.start(call_id, raw, missed)
         measured = self.measured(with_refusals(self.ask(method, request), request), call)
-        async with aclosing(batched(measured) if request.stream else measured) as items:
-            async for item in items:
-                yield item
+        asked = self.adapters.asked(request.model) if self.adapters else nullcontext()
+        with asked:
+            async with aclosing(batched(measured) if request.stream else measured) as items:
+                async for item in items:
+                    yield item
 
     async def measured(self, answers: AsyncGenerator[Any], call: MeteredCall) -> AsyncGenerator[Item]:
         """The engine's answers as items, while the call is measured and failures are counted."""
@@ -221,7 +255,13 @@ def settings_of(tier: config.VllmTier | VllmService, drain_s: float = 30.0, **op
     return settings
 
 
-def bind(tier: config.VllmTier, drain_s: float = 30.0, prefix: str = PREFIX) -> Any:
-    """The Serve application of one tier's replicas; its handle answers `openai`. prefix: of its deployment's name."""
-    settings = LLMConfig(**settings_of(tier, drain_s))
-    return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=prefix, bind_kwargs={"tier": tier})
+def bind(
+    tier: config.VllmTier, drain_s: float = 30.0, adapters: Sequence[Adapter] = (), board: str = "", prefix: str = PREFIX
+) -> Any:
+    """The Serve application of one tier's replicas; its handle answers `openai`.
+
+    adapters, board: see `PlainServer`. prefix: of its deployment's name.
+    """
+    settings = LLMConfig(**settings_of(tier, drain_s, **engine_options(adapters, on_cpu=not tier.accelerator)))
+    given = {"tier": tier, "adapters": list(adapters), "board": board}
+    return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=prefix, bind_kwargs=given)

@@ -141,8 +141,13 @@ def check_free(started: bool) -> None:
     """Raises BadInput if the cluster serves a Stepdown already: this one would replace it, and miss its port."""
     from ray import serve as ray_serve
 
+    from deployments.replicas.variant_apps import delete_all
+
     if not started and APP in ray_serve.status().applications:
         raise BadInput("this Ray cluster serves a Stepdown already; stop it, or give this one its own Ray: RAY_ADDRESS=local")
+    if not started:
+        with suppress(TimeoutError):  # of one that was killed: they may have other settings than this one's
+            delete_all()
 
 
 def run(app: Any, config: Config, stop: threading.Event) -> bool:
@@ -268,6 +273,8 @@ def shut_down(started: bool, drain_s: float) -> None:
     import ray
     from ray import serve as ray_serve
 
+    from deployments.replicas.variant_apps import delete_all
+
     if not ray.is_initialized():
         return
     until = time.monotonic() + drain_s
@@ -277,6 +284,8 @@ def shut_down(started: bool, drain_s: float) -> None:
             break
         if time.monotonic() > until:
             break
+    with suppress(TimeoutError):  # only now: while an ingress lives, it starts them again
+        delete_all()
     if started:
         ray_serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's function has no annotations
     ray.shutdown()

@@ -7,6 +7,7 @@ gives Ray's own proxy, which has no such ports.
 
 import json
 import math
+import os
 import resource
 import shlex
 import tempfile
@@ -18,6 +19,8 @@ from deployments.keys.access import Access
 from deployments.ports import free_port
 from router.config import Config, Server
 
+METRICS = "RAY_SERVE_HAPROXY_METRICS_ENABLED"
+BOARDS = ("RAY_GRAFANA_HOST", "RAY_PROMETHEUS_HOST")
 STATE_FOLDER = "RAY_SERVE_HAPROXY_SERVER_STATE_BASE"
 MOST_CONNECTIONS = 20_000
 HEADER_BYTES = 65_536  # HAProxy refuses larger headers by a page of its own; the endpoint refuses them in JSON from half of it
@@ -61,9 +64,24 @@ def environment(config: Config, access: Access) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(HEADER_BYTES),
         "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections()),
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": f"{math.ceil(config.server.request_timeout_s)}",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(threads()),
+        METRICS: metrics(os.environ),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     }
+
+
+def metrics(variables: Mapping[str, str]) -> str:
+    """Whether HAProxy tells a process of Ray's of each request, a tenth of a short one's time, for panels of Ray's board.
+
+    Only where a Grafana or Prometheus is named to Ray, or the variable itself says so.
+    """
+    return variables.get(METRICS, "1" if any(variables.get(name) for name in BOARDS) else "0")
+
+
+def threads() -> int:
+    """Of HAProxy. More than a quarter of the cores only wait for each other; by default Ray starts four."""
+    return max(1, len(os.sched_getaffinity(0)) // 4)
 
 
 def haproxy_command() -> list[str]:

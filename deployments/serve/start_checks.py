@@ -32,7 +32,7 @@ def asked_abilities(config: Config) -> Abilities:
 
     known = Abilities(config.tiers)
     for tier in config.tiers:
-        if tier.local and not tier.sleeps:
+        if tier.local and not tier.sleeps and tier.runs_on == tier.name:
             handle = serve.get_deployment_handle(deployment_of(tier.name), APP)
             try:
                 known.report(tier.name, handle.abilities.remote().result(timeout_s=ASK_S))

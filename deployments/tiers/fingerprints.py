@@ -1,9 +1,9 @@
 """Fingerprints of what a certificate was made for: models, chat templates, engine versions. Another one makes it void.
 
 A local model's fingerprint covers every byte of its files and every engine option that is not known to be neutral
-(engine_options.py); where an option names a file or a folder, its content counts, not its place. What is elsewhere is known by
-its name alone: a hub id with the revision that the options give, a remote tier's address and model. A provider that changes the
-model behind a name cannot be seen; audits are for that.
+(engine_options.py); where an option names a file or a folder, its content counts, not its place. A rung's covers its host's and
+the files of its adapter. What is elsewhere is known by its name alone: a hub id with the revision that the options give, a remote
+tier's address and model. A provider that changes the model behind a name cannot be seen; audits are for that.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any
 from deployments.tiers import engine_options
 from deployments.tiers.file_hashes import hashes
 from router.config import Config, Tier
-from router.engine_settings import Served
+from router.engine_settings import ModelSource, Served
 
 FORM = 2  # of fingerprints; those before it had no number
 TEMPLATE = "chat_template.jinja"
@@ -60,6 +60,16 @@ def to_record(prints: Mapping[str, Any]) -> dict[str, Any]:
 def model(tier: Served) -> str:
     """A hash of the engine's options that change answers, and of a local model's files; where there are none, its id."""
     source = tier.model_source
+    adapter = source.adapter
+    return with_adapter(without_adapter(source), adapter) if adapter else without_adapter(source)
+
+
+def with_adapter(base: str, adapter: Path) -> str:
+    """base: the fingerprint of the model that it is put on."""
+    return digest(base.encode(), content(adapter).encode())
+
+
+def without_adapter(source: ModelSource) -> str:
     asked, env = engine_options.of_answers(source.settings), engine_options.of_answers_env(source.env)
     given = {"options": by_content(asked), "env": env}
     options = json.dumps(given, sort_keys=True, default=str).encode() if asked or env else b""
@@ -134,6 +144,8 @@ def model_before(tier: Tier) -> str:
     """Sizes and both ends of a local model's files, and five engine options; else its id."""
     source = tier.model_source
     options, folder = source.options.encode(), source.folder
+    if source.adapter:  # that form knew none, so there is no certificate to keep valid
+        return model(tier)
     if folder is None:
         return f"{source.id}#{digest(options)}" if options else source.id
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("tokenizer.json")])

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from deployments.beside_loop import by_size
+from deployments.beside_loop import written
 from deployments.tiers.event_stream import END, EventBuffer
 from deployments.tiers.reported_usage import Most
 from deployments.tiers.tier import Tier
@@ -37,10 +37,10 @@ class RemoteTier(UpstreamClient, Tier):
 
     async def send(self, path: Path, body: Mapping[str, Any], silence_s: float, call_id: str) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed."""
-        return await self.post(path, await by_size(self.encoded, body), silence_s, call_id)
+        return await self.post(path, await self.encoded(body), silence_s, call_id)
 
-    def encoded(self, body: Mapping[str, Any]) -> bytes:
-        return json.dumps({**body, "model": self.settings.model}, ensure_ascii=False, separators=(",", ":")).encode()
+    async def encoded(self, body: Mapping[str, Any]) -> bytes:
+        return (await written({**body, "model": self.settings.model}, ascii_only=False, compact=True)).encode()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         async with await self.send(path, body, self.silence_s, call_id) as response:

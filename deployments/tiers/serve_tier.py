@@ -13,7 +13,7 @@ from ray import get_runtime_context
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from deployments.beside_loop import by_size
+from deployments.beside_loop import written
 from deployments.lane.client import Lane, LaneCall, LaneLost
 from deployments.lane.frames import Item
 from deployments.replicas.replica_count import running_replicas
@@ -60,6 +60,8 @@ class ServeTier(Tier):
     """
 
     health: ReplicaHealth
+    host: "ServeTier"
+    """whose state counts: itself, or the tier whose replicas it shares (rung_tier.py)"""
 
     def __init__(
         self,
@@ -70,12 +72,12 @@ class ServeTier(Tier):
         late: LateReadings | None = None,
         lane: Lane | None = None,
     ) -> None:
-        self.name = name
+        self.name, self.host = name, self
         self.handle = handle.options(stream=True, method_name="openai")
         self.awake = handle.options(stream=False, method_name="awake")
         self.ask_abilities = handle.options(stream=False, method_name="abilities")
-        self.heard: set[str] = set()
-        """replicas that have answered"""
+        self.heard: dict[str, None] = {}
+        """replicas that have answered, the latest last"""
         self.unheard = asyncio.Event()
         """set while a replica may know something new of what the tier can do"""
         self.running = running
@@ -92,7 +94,7 @@ class ServeTier(Tier):
     async def open(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The call's further items and its first text. Raises NoReplica, TierCold, TierFailed."""
         hint = hint_of(body, SESSION.get(), self.policy.affinity, self.policy.head)
-        return await self.send(path, await by_size(json.dumps, body), hint, reading, call_id)
+        return await self.send(path, await written(body), hint, reading, call_id)
 
     async def send(self, path: str, raw: str, hint: str, reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The same for a body as JSON. path: also that of a service."""
@@ -137,7 +139,9 @@ class ServeTier(Tier):
             return
         found = json.loads(measured)
         if found["replica"] not in self.heard:
-            self.heard = {*list(self.heard)[-HEARD:], found["replica"]}
+            self.heard[found["replica"]] = None
+            while len(self.heard) > HEARD:
+                del self.heard[next(iter(self.heard))]
             self.unheard.set()
         if reading is not None:
             reading.replica, reading.busy_s = found["replica"], found["busy_s"]
@@ -185,8 +189,9 @@ class ServeTier(Tier):
         """The error of a tier without a replica. One that sleeps is woken, and stays so when this request goes elsewhere."""
         if not self.policy.sleeps:
             return NoReplica(self.name, "no replica is running")
-        if self.waking is None or self.waking.done():
-            self.waking = asyncio.create_task(self.wake())
+        host = self.host
+        if host.waking is None or host.waking.done():
+            host.waking = asyncio.create_task(host.wake())
         return TierCold(self.name)
 
     async def wake(self) -> None:

@@ -1,6 +1,8 @@
 """Moves a request to another tier when queues grow, over the whole cluster: this ingress's own counts, which are exact, and the
 other ingresses' counts, which are up to a second old (deployments/traffic/queue_exchange.py).
 
+Tiers that share replicas have one queue: each is seen with the requests of all of them.
+
 While the others are silent, this ingress assumes an equal share of every tier's places: Serve spreads clients evenly over
 ingresses. Replicas are those that ran at the last look.
 """
@@ -76,13 +78,23 @@ class Balancer:
     def counts(self) -> dict[str, Counts]:
         """This ingress's own requests, for the other ingresses."""
         return {
-            self.known_as.get(name, name): Counts(tier.waiting, tier.running, tier.finished) for name, tier in self.watched.items()
+            self.known_as.get(name, name): Counts(tier.waiting, tier.running, tier.finished)
+            for name, tier in self.watched.items()
         }
+
+    def siblings(self, tier: str) -> list[str]:
+        """The tiers that the same replicas answer for, itself included."""
+        host = next(t.runs_on for t in self.tiers if t.name == tier)
+        return [t.name for t in self.tiers if t.runs_on == host]
 
     def elsewhere(self, tier: str) -> float:
         """Requests at a tier by the other ingresses, as last heard; 0 while they are silent. tier: as ingresses know it."""
         heard = self.others.counts.get(tier, Counts()) if self.others.fresh(self.clock()) else Counts()
         return heard.waiting + heard.running
+
+    def here(self, names: Sequence[str]) -> Counts:
+        """This ingress's own requests at these tiers together."""
+        return sum((Counts(t.waiting, t.running, t.finished) for t in map(self.watched.__getitem__, names)), Counts())
 
     def look(self, now_s: float) -> None:
         passed_s, self.at_s = now_s - self.at_s, now_s
@@ -91,21 +103,22 @@ class Balancer:
             self.seen[tier.name] = self.look_at(tier, known, passed_s, now_s)
 
     def look_at(self, tier: Tier, known: bool, passed_s: float, now_s: float) -> Seen:
-        watched, before = self.watched[tier.name], self.seen.get(tier.name)
-        others = self.others.counts.get(self.known_as.get(tier.name, tier.name), Counts()) if known else Counts()
-        finished, rate = watched.finished + others.finished, before.rate if before else None
+        siblings, before = self.siblings(tier.name), self.seen.get(tier.name)
+        heard = [self.others.counts.get(self.known_as.get(name, name), Counts()) for name in siblings] if known else []
+        both, rate = self.here(siblings) + sum(heard, Counts()), before.rate if before else None
+        finished = both.finished
         if before and before.known == known and before.load.busy >= 1 and finished > before.finished:
             measured = (finished - before.finished) / passed_s
             rate = measured if rate is None else rate + NEW * (measured - rate)
         if before and before.known != known and rate is not None:  # from our share alone to the whole, or back
             rate *= self.ingresses if known else 1 / self.ingresses
         share = 1 if known else self.ingresses
-        waiting, running = watched.waiting + others.waiting, watched.running + others.running
-        load = Load(waiting, running, tier.capacity(watched.count) / share, rate, now_s, self.is_cold(tier))
+        capacity = tier.capacity(self.watched[tier.runs_on].count) / share
+        load = Load(both.waiting, both.running, capacity, rate, now_s, self.is_cold(tier))
         return Seen(load, finished, known, rate)
 
     def is_cold(self, tier: Tier) -> bool:
-        return tier.sleeps and self.watched[tier.name].count == 0
+        return tier.sleeps and self.watched[tier.runs_on].count == 0
 
     def cold(self) -> dict[str, str]:
         """Tiers that sleep, each with that as the reason not to use it."""

@@ -68,16 +68,20 @@ class Abilities:
     def __init__(self, tiers: Sequence[Tier]) -> None:
         self.tiers = {tier.name: tier for tier in tiers}
         self.found: dict[str, Mapping[str, str]] = {}
-        """tier -> ability -> why it cannot; empty: it can"""
+        """tier with replicas of its own -> ability -> why it cannot; empty: it can"""
 
     def report(self, tier: str, found: Mapping[str, str]) -> None:
         """What a tier's replica found. A later report replaces it: the replica may have been started with another model."""
         self.found[tier] = {need: why for need, why in found.items() if need in CANNOT}
 
+    def found_of(self, tier: str) -> Mapping[str, str]:
+        """What the replicas that answer for the tier found; empty: nothing is known."""
+        return self.found.get(self.tiers[tier].runs_on, {})
+
     def lack(self, tier: str, need: str) -> str:
         """Why the tier cannot; empty: it can, as far as anybody knows."""
         denied = as_configured(self.tiers[tier], need)
-        why = self.found.get(tier, {}).get(need, "")
+        why = self.found_of(tier).get(need, "")
         return denied or (f"{CANNOT[need]}: {why}" if why else "")
 
     def lacking(self, need: str) -> list[str]:
@@ -86,7 +90,7 @@ class Abilities:
 
     def shown(self, tier: str) -> dict[str, Any]:
         """For the status page: `able`, and `unable` with the reasons, of TRIED. What nobody tried yet is in neither list."""
-        known = self.found.get(tier, {})
+        known = self.found_of(tier)
         unable = {need: why for need in TRIED if (why := self.lack(tier, need))}
         return {"able": [need for need in known if need not in unable], "unable": unable}
 

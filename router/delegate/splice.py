@@ -29,7 +29,7 @@ def clients_own(messages: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     found: set[str] = set()
     for message in messages:
         calls = calls_of(message)
-        if message.get("tool_call_id") not in hidden and not any(map(calls_ours, calls)):
+        if str(message.get("tool_call_id")) not in hidden and not any(map(calls_ours, calls)):
             text = content_text(message.get("content")) + (json.dumps(calls) if calls else "")
             found |= set(REFERENCE.findall(text)) if "{{" in text else set()
     return frozenset(found)

@@ -54,7 +54,7 @@ class Draws:
         self.weights: Floats = drawn[:, self.member] * self.shares
 
     def mean(self, values: Floats, of: Masks | None = None) -> Floats:
-        """(N_DRAWS + 1,) weighted means of values (n,) over some rows, the estimate first; NaN in a draw that has none of them."""
+        """(N_DRAWS + 1,) weighted means of values (n,) over some rows, the estimate first; NaN where a draw has none."""
         weights = self.weights if of is None else self.weights * of
         total = weights.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -140,7 +140,7 @@ def table(size: ModelSize, device: Device, pass_tokens: int, asked: Asked, rank:
         tokens=tokens,
         batch_tokens=batch,
         micro_tokens=batch,
-        warmup_steps=50 if small else max(1, round(0.03 * tokens / batch)),
+        warmup_steps=max(1, min(50, round(0.1 * tokens / batch)) if small else round(0.03 * tokens / batch)),
         schedule="line" if small else "cosine",
         optimiser="muon+adamw" if small else "adamw",
         precision="bf16-autocast" if cuda else "float32",

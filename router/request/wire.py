@@ -1,6 +1,5 @@
 """From OpenAI's JSON to our types. Fields that we do not read are passed on untouched."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,18 +58,14 @@ def decoded(raw: bytes) -> Any:
     Raises BadRequest, also for valid JSON that would break later: lone surrogates, deep nesting.
     """
     body = strict_json(raw)
-    try:
-        if may_have_half(raw):
-            json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])
-        raise BadRequest(f"the body holds half a character (a lone surrogate, {half}); send whole ones") from None
+    if may_have_half(raw) and (half := json_text.half_character(body)):
+        raise BadRequest(f"the body holds half a character (a lone surrogate, {half}); send whole ones")
     return body
 
 
 def may_have_half(raw: bytes) -> bool:
     """Whether there may be a lone surrogate: only an escape can smuggle it into UTF-8."""
-    return b"\\ud" in raw or b"\\uD" in raw
+    return json_text.has(raw, b"\\ud") or json_text.has(raw, b"\\uD")
 
 
 def strict_json(raw: bytes, read: Callable[[bytes], Any] = json_text.read) -> Any:

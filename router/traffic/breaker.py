@@ -6,6 +6,8 @@ time it opens again, up to `most_rest_s`. Then one trial request is sent, whose 
 Streams that broke off after their first byte are counted apart, since each of them had begun well: as many in a row, without
 one that came to its end, open the circuit too. And a tier that asks to be left alone for a while gets no request meanwhile,
 whatever its circuit.
+
+Tiers that share replicas share a circuit too: they fall together, and one that works shows that the others can.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,14 +48,19 @@ class Breaker:
     """streams that broke off, in a row"""
     backing_off: dict[str, float] = field(default_factory=dict)
     """until when a tier asked to be left alone"""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """tier -> the tier whose replicas answer for it; one that is missing has its own"""
+
+    def host(self, tier: str) -> str:
+        return self.hosts.get(tier, tier)
 
     def worked(self, tier: str) -> None:
         """The tier began an answer: close its circuit."""
-        self.circuits.pop(tier, None)
+        self.circuits.pop(self.host(tier), None)
 
     def failed(self, tier: str) -> None:
         """The tier had no replica, or failed before the first token."""
-        circuit = self.circuits.setdefault(tier, Circuit())
+        circuit = self.circuits.setdefault(self.host(tier), Circuit())
         circuit.failed += 1
         tried, circuit.trial_s = circuit.trial_s is not None, None
         if tried or circuit.failed == self.failures or (circuit.opened and self.clock() >= circuit.until_s):
@@ -63,30 +70,32 @@ class Breaker:
 
     def ended(self, tier: str) -> None:
         """A stream of the tier came to its end."""
-        self.broken.pop(tier, None)
+        self.broken.pop(self.host(tier), None)
 
     def broke(self, tier: str) -> None:
         """A stream of the tier broke off after its first byte. Those that break together with the one that opens count once."""
         if self.left_s(tier):
             return
-        self.broken[tier] = count = self.broken.get(tier, 0) + 1
+        host = self.host(tier)
+        self.broken[host] = count = self.broken.get(host, 0) + 1
         if count >= self.failures:
             rest = min(self.most_rest_s, self.rest_s * 2 ** min(count - self.failures, 10))
-            circuit = self.circuits.setdefault(tier, Circuit())
+            circuit = self.circuits.setdefault(self.host(tier), Circuit())
             circuit.until_s = self.clock() + rest * (1 + JITTER * self.chance())
             circuit.opened = max(1, circuit.opened)
 
     def back_off(self, tier: str, seconds: float) -> None:
         """The tier asked to be left alone for so long."""
-        self.backing_off[tier] = max(self.backing_off.get(tier, 0.0), self.clock() + seconds)
+        host = self.host(tier)
+        self.backing_off[host] = max(self.backing_off.get(host, 0.0), self.clock() + seconds)
 
     def back_off_s(self, tier: str) -> float:
         """Seconds for which the tier asked to be left alone; 0: it did not."""
-        return max(0.0, self.backing_off.get(tier, 0.0) - self.clock())
+        return max(0.0, self.backing_off.get(self.host(tier), 0.0) - self.clock())
 
     def open_s(self, tier: str) -> float:
         """Seconds for which its circuit lets nothing pass; 0: it does."""
-        circuit = self.circuits.get(tier)
+        circuit = self.circuits.get(self.host(tier))
         if circuit is None or not circuit.opened:
             return 0.0
         now = self.clock()
@@ -99,7 +108,7 @@ class Breaker:
 
     def sent(self, tier: str) -> None:
         """A request is sent there; on an open circuit whose rest is over, it is the trial."""
-        circuit = self.circuits.get(tier)
+        circuit = self.circuits.get(self.host(tier))
         if circuit and circuit.opened:
             circuit.trial_s = self.clock()
 

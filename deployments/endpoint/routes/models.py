@@ -27,11 +27,13 @@ class Models:
         return list(dict.fromkeys(names))  # an alias with the name of a tier never counts
 
     def card(self, name: str) -> dict[str, Any]:
-        """OpenAI's model object; a routing target also has the state of its certificate."""
+        """OpenAI's model object; a routing target also has the state of its certificate, a rung the tier that it is `on`."""
         shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
         router = self.router()
         stands_for = router.stands_for(name)
         target = None if stands_for in router.config.service_names else router.target_of(stands_for)
+        if stands_for in router.config.hosts:
+            shown["on"] = router.config.hosts[stands_for]
         return shown | ({"certificate": router.flows.promises.worst(target)} if target else {})
 
     async def all(self, request: Request, key: Key) -> Response:

@@ -115,7 +115,12 @@ ANSWER: Schema = {
 CARD: Schema = {
     "type": "object",
     "required": ["id", "object", "created", "owned_by"],
-    "properties": {"id": {"type": "string"}, "object": {"const": "model"}, "certificate": {"type": "string"}},
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"const": "model"},
+        "certificate": {"type": "string"},
+        "on": {"type": "string"},
+    },
 }
 DECISION: Schema = {
     "type": "object",

@@ -27,7 +27,7 @@ from router.request import wire
 from router.types import Request as Asked
 
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
-ReadBody = Callable[[Request, Key], Awaitable[tuple[bytes, Key]]]
+ReadBody = Callable[..., Awaitable[tuple[bytes, Key]]]
 CHAT = "chat/completions"
 IGNORED = "x-stepdown-ignored"
 WARNING = "x-stepdown-warning"
@@ -115,7 +115,7 @@ class Protocols:
 
     async def count(self, request: Request, key: Key, read: Callable[[Any, About], Edge]) -> int:
         """Tokens that the widest tier behind the model's name would read. It costs nothing and asks no tier."""
-        raw, key = await self.read(request, key)
+        raw, _ = await self.read(request, key, "counting")
         edge = await by_size(read, await by_size(wire.decoded, raw), self.about(key))
         return await by_size(self.answering.router.count_prompt, await self.asked(edge, len(raw)))
 

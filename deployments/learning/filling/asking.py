@@ -19,12 +19,14 @@ from router.decide.abilities import Abilities
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
 from router.flywheel.grading.filling import expected_usd
 from router.flywheel.served import Answer
+from router.flywheel.variants import tier_of
 from router.learn.labels.labelling import logprob_stats
 from router.limits import reservation
 from router.limits.key_limits import day_of
 from router.request import wire
 from router.request.thoughts import apart, named
 from router.request.token_bounds import Reader, text_tokens, within_window
+from router.tier_settings import ANSWER_RESERVE
 from router.trace import LEARNING, CallRow, Reading
 from router.types import Counter, Path, Request, Role, Usage
 
@@ -76,27 +78,36 @@ class Budget:
 
 @dataclass(slots=True)
 class Asker:
-    """ready: waits until a tier may be asked. add: writes a call down. clock: Unix time."""
+    """Asks tiers by the names of their weights, as `small@3f2a9c41e0d2`: to the replica, in prices and in the calls of the ledger
+    it is `small`.
+
+    ready: waits until a tier may be asked. add: writes a call down. reserve: `routing.answer_reserve`. clock: Unix time.
+    """
 
     tiers: Mapping[str, Watched]
+    """by name of the weights"""
     settings: Mapping[str, Tier]
+    """by tier, as prices and counts"""
     prices: Mapping[str, Sequence[float]]
     counts: Mapping[str, Counter]
     abilities: Abilities
     models: Mapping[str, str]
-    """tier -> its model's fingerprint"""
+    """name of the weights -> fingerprint"""
     budget: Budget
     ready: Callable[[str], Awaitable[None]]
     add: Callable[[Sequence[CallRow]], Awaitable[None]]
     timeout_s: float = 600.0
+    reserve: int = ANSWER_RESERVE
     clock: Callable[[], float] = time.time
     own: OwnCalls = field(default_factory=OwnCalls)
 
     def cannot(self, body: Mapping[str, Any], tiers: Sequence[str]) -> dict[str, str]:
-        """Tiers that cannot take a request, each with the reason. Counts tokens; for a thread."""
+        """Tiers that cannot take a request, each with the reason. Counts tokens; for a thread. tiers: names of weights."""
         try:
             facts = wire.facts(Request(PATH, body))
-            return policy.exclude(facts, [self.settings[name] for name in tiers], self.counts, self.abilities)
+            settings = [self.settings[name] for name in dict.fromkeys(map(tier_of, tiers))]
+            found = policy.exclude(facts, settings, self.counts, self.abilities, self.reserve)
+            return {name: found[tier_of(name)] for name in tiers if tier_of(name) in found}
         except (BadRequest, LookupError, TypeError, ValueError, AttributeError) as error:
             return dict.fromkeys(tiers, f"the request cannot be read ({type(error).__name__})")
 
@@ -111,10 +122,12 @@ class Asker:
     async def ask(
         self, tier: str, body: Mapping[str, Any], role: Role, trace_id: str, known: Mapping[str, Answer]
     ) -> tuple[Answer, str]:
-        """The tier's answer, and the id of the call's row. known: answers that it may be as long as.
+        """The tier's answer, and the id of the call's row.
 
+        tier: the name of its weights. known: answers that it may be as long as.
         Raises RequestFailed, Halted, TooDear, LedgerDown.
         """
+        name, tier = tier, tier_of(tier)
         sent: Mapping[str, Any] = wire.forwarded({**body, "stream": False}, tier)
         if role == "fill" and not self.abilities.lack(tier, "logprobs"):
             sent = with_logprobs(sent)
@@ -124,9 +137,9 @@ class Asker:
             await asyncio.sleep(WAIT_S)
         paid = 0.0
         try:
-            await self.ready(tier)
-            row_id = f"{trace_id}/{role}-{tier}-{fresh()[:8]}"
-            call = OneCall(self, tier, sent, role, trace_id, row_id)
+            await self.ready(name)
+            row_id = f"{trace_id}/{role}-{name}-{fresh()[:8]}"
+            call = OneCall(self, name, sent, role, trace_id, row_id)
             try:
                 return await call.answer(), row_id
             finally:
@@ -141,7 +154,8 @@ class OneCall:
     """One call to one tier."""
 
     asker: Asker
-    tier: str
+    name: str
+    """of its weights"""
     body: Mapping[str, Any]
     role: Role
     trace_id: str
@@ -153,13 +167,21 @@ class OneCall:
     outcome: str = "cancelled"
     reading: Reading = field(default_factory=Reading)
 
+    @property
+    def tier(self) -> str:
+        return tier_of(self.name)
+
+    @property
+    def model(self) -> str:
+        return self.asker.models.get(self.name, "")
+
     async def answer(self) -> Answer:
         """Raises RequestFailed."""
         self.began_s, began = self.asker.clock(), time.monotonic()
         try:
-            with self.asker.own.call(self.tier):
+            with self.asker.own.call(self.name):
                 async with asyncio.timeout(self.asker.timeout_s):
-                    raw = await self.asker.tiers[self.tier].complete(PATH, self.body, self.reading, self.id)
+                    raw = await self.asker.tiers[self.name].complete(PATH, self.body, self.reading, self.id)
             found = await by_length(raw, read, raw, self.tier)
         except RequestFailed as error:
             self.outcome = error.outcome
@@ -174,7 +196,7 @@ class OneCall:
         if self.usage == Usage():
             self.usage, self.estimated = await asyncio.to_thread(self.counted, found), True
         return Answer(
-            self.tier,
+            self.name,
             "fill",
             found.message,
             found.finish,
@@ -182,7 +204,7 @@ class OneCall:
             self.usage.output_tokens,
             self.cost_usd,
             found.signals,
-            self.asker.models.get(self.tier, ""),
+            self.model,
         )
 
     def counted(self, found: Answer) -> Usage:
@@ -211,7 +233,7 @@ class OneCall:
             output_tokens=self.usage.output_tokens,
             estimated=self.estimated,
             cost_usd=self.cost_usd,
-            model=self.asker.models.get(self.tier, ""),
+            model=self.model,
             **hedged_call.measured(self.reading, settings),
         )
         twin = self.reading.twin

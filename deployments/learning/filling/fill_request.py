@@ -5,7 +5,7 @@ Each answer is in the database before the next tier is asked, so that a process 
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from deployments.learning.filling import fill_rows
 from deployments.learning.filling.asking import Asker
 from deployments.learning.filling.fill_rows import Material
+from deployments.learning.live.variant_tiers import Variants
 from deployments.ledger.store import Store
 from router.cascade.code_tests import CodeCheck
 from router.config import Tier
@@ -23,6 +24,7 @@ from router.flywheel.grading.agreement import Known, Need, Verdict
 from router.flywheel.grading.comparing import calls_of
 from router.flywheel.grading.filling import comparable_answers, mean_logprob, plain_body, second_body, tests_of, to_ask
 from router.flywheel.served import Answer, Grade
+from router.flywheel.variants import in_order, tier_of
 from router.types import Role
 
 log = logging.getLogger("stepdown")
@@ -41,7 +43,11 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Grader:
-    """Works on requests one by one; several may be under way. tiers: cheapest first. clock: Unix time."""
+    """Works on requests one by one; several may be under way. tiers: cheapest first. clock: Unix time.
+
+    A tier that runs on several weights is asked on each whose answers are compared, by their names (`small@3f2a9c41e0d2`), and
+    each answer has its own grade.
+    """
 
     store: Store
     tiers: Mapping[str, Tier]
@@ -50,16 +56,23 @@ class Grader:
     tests_timeout_s: float
     judges: bool
     clock: Callable[[], float]
+    variants: Variants | None = None
+    """None: each tier has its configured weights alone"""
     seen: list[float] = field(default_factory=list)
     """mean log-probabilities of the top tier's answers so far, the latest last"""
 
     @property
     def names(self) -> list[str]:
-        return list(self.tiers)
+        """Who is asked, by the names of their weights, cheapest first."""
+        return list(self.variants.wanted.asked if self.variants else ()) or list(self.tiers)
 
     @property
     def top(self) -> str:
         return self.names[-1]
+
+    def graded(self, *names: Iterable[str]) -> list[str]:
+        """Whose answers are graded together: these and the top tier's, which comes last."""
+        return list(in_order(list(self.tiers), [*(name for some in names for name in some), self.top]))
 
     async def fill(self, trace_id: str) -> None:
         """Fill in and grade a request that was drawn. Raises Outage, Broken, Halted, TooDear, LedgerDown, database errors."""
@@ -68,9 +81,9 @@ class Grader:
             await self.write(lambda c: fill_rows.settle(c, [trace_id], "dropped", "it is not kept any more", self.clock()))
             return
         body = await asyncio.to_thread(plain_body, found.served)
-        missing = await self.cannot(found, body)
-        answers = comparable_answers(found.served, found.as_sent)
-        for tier in to_ask(self.names, answers, missing):
+        asked, answers = self.names, comparable_answers(found.served, found.as_sent)
+        missing = await self.cannot(found, body, asked)
+        for tier in to_ask(asked, answers, missing):
             try:
                 answer, call_id = await self.ask(tier, body, trace_id, answers)
             except Refused as refused:
@@ -78,7 +91,7 @@ class Grader:
                 continue
             answers[tier] = answer
             await self.keep(found, answer, call_id)
-        grades = await self.grades(found, body, answers, missing)
+        grades = await self.grades(found, body, answers, missing, self.graded(asked, answers))
         await self.write(lambda c: fill_rows.done(c, trace_id, grades, self.summary(grades), self.clock()))
 
     async def grade_again(self, trace_id: str) -> None:
@@ -88,10 +101,11 @@ class Grader:
             return
         body = await asyncio.to_thread(plain_body, found.served)
         answers = comparable_answers(found.served, found.as_sent)
-        if found.served.answered_by not in answers:  # the score that was given is of this answer
-            answers |= {found.served.answered_by: found.served.answers[found.served.answered_by]}
+        own = found.served.answers.get(found.served.answered_by)  # the score that was given is of this answer
+        answers |= {own.tier: own} if own and own.tier not in answers else {}
         missing = {tier: grade.detail for tier, grade in found.served.grades.items() if tier not in answers}
-        grades = await self.grades(found, body, answers, missing)
+        names = self.graded(() if found.served.grades else self.names, answers, found.served.grades)
+        grades = await self.grades(found, body, answers, missing, names)
         known = {tier: grade for tier, grade in grades.items() if tier in answers or found.served.drawn}
         await self.write(lambda c: fill_rows.grade(c, trace_id, known, self.clock()))
 
@@ -101,10 +115,12 @@ class Grader:
 
     # -- answers ---------------------------------------------------------------------------------------------------------
 
-    async def cannot(self, found: Material, body: Mapping[str, Any]) -> dict[str, str]:
+    async def cannot(self, found: Material, body: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
         """Tiers that may not or cannot answer, each with the reason."""
-        barred = {name: "not allowed for this key" for name in self.names if found.tiers is not None and name not in found.tiers}
-        return await asyncio.to_thread(self.asker.cannot, body, self.names) | barred
+        allowed = found.tiers
+        barred = {name: "not allowed for this key" for name in names if allowed is not None and tier_of(name) not in allowed}
+        lost = self.variants.lost() if self.variants else {}
+        return await asyncio.to_thread(self.asker.cannot, body, names) | lost | barred
 
     async def ask(
         self, tier: str, body: Mapping[str, Any], trace_id: str, answers: Mapping[str, Answer], role: Role = "fill"
@@ -120,18 +136,23 @@ class Grader:
             raise Refused(error.outcome) from error
 
     async def keep(self, found: Material, answer: Answer, call_id: str) -> None:
-        licence = self.tiers[answer.tier].licence.id
+        licence = self.tiers[tier_of(answer.tier)].licence.id
         await self.write(lambda c: fill_rows.keep_answer(c, found.asked, answer, call_id, licence))
 
     # -- grades ----------------------------------------------------------------------------------------------------------
 
     async def grades(
-        self, found: Material, body: Mapping[str, Any], answers: Mapping[str, Answer], missing: Mapping[str, str]
+        self,
+        found: Material,
+        body: Mapping[str, Any],
+        answers: Mapping[str, Answer],
+        missing: Mapping[str, str],
+        names: Sequence[str],
     ) -> dict[str, Grade]:
-        """Ask what grading needs, as far as it may be asked, and grade."""
+        """Ask what grading needs, as far as it may be asked, and grade these names."""
         served, pays = found.served, found.served.drawn
         known = Known(
-            self.names,
+            names,
             body,
             answers,
             served.answered_by,
@@ -180,7 +201,8 @@ class Grader:
             return Verdict(1.0, "the same text")
         found: list[bool | None] = []
         for body in blind_judge.bodies(known.body["messages"], answer, beside):
-            if why := (await asyncio.to_thread(self.asker.cannot, {**body, "model": self.top}, [self.top])).get(self.top):
+            asked = {**body, "model": tier_of(self.top)}
+            if why := (await asyncio.to_thread(self.asker.cannot, asked, [self.top])).get(self.top):
                 return Verdict(None, f"the judge cannot read it: {why}")
             try:
                 reply, _ = await self.ask(self.top, body, trace_id, {}, "judge")
@@ -213,7 +235,7 @@ class Grader:
     async def read(self, trace_id: str) -> Material | None:
         def reading() -> Material | None:
             with self.store.engine.connect() as connection:
-                return fill_rows.material(connection, trace_id)
+                return fill_rows.material(connection, trace_id, self.variants.versions if self.variants else None)
 
         return await asyncio.to_thread(reading)
 

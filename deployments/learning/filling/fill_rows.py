@@ -15,6 +15,7 @@ from deployments.ledger.schema import LEARNED, calls, completions, feedback, fil
 from deployments.ledger.statements import insert_new
 from router.flywheel.grading.agreement import Told
 from router.flywheel.served import Answer, Grade, Served
+from router.flywheel.variants import Versions
 
 CLEAN = cleaners(completions)
 LATEST = 5_000  # kept answers that are looked through for the top tier's log-probabilities
@@ -45,6 +46,14 @@ def waiting(connection: Connection, before_s: float, limit: int) -> list[str]:
     """Requests to be filled in, oldest first. One that failed before waits until its last try was before `before_s`."""
     ready = and_(fills.c.state == "waiting", (fills.c.why == "") | (fills.c.changed_s <= before_s))
     return list(connection.scalars(select(fills.c.trace_id).where(ready).order_by(fills.c.drawn_s).limit(limit)))
+
+
+def lacking(connection: Connection, names: Sequence[str], since_s: float, limit: int) -> list[str]:
+    """Requests drawn since then that were filled in, but not by all of these names, oldest first."""
+    graded = select(func.count()).where(grades.c.trace_id == fills.c.trace_id, grades.c.tier.in_(names)).scalar_subquery()
+    kept = select(completions.c.id).where(completions.c.id == REPLY + fills.c.trace_id).exists()
+    done = and_(fills.c.state == "done", fills.c.drawn_s >= since_s, graded < len(names), kept)
+    return list(connection.scalars(select(fills.c.trace_id).where(done).order_by(fills.c.drawn_s).limit(limit)))
 
 
 def told_after(connection: Connection, since_s: float, limit: int) -> list[tuple[float, str]]:
@@ -118,12 +127,12 @@ def means(connection: Connection, tier: str, limit: int) -> list[float]:
 # -- one request -----------------------------------------------------------------------------------------------------------
 
 
-def material(connection: Connection, trace_id: str) -> Material | None:
-    """None: the request is not kept any more. Raises Broken where it cannot be read."""
+def material(connection: Connection, trace_id: str, versions: Versions | None = None) -> Material | None:
+    """None: the request is not kept any more. versions: see `served_json.served`. Raises Broken where it cannot be read."""
     asked = connection.execute(select(completions).where(completions.c.id == REPLY + trace_id)).mappings().one_or_none()
     if asked is None:
         return None
-    found, _ = built_part(connection, [trace_id])
+    found, _ = built_part(connection, [trace_id], versions)
     if not found:
         raise Broken("what is kept of it cannot be read")
     limits = connection.scalar(select(keys.c.tiers).where(keys.c.id == asked["key_id"]))
@@ -174,9 +183,9 @@ def done(connection: Connection, trace_id: str, found: Mapping[str, Grade], why:
 
 
 def grade(connection: Connection, trace_id: str, found: Mapping[str, Grade], now_s: float) -> None:
-    """Write a request's grades in place of earlier ones, unless it was forgotten meanwhile."""
+    """Write a request's grades in place of earlier ones of the same names, unless it was forgotten meanwhile."""
     if found and kept(connection, trace_id):
-        connection.execute(delete(grades).where(grades.c.trace_id == trace_id))
+        connection.execute(delete(grades).where(grades.c.trace_id == trace_id, grades.c.tier.in_(list(found))))
         connection.execute(insert(grades), rows_of(trace_id, found, now_s))
 
 

@@ -21,15 +21,18 @@ from deployments.learning.filling import fill_rows
 from deployments.learning.filling.asking import Asker, Budget, Halted, TooDear
 from deployments.learning.filling.fill_request import SEEN, Grader, Outage
 from deployments.learning.filling.idleness import Idleness
+from deployments.learning.filling.known_tiers import KnownTiers
 from deployments.learning.kept.served_json import Broken
 from deployments.learning.kept.served_rows import OUTAGES, Position
 from deployments.learning.lease import Lease, this_process
+from deployments.learning.live.variant_tiers import Variants
 from deployments.ledger.ledger import Ledger
 from deployments.traffic.watched_tier import Watched
 from router.cascade.code_tests import CodeCheck
 from router.config import Config
 from router.decide.abilities import Abilities
 from router.errors import LedgerDown
+from router.flywheel.variants import tier_of
 from router.limits.key_limits import day_of
 from router.trace import CallRow
 from router.types import Counter
@@ -78,10 +81,15 @@ class Filler:
         learning, by_name = settings.learning, {tier.name: tier for tier in settings.tiers}
         self.ledger, self.store, self.clock, self.first, self.called = ledger, ledger.store, clock, first, called
         self.budget = Budget(learning.fill_usd_day)
-        models = fingerprints.get("models") or {}
-        how = (tiers, by_name, prices, counts, abilities, models, self.budget, self.ready, self.add)
-        self.asker = Asker(*how, timeout_s=min(settings.server.request_timeout_s, settings.server.stream_idle_s), clock=clock)
-        self.idleness = Idleness(tiers, by_name, self.asker.own, elsewhere)
+        self.known = KnownTiers(tiers, by_name, fingerprints.get("models") or {})
+        self.variants: Variants | None = None
+        """tiers on other weights; None: there are none"""
+        how = (self.known.tiers, by_name, prices, counts, abilities, self.known.models, self.budget, self.ready, self.add)
+        limits = min(settings.server.request_timeout_s, settings.server.stream_idle_s), settings.routing.answer_reserve
+        self.asker = Asker(*how, *limits, clock=clock)
+        self.idleness = Idleness(
+            self.known.tiers, self.known.settings, self.asker.own, lambda name: elsewhere(self.known.key(name))
+        )
         checks = check, settings.escalation.tests_timeout_s, learning.judge == "top"
         self.grader = Grader(self.store, by_name, self.asker, *checks, clock)
         self.lease, self.holder = Lease(self.store.transact), this_process()
@@ -145,6 +153,9 @@ class Filler:
 
     async def look(self) -> str:
         """Begin what may begin. Returns why nothing does; empty: something is under way."""
+        self.grader.variants = self.variants
+        if self.variants:
+            self.known.update(self.variants)
         if time.monotonic() >= self.next_count:
             self.next_count = time.monotonic() + COUNT_EVERY_S
             self.counted = await self.reading(fill_rows.states)
@@ -159,7 +170,11 @@ class Filler:
             self.begin(*work)
         if self.budget.exhausted:
             return "the day's budget is spent"
-        return self.waits() if self.tasks else "there is nothing to fill in"
+        return self.waits() if self.tasks else self.waits_for() or "there is nothing to fill in"
+
+    def waits_for(self) -> str:
+        """Which weights have to answer too but do not yet, so that nothing is filled in meanwhile; empty: none."""
+        return self.variants.waits_for() if self.variants else ""
 
     async def take_lease(self) -> bool:
         """Whether this ingress fills in. A lease that was lost and is ours again begins with what others have spent."""
@@ -172,7 +187,7 @@ class Filler:
         self.leads_until = asked + LEASE_S
         if not led:
             await self.begin_day()
-            self.grader.seen = await self.reading(partial(fill_rows.means, tier=self.grader.top, limit=SEEN))
+            self.grader.seen = await self.reading(partial(fill_rows.means, tier=tier_of(self.grader.top), limit=SEEN))
         return True
 
     async def begin_day(self) -> None:
@@ -194,17 +209,24 @@ class Filler:
         return self.found.popleft() if self.found else None
 
     def looked_up(self, connection: Connection) -> list[tuple[str, bool]]:
-        """What there is to do: fills while there is money, then feedback, then what drafts and audits have answered."""
+        """What there is to do: fills while there is money, then those that others have to answer too since, then feedback, then
+        what drafts and audits have answered.
+        """
         busy = set(self.tasks.values())
-        waiting = [] if self.budget.exhausted else fill_rows.waiting(connection, self.clock() - RETRY_S, BATCH)
+        pays = not self.budget.exhausted and not self.waits_for()
+        waiting = fill_rows.waiting(connection, self.clock() - RETRY_S, BATCH) if pays else []
         if fresh := [trace for trace in waiting if trace not in busy]:
+            return [(trace, True) for trace in fresh]
+        since_s = self.variants.wanted.since_s if self.variants and pays else None
+        again = [] if since_s is None else fill_rows.lacking(connection, self.grader.names, since_s, BATCH)
+        if fresh := [trace for trace in again if trace not in busy]:
             return [(trace, True) for trace in fresh]
         told = fill_rows.told_after(connection, self.told_s, BATCH)
         if told:
             self.told_s = told[-1][0]
             return [(trace, False) for trace in dict.fromkeys(trace for _, trace in told) if trace not in busy]
         until_s = self.clock() - SETTLED_S
-        found, self.answered = fill_rows.answered_by_all(connection, self.answered, until_s, self.grader.names, BATCH)
+        found, self.answered = fill_rows.answered_by_all(connection, self.answered, until_s, list(self.grader.tiers), BATCH)
         return [(trace, False) for trace in found if trace not in busy]
 
     def begin(self, trace_id: str, fills: bool) -> None:
@@ -250,17 +272,19 @@ class Filler:
         await asyncio.to_thread(self.store.transact, written)
 
     async def ready(self, tier: str) -> None:
-        """Wait until a tier may be asked. Raises Halted where this ingress no longer fills in."""
-        while self.waits(tier):
+        """Wait until a tier may be asked. Raises Halted where this ingress no longer fills in. tier: the name of its weights."""
+        while tier in self.known.tiers and self.waits(tier):
             if not self.leads:
                 raise Halted("another ingress fills in")
             await asyncio.sleep(READY_S)
+        if tier not in self.known.tiers:
+            raise Halted(f"{tier} does not answer yet")
 
     def waits(self, *tiers: str) -> str:
         """Why the tiers may not be asked now, by default any; empty: they may."""
         if self.first():
             return "audits go first"
-        return self.idleness.waits(*(tiers or self.grader.names))
+        return self.idleness.waits(*(tiers or (name for name in self.grader.names if name in self.known.tiers)))
 
     async def add(self, rows: Sequence[CallRow]) -> None:
         await self.ledger.add(rows)

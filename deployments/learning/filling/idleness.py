@@ -58,7 +58,7 @@ class Idleness:
         sharing = self.sharing
         self.look(sharing)
         for name in names:
-            if self.settings[name].sleeps and not self.tiers[name].count:
+            if self.settings[name].sleeps and not self.tiers[self.settings[name].runs_on].count:
                 return f"{name} sleeps"
             if self.tiers[name].resting() is not None:
                 return f"{name} does not answer"
@@ -69,7 +69,10 @@ class Idleness:
         return ""
 
     def calls(self, name: str) -> float:
-        """Clients' calls at a tier now."""
+        """Clients' calls now at the replicas that answer for a tier."""
+        return sum(self.calls_of(other) for other, tier in self.settings.items() if tier.runs_on == self.settings[name].runs_on)
+
+    def calls_of(self, name: str) -> float:
         tier = self.tiers[name]
         return tier.running + tier.waiting - self.own.running[name] + self.elsewhere(name)
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +14,7 @@ from deployments.learning.kept.served_rows import built
 from router.flywheel.rows.export_rows import FORMATS, Hook, answer_of, redacted
 from router.flywheel.rows.outcome_rows import Row, outcome_row
 from router.flywheel.served import Served
+from router.flywheel.variants import Versions
 
 log = logging.getLogger("stepdown")
 Format = Literal["stepdown", "openai", "sharegpt", "trl"]
@@ -36,6 +37,10 @@ class Export:
     least_score: float | None = None
     """the others: only answers with at least this score, or a correction"""
     hook: Hook | None = None
+    versions: Versions | None = None
+    """where tiers have learned weights: which answer is of which"""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """tier -> digest of the weights whose answers stepdown's form is to have; one that is missing: the configured ones"""
     left_out: Counter[str] = field(default_factory=Counter)
     """reason -> requests, counted while the rows are read"""
 
@@ -47,9 +52,10 @@ class Export:
                 places = page(connection, chosen, PAGE, after)
                 if not places:
                     return
-                found, after = built(connection, places)
+                found, after = built(connection, places, self.versions if self.form == "stepdown" else None)
                 said = feedback.of_traces(connection, [trace_of(id) for _, id in places])
-            for served in found:
+            for kept in found:
+                served = kept.on(self.weights) if self.form == "stepdown" and self.versions else kept
                 if (row := self.row(served, feedback.correction_of(said.get(served.trace_id, [])))) is not None:
                     yield row
 
@@ -74,7 +80,9 @@ class Export:
     def good_enough(self, served: Served, correction: str | None) -> bool:
         if self.least_score is None or correction is not None:
             return True
-        grade = served.grades.get(served.answered_by)
+        answer = served.answers.get(served.answered_by)
+        name = self.versions.name(answer.tier, answer.model) if self.versions and answer else None
+        grade = served.grades.get(name or served.answered_by)
         return grade is not None and grade.score is not None and grade.score >= self.least_score
 
     def out(self, why: str) -> Row | None:

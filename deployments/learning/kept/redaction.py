@@ -6,6 +6,7 @@ from typing import Any
 
 from router.entry_points import load_function
 from router.errors import BadConfig
+from router.request.json_text import written
 
 Message = Mapping[str, Any]
 PROBE: tuple[Message, ...] = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello."})
@@ -45,7 +46,7 @@ class Redaction:
         if self.hook is None:
             return list(messages)
         try:
-            found = checked(self.hook(json.loads(json.dumps(list(messages)))), len(messages))
+            found = checked(self.hook(json.loads(written(list(messages)))), len(messages))
         except Exception as error:  # the hook is not ours, and may raise anything
             self.in_a_row += 1
             self.failures += 1
@@ -62,7 +63,7 @@ def checked(found: Any, count: int) -> list[Message] | None:
         raise TypeError("expected a list of messages, or None")
     if len(found) != count:
         raise ValueError(f"expected {count} messages, found {len(found)}")
-    json.dumps(found)
+    written(found)
     return found
 
 

@@ -198,7 +198,7 @@ def counts(connection: Connection, since_s: float, tiers: Sequence[str]) -> dict
 
 
 def complete(since_s: float, tiers: Sequence[str]) -> Select[Any]:
-    """How many drawn requests have a score of every tier. tiers: by the names of their weights, as `variants.names_on` has them."""
+    """How many drawn requests have a score of every tier. tiers: the names of their weights, see `variants.names_on`."""
     scored = (
         select(grades.c.trace_id)
         .join(fills, fills.c.trace_id == grades.c.trace_id)

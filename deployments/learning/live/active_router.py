@@ -25,6 +25,7 @@ from deployments.learning.live.bundles import Bundle
 from deployments.learning.live.model_store import cache, digest_of, fetch, tidy
 from deployments.learning.live.routers_in_use import InUse, Routers, wanted
 from deployments.learning.live.variant_tiers import Variants
+from deployments.learning.live.variants_wanted import Configured, Weights
 from deployments.learning.live.weights_used import settings_on, weights_of
 from deployments.ledger.database import driver_message
 from router.config import Config
@@ -44,6 +45,8 @@ class Built:
 
     base: InUse
     """of the configured artefact"""
+    weights: Weights = field(default_factory=dict)
+    """for which that artefact was made"""
     routers: dict[str, InUse] = field(default_factory=dict)
     """by digest"""
     failed: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -103,7 +106,7 @@ class BundleWatcher:
 
     async def open(self) -> None:
         """Look once. To be awaited before the first request, so that a restart begins with what was promoted."""
-        self.built = Built(await asyncio.to_thread(identified, self.configured))
+        self.built = await asyncio.to_thread(identified, self.configured)
         self.put(Routers(self.built.base))
         await self.look()
         self.watching.start()
@@ -169,7 +172,7 @@ class BundleWatcher:
         if digest is None:
             return None
         if digest in ("", built.base.digest):
-            if self.own_fit:
+            if self.own_fit(built):
                 return built.base
             digest = CONFIGURED
         until, reason = built.failed.get(digest, (0.0, ""))
@@ -184,10 +187,9 @@ class BundleWatcher:
         why[slot] = reason
         return None
 
-    @property
-    def own_fit(self) -> bool:
+    def own_fit(self, built: Built) -> bool:
         """Whether the main application has the weights that the configured artefact was made for."""
-        return self.variants is None or not self.variants.beside(self.variants.configured.weights)
+        return self.variants is None or not self.variants.beside(built.weights)
 
     def load(self, digest: str, base: InUse) -> InUse:
         """The router of a stored artefact, with the tiers on its weights. Raises NotLoaded."""
@@ -211,7 +213,7 @@ class BundleWatcher:
         return made
 
     def made(self, config: Config, digest: str) -> InUse:
-        """The router of a configuration on the weights that its artefact names. Raises NotLoaded, and whatever an artefact does."""
+        """The router of a configuration on the weights that its artefact names. Raises NotLoaded, and what an artefact does."""
         weights = weights_of(config.routing.artefact) if config.routing.artefact else {}
         variants = self.variants
         if variants is None:
@@ -245,7 +247,7 @@ class BundleWatcher:
 
         Raises BadConfig where the one that decides cannot be used with them; nothing is changed then.
         """
-        built = Built(identified(router))
+        built = identified(router)
         with self.one_at_a_time:
             deciding, before = self.routers.active.digest, self.not_loaded
             routers = self.assembled(built)
@@ -261,6 +263,8 @@ class BundleWatcher:
         if prepared is None or prepared[0].base.router is not router:
             prepared = Built(InUse(router)), Routers(InUse(router))
         self.built, routers = prepared
+        if self.variants:
+            self.variants.configured = Configured(self.built.base.digest, self.built.weights)
         self.put(routers)
 
     # -- status ------------------------------------------------------------------------------------------------------------
@@ -279,10 +283,10 @@ NOT_YET = "what decided before goes on until it answers"
 MEND = "take it back with `stepdown flywheel rollback`, or correct the settings"
 
 
-def identified(router: Router) -> InUse:
-    """The configured router with its artefact's digest. Raises BadConfig where the artefact cannot be read."""
+def identified(router: Router) -> Built:
+    """The configured router with its artefact's digest and weights. Raises BadConfig where the artefact cannot be read."""
     folder = router.config.routing.artefact
     try:
-        return InUse(router, digest_of(folder) if folder else "")
+        return Built(InUse(router, digest_of(folder)), weights_of(folder)) if folder else Built(InUse(router))
     except BadInput as error:
         raise BadConfig(f"routing.artefact: {error}") from None

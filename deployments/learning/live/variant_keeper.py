@@ -62,7 +62,9 @@ class VariantKeeper:
             except DATABASE:
                 self.leads = False
             except Exception as error:  # noqa: BLE001 Ray has many kinds; it is tried again
-                log.warning("the replicas of learned weights could not be started or stopped: %s: %s", type(error).__name__, error)
+                log.warning(
+                    "the replicas of learned weights could not be started or stopped: %s: %s", type(error).__name__, error
+                )
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +21,7 @@ from deployments.learning.live.variants_wanted import Configured, Wanted, Weight
 from deployments.learning.live.weights import find
 from deployments.learning.live.weights_used import on, versions_of
 from deployments.ledger.database import driver_message
+from deployments.replicas import variant_apps
 from deployments.replicas.variant_apps import AppState, app_of
 from deployments.tiers.fingerprints import model
 from deployments.traffic.watched_tier import Watched
@@ -30,11 +31,19 @@ from router.flywheel.variants import Version, Versions, variant
 
 log = logging.getLogger("stepdown")
 LOOK_EVERY_S = 2.0
-PROBE_S = 60.0  # for an answer to our first request
+PROBE_S = 20.0  # for an answer to our first request
 KEEP_S = 60.0  # a handle is kept after its weights are not needed any more: requests may still hold it
 LATE_S = 1_800.0  # after which weights that do not answer are not waited for any more
 PROBE: Mapping[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "temperature": 0}
 UP = "up"
+
+
+class Busy(NamedTuple):
+    """Replicas that run, and this ingress's calls there."""
+
+    replicas: int = 0
+    running: int = 0
+    waiting: int = 0
 
 
 class Apps(Protocol):
@@ -47,6 +56,22 @@ class Apps(Protocol):
         """Blocks until Serve has taken it."""
 
     def delete(self, app: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServeApps:
+    """Ray Serve's. drain_s: seconds that running answers get when one is deleted."""
+
+    drain_s: float
+
+    def states(self) -> Mapping[str, AppState]:
+        return variant_apps.apps()
+
+    def deploy(self, version: Version, settings: VllmTier) -> None:
+        variant_apps.deploy(version, settings, self.drain_s)
+
+    def delete(self, app: str) -> None:
+        variant_apps.delete(app)
 
 
 @dataclass(slots=True)
@@ -154,6 +179,21 @@ class Variants:
             if version.name in self.wanted.asked and not (found and (found.up or found.gone)):
                 return f"{version.name} is {self.why_not(version)}"
         return ""
+
+    def lost(self) -> dict[str, str]:
+        """Names of weights that are compared and will not answer unless somebody mends them, each with the reason."""
+        needed = [found for version in self.needed if (found := self.known.get(version))]
+        return {one.version.name: one.state for one in needed if one.gone and not one.up}
+
+    def busy(self) -> dict[str, Busy]:
+        """By tier, of all its variants together."""
+        found: dict[str, Busy] = {}
+        for one in self.known.values():
+            before, handle = found.get(one.version.tier, Busy()), one.handle
+            running, waiting = (handle.running, handle.waiting) if handle else (0, 0)
+            added = Busy(before.replicas + one.replicas, before.running + running, before.waiting + waiting)
+            found[one.version.tier] = added
+        return found
 
     def shown(self) -> dict[str, Any]:
         """For the status page."""
@@ -265,5 +305,3 @@ class Variants:
             one.state = UP if error.status < 500 and error.status != 429 else f"it does not answer: {error}"[:500]
         except Exception as error:  # noqa: BLE001 whatever it is, it is tried again
             one.state = f"it does not answer ({type(error).__name__})"
-
-

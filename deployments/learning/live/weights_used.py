@@ -5,7 +5,7 @@ it runs these. An artefact that names none belongs to the configured weights.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from router.errors import BadInput
 from router.flywheel.variants import SHORT, Versions
 
 KEY = "weights"  # of an artefact's manifest
+Find = Callable[[str, Path], Path]
 MOST_NAME = 64 - SHORT - 1  # letters of a tier's name: the columns `tier` have to hold a variant's name too
 
 
@@ -48,13 +49,22 @@ def settings_on(config: Config, weights: Mapping[str, str], store: Path) -> Conf
 
     Raises BadInput where a tier cannot have learned weights, or its weights are missing or changed.
     """
+    return placed(config, weights, store, find)
+
+
+def in_store(digest: str, store: Path) -> Path:
+    return store / digest
+
+
+def placed(config: Config, weights: Mapping[str, str], store: Path, find: Find = in_store) -> Config:
+    """The same with folders that `find` gives for (digest, store), by default without a look at them. Raises BadInput."""
     if not weights:
         return config
     named = {tier.name: tier for tier in config.tiers}
     if unknown := sorted(weights.keys() - named.keys()):
         raise BadInput(f"weights are named for {unknown[0]!r}, which is no tier; expected some of {', '.join(named)}")
-    placed = [on(tier, find(weights[tier.name], store)) if tier.name in weights else tier for tier in config.tiers]
-    return config.model_copy(update={"tiers": placed})
+    tiers = [on(tier, find(weights[tier.name], store)) if tier.name in weights else tier for tier in config.tiers]
+    return config.model_copy(update={"tiers": tiers})
 
 
 def on(tier: Any, folder: Path) -> VllmTier:

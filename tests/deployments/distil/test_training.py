@@ -76,14 +76,15 @@ def test_an_adapter_answers_as_the_merged_model(data, tmp_path, family):
     from peft import PeftModel
 
     base = tiny_model(tmp_path / family, family)
-    manifest = run(data, base, tmp_path / "run", lora=True, rank=8, learning_rate=2e-2)
+    manifest = run(data, base, tmp_path / "run", lora=True, rank=8, learning_rate=3e-2, tokens=30_000)
     settings = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
     assert settings["r"] == 8 and settings["lora_alpha"] == 16 and settings["modules_to_save"] is None
     assert settings["target_modules"] == sorted("q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split())
     assert settings["base_model_name_or_path"] == family
     assert sorted(path.name for path in (tmp_path / "run" / "adapter").iterdir()) == [adapters.SETTINGS, adapters.WEIGHTS]
     tokenizer, prompts = base_models.load_tokenizer(base), [f"What is {n} plus {n + 1}?" for n in range(10)]
-    beside = PeftModel.from_pretrained(base_models.load_model(base), tmp_path / "run" / "adapter")
+    with adapters.without_warnings():
+        beside = PeftModel.from_pretrained(base_models.load_model(base), tmp_path / "run" / "adapter")
     merged = base_models.load_model(tmp_path / "run" / "model")
     plain = greedy(base_models.load_model(base), tokenizer, prompts)
     assert greedy(beside, tokenizer, prompts) == greedy(merged, tokenizer, prompts) != plain

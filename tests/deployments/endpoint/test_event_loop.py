@@ -17,8 +17,9 @@ from deployments.endpoint.accounts import without_books
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import GIVEN
 from deployments.keys.key_store import hashed
+from deployments.tiers.remote_tier import RemoteTier
 from deployments.tiers.token_counters import counters, special_tokens
-from router.config import load_config
+from router.config import Config, load_config
 from router.engine import Router, load_artefact
 from router.limits.key_limits import Key
 
@@ -71,11 +72,11 @@ async def turns_of(app, path: str, raw: bytes) -> tuple[int, float]:
     return answer.status, turns.longest_s
 
 
-def check(app, hostile: Hostile, path: str, model: str, stream: bool) -> None:
+def check(app, hostile: Hostile, path: str, model: str, stream: bool, answers=range(500)) -> None:
     measured = []
     for _ in range(TRIES):
         status, longest_s = asyncio.run(turns_of(app, path, hostile.sent_as(model, stream)))
-        assert status < 500
+        assert status in answers
         measured.append(longest_s)
         if longest_s < LIMIT_S:
             return
@@ -106,6 +107,26 @@ def test_no_decision_holds_the_loop(app, name):
 def test_no_schema_holds_the_loop_over_a_long_answer(app, of, stream):
     body = chat("", "", response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": of}})
     check(app, body, CHAT, "auto", stream)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A ladder of one remote tier that takes the largest bodies, and answers nothing: its address refuses connections."""
+    tier = {"name": "far", "engine": "remote", "url": "http://127.0.0.1:9/v1", "model": "m", "context": 100_000_000}
+    settings = Config.model_validate({"tiers": [{**tier, "price": {"usd_per_1m_input": 1, "usd_per_1m_output": 1}}]})
+    router = Router(settings, None, counters(settings), special_tokens(settings))
+    app = Ingress(router, {"far": RemoteTier(settings.tiers[0])}, without_books(hashed("right")), 32_000_000).app()
+    asyncio.run(ask(app, CHAT, FIRST))
+    gc.collect()
+    gc.freeze()
+    yield app
+    gc.unfreeze()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a full body", "a full body of images", "a full body of padding"])
+def test_no_body_holds_the_loop_on_its_way_to_a_tier(wide, name):
+    check(wide, DEAR[name], CHAT, "far", False, answers=(503, 400))
 
 
 # -- work that is not done -------------------------------------------------------------------------------------------------
@@ -149,3 +170,12 @@ def test_a_prompt_that_no_window_can_hold_is_not_counted(config, monkeypatch):
     error = json.loads(answer.body)["error"]
     assert (answer.status, error["code"]) == (400, "context_length_exceeded") and "at least 3" in error["message"]
     assert texts == []
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/v1/responses/input_tokens"])
+def test_counting_tokens_takes_nothing_of_the_answers_limit_and_has_one_of_its_own(config, monkeypatch, path):
+    app, _ = counted(config, monkeypatch)
+    asked = {"messages": [{"role": "user", "content": "word " * 9_000}]} if "messages" in path else {"input": "word " * 9_000}
+    large = json.dumps({"model": "auto", **asked}).encode()
+    assert [asyncio.run(ask(app, path, large)).status for _ in range(2)] == [200, 429]
+    assert [asyncio.run(ask(app, CHAT, FIRST)).status for _ in range(2)] == [200, 429]

@@ -156,3 +156,10 @@ def test_the_last_windows_are_those_that_ended_last(tmp_path):
     for file in tmp_path.glob("ledger.db*"):
         file.unlink()
     assert last_windows(ledger.engine) == {}
+
+
+def test_the_hosts_are_noted_until_it_worked():
+    world, said = World(), [False, False, True, True]
+    made = world.provision(note_hosts=lambda: said.pop(0))
+    looks(world, made, (10, {"small": 1, "large": 1}), (10, {"small": 1, "large": 1}), (10, {"small": 1, "large": 1}))
+    assert said == [True]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from made import assert_sums, call, count, opened, rows_of, until
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
-from deployments.ledger import machine_time_sums
+from deployments.ledger import held_time, machine_time_sums
 from deployments.ledger.database import connect, migrate, writing
 from deployments.ledger.rows import Rows, from_call, from_window
 from deployments.ledger.schema import closed_days, daily_machines, windows
@@ -203,3 +204,44 @@ def test_a_running_ledger_keeps_its_books(url: str, engine: Engine) -> None:
 def test_calls_of_an_hour_without_windows_are_counted_by_the_tiers_usual_accelerators(engine: Engine) -> None:
     put(engine, windows=held(DAY, DAY + 3600), calls=[used(1, DAY + 7200, 10.0)])
     assert anew(engine)["small", "a"][0] == 40.0
+
+
+def test_a_rungs_calls_use_their_hosts_time_which_is_held_once(engine):
+    put(engine, windows=held(DAY, DAY + 3600))
+    calls = [used(1, DAY, 600, "a"), used(2, DAY, 300, "a", tier="mail"), used(3, DAY, 100, "b", tier="sql")]
+    put(engine, calls=[*calls, used(4, DAY + 3600, 50, "a", tier="mail")])
+    assert held_time.note_hosts(engine, {"small": "small", "mail": "small", "sql": "small"})
+    with engine.connect() as connection:
+        lines = machine_time_sums.lines(connection, DAY, DAY + 3600)
+    assert {(line.tier, line.group, line.busy_s) for line in lines} == {("small", "a", 3600.0), ("small", "b", 400.0)}
+    assert sum(line.seconds for line in lines) == pytest.approx(2 * 4 * 3600)
+    assert sum(line.usd for line in lines) == pytest.approx(2 * 4 * 3.0)
+    with engine.connect() as connection:  # an hour in which nothing was held: the host's accelerators, the calls' own price
+        (later,) = machine_time_sums.lines(connection, DAY + 3600, DAY + 7200)[:1]
+    assert (later.tier, later.busy_s) == ("small", 200.0)
+
+
+def test_hours_in_which_it_had_replicas_of_its_own_stay_its_own(engine):
+    put(engine, windows=held(DAY, DAY + 3600) + held(DAY, DAY + 3600, tier="mail"), calls=[used(1, DAY, 10, tier="mail")])
+    assert held_time.note_hosts(engine, {"small": "small", "mail": "small"})
+    with engine.connect() as connection:
+        lines = machine_time_sums.lines(connection, DAY, DAY + 3600)
+    assert {(line.tier, line.group) for line in lines} == {("small", ""), ("mail", "a")}
+
+
+def test_the_hosts_are_those_of_the_last_start(engine):
+    def known() -> dict[str, str]:
+        with engine.connect() as connection:
+            return machine_time_sums.hosts(connection)
+
+    assert held_time.note_hosts(engine, {"small": "small", "mail": "small"}) and known() == {"mail": "small"}
+    assert held_time.note_hosts(engine, {"other": "other", "sql": "other"}) and known() == {"mail": "small", "sql": "other"}
+    assert held_time.note_hosts(engine, {"small": "small", "mail": "mail"}) and known() == {"sql": "other"}
+
+
+def test_a_ledger_that_does_not_answer_is_asked_again(engine, monkeypatch):
+    def down(*_: Any) -> Any:
+        raise OperationalError("select", {}, Exception("gone"))
+
+    monkeypatch.setattr(held_time, "writing", down)
+    assert not held_time.note_hosts(engine, {"small": "small", "mail": "small"})

@@ -7,7 +7,7 @@ import pytest
 
 from deployments.keys.access import Access
 from deployments.ports import check_port, free_port, holder
-from deployments.serve.haproxy import environment, uses_haproxy
+from deployments.serve.haproxy import METRICS, environment, metrics, uses_haproxy
 from router.config import load_config
 from router.errors import BadInput
 
@@ -43,7 +43,17 @@ def test_two_servers_do_not_share_files_or_ports():
         "PROXY_READY_CHECK_TIMEOUT_S",
         "SERVE_SOCKET_REUSE_PORT_ENABLED",
         "HAPROXY_TUNE_BUFSIZE",
+        "HAPROXY_NBTHREAD",
+        "HAPROXY_METRICS_ENABLED",
     }
+
+
+@pytest.mark.parametrize(
+    "variables, told",
+    [({}, "0"), ({"RAY_GRAFANA_HOST": "http://g"}, "1"), ({"RAY_PROMETHEUS_HOST": ""}, "0"), ({METRICS: "1"}, "1")],
+)
+def test_requests_are_told_to_ray_where_a_board_shows_them(variables, told):
+    assert metrics(variables) == told
 
 
 def test_a_port_that_is_taken_is_named_with_who_holds_it():

@@ -141,3 +141,10 @@ def test_both_forms_may_be_the_clients_own():
     assert by_reference({"t1": "one", "t2": "two"}, frozenset({"t1", "result t1"})) == {"t2": "two", "result t2": "two"}
     assert references("{{t1}} {{result t1}} {{t2}}", frozenset({"t1"})) == ("t1", "t2")
     assert references("{{t1}}", frozenset({"t1"})) == ()
+
+
+@pytest.mark.parametrize("odd", [[], {}, None, 5])
+def test_an_odd_id_beside_a_hidden_call_is_some_other_call(odd):
+    call = {"id": "call_sd_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    hidden = {"role": "assistant", "content": None, "tool_calls": [call]}
+    assert clients_own([hidden, {"role": "tool", "tool_call_id": odd, "content": "{{t1}}"}]) == {"t1"}

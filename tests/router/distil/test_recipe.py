@@ -18,6 +18,10 @@ def test_a_small_model_on_a_processor_is_trained_whole_as_measured():
     assert (found.rank, found.warmup_steps, found.schedule, found.precision) == (None, 50, "line", "float32")
 
 
+def test_a_short_training_warms_up_for_a_tenth():
+    assert recipe_for(POCKET, "cpu", 8 * GB, 300_000, Asked(tokens=180_000)).warmup_steps == 10
+
+
 def test_lora_of_a_small_model():
     found = recipe_for(POCKET, "cpu", 8 * GB, 300_000, Asked(lora=True))
     assert (found.rank, found.alpha, found.learning_rate) == (16, 32, 1e-2)
