@@ -1,4 +1,4 @@
-// The section Learning: what is collected, the run under way with its evidence, past runs, what promotions saved.
+// The section Learning: what is collected, the run under way, generations of tiers, past runs, what promotions saved.
 import { get } from "./api.js";
 import { el, fill, name, table } from "./dom.js";
 import { DASH, compact, count, moment, percent, usd } from "./format.js";
@@ -12,7 +12,7 @@ export async function learning() {
   try {
     const found = await get("costs/learning.json");
     const parts = [notes(found), !found.collect || found.collect === "off" ? off() : null, found.progress ? [progress(found), kept(found.counts || {})] : null,
-      found.run ? run(found.run) : null, promotions(found.promotions || []), runs(found.runs || []), now(found.in_use || {})];
+      found.run ? run(found.run) : null, generations(found.generations || []), promotions(found.promotions || []), runs(found.runs || []), now(found.in_use || {})];
     fill("learning", ...parts.flat(Infinity));
   } catch (error) {
     fill("learning", el("p", { className: "empty" }, `Not known: ${error.message}`));
@@ -83,7 +83,7 @@ function run(of) {
       { name: "Now", number: true, cell: (row) => row.now },
       { name: "Decides at", number: true, cell: (row) => row.most },
     ], rows) : null,
-    of.why ? el("p", { className: "fine" }, sentence(of.why)) : null, gates(of.gates)].filter(Boolean);
+    of.why ? el("p", { className: "fine" }, sentence(of.why)) : null, steps(of), gates(of.gates)].filter(Boolean);
 }
 
 const wealth = (value) => (value >= 100 ? count(value) : value.toFixed(value < 10 ? 2 : 1));
@@ -109,6 +109,13 @@ function evidence(of, settings) {
   return rows;
 }
 
+/** What a training has done, and how far it is. */
+function steps(of) {
+  const rows = of.stage === "training" ? of.steps || [] : [];
+  return rows.length ? el("ul", { className: "why", id: "learning-steps", "aria-label": "Steps of the training" },
+    rows.map((row) => el("li", {}, `${row.done ? "✓ " : ""}${row.why || row.step}`))) : null;
+}
+
 const listed = (found) => (Array.isArray(found) ? found : Object.entries(found || {}).map(([key, of]) => ({ name: key, ...of })));
 
 function gates(found) {
@@ -119,6 +126,43 @@ function gates(found) {
     { name: "What decided", cell: (row) => el("span", { className: "said" }, row.why || "") },
   ], rows)] : [];
 }
+
+// -- generations -----------------------------------------------------------------------------------------------------------
+
+const STATES = { promoted: "ok", refused: "warn", undecided: "warn", "rolled back": "warn", failed: "warn" };
+
+/** Each set of weights that a tier has learned, the newest first. */
+function generations(rows) {
+  const known = (value, format) => (value === null || value === undefined ? DASH : format(value));
+  return rows.length ? [el("h3", {}, "Generations of tiers"), table({ text: "Generations", hidden: true }, [
+    { name: "Tier", head: true, cell: (row) => el("span", {}, name(row.tier), el("span", { className: "dim" }, ` ${row.digest.slice(0, 12)}`)) },
+    { name: "Made, UTC", cell: (row) => moment(row.made_s) },
+    { name: "", cell: (row) => el("span", { className: `pill ${STATES[row.state] || ""}` }, row.state || DASH) },
+    { name: "From", cell: (row) => el("span", { className: "said" }, made(row)) },
+    { name: "Learned", cell: (row) => gained(row.learned || {}) },
+    { name: "Cost", number: true, cell: (row) => el("span", {}, known(row.cost_usd, usd), el("span", { className: "dim" }, row.seconds ? ` ${count(Math.round(row.seconds))} s` : "")) },
+    { name: "Saves a day", number: true, cell: (row) => el("span", { className: row.saves_usd_day > 0 ? "good" : "" }, known(row.saves_usd_day, usd)) },
+  ], rows)] : [];
+}
+
+function made(row) {
+  const train = Object.values((row.rows || {}).counts?.train || {}), failures = (row.rows || {}).counts?.train?.failure;
+  const all = train.reduce((sum, n) => sum + n, 0);
+  const from = all ? `${count(all)} requests${failures === undefined ? "" : `, ${count(failures)} of them failures`}` : row.method || DASH;
+  return row.parent ? `${from}; after ${row.parent.slice(0, 12)}` : from;
+}
+
+const SLICES = 6;
+/** Scores before and after, of all and of the slices that changed most. */
+function gained(slices) {
+  const names = Object.keys(slices).filter((key) => key !== "all").sort((a, b) => change(slices[b]) - change(slices[a])).slice(0, SLICES);
+  const line = (key) => el("li", {}, `${key} ${slices[key].before.toFixed(3)} → ${slices[key].after.toFixed(3)}`, el("span", { className: "dim" }, ` (${count(slices[key].n)})`));
+  if (!slices.all && !names.length) return DASH;
+  return el("span", {}, slices.all ? `${slices.all.before.toFixed(3)} → ${slices.all.after.toFixed(3)}` : "",
+    names.length ? el("details", { className: "more" }, el("summary", {}, "by slice"), el("ul", { className: "plain" }, names.map(line))) : "");
+}
+
+const change = (of) => Math.abs(of.after - of.before);
 
 // -- what was ---------------------------------------------------------------------------------------------------------------
 

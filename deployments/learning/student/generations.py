@@ -13,9 +13,10 @@ from deployments.learning.live.weights_used import weights_of
 from deployments.ledger.schema import runs
 from router.errors import BadInput
 
-SHOWN = ("rows", "learned", "cost_usd", "training_usd", "labels_usd", "shadow_usd", "seconds", "tokens", "trained_rows")
-"""of a generation's books"""
+OWN = ("digest", "tier", "parent", "run_id", "method", "dataset", "licence", "made_s")
+COST = ("cost_usd", "training_usd", "labels_usd", "shadow_usd", "seconds", "tokens")
 SAVED = ("saves_usd_day", "payback_days", "saved_share", "at")
+BOOKS = ("rows", "trained_rows", "learned", *COST, *SAVED)
 UNDER_WAY = {"shadow": "shadow", "waiting": "shadow", "canary": "canary"}
 IN_USE = ("promoted", "done")
 """stages of a run whose candidate everybody got"""
@@ -33,10 +34,8 @@ def generations(connection: Connection) -> list[dict[str, Any]]:
 
 def generation(one: Weights, stage: str, used: Mapping[str, str]) -> dict[str, Any]:
     """stage: of the run that made it. used: tier -> digest of the weights that everybody gets."""
-    plain = {
-        name: getattr(one, name) for name in ("digest", "tier", "parent", "run_id", "method", "dataset", "licence", "made_s")
-    }
-    return {**plain, **{name: one.numbers.get(name) for name in (*SHOWN, *SAVED)}, "state": state(one, stage, used)}
+    own = {name: getattr(one, name) for name in OWN}
+    return {**own, **{name: one.numbers.get(name) for name in BOOKS}, "state": state(one, stage, used)}
 
 
 def state(one: Weights, stage: str, used: Mapping[str, str]) -> str:

@@ -95,6 +95,41 @@ LEARNED: dict[str, Any] = {
 }
 
 
+SLICES = {
+    "all": {"before": 0.616, "after": 0.783, "n": 1_500, "won": 277, "lost": 27},
+    "app=mail": {"before": 0.412, "after": 0.731, "n": 604, "won": 203, "lost": 10},
+    "form=json": {"before": 0.802, "after": 0.815, "n": 210, "won": 9, "lost": 6},
+}
+ROWS = {"counts": {"train": {"failure": 3_104, "success": 3_104}, "dev": {}, "test": {}}}
+
+
+def generation(digest: str, state: str, made_s: float, run_id: str, **more: Any) -> dict[str, Any]:
+    plain = {"tier": "small", "parent": "", "method": "sequence, all weights", "licence": "apache-2.0", "dataset": "d" * 64}
+    books = {"cost_usd": 0.0421, "training_usd": 0.03, "seconds": 62.4, "tokens": 2_400_000, "saves_usd_day": 1.2}
+    found = {"digest": digest * 64, "state": state, "made_s": made_s, "run_id": run_id, "rows": ROWS, "learned": SLICES}
+    return {**plain, **books, **found, **more}
+
+
+GENERATIONS = [
+    generation("f", "shadow", NOON - 7_000, "run-3", parent="e" * 64, saves_usd_day=0.3),
+    generation("e", "promoted", NOON - 3 * 86_400, "run-1"),
+    generation("9", "rolled back", NOON - 9 * 86_400, "run-0", learned={}, saves_usd_day=None),
+]
+LEARNED["generations"] = GENERATIONS
+
+
+async def training() -> dict[str, Any]:
+    """While a student is trained."""
+    found = copy.deepcopy(LEARNED)
+    found["progress"] |= {"stage": "training"}
+    steps = [
+        {"step": "data", "share": None, "why": "data: 6,208 train, 804 dev, 1,604 test", "at_s": NOON, "done": True},
+        {"step": "train", "share": 0.5, "why": "training: 1.2 of 2.4 M tokens, loss 0.31", "at_s": NOON, "done": False},
+    ]
+    found["run"] |= {"stage": "training", "kind": "student", "steps": steps, "why": "", "gates": None}
+    return found
+
+
 async def learned() -> dict[str, Any]:
     return LEARNED
 
@@ -108,6 +143,13 @@ async def hostile() -> dict[str, Any]:
     found["run"]["counts"] = {"candidate": {"requests": 480}}
     found["progress"] |= {"stage": "canary", "needed": None, "line": "214 pairs so far", "why": [HOSTILE]}
     found["promotions"][0]["run_id"] = found["run"]["gates"][0]["name"] = found["run"]["gates"][0]["why"] = HOSTILE
+    found["generations"][0] |= {
+        "state": HOSTILE,
+        "learned": {HOSTILE: SLICES["all"]},
+        "method": HOSTILE,
+        "rows": {},
+        "parent": "",
+    }
     found["in_use"] |= {
         "canary": "b" * 64,
         "share": 0.05,

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 from chromium import IMAGES, Browser
-from sample_learning import HOSTILE, LEARNED, hostile, learned
+from sample_learning import HOSTILE, LEARNED, hostile, learned, training
 from sample_traffic import KEY, NOW, database, ladder, off, serving, traffic
 
 pytestmark = pytest.mark.slow
@@ -58,6 +58,23 @@ def test_it_shows_how_far_it_is_and_what_the_run_has_found(site, browser):
     width = browser.run("document.querySelector('#learning .meter.long > span').style.width")
     assert width == "53.5%"
     assert "the learned artefact a1b2c3d4e5f6" in told
+
+
+def test_it_shows_the_generations_of_a_tier(site, browser):
+    opened(browser, site)
+    told = browser.run("document.getElementById('learning').textContent")
+    assert rows(browser, "Generations") == 3
+    for part in ("ffffffffffff", "promoted", "rolled back", "6,208 requests, 3,104 of them failures; after eeeeeeeeeeee"):
+        assert part in told, part
+    assert "0.616 → 0.783" in told and "app=mail 0.412 → 0.731 (604)" in told and "62 s" in told
+    first = "[...document.querySelectorAll('#learning table')].find(t => t.caption.textContent === 'Generations').tBodies[0].rows"
+    assert browser.run(f"[...{first}].map(r => r.querySelector('.pill').innerText)") == ["shadow", "promoted", "rolled back"]
+
+
+@in_state([training])
+def test_a_training_shows_its_steps(site, browser):
+    opened(browser, site)
+    assert browser.text("learning-steps") == "✓ data: 6,208 train, 804 dev, 1,604 test\ntraining: 1.2 of 2.4 M tokens, loss 0.31"
 
 
 @in_state([hostile])
