@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from classifiers.text.prompt import content_text
-from deployments.distil.base_models import json_of
+from deployments.distil.base_models import json_of, sha256
 from deployments.distil.batching import EncodedRow
 from router.distil.rows import Row, Side
 from router.errors import BadInput
@@ -52,10 +52,15 @@ def read_rows(folder: Path, side: Side) -> Iterator[Row]:
 
 
 def read_manifest(folder: Path) -> Mapping[str, Any]:
-    """What a data folder says of itself. Raises BadInput where it is none."""
+    """What a data folder says of itself. Raises BadInput where it is none, or its rows were changed since."""
     if not (folder / "train.jsonl").is_file():
         raise BadInput(f"{folder}: holds no train.jsonl; expected a data folder, as `stepdown distil data` writes it")
-    return json_of(folder / MANIFEST)
+    manifest = json_of(folder / MANIFEST)
+    for name in ("train.jsonl", "dev.jsonl"):
+        told = (manifest.get("files") or {}).get(name)
+        if told and told != sha256(folder / name):
+            raise BadInput(f"{folder / name}: was changed after it was written; make the data again")
+    return manifest
 
 
 def encode(rows: Sequence[Row], tokenizer: Any, ends: Sequence[int], longest: int) -> Encoded:

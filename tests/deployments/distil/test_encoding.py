@@ -99,6 +99,15 @@ def test_lines_that_are_no_rows_are_refused(tmp_path, line, said):
         list(encoding.read_rows(tmp_path, "train"))
 
 
+def test_rows_that_were_changed_are_refused(tmp_path):
+    write_data(tmp_path, [a_row(1, "a", "b")])
+    write_data(tmp_path, [a_row(1, "a", "b")], files={"train.jsonl": base_models.sha256(tmp_path / "train.jsonl")})
+    assert encoding.read_manifest(tmp_path)["form"] == 1
+    (tmp_path / "train.jsonl").write_text((tmp_path / "train.jsonl").read_text().replace('"b"', '"c"'))
+    with pytest.raises(BadInput, match="was changed"):
+        encoding.read_manifest(tmp_path)
+
+
 def test_a_folder_without_rows_is_no_data_folder(tmp_path):
     with pytest.raises(BadInput, match=r"train\.jsonl"):
         encoding.read_manifest(tmp_path)
