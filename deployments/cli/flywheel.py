@@ -13,8 +13,8 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.cli.certificates import ledger_of
-from deployments.cli.flywheel_student import STUDENT, TEACHER, check_under_way, student_of, wishes, workloads
-from deployments.cli.flywheel_text import event_lines, said, status_text
+from deployments.cli.learned.flywheel_text import event_lines, said, status_text
+from deployments.cli.learned.student_options import STUDENT, TEACHER, check_under_way, student_of, wishes, workloads
 from deployments.cli.shared import AS_JSON, LADDER, show
 from deployments.ledger.database import driver_message
 from router.config import load_config

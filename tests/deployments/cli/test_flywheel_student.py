@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 from life import keep
 from student_life import StudentParts, ladder
 
-from deployments.cli.flywheel_student import workloads
+from deployments.cli.learned.student_options import workloads
 from deployments.cli.main import main
 from deployments.learning import process
 from deployments.learning.student.asked import StudentAsked
