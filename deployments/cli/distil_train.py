@@ -180,8 +180,9 @@ def summary(manifest: dict[str, Any] | Any, output: Path) -> str:
         f"-> {output / 'model'}" + (f" and {output / 'adapter'}" if recipe["rank"] else "")
     ]
     if dev:
-        lines.append(f"loss on dev rows: {dev[0][1]:.4f} before, {min(loss for _, loss in dev):.4f} kept")
+        right = manifest["dev_right"]
+        lines.append(f"dev rows answered right: {right[0]:.3f} before, {max(right):.3f} kept")
     if manifest["ended_early"]:
-        lines.append("it ended early: the loss on dev rows did not fall any more")
+        lines.append("it ended early: dev rows did not go any better")
     lines += [f"left out: {rows} rows: {reason}" for reason, rows in manifest["left_out"].items()]
     return "\n".join(lines)

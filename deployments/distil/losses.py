@@ -41,6 +41,14 @@ def answer_ids(batch: Batch) -> torch.Tensor:
     return batch.ids[:, 1:][batch.answer[:, 1:]]
 
 
+def rows_right(model: Any, batch: Batch) -> torch.Tensor:
+    """(rows,), bool: whether every token of the answer is the most likely one, so that a greedy answer is the right one."""
+    counted = batch.answer[:, 1:]
+    wrong = torch.zeros_like(counted)
+    wrong[counted] = answer_logits(model, batch).argmax(dim=-1) != answer_ids(batch)
+    return ~wrong.any(dim=1)
+
+
 def sequence(model: Any, batch: Batch) -> torch.Tensor:
     """Cross-entropy of the answer to learn."""
     return cross_entropy(answer_logits(model, batch), answer_ids(batch), reduction="sum")

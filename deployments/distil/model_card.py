@@ -25,10 +25,10 @@ def card(manifest: Mapping[str, Any]) -> str:
         f"- Digest of the trained model: `{manifest['model_sha256']}`",
     ]
     if dev:
-        first, best = dev[0][1], min(loss for _, loss in dev)
-        lines.append(f"- Loss on dev rows: {first:.4f} before, {best:.4f} at best, which is what was kept (nats an answer token)")
+        right = manifest["dev_right"]
+        lines.append(f"- Dev rows that a greedy answer gets right: {right[0]:.3f} before, {max(right):.3f} in what was kept")
     if manifest["ended_early"]:
-        lines.append("- It ended early: the loss on dev rows did not fall any more")
+        lines.append("- It ended early: dev rows did not go any better")
     for reason, rows in manifest["left_out"].items():
         lines.append(f"- Left out: {rows:,} rows, because {reason}")
     lines += [

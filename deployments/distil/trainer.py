@@ -1,4 +1,4 @@
-"""The one trainer: gradient accumulation, clipping, checkpoints, exact resume, and the loss on dev rows.
+"""The one trainer: gradient accumulation, clipping, checkpoints, exact resume, and looks at dev rows.
 
 The order of the data is the source's, a function of its seed and position; the checkpoint holds the position. So a training that
 was killed and begun again ends with the same bits as one that was not, on one thread.
@@ -15,7 +15,7 @@ import torch
 
 from deployments.distil import checkpoint
 from deployments.distil.batching import Batch, Position, Source
-from deployments.distil.losses import LossSum
+from deployments.distil.losses import LossSum, rows_right
 from deployments.distil.optimisers import Optimisers
 from router.distil.recipe import Recipe, share_of_rate
 from router.errors import BadInput
@@ -43,12 +43,33 @@ class Progress:
     """of all its processes together"""
     dev: list[tuple[int, float]] = field(default_factory=list)
     """(tokens seen, loss on dev rows) at each look"""
+    right: list[float] = field(default_factory=list)
+    """share of the dev rows that a greedy answer gets right, at each look"""
     ended_early: bool = False
-    """the loss on dev rows did not fall any more"""
+    """dev rows did not go any better"""
 
     @property
-    def best(self) -> float | None:
-        return min((loss for _, loss in self.dev), default=None)
+    def best(self) -> int:
+        """The look at which dev rows went best: most of them right, of as many the lowest loss. Raises ValueError without a look.
+
+        The loss alone would not do: it rises where a student becomes sure, also of what it cannot do, while it gets more right.
+        """
+        return max(range(len(self.dev)), key=self.quality)
+
+    def quality(self, look: int) -> tuple[float, float]:
+        return self.right[look], -self.dev[look][1]
+
+    @property
+    def falls(self) -> int:
+        """Looks in a row, up to the last, that are worse than the one before. A high rate makes a model worse at first, so looks
+        are not compared with the base: most of what is learned is seen when the rate has come down.
+        """
+        count = 0
+        for look in range(len(self.dev) - 1, 1, -1):
+            if self.quality(look) >= self.quality(look - 1):
+                break
+            count += 1
+        return count
 
 
 Report = Callable[[Progress], None]
@@ -112,7 +133,7 @@ class Trainer:
         checkpoint.save(self.folder / CHECKPOINT, {**weights, **state}, kept)
 
     def run(self, report: Report, stop: Callable[[], bool] = lambda: False) -> Progress:
-        """Train to the end. The model then has the best weights: those of the lowest loss on dev rows, or without any the last.
+        """Train to the end. The model then has the best weights: those at the best look at dev rows, or without any the last.
 
         stop: asked after every step; raises Interrupted with a checkpoint written. Raises BadInput where the loss is no number.
         """
@@ -178,15 +199,24 @@ class Trainer:
         return math.floor(self.progress.tokens / each) > math.floor(before / each) or self.ended
 
     def look(self) -> None:
-        """Measure the loss on dev rows, keep the weights if it is the lowest, and end where it has not fallen for too long."""
+        """Ask the dev rows, keep the weights if they never went better, and end where they have not for too long."""
         if not self.dev:
             return
-        loss, best = self.dev_loss(), self.progress.best
-        self.progress.dev.append((self.progress.tokens, loss))
-        if best is None or loss < best:
-            checkpoint.save(self.folder / BEST, self.learned, {"tokens": self.progress.tokens, "loss": loss})
-        losses = [found for _, found in self.progress.dev]
-        self.progress.ended_early = len(losses) - 1 - losses.index(min(losses)) >= self.recipe.patience
+        progress = self.progress
+        progress.dev.append((progress.tokens, self.dev_loss()))
+        progress.right.append(self.dev_right())
+        last = len(progress.dev) - 1
+        if progress.best == last:
+            about = {"tokens": progress.tokens, "loss": progress.dev[-1][1], "right": progress.right[-1]}
+            checkpoint.save(self.folder / BEST, self.learned, about)
+        progress.ended_early = progress.falls >= self.recipe.patience
+
+    def dev_right(self) -> float:
+        """Share of the dev rows."""
+        self.model.eval()
+        with torch.no_grad(), self.numbers():
+            found = [rows_right(self.model, batch.on(self.device)) for batch in self.dev]
+        return float(torch.cat(found).float().mean())
 
     def dev_loss(self) -> float:
         """Nats an answer token."""

@@ -179,6 +179,7 @@ def line_of(progress: Progress, recipe: Recipe) -> dict[str, Any]:
         "steps": progress.steps,
         "loss": progress.loss,
         "dev_loss": progress.dev[-1][1] if progress.dev else None,
+        "dev_right": progress.right[-1] if progress.right else None,
         "seconds": round(progress.seconds, 1),
     }
 
@@ -216,6 +217,7 @@ def described(job: Job, ready: Prepared, progress: Progress, device: Device) -> 
         "steps": progress.steps,
         "seconds": round(progress.seconds, 1),
         "dev": progress.dev,
+        "dev_right": progress.right,
         "ended_early": progress.ended_early,
         "device": torch.cuda.get_device_name()
         if device == "cuda"

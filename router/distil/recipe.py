@@ -16,6 +16,7 @@ Device = Literal["cpu", "cuda"]
 Loss = Literal["sequence", "token"]
 RANKS = (1, 8, 16, 32, 64, 128, 256)  # those that vLLM serves
 SMALL = 10_000_000  # parameters below which a processor trains all weights in minutes
+MOST_PASSES = 24  # over the rows of a training of a small model: few rows are known by heart before
 USED = 0.9  # of the memory; the rest is for the framework and fragments
 WHOLE_BYTES = 16  # a parameter whose value, gradient and two moments of AdamW are float32
 HALF = 2  # bytes of a frozen parameter on a GPU: bfloat16
@@ -55,9 +56,9 @@ class Recipe(Settings):
     longest: Annotated[int, Field(ge=2)] = LONGEST
     """tokens of a row; longer ones are left out, never cut"""
     looks: Annotated[int, Field(ge=1)] = 8
-    """times that the loss on dev rows is measured, evenly over the tokens, beside once before the first step"""
+    """times that dev rows are asked, evenly over the tokens, beside once before the first step"""
     patience: Annotated[int, Field(ge=1)] = 3
-    """looks in a row above the lowest loss, after which the training ends; the weights of the lowest are kept always"""
+    """looks in a row that are each worse than the one before, after which the training ends; the best weights are kept always"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def table(size: ModelSize, device: Device, pass_tokens: int, asked: Asked, rank:
     cuda, small = device == "cuda", device == "cpu" and size.parameters < SMALL
     longest = min(asked.longest or (LONGEST_GPU if cuda else LONGEST), size.context)
     batch = 65_536 if cuda else (1_800 if small else 1_024)
-    tokens = asked.tokens or (2_400_000 if small else max(1, 2 * pass_tokens))
+    tokens = asked.tokens or (min(2_400_000, MOST_PASSES * pass_tokens) if small else max(1, 2 * pass_tokens))
     rates = (1e-5, 2e-4) if cuda else ((2e-3, 1e-2) if small else (5e-5, 1e-3))
     return Recipe(
         loss=asked.loss,

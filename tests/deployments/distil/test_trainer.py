@@ -5,8 +5,8 @@ import torch
 from distilling import drawn, tiny_model
 
 from deployments.distil import base_models, encoding
-from deployments.distil.batching import RowSource, in_order
-from deployments.distil.losses import sequence
+from deployments.distil.batching import Batch, RowSource, in_order
+from deployments.distil.losses import rows_right, sequence
 from deployments.distil.trainer import Interrupted, Trainer
 from router.distil.recipe import Recipe
 from router.errors import BadInput
@@ -116,9 +116,13 @@ def test_a_damaged_checkpoint_says_what_to_do(folder, rows, tmp_path):
 
 
 class Scripted(Trainer):
-    """A trainer whose loss on dev rows is a list."""
+    """A trainer whose loss on dev rows is a list. Nothing is right, unless a list says otherwise."""
 
     script: list[float]
+    says: list[float] = []
+
+    def dev_right(self):
+        return self.says[len(self.progress.right)] if self.says else 0.0
 
     def dev_loss(self):
         return self.script[len(self.progress.dev)]
@@ -148,3 +152,24 @@ def test_a_loss_that_is_no_number_ends_with_words(folder, rows, tmp_path):
         next(iter(broken.learned.values())).fill_(float("nan"))
     with pytest.raises(BadInput, match="lower rate"):
         broken.learn(in_order(rows[:4], 300, 0))
+
+
+@pytest.mark.slow
+def test_what_gets_more_right_is_kept_though_its_loss_is_higher(folder, rows, tmp_path):
+    made = recipe(looks=4, tokens=4_000)
+    source = RowSource(rows, 0, 600, 600, 0)
+    trained = Scripted(base_models.load_model(folder), made, source, sequence, tmp_path, in_order(rows[:5], 300, 0))
+    trained.script, trained.says = [1, 2, 3, 4, 5], [0.5, 0.6, 0.7, 0.7, 0.6]
+    assert trained.run(lambda progress: None).best == 2
+
+
+def test_a_row_is_right_if_every_token_of_its_answer_is(folder, rows):
+    model = base_models.load_model(folder).eval()
+    (batch,) = in_order(rows[:4], 10_000, 0)
+    said = model(batch.ids).logits.argmax(dim=-1)
+    ids = batch.ids.clone()
+    at = batch.answer[0].nonzero()[:, 0]
+    assert not rows_right(model, batch).all()
+    own = Batch(ids[:1, : at[0] + 1], batch.answer[:1, : at[0] + 1])
+    own.ids[0, at[0]] = said[0, at[0] - 1]
+    assert rows_right(model, own).tolist() == [True]
