@@ -178,15 +178,19 @@ class Trainer:
         return math.floor(self.progress.tokens / each) > math.floor(before / each) or self.ended
 
     def look(self) -> None:
-        """Measure the loss on dev rows, keep the weights if it is the lowest, and end where it has not fallen for too long."""
+        """Measure the loss on dev rows, keep the weights if it is the lowest, and end where it has not fallen for too long.
+
+        The base's own loss does not count there: at the highest rate the loss often rises above it, and falls below it later.
+        """
         if not self.dev:
             return
         loss, best = self.dev_loss(), self.progress.best
         self.progress.dev.append((self.progress.tokens, loss))
         if best is None or loss < best:
             checkpoint.save(self.folder / BEST, self.learned, {"tokens": self.progress.tokens, "loss": loss})
-        losses = [found for _, found in self.progress.dev]
-        self.progress.ended_early = len(losses) - 1 - losses.index(min(losses)) >= self.recipe.patience
+        losses = [found for tokens, found in self.progress.dev if tokens]
+        if losses:
+            self.progress.ended_early = len(losses) - 1 - losses.index(min(losses)) >= self.recipe.patience
 
     def dev_loss(self) -> float:
         """Nats an answer token."""

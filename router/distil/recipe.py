@@ -57,7 +57,8 @@ class Recipe(Settings):
     looks: Annotated[int, Field(ge=1)] = 8
     """times that the loss on dev rows is measured, evenly over the tokens, beside once before the first step"""
     patience: Annotated[int, Field(ge=1)] = 3
-    """looks in a row above the lowest loss, after which the training ends; the weights of the lowest are kept always"""
+    """looks in a row above the lowest loss since the first step, after which the training ends; the weights of the lowest of all,
+    the base's included, are what is kept"""
 
 
 @dataclass(frozen=True, slots=True)
