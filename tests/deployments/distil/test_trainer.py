@@ -129,7 +129,10 @@ class Scripted(Trainer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script, looks, ended_early", [([3, 2, 4, 4, 4, 1, 1], 5, True), ([3, 2, 4, 4, 1, 4, 4], 7, False)])
+@pytest.mark.parametrize(
+    "script, looks, ended_early",
+    [([3, 2, 4, 5, 6, 1, 1], 5, True), ([3, 2, 4, 4, 1, 4, 4], 7, False), ([1, 4, 5, 3, 2, 0.9, 2], 7, False)],
+)
 def test_three_looks_above_the_lowest_end_it_and_the_lowest_is_kept(folder, rows, tmp_path, script, looks, ended_early):
     made = recipe(looks=6, tokens=6_000)
     source = RowSource(rows, 0, 600, 600, 0)
