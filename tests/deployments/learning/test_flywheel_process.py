@@ -11,11 +11,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import student_life
 from life import World, keep, ladder, served
 
 from deployments.learning import runs
+from deployments.learning.flywheel import Flywheel
 from deployments.learning.lease import Lease
+from deployments.learning.live import model_store
 from deployments.ledger.database import connect, migrate
+from deployments.tiers.fingerprints import ladder_fingerprints
 from router import config
 
 pytestmark = pytest.mark.slow
@@ -43,10 +47,12 @@ def started(settings, tmp_path):
     children = []
     (tmp_path / "events.txt").touch()
 
-    def start():
+    def start(*words, settings=settings):
         paths = {"PYTHONPATH": str(HERE.parents[2]), "STEPDOWN_STATE_DIR": str(tmp_path / "state")}
-        command = [sys.executable, str(HERE / "killed_flywheel.py"), str(tmp_path / "events.txt")]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **paths})
+        command = [sys.executable, str(HERE / "killed_flywheel.py"), str(tmp_path / "events.txt"), *words]
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, env={**os.environ, **paths, "WEIGHTS": str(tmp_path / "weights")}
+        )
         child.stdin.write(settings.model_dump_json().encode() + b"\n")
         child.stdin.flush()
         children.append(child)
@@ -138,3 +144,31 @@ def test_a_second_process_waits_and_takes_over(started, log):
     first.stdin.close()
     first.wait(PATIENCE_S)
     until(lambda: (Lease(log).holder("flywheel") or (holder,))[0] != holder, "the second has taken over")
+
+
+def test_a_students_training_killed_after_each_of_its_steps_is_trained_to_the_same_end(started, log, tmp_path):
+    settings = student_life.ladder(tmp_path, f"sqlite:///{tmp_path / 'ledger.db'}", QUICK)
+    keep(log, [f"a{n}" for n in range(120)], time.time() - 60, source="agreement")
+    prints = ladder_fingerprints(settings)
+    Flywheel(settings, log, prints, tmp_path / "cache", by="test").advance("me", student=student_life.STUDENT)
+    forget(log)
+    kills = 0
+    child = started("student", settings=settings)
+    until(lambda: (tmp_path / "events.txt").read_text().count("step") > kills or trained(log), "a step")
+    while not trained(log):
+        kills += 1
+        child.kill()
+        child.wait()
+        forget(log)
+        child = started("student", settings=settings)
+        until(lambda: (tmp_path / "events.txt").read_text().count("step") > kills or trained(log), "a step")
+    with log.connect() as connection:
+        events = runs.events(connection, latest(log).id)
+        (weights,) = model_store.weights_listed(connection)
+    steps = [event.numbers["step"] for event in events if event.what == "step"]
+    assert steps == ["data", "train", "gates", "answers", "router"] and kills >= 3
+    assert latest(log).stage == "shadow" and weights.numbers["tokens"] == 2_400_000
+
+
+def trained(engine):
+    return latest(engine).stage != "training"

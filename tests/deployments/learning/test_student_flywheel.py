@@ -14,12 +14,12 @@ from life import Killed, keep
 from student_life import LICENCE, STEPS, STUDENT, StudentWorld, ladder
 
 from deployments.learning import runs
-from deployments.learning.live import bundles, model_store
+from deployments.learning.live import bundles, model_store, weights
 from deployments.learning.status import status
 from deployments.learning.steps import by_hand
 from deployments.learning.steps.student_training import progress_line, work_folder
 from deployments.learning.student.asked import StudentAsked
-from deployments.ledger.database import connect, migrate, writing
+from deployments.ledger.database import connect, migrate, state_folder, writing
 from deployments.ledger.schema import model_rows, models
 from router import config
 from router.errors import BadInput
@@ -160,6 +160,37 @@ def test_that_data_set_is_not_tried_again(engine, tmp_path):
     found = one.advance()
     assert found.what == "refused" and found.why == f"{run.id} failed with the same data set, which is not tried again"
     assert world.parts.student.did.count("train") == 1
+
+
+def test_adopted_weights_are_tried_without_training(engine, tmp_path):
+    world = StudentWorld(engine, ladder(tmp_path), tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "model.safetensors").write_bytes(b"from elsewhere")
+    digest = weights.keep(tmp_path / "elsewhere", tmp_path / "weights")
+    run = world.live(tmp_path / "cache", student=StudentAsked("small", "large", adopt=digest))
+    assert run.stage == "done" and "train" not in world.parts.student.did
+    assert world.weights() == digest
+
+
+def test_refused_weights_that_a_person_adopted_stay_in_the_store(engine, tmp_path):
+    world = StudentWorld(engine, ladder(tmp_path), tmp_path, refuses=("gain",))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "model.safetensors").write_bytes(b"from elsewhere")
+    digest = weights.keep(tmp_path / "elsewhere", tmp_path / "weights")
+    run = world.live(tmp_path / "cache", student=StudentAsked("small", "large", adopt=digest))
+    assert run.stage == "refused" and (tmp_path / "weights" / digest).is_dir()
+    assert not any(one.startswith("forgot") for one in world.parts.student.did)
+
+
+def test_data_that_was_damaged_between_two_attempts_is_made_again(world, tmp_path):
+    def damaged():
+        if world.parts.student.did.count("answers") == 1:
+            (state_folder() / "distil" / "run-1" / "data" / "train.jsonl").write_text("what it never was")
+            raise Killed
+
+    world.parts.student.hooks["answers"] = damaged
+    run = world.live(tmp_path / "cache")
+    assert run.stage == "done" and world.parts.student.did.count("data") == 2
 
 
 def test_what_a_part_cannot_do_refuses_the_run_with_its_reason(engine, tmp_path):
