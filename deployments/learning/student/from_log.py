@@ -24,7 +24,7 @@ from router.config import Config, Tier, VllmTier
 from router.costs.prices import per_token
 from router.distil.choosing import Collector, Pair
 from router.distil.dataset import StudentData, build
-from router.distil.licences import Permissions, permissions
+from router.distil.licences import Permissions, permissions, strictest
 from router.entry_points import load_function
 from router.errors import BadConfig, BadInput
 from router.flywheel.rows.cleaning import MOST_ROWS
@@ -154,6 +154,9 @@ def student_data(
     reader = LogReader(config, wanted)
     found = build(reader.collected(engine, now_s), reader.asker(report, folder))
     about = reader.about(now_s)
+    declared = {tier.licence.id: tier.licence for tier in (*config.tiers, reader.teacher)}
+    used = [declared[licence] for licence in found.licences if licence in declared]
+    about["licence"] = strictest(used).id if used else ""
     about["name_begins"] = reader.permissions.beginnings(found.licences)
     return found, about
 

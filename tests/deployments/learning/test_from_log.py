@@ -76,7 +76,8 @@ def test_answers_of_other_models_and_licences_teach_nothing(engine, config):
     fill_log(engine, range(400))
     fill_log(engine, range(400, 420), model="another")
     fill_log(engine, range(420, 450), licence="")
-    found, _ = made(engine, config)
+    found, about = made(engine, config)
+    assert about["licence"] == "apache-2.0"
     assert max(ids(found.rows)) < 400
     assert found.left_out["the teacher has not answered it"] == 20
     assert found.left_out["the licence of the teacher's answer is not known"] == 30
