@@ -15,8 +15,8 @@ from ray import serve
 from starlette.applications import Starlette
 
 from deployments.daemon import Daemon
-from deployments.endpoint.accept_all import accept_all
 from deployments.endpoint.accounts import Accounts
+from deployments.endpoint.doors.accept_all import accept_all
 from deployments.endpoint.ingress import Ingress
 from deployments.endpoint.reload import Reloader
 from deployments.keys.access import serve_run_access, with_absolute_ledger

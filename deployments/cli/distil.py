@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FAILED = 3  # exit code: a gate failed
 TRAINING = "deployments.cli.distil_train"
 STUDENT = click.option("--student", required=True, help="The tier that learns; it runs on vllm.")
-FOLDERS = click.Path(path_type=Path, exists=True, file_okay=False)
+FOLDERS = click.Path(path_type=Path, file_okay=False)
 
 
 class DistilGroup(click.Group):

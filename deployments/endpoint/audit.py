@@ -28,6 +28,7 @@ log = logging.getLogger("stepdown")
 # Audits that may wait, and the bytes of their bodies; more are dropped, since those that wait are as good a sample.
 WAITING = 64
 WAITING_BYTES = 16_000_000
+BESIDE_TEXTS = 100  # bytes of a body without its texts, or so
 LOOK_EVERY_S = 0.5
 TIMEOUT_S = 120.0
 PATH: Path = "chat/completions"
@@ -52,7 +53,7 @@ class Auditor:
         """Called for each whole answer. Draws at random alone, so that audits are a fair sample of accepted answers."""
         if not auditable(ongoing, self.top.name) or self.draw() >= self.share:
             return
-        size = text_length(ongoing.asked.body)
+        size = size_of(ongoing)
         if len(self.waiting) >= WAITING or self.bytes + size > WAITING_BYTES:
             return
         self.waiting.append(ongoing)
@@ -75,7 +76,7 @@ class Auditor:
                 await asyncio.sleep(LOOK_EVERY_S)
                 continue
             ongoing = self.waiting.popleft()
-            self.bytes -= text_length(ongoing.asked.body)
+            self.bytes -= size_of(ongoing)
             reply, record = await self.ask(ongoing)
             differs = None if reply.error else differing(ongoing, reply)
             record.outcome = reply.error.outcome if reply.error else OUTCOMES[differs]
@@ -128,6 +129,11 @@ class Auditor:
 
 
 OUTCOMES = {True: "differs", False: "agrees", None: "not comparable"}
+
+
+def size_of(ongoing: OngoingRequest) -> int:
+    """About how many bytes its body takes, found without writing it."""
+    return BESIDE_TEXTS + text_length(ongoing.asked.body)
 
 
 def auditable(ongoing: OngoingRequest, top: str) -> bool:

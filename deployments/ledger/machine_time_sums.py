@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, insert, select, text, union
+from sqlalchemy import Connection, Select, delete, func, insert, inspect, select, text, union
 
 from deployments.ledger.rows import Row
 from deployments.ledger.schema import closed_days, daily, daily_machines, hourly, hourly_held, shared_replicas, windows
@@ -62,6 +62,8 @@ def busy(since: int, until: int) -> Select[Any]:
 
 def hosts(connection: Connection) -> dict[str, str]:
     """tier -> the tier whose replicas it shares, as of the last start."""
+    if not inspect(connection).has_table(shared_replicas.name):  # a ledger that no newer server has opened yet
+        return {}
     return {tier: host for tier, host in connection.execute(select(shared_replicas.c.tier, shared_replicas.c.host))}
 
 

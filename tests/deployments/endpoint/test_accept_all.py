@@ -8,8 +8,8 @@ import pytest
 import uvicorn
 import uvloop
 
-from deployments.endpoint import accept_all as module
-from deployments.endpoint.accept_all import MOST, Acceptor, accept_all
+from deployments.endpoint.doors import accept_all as module
+from deployments.endpoint.doors.accept_all import MOST, Acceptor, accept_all
 
 WAIT = 256
 TURN_S = 0.01
