@@ -153,15 +153,19 @@ def test_a_students_training_killed_after_each_of_its_steps_is_trained_to_the_sa
     Flywheel(settings, log, prints, tmp_path / "cache", by="test").advance("me", student=student_life.STUDENT)
     forget(log)
     kills = 0
+
+    def further():
+        return (tmp_path / "events.txt").read_text().count("step") > kills or trained(log)
+
     child = started("student", settings=settings)
-    until(lambda: (tmp_path / "events.txt").read_text().count("step") > kills or trained(log), "a step")
+    until(further, "a step")
     while not trained(log):
         kills += 1
         child.kill()
         child.wait()
         forget(log)
         child = started("student", settings=settings)
-        until(lambda: (tmp_path / "events.txt").read_text().count("step") > kills or trained(log), "a step")
+        until(further, "a step")
     with log.connect() as connection:
         events = runs.events(connection, latest(log).id)
         (weights,) = model_store.weights_listed(connection)
