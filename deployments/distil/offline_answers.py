@@ -74,27 +74,36 @@ class Engine:
 
     def add(self, row: Row) -> None:
         """Raises Refused."""
+        try:
+            request, prompt, params = self.read(row["body"])
+        except Refused:
+            raise
+        except Exception as error:  # noqa: BLE001 vLLM and a chat template may raise anything for a request that they do not take
+            raise Refused(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        self.count += 1
+        try:
+            self.engine.add_request(str(self.count), prompt, params, lora_request=self.adapter)
+        except (ValueError, TypeError, NotImplementedError) as error:  # of a parameter; a broken engine raises others
+            raise Refused(" ".join(str(error).split())[:300]) from error
+        self.asked[str(self.count)] = (row, request)
+
+    def read(self, given: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """The request, its prompt and its sampling parameters, as vLLM's server makes them. Raises Refused, and what vLLM raises."""
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 
-        body = {**row["body"], **LOGPROBS, "stream": False, "n": 1, **({"temperature": 0} if self.greedy else {})}
+        body = {**given, **LOGPROBS, "stream": False, "n": 1, **({"temperature": 0} if self.greedy else {})}
         limit = body.pop("max_completion_tokens", None) or body.pop("max_tokens", None)
-        body.pop("max_tokens", None)
-        try:
-            request = ChatCompletionRequest.model_validate(body)
-            made = self.loop.run_until_complete(self.renderer.render_chat(request))
-            if not isinstance(made, tuple):
-                raise Refused(made.error.message)
-            prompt: Any = made[1][0]
-            most = get_max_tokens(self.model.max_model_len, limit, len(prompt["prompt_token_ids"]), self.defaults)
-            if most < 1:
-                raise Refused("the window has no room for an answer")
-            params = request.to_sampling_params(most, self.defaults)
-            self.count += 1
-            self.engine.add_request(str(self.count), prompt, params, lora_request=self.adapter)
-        except (ValueError, TypeError, LookupError, NotImplementedError) as error:
-            raise Refused(" ".join(str(error).split())[:300] or type(error).__name__) from error
-        self.asked[str(self.count)] = (row, request)
+        body.pop("max_tokens", None)  # a limit is cut to the room that the window has, where vLLM would refuse it
+        request = ChatCompletionRequest.model_validate(body)
+        made = self.loop.run_until_complete(self.renderer.render_chat(request))
+        if not isinstance(made, tuple):
+            raise Refused(made.error.message)
+        prompt: Any = made[1][0]
+        most = get_max_tokens(self.model.max_model_len, limit, len(prompt["prompt_token_ids"]), self.defaults)
+        if most < 1:
+            raise Refused("the window has no room for an answer")
+        return request, prompt, request.to_sampling_params(most, self.defaults)
 
     def step(self) -> Iterator[Row]:
         """Answers that are whole now."""
