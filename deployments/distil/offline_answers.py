@@ -78,7 +78,7 @@ class Engine:
             request, prompt, params = self.read(row["body"])
         except Refused:
             raise
-        except Exception as error:  # noqa: BLE001 vLLM and a chat template may raise anything for a request that they do not take
+        except Exception as error:
             raise Refused(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
         self.count += 1
         try:
@@ -88,7 +88,7 @@ class Engine:
         self.asked[str(self.count)] = (row, request)
 
     def read(self, given: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """The request, its prompt and its sampling parameters, as vLLM's server makes them. Raises Refused, and what vLLM raises."""
+        """The request, its prompt and its sampling parameters, as vLLM's server makes them. Raises Refused, and what vLLM does."""
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 
