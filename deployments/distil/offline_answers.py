@@ -88,7 +88,7 @@ class Engine:
         self.asked[str(self.count)] = (row, request)
 
     def read(self, given: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """The request, its prompt and its sampling parameters, as vLLM's server makes them. Raises Refused, and what vLLM does."""
+        """The request, its prompt and its sampling parameters, as in vLLM's server. Raises Refused, and what vLLM raises."""
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 
