@@ -26,6 +26,7 @@ AT_ONCE = 256  # sequences that the engine works on together, unless the setting
 SPARE = 64  # prompts more than that are ready, so that no sequence waits for one
 EVERY_S = 1.0  # between two writes
 LOGPROBS = {"logprobs": True, "top_logprobs": 2}
+LEAST = -9999.0  # what vLLM's server writes for a token that a grammar forbids
 ENGINE_ONLY = {"distributed_executor_backend": "ray"}
 """options that only make sense on a cluster"""
 Row = dict[str, Any]
@@ -180,9 +181,13 @@ def content_of(said: Any, tokenizer: Any) -> list[Row]:
         if logged is None or token not in logged:
             continue
         own = logged[token]
-        others = [{"token": text_of(id, one, tokenizer), "logprob": one.logprob} for id, one in logged.items() if one.rank <= 2]
+        others = [
+            {"token": text_of(id, one, tokenizer), "logprob": max(one.logprob, LEAST)}
+            for id, one in logged.items()
+            if one.rank <= 2
+        ]
         text = text_of(token, own, tokenizer)
-        found.append({"token": text, "logprob": max(own.logprob, -9999.0), "bytes": list(text.encode()), "top_logprobs": others})
+        found.append({"token": text, "logprob": max(own.logprob, LEAST), "bytes": list(text.encode()), "top_logprobs": others})
     return found
 
 
