@@ -41,7 +41,9 @@ def server(tmp_path_factory):
     """(url up to /v1, key)"""
     folder = tmp_path_factory.mktemp("smol")
     make_missing(load_config("smol"))
-    given = yaml.safe_load((SHIPPED / "smol.yaml").read_text().replace("../smol", str(SHIPPED.parent / "smol")).replace("on:", '"on":'))
+    given = yaml.safe_load(
+        (SHIPPED / "smol.yaml").read_text().replace("../smol", str(SHIPPED.parent / "smol")).replace("on:", '"on":')
+    )
     given["ledger"] = {"url": f"sqlite:///{folder}/ledger.db", "journal_s": 0}
     file = folder / "smol.yaml"
     file.write_text(yaml.safe_dump(given))
