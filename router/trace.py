@@ -6,7 +6,7 @@ A call has two prices. `cost_usd` is by token prices: list prices, or an hourly 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 FlowKind = Literal["direct", "cascade", "race", "delegation", "tools", "service"]
 """How a request is answered; the ledger's `flow`. direct: one plain call. cascade: answers of smaller tiers are looked at before
@@ -30,6 +30,8 @@ class Reading:
     """prompt tokens that were in the prefix cache"""
     twin: "Twin | None" = None
     """the same call, also sent to another replica because this one was slow to start"""
+    relay: Any = None
+    """the short way for the usual events of the call's stream (deployments/relay/relay.py); None: all go the long way"""
 
 
 @dataclass(slots=True)

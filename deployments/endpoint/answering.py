@@ -25,6 +25,8 @@ from deployments.endpoint.spoken.writer import EdgeWriter, Keep, with_heartbeats
 from deployments.ids import current
 from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.live.variant_tiers import Variants
+from deployments.relay.client_socket import SOCKET
+from deployments.relay.relay import Relay
 from deployments.tiers.tier import SESSION, Tier
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched
@@ -256,9 +258,11 @@ class Answering:
         events = direct.stream()
         first = await within(ongoing, anext(events, b""))  # an error before the first event still gets its own status
         headers = shown | certificate_header(ongoing)
-        return LimitedStream(ongoing, self.ending(ongoing, first, events), headers, events.aclose)
+        return LimitedStream(ongoing, self.ending(ongoing, first, events, direct.relay), headers, events.aclose)
 
-    async def ending(self, ongoing: OngoingRequest, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async def ending(
+        self, ongoing: OngoingRequest, first: bytes, events: AsyncGenerator[bytes], relay: Relay | None = None
+    ) -> AsyncGenerator[bytes]:
         """The stream. The request is written down before the last event; a failure on the way is sent as an event."""
         writer = ongoing.writer
         if writer.heartbeats:
@@ -267,6 +271,8 @@ class Answering:
             async with aclosing(events):
                 if first:
                     yield writer.item(first)
+                if relay and (client := SOCKET.get()) and client.ready:  # all before is on its way
+                    relay.write = client.write
                 async for item in timed(ongoing, events):
                     if written := writer.item(item):
                         yield written

@@ -10,8 +10,11 @@ from typing import Any
 from deployments.beside_loop import by_length
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import ReplyId, parts_of, usage_of
-from deployments.endpoint.received import Received, texts_of
+from deployments.endpoint.received import TEXT, Received, texts_of
+from deployments.endpoint.spoken.writer import CHAT
 from deployments.learning.kept.collected import Said
+from deployments.relay.client_socket import SOCKET
+from deployments.relay.relay import Relay
 from deployments.tiers.tier import DONE, Tier, event
 from deployments.tiers.tier_answer import WAITING
 from router.errors import RequestFailed
@@ -34,6 +37,8 @@ class PlainCall:
     record: CallRecord
     reasoning: ShownReasoning | None = None
     """changes the answer where the operator wants reasoning to be named otherwise or hidden; None: its bytes pass as they are"""
+    relay: Relay | None = None
+    """the short way of a stream's usual events; None: each is read, changed or kept"""
 
     @classmethod
     async def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
@@ -49,7 +54,9 @@ class PlainCall:
         ongoing.records[name] = record
         ongoing.tier = tier.name
         reasoning = ShownReasoning.of(ongoing.server, ongoing.asked.body, ongoing.tiers[tier.name].thinking)
-        return cls(tier, ongoing, record, reasoning)
+        read = reasoning or ongoing.collecting or received.several or ongoing.writer is not CHAT or ongoing.accounts.keeps("all")
+        relay = Relay(TEXT, received.raw) if ongoing.asked.stream and SOCKET.get() and not read else None
+        return cls(tier, ongoing, record, reasoning, relay)
 
     async def complete(self) -> bytes:
         """The tier's answer as one document. Raises RequestFailed."""
@@ -85,6 +92,7 @@ class PlainCall:
         record, ongoing = self.record, self.ongoing
         keep = ongoing.accounts.keeps("all")
         named = ReplyId(ongoing.collecting.id) if ongoing.collecting else None
+        record.reading.relay = self.relay
         ended = refused = False
         events = self.tier.stream(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         try:

@@ -122,6 +122,7 @@ class Watched(Guarded, Tier):
     async def hedged(self, ask: Ask[T], reading: Reading, call_id: str, slow_s: float, drop: Drop[T]) -> T:
         async def second(twin: Twin) -> T:
             reading.twin = twin
+            twin.reading.relay = reading.relay
             return await self.tried_once(ask, twin.reading, call_id + HEDGE)
 
         began = time.monotonic()
