@@ -129,6 +129,25 @@ class Scaling(Settings):
     request_timeout_s is over"""
 
 
+class Lanes(Settings):
+    """Straight connections from an ingress to replicas, past Ray Serve's handle, which costs most of a token's processor time."""
+
+    to: Literal["none", "machine", "cluster"] = "cluster"
+    """which replicas have them. none: none; machine: those on an ingress's own machine, by a Unix socket; cluster: those on other
+    machines too, by TCP, if the machines' addresses are private ones or a certificate is named"""
+    certificate: str | None = None
+    """a PEM file that every machine has at this place: with it, lanes to other machines are encrypted by TLS, and replicas must
+    show this certificate, or one that it has signed. Without it, they are not encrypted, as Ray's own connections"""
+    key: str | None = None
+    """the PEM file of its private key"""
+
+    @model_validator(mode="after")
+    def both(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key are named together, or neither")
+        return self
+
+
 class VllmReplicas(Settings):
     """Replicas of a model on vLLM that Ray Serve runs. Stands before `Served` among a class's bases."""
 
@@ -155,6 +174,8 @@ class VllmReplicas(Settings):
     {tier-large: 0.01} for nodes started with `ray start --resources '{"tier-large": 1}'`"""
     max_ongoing: Annotated[int, Field(ge=1)] = 64
     """requests that one replica takes at once; more wait"""
+    lanes: Lanes = Lanes()
+    """how requests reach the replicas"""
     engine_kwargs: dict[str, Any] = {}
     """passed on to vLLM unchanged"""
     env: dict[str, str] = {}

@@ -39,12 +39,17 @@ def replicas_of(tier: VllmReplicas) -> dict[str, Any]:
     return {"autoscaling_config": autoscaling}
 
 
+def slack_of(tier: VllmReplicas) -> int:
+    """A queue longer by so many calls, an eighth of `max_ongoing`, is too long to come back to for a cache."""
+    return max(1, tier.max_ongoing // 8)
+
+
 def choice_of(tier: VllmReplicas) -> dict[str, Any]:
-    """How one of several is chosen. A queue longer by an eighth of `max_ongoing` is too long to come back to for a cache."""
+    """How one of several is chosen by Serve."""
     if tier.most_replicas < 2:
         return {}
     router = {
         "request_router_class": "deployments.replicas.replica_choice.AffineRouter",
-        "request_router_kwargs": {"slack": max(1, tier.max_ongoing // 8)},
+        "request_router_kwargs": {"slack": slack_of(tier)},
     }
     return {"request_router_config": router}

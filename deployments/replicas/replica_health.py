@@ -46,6 +46,10 @@ class ReplicaHealth:
             while len(self.sent) > CALLS:
                 self.sent.popitem(last=False)
 
+    def taken_back(self, call: str) -> None:
+        """The replica had no place for it, and did not see it."""
+        self.sent.pop(call, None)
+
     def worked(self, call: str) -> None:
         if self.breaker.circuits and (replica := self.sent.get(call)):
             self.breaker.worked(replica)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
-from ray import get_runtime_context, serve
+from ray import serve
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
@@ -30,10 +30,13 @@ from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
+from deployments.replicas.serve_lanes import lane_server
+from deployments.replicas.serve_replicas import LANE
 from deployments.replicas.vllm_adapters import VllmRegistry
 from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises
+from router.engine_settings import VllmReplicas
 from router.errors import BadConfig
 from router.service_settings import VllmService
 from router.types import Path
@@ -84,11 +87,16 @@ class PlainServer(LLMServer):
 
     @cached_property
     def lane_server(self) -> LaneServer:
-        return LaneServer(self.openai, self.meter.replica)
+        return lane_server(self.openai, self.meter.replica, self.settings)
 
-    async def lane(self) -> tuple[str, str]:
-        """This machine, and the path of the socket on it for calls that need no choice of a replica; empty: there is none."""
-        return get_runtime_context().get_node_id(), self.lane_server.path
+    @property
+    def settings(self) -> VllmReplicas | None:
+        """Of what it serves; None: they are not known."""
+        return self.tier
+
+    async def record_replica_metadata(self) -> dict[str, Any]:
+        """Serve asks once, when the replica is ready, and tells every handle."""
+        return {LANE: self.lane_server.address.told()}
 
     async def __del__(self) -> None:
         """Serve awaits it when the calls that came through handles have ended."""
