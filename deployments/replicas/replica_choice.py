@@ -11,6 +11,7 @@ from typing import Any
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from deployments.replicas.replica_health import health_of
+from deployments.replicas.shared_homes import HOMES
 from router.traffic.affinity import Affinity
 
 CALL_ID = 2  # its place among the arguments of `openai`
@@ -28,6 +29,7 @@ class AffineRouter(RequestRouter):
         """slack: requests by which the preferred replica's queue may be longer than another's."""
         self.affinity = Affinity(kwargs.get("slack", 8.0))
         self.health = health_of(self._deployment_id.name)
+        HOMES.know(self._deployment_id.name, self.affinity)
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
