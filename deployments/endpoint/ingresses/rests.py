@@ -12,7 +12,8 @@ HOME = "home"
 
 
 def tell_rest(news: News, tier: str, seconds: float, clock: Callable[[], float] = time.time) -> None:
-    news.tell(REST, tier, repr(clock() + seconds))
+    if seconds > 0:
+        news.tell(REST, tier, repr(clock() + seconds))
 
 
 def hear_rest(breaker: Breaker, tier: str, until: str, clock: Callable[[], float] = time.time) -> None:
