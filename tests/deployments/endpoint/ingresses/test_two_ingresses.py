@@ -187,7 +187,9 @@ async def statuses(clients, key: str, requests: int, at_once: bool = False) -> l
     headers = {"authorization": f"Bearer {key}"}
 
     async def one(n: int) -> int:
-        return (await clients[n % len(clients)].post("/chat/completions", json=chat("hi", max_tokens=2), headers=headers)).status_code
+        return (
+            await clients[n % len(clients)].post("/chat/completions", json=chat("hi", max_tokens=2), headers=headers)
+        ).status_code
 
     if at_once:
         return list(await asyncio.gather(*map(one, range(requests))))
