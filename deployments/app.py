@@ -18,6 +18,8 @@ from deployments.daemon import Daemon
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.doors.accept_all import accept_all
 from deployments.endpoint.ingress import Ingress
+from deployments.endpoint.ingresses.exchange import IngressExchange
+from deployments.endpoint.ingresses.how_many import with_ingresses
 from deployments.endpoint.reload import Reloader
 from deployments.keys.access import serve_run_access, with_absolute_ledger
 from deployments.keys.admission import Keys
@@ -51,7 +53,7 @@ from deployments.tiers.remote_tier import RemoteTier
 from deployments.tiers.rung_tier import with_rungs
 from deployments.tiers.tier import Engine
 from deployments.tiers.token_counters import counters, special_tokens
-from deployments.traffic.queue_exchange import QueueExchange, QueueReporter
+from deployments.traffic.queue_exchange import QueueReporter
 from deployments.traffic.watched_tier import Watched
 from router.config import Config, VllmTier, as_given, find_config, load_config
 from router.decide.abilities import Abilities
@@ -89,7 +91,7 @@ class Args(BaseModel):
 class ServedIngress(Ingress):
     """The ingress as Serve constructs it on a replica, from settings and handles.
 
-    exchange: the handle of the QueueExchange, if there are several ingresses. adapters: rung -> the name of its adapter, if any,
+    exchange: the handle of the IngressExchange, if there are several ingresses. adapters: rung -> the name of its adapter, if any,
     in its host's engine.
     """
 
@@ -135,6 +137,8 @@ class ServedIngress(Ingress):
         self.flywheel = StartedProcess(settings) if settings.learning.start == "auto" else None
         self.sleepers = settings.sleepers
         self.configured_tiers = settings.tiers
+        if exchange:
+            self.meet(lambda method, *given: getattr(exchange, method).remote(*given))
         balancer = self.answering.balancer
         self.reporter = (
             QueueReporter(exchange.report.remote, self.answering.lineups.counts, balancer.others) if exchange else None
@@ -264,7 +268,7 @@ def routers(settings: Config, abilities: Abilities | None = None) -> Callable[[C
 def accounts_of(config: Config, key_hash: str, insecure: bool, running: Running) -> Accounts:
     """Keys, ledger and metrics of one ingress replica."""
     ledger = Ledger(config.ledger)
-    keys = Keys(ledger.engine, key_hash, insecure, config.server.replicas, learning=config.learning.own_key)
+    keys = Keys(ledger.engine, key_hash, insecure, config.server.ingresses, learning=config.learning.own_key)
     tiers = {tier.name: tier for tier in config.tiers}
     made = Accounts(keys, ledger, Metrics(config.tiers), tiers=tiers, replicas_of=running)
     made.telemetry = telemetry()
@@ -278,6 +282,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
 
     file: where the configuration is read again when it changes; empty: nowhere.
     """
+    config = with_ingresses(config)
     handles = {}
     adapters = {rung.name: adapter_of(rung) for rung in config.rungs if rung.lora}
     weights = started_on.weights(with_absolute_ledger(config))
@@ -291,15 +296,17 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
             handles[settings.name] = resolve_name(bind)(settings, config.server.drain_s, **more)
     ingress = serve.deployment(
         name="ingress",
-        num_replicas=config.server.replicas,
+        num_replicas=config.server.ingresses,
         max_ongoing_requests=1000,
         graceful_shutdown_timeout_s=config.server.drain_s,
         graceful_shutdown_wait_loop_s=DRAIN_LOOK_S,
         logging_config=LOGS,
         ray_actor_options={"num_cpus": 0},
     )(serve.ingress()(ServedIngress))
-    exchange = serve.deployment(name="queue-exchange", num_replicas=1, ray_actor_options={"num_cpus": 0})(QueueExchange)
-    others = exchange.bind() if config.server.replicas > 1 else None
+    exchange = serve.deployment(
+        name="queue-exchange", num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
+    )(IngressExchange)
+    others = exchange.bind(config.responses.keep_bytes) if config.server.ingresses > 1 else None
     served = {name: adapter.name for name, adapter in adapters.items()}
     placed = with_absolute_ledger(config).model_dump(mode="json")
     return ingress.bind(placed, key_hash, insecure, handles, file, others, served, weights)

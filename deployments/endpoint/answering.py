@@ -17,6 +17,10 @@ from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
 from deployments.endpoint.draining import Draining
 from deployments.endpoint.flow_driver import FlowDriver
+from deployments.endpoint.ingresses.conversations import Conversations
+from deployments.endpoint.ingresses.exchange import Meeting
+from deployments.endpoint.ingresses.news import News
+from deployments.endpoint.ingresses.rests import HOME, REST, hear_rest, tell_rest
 from deployments.endpoint.lineup import Lineup, Lineups, on_weights
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
@@ -27,6 +31,7 @@ from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.live.variant_tiers import Variants
 from deployments.relay.client_socket import SOCKET
 from deployments.relay.relay import Relay
+from deployments.replicas.shared_homes import HOMES
 from deployments.tiers.tier import SESSION, Tier
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched
@@ -59,15 +64,17 @@ class Answering:
         self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
         self.tiers = {name: self.watched(tier) for name, tier in tiers.items()}
-        self.balancer = Balancer(router.tiers, self.tiers, router.config.server.replicas)
+        self.balancer = Balancer(router.tiers, self.tiers, router.config.server.ingresses)
         self.lineups = Lineups(self.balancer)
         self.variants: Variants | None = None
         """tiers on other weights, which who may can ask by name"""
         self.prices = {t.name: prices.prices(t) for t in router.tiers}
         top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
         self.auditor = Auditor(top, rate, lambda digest: self.routers.promises_of(digest))
+        self.auditor.elsewhere = partial(self.balancer.elsewhere, top.name)
         self.sessions = Sessions()
         self.hidden = HiddenTurns()
+        self.conversations = Conversations(self.sessions, self.hidden)
         self.draining = Draining()
 
     def watched(self, tier: Tier, alone: bool = False) -> Watched:
@@ -96,6 +103,13 @@ class Answering:
         """Use these for new requests; those under way keep their flow and their tiers."""
         self.routers, self.auditor.share = routers, routers.active.router.config.escalation.audit_rate
         self.lineups.keep(routers)
+
+    def meet(self, meeting: Meeting, news: News) -> None:
+        """Share with the other ingresses what must be one for all."""
+        self.conversations.meet(meeting, news)
+        self.breaker.told = partial(tell_rest, news)
+        news.hear[REST] = partial(hear_rest, self.breaker)
+        HOMES.tell, news.hear[HOME] = partial(news.tell, HOME), HOMES.heard
 
     async def decide(self, asked: Asked, key: Key, before: str | None = None, using: InUse | None = None) -> Decision:
         """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed, Overloaded."""
@@ -161,6 +175,7 @@ class Answering:
         session = await by_size(key_of, asked.body, named, owner)
         SESSION.set(session if named and session else "")
         sent = asked
+        await self.conversations.learn(owner, asked, session, bool(named))
         asked, recalled = await by_size(self.hidden.recall, owner, asked)
         began = time.perf_counter()
         using = self.routers.of(session or current())
@@ -168,7 +183,7 @@ class Answering:
             asked, using = on_weights(asked, key, using, self.variants)
         lineup = self.lineups.of(using)
         decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session), using)
-        self.sessions.remember(session, decided.tier)
+        self.conversations.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
         ongoing.server, ongoing.draining = self.router.config.server, self.draining
@@ -195,7 +210,7 @@ class Answering:
             await self.admit(ongoing)
             if steps is None:
                 return await self.answer_plainly(ongoing, shown)
-            hide = partial(self.keep, owner)
+            hide = partial(self.keep, ongoing)
             tests = self.router.check, self.router.config.escalation.tests_timeout_s
             moves = partial(self.reserve_for_another_tier, ongoing)
             driver = FlowDriver(lineup.tiers, ongoing, not asked.body.get("logprobs"), hide, *tests, moves)
@@ -288,8 +303,9 @@ class Answering:
             raise
         yield await writer.ended()
 
-    def keep(self, owner: str, end: Commit, tier: str) -> str:
-        return self.hidden.keep(owner, end.hidden, end.splice, tier)
+    def keep(self, ongoing: OngoingRequest, end: Commit, tier: str) -> str:
+        name, ongoing.keeping = self.conversations.keep(ongoing.key.id, end.hidden, end.splice, tier)
+        return name
 
     async def follow(self, request: Request, driver: FlowDriver, flow: Flow, shown: dict[str, str]) -> Response:
         """Run a flow; comments keep a stream open until its first byte. Raises RequestFailed."""

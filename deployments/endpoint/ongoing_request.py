@@ -128,6 +128,8 @@ class OngoingRequest:
     thought: str = ""
     """what the model thought before it, of a flow's answer"""
     done: bool = False
+    keeping: "asyncio.Task[None] | None" = None
+    """what must have ended before the client hears the end, as it may come back at once"""
 
     def now(self) -> float:
         """Seconds since the request."""
@@ -222,6 +224,8 @@ class OngoingRequest:
         if not self.done:
             self.done = True
             await self.count()
+            if self.keeping:
+                await self.keeping
             await self.accounts.finish(await by_size(self.trace, status, error), self.grant)
             if status == 200 and self.accounts.collector:
                 self.accounts.collector.answered(self)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from deployments.replicas.replica_health import ReplicaHealth, health_of
+from deployments.replicas.shared_homes import HOMES
 from router.traffic.affinity import Affinity
 
 Queue = Callable[[str], float]
@@ -54,6 +55,11 @@ class ReplicaRank:
             with self.lock:
                 self.affinity.answered(hint, name)
 
+    def moved(self, conversation: str, name: str) -> None:
+        """Another ingress has sent a conversation to this replica."""
+        with self.lock:
+            self.affinity.remember(conversation, name)
+
 
 BY_DEPLOYMENT: dict[str, ReplicaRank] = {}
 """A global for the reason of `replica_health.BY_DEPLOYMENT`"""
@@ -61,4 +67,7 @@ BY_DEPLOYMENT: dict[str, ReplicaRank] = {}
 
 def rank_of(deployment: str) -> ReplicaRank:
     """The one that all parts of this process share."""
-    return BY_DEPLOYMENT.setdefault(deployment, ReplicaRank(health_of(deployment)))
+    if deployment not in BY_DEPLOYMENT:
+        rank = BY_DEPLOYMENT[deployment] = ReplicaRank(health_of(deployment))
+        HOMES.know(deployment, rank.affinity, rank.moved)
+    return BY_DEPLOYMENT[deployment]
