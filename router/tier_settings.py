@@ -188,6 +188,9 @@ class VllmTier(VllmReplicas, Tier):
     one that has read its first `affinity_chars` (prefix), or to any (session). none: always the less busy of two"""
     affinity_chars: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     """characters that make up a beginning: enough to tell topics apart, few enough to be shared by questions about one topic"""
+    resume: bool = True
+    """a stream whose replica is lost in mid-answer goes on at another one, from the tokens that came; only with several replicas,
+    and not with grammars, penalties, log-probabilities, several answers, or a tool call that has begun"""
 
     @model_validator(mode="after")
     def one_parser(self) -> "VllmTier":

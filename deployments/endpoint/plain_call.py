@@ -17,6 +17,7 @@ from deployments.relay.client_socket import SOCKET
 from deployments.relay.relay import Relay
 from deployments.tiers.tier import DONE, Tier, event
 from deployments.tiers.tier_answer import WAITING
+from deployments.traffic import resumed_call
 from router.errors import RequestFailed
 from router.request import wire
 from router.request.body import answer_count
@@ -148,6 +149,9 @@ class PlainCall:
             data = json.loads(part)
             if data.get("usage"):
                 self.count_it(usage_of(data))
+                if told := resumed_call.told(self.record.reading):
+                    data["usage"]["stepdown"] = told
+                    part = json.dumps(data).encode()
             if data["choices"] or (data.get("usage") and self.ongoing.wants_usage):
                 shown.append(b"data: " + part + b"\n\n")
         return b"".join(shown)
