@@ -155,7 +155,9 @@ class VllmTier(VllmReplicas, Tier):
         if self.reasoning is None:
             return None
         parser, opened = self.reasoning.parser or self.engine_kwargs.get("reasoning_parser"), self.reasoning.opened
-        return self.reasoning.model_copy(update={"parser": parser, "opened": parser is None if opened is None else opened})
+        limited = parser is not None if self.reasoning.limited is None else self.reasoning.limited
+        found = {"parser": parser, "opened": parser is None if opened is None else opened, "limited": limited}
+        return self.reasoning.model_copy(update=found)
 
     @property
     def model_source(self) -> ModelSource:
