@@ -26,6 +26,9 @@ class Reasoning(Settings):
     """whether it thinks where a request does not say"""
     budget: Annotated[int, Field(ge=0)] | None = None
     """most tokens of a thought, and at most half of the answer's limit; none: what the request says. Needs a parser in vLLM"""
+    limited: bool | None = None
+    """whether its server takes `thinking_token_budget`, so that a thought is held to half of the answer's limit. None: so for a
+    vLLM tier with a parser, and where `budget` is set; for others a thought may take the whole limit"""
     opened: bool | None = None
     """whether the chat template writes the <think>, so that an answer begins within the thought and only </think> ends it.
     None: so for a vLLM tier without a parser, no for others"""

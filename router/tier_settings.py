@@ -219,8 +219,12 @@ class VllmTier(VllmReplicas, Tier):
         if known is None and (parser is None or (thought is None and pinned(body) is None)):
             return None
         settings = known or Reasoning()
-        opened = parser is None if settings.opened is None else settings.opened
-        return fixed(settings.model_copy(update={"parser": parser, "opened": opened}), body, thought)
+        found = {
+            "parser": parser,
+            "opened": parser is None if settings.opened is None else settings.opened,
+            "limited": parser is not None if settings.limited is None else settings.limited,
+        }
+        return fixed(settings.model_copy(update=found), body, thought)
 
     @property
     def model_source(self) -> ModelSource:
@@ -255,10 +259,18 @@ class EchoTier(Tier):
     """seconds before the first token, and again between tokens"""
     fail: Literal["", "error", "refuse", "mid-stream"] = ""
     """fail on purpose: with status 500, with status 400, or after two tokens of a stream"""
+    thought: Annotated[int, Field(ge=0)] | None = None
+    """words that it thinks before each answer of a chat that does not forbid it; none: it does not think"""
+    thought_form: Literal["parsed", "reasoning_content", "raw", "opened", "cut"] = "parsed"
+    """how it tells them, as servers differ. parsed: in the field `reasoning`, counted; reasoning_content: in that field, not
+    counted; raw: in the text between <think> and </think>; opened: in the text before a lone </think>; cut: as parsed, and its
+    limit is reached before the answer begins"""
 
     @property
     def model_source(self) -> ModelSource:
-        return self.with_thoughts(ModelSource(self.engine, settings={"answers": self.answers} if self.answers else NOTHING))
+        said = {"answers": self.answers} if self.answers else NOTHING
+        thought = {"thought": self.thought, "thought_form": self.thought_form} if self.thought else NOTHING
+        return self.with_thoughts(ModelSource(self.engine, settings={**said, **thought} or NOTHING))
 
 
 def comparable(tier: Tier) -> dict[str, float]:

@@ -88,12 +88,16 @@ class CallRow:
     took_s: float
     input_tokens: int = 0
     output_tokens: int = 0
+    thought_tokens: int = 0
+    """part of `output_tokens`"""
     cached_tokens: int = 0
     """part of `input_tokens`"""
     estimated: bool = False
     """tokens were counted by the ingress because the tier did not report them (a cancelled call)"""
     first_token_s: float | None = None
     """seconds after `began_s`; None: not streamed, or no token came"""
+    first_answer_s: float | None = None
+    """the same of the answer's first token, after a thought"""
     cost_usd: float = 0.0
     """by token prices"""
     replica: str = ""

@@ -25,7 +25,8 @@ def open_for_reading(settings: Ledger, url: str | None = None) -> Iterator[Engin
         tables = inspect(engine).get_table_names()
         if "hourly_traces" not in tables:
             raise BadInput(f"{shown} holds no ledger of Stepdown; name another with --ledger")
-        if "daily_machines" not in tables:
+        sums = {column["name"] for column in inspect(engine).get_columns("hourly")}
+        if "daily_machines" not in tables or "thought_tokens" not in sums:
             raise BadInput(f"{shown} was made by an older version; start `stepdown serve` on it to bring it up to date")
         yield engine
     except DBAPIError as error:

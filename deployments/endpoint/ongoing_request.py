@@ -45,8 +45,12 @@ class CallRecord:
     first_token_s: float | None = None
     """seconds since the call began"""
     outcome: str = ""
+    first_answer_s: float | None = None
+    """the same of the answer's first token, after whatever the model thought"""
     estimated: bool = False
     """the tier gave no usage: tokens are counted with its tokenizer"""
+    weighed: bool = False
+    """the thought's tokens were counted, since the tier gave no number of them"""
     missed: str = ""
     """code of the error for which another tier, or a later call, had to answer; `outcome` may say it in the flow's own words"""
     reading: Reading = field(default_factory=Reading)
@@ -58,8 +62,10 @@ class CallRecord:
 
     @property
     def uncounted(self) -> bool:
-        """Whether its tokens have to be counted, because its tier reported none."""
-        return self.ended and not self.estimated and self.usage == Usage()
+        """Whether its tokens have to be counted, because its tier reported none, or none of a thought that came."""
+        if not self.ended or self.estimated:
+            return False
+        return self.usage == Usage() or (not self.weighed and not self.usage.thought_tokens and self.received.thinks)
 
     def failed(self, error: RequestFailed) -> None:
         self.outcome = error.outcome
@@ -80,6 +86,7 @@ class CallRecord:
             "latency_ms": round(self.took_s * 1e3, 1),
             "outcome": self.outcome,
         }
+        shown |= {"thought_tokens": thought} if (thought := self.usage.thought_tokens) else {}
         return shown | resumed_call.told(self.reading) | ({"estimated": True} if self.estimated else {})
 
 
@@ -306,8 +313,10 @@ class OngoingRequest:
             took_s=record.took_s,
             input_tokens=record.usage.input_tokens,
             output_tokens=record.usage.output_tokens,
+            thought_tokens=record.usage.thought_tokens,
             estimated=record.estimated,
             first_token_s=record.first_token_s,
+            first_answer_s=record.first_answer_s,
             cost_usd=record.cost_usd(self.prices[tier]),
             model=self.model_of(tier),
             **resumed_call.measured(reading, self.tiers[tier]),
@@ -315,14 +324,20 @@ class OngoingRequest:
 
 
 async def count_call(record: CallRecord, reader: Reader) -> None:
-    """The tokens that a call was sent and that came back, where its tier reported none."""
-    long = record.received.size + text_length(record.call.body) > LONG
+    """The tokens that a call was sent and that came back, where its tier reported none; else those of its thought."""
+    told = record.usage != Usage()
+    long = record.received.size + (0 if told else text_length(record.call.body)) > LONG
     record.usage = await asyncio.to_thread(counted, record, reader) if long else counted(record, reader)
-    record.estimated = True  # only now: whoever is cancelled while it counts leaves it to the next
+    record.weighed = True  # only now: whoever is cancelled while it counts leaves it to the next
+    record.estimated = record.estimated or not told
 
 
 def counted(record: CallRecord, reader: Reader) -> Usage:
-    return Usage(reader.expected_total(record.call.body), record.received.tokens(reader.count))
+    usage, received = record.usage, record.received
+    if usage == Usage():
+        usage = Usage(reader.expected_total(record.call.body), received.tokens(reader.count))
+    thought = received.thought_tokens(reader.count) if received.thinks else 0
+    return replace(usage, thought_tokens=min(thought, usage.output_tokens))
 
 
 def learn(lengths: counterfactual.Lengths, top: str, calls: Sequence[CallRow], answered: CallRow) -> None:

@@ -47,7 +47,7 @@ class PlainCall:
         body = wire.forwarded(await ongoing.within_window(ongoing.asked.body, tier.name), tier.name)
         if ongoing.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
-        received = Received(answer_count(body) > 1)
+        received = Received(answer_count(body) > 1, ongoing.asked.path == "chat/completions")
         said = Said() if ongoing.collecting else None
         record = CallRecord(Call(name, tier.name, "final", body), ongoing.now(), received=received, said=said)
         if ongoing.collecting:
@@ -121,6 +121,8 @@ class PlainCall:
             self.record.first_token_s = self.ongoing.now() - self.record.began_s
             if not (self.reasoning and self.reasoning.hides):
                 self.ongoing.sent()
+        if self.record.first_answer_s is None and self.record.received.answered:
+            self.record.first_answer_s = self.ongoing.now() - self.record.began_s
         if self.record.said:
             self.record.said.event(item)
         if speaks and keep:

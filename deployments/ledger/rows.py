@@ -19,7 +19,7 @@ Busy = tuple[float, float | None]
 """a reading: seconds of the replica's time, and USD or None"""
 # Columns that the spool's lines of earlier versions lack.
 ADDED_TO_TRACES: Row = {"router": None}
-ADDED_TO_CALLS: Row = {"model": None}
+ADDED_TO_CALLS: Row = {"model": None, "thought_tokens": 0, "first_answer_s": None}
 
 
 @dataclass(slots=True)

@@ -62,6 +62,8 @@ calls = Table(
     Column("busy_s", Float(53)),
     Column("gpu_usd", Float(53)),
     Column("model", String(64)),  # the tier's fingerprint; null in rows of before
+    Column("thought_tokens", BigInteger, nullable=False, server_default="0"),  # part of output_tokens
+    Column("first_answer_s", Float(53)),  # as first_token_s, of the answer after a thought
     Index("calls_trace", "trace_id"),
     Index("calls_began", "began_s"),
     Index("calls_audits", "began_s", sqlite_where=AUDITS, postgresql_where=AUDITS),
@@ -78,6 +80,7 @@ def of_calls() -> list[Column[Any]]:
     return [
         *(Column(name, BigInteger, nullable=False) for name in ("calls", "input_tokens", "output_tokens", "cached_tokens")),
         *(Column(name, Float(53), nullable=False) for name in ("cost_usd", "busy_s", "gpu_usd")),
+        Column("thought_tokens", BigInteger, nullable=False, server_default="0"),  # part of output_tokens
     ]
 
 

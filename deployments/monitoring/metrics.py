@@ -86,6 +86,7 @@ class Total:
     input_tokens: float = 0
     output_tokens: float = 0
     cached_tokens: float = 0
+    thought_tokens: float = 0
     cost_usd: float = 0.0
     audit_usd: float = 0.0
     learning_usd: float = 0.0
@@ -155,10 +156,13 @@ class Metrics:
         self.add("stepdown_input_tokens", call.input_tokens, tier, role)
         self.add("stepdown_output_tokens", call.output_tokens, tier, role)
         self.add("stepdown_cached_tokens", call.cached_tokens, tier, role)
+        self.add("stepdown_thought_tokens", call.thought_tokens, tier, role)
         self.add("stepdown_cost_usd", call.cost_usd, tier, role)
         self.observe("stepdown_call_seconds", call.took_s, tier)
         if call.first_token_s is not None:
             self.observe("stepdown_first_token_seconds", call.first_token_s, tier)
+        if call.first_answer_s is not None:
+            self.observe("stepdown_first_answer_seconds", call.first_answer_s, tier)
         if call.role == "attempt" and call.outcome not in NO_ESCALATION:
             self.add("stepdown_escalations", 1, tier, outcome)
         if call.busy_s is not None:
@@ -220,7 +224,7 @@ class Metrics:
     def totals(self, totals: Iterable[Total]) -> None:
         for total in totals:
             tier = self.few["tier"](total.tier)
-            for kind in ("input", "output", "cached"):
+            for kind in ("input", "output", "cached", "thought"):
                 self.set_level("stepdown_ledger_tokens", getattr(total, f"{kind}_tokens"), tier, kind)
             for name in LEDGER_FIGURES:
                 self.set_level(f"stepdown_ledger_{name}", getattr(total, name), tier)

@@ -18,7 +18,8 @@ from router.decide.promises import Promises
 from router.limits.key_limits import day_of, month_of
 
 EVERY_S = 5.0
-CALLS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "cost_usd")  # sums of calls that have a metric
+# sums of calls that have a metric
+CALLS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "thought_tokens", "cost_usd")
 log = logging.getLogger("stepdown")
 
 

@@ -135,7 +135,7 @@ def decide(tier: str, status: int, said: Said, told_s: float = 0.0) -> RequestFa
         return NoReplica(tier, "status 503")
     if status in REQUESTS_OWN:
         return refused(tier, status, said)
-    return TierFailed(tier, said.reason or f"status {status}")
+    return TierFailed(tier, said.reason or f"status {status}", status)
 
 
 def too_long(said: Said) -> bool:

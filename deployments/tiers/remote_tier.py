@@ -17,6 +17,7 @@ from deployments.tiers.tier import Tier
 from deployments.tiers.upstream import BROKEN, Response, UpstreamClient, proxy_for
 from router import config
 from router.errors import TierFailed
+from router.request.body import whole_answer_s
 from router.trace import Reading
 from router.types import Path
 
@@ -24,7 +25,7 @@ SILENCE_S = 3_600.0  # in the middle of a stream, without a byte; `server.stream
 
 
 class RemoteTier(UpstreamClient, Tier):
-    """first_token_s: seconds to wait for a stream's first token, and of silence after which a whole answer is given up."""
+    """first_token_s: seconds to wait for a stream's first token; a whole answer may be silent as long and the time that it takes."""
 
     def __init__(self, settings: config.RemoteTier, first_token_s: float = SILENCE_S) -> None:
         super().__init__(settings.name, settings, ("chat/completions", "completions"))
@@ -82,7 +83,7 @@ class RemoteTier(UpstreamClient, Tier):
         return (await written({**body, "model": self.settings.model}, ascii_only=False, compact=True)).encode()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        async with await self.send(path, body, self.silence_s, call_id) as response:
+        async with await self.send(path, body, min(SILENCE_S, whole_answer_s(self.silence_s, body)), call_id) as response:
             return self.renamed(await self.document(response, self.most(body).document_bytes))
 
     def most(self, body: Mapping[str, Any]) -> Most:

@@ -5,7 +5,9 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from grpc import RpcError
@@ -25,6 +27,7 @@ from deployments.tiers.tier import SESSION, LateReadings, Tier
 from router.config import VllmTier
 from router.engine_settings import VllmReplicas
 from router.errors import NoReplica, RequestFailed, TierBusy, TierCold, TierFailed
+from router.request.body import whole_answer_s
 from router.request.resuming import Seam, unfit
 from router.trace import Reading
 from router.traffic.affinity import HEAD, How, hint_of
@@ -38,6 +41,10 @@ LOOK_EVERY_S = 2.0  # between two checks, while a request waits for its first to
 FIRST_LOOK_S = 0.2  # the first of these checks, where a sleeping tier must not be waited for
 HEARD = 500  # replicas that are remembered
 STARTS_S = 1_800.0  # a replica that does not start within that time is asked for again by the next request
+
+# A context variable, for it belongs to one call, whoever waits for it.
+WHOLE_S: ContextVar[float | None] = ContextVar("whole_s", default=None)
+"""seconds to wait for an unstreamed answer; None: the call is a stream, of which a first token is awaited"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,10 @@ class ServeTier(Tier):
         try:
             if not isinstance(items, LaneCall):
                 return await self.first_of_handle(items)
-            async with asyncio.timeout(self.policy.timeout_s):  # a lane breaks when its replica goes: no need to check for one
+            limit_s = self.limit_s
+            async with asyncio.timeout(
+                None if limit_s == inf else limit_s
+            ):  # a lane breaks when its replica goes: no need to check for one
                 return await anext(items)
         except LaneFull:
             raise
@@ -181,7 +191,14 @@ class ServeTier(Tier):
         except (*LOST, StopAsyncIteration) as error:
             raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
         except TimeoutError:
-            raise NoReplica(self.name, f"no first token within {self.policy.timeout_s:.0f} s") from None
+            awaited = "first token" if WHOLE_S.get() is None else "answer"
+            raise NoReplica(self.name, f"no {awaited} within {self.limit_s:.0f} s") from None
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds to wait for the first item of this call while a replica is running."""
+        whole_s = WHOLE_S.get()
+        return self.policy.timeout_s if whole_s is None else whole_s
 
     async def first_of_handle(self, items: Any) -> Item:
         """Check for replicas meanwhile: a handle does not say that there is none. Raises TimeoutError, NoReplica, TierCold."""
@@ -189,7 +206,7 @@ class ServeTier(Tier):
         waited_s = cold_s = 0.0
         look_s = min(LOOK_EVERY_S, max(FIRST_LOOK_S, self.policy.cold_s)) if self.policy.sleeps else LOOK_EVERY_S
         try:
-            while waited_s < self.policy.timeout_s:
+            while waited_s < self.limit_s:
                 done, _ = await asyncio.wait({waiting}, timeout=look_s)
                 if done:
                     status, text, measured = waiting.result()
@@ -236,7 +253,11 @@ class ServeTier(Tier):
             self.lanes.close()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        _, text = await self.open(path, body, reading, call_id)
+        token = WHOLE_S.set(whole_answer_s(self.policy.timeout_s, body))
+        try:
+            _, text = await self.open(path, body, reading, call_id)
+        finally:
+            WHOLE_S.reset(token)
         return text.encode()
 
     def stream(

@@ -72,8 +72,10 @@ def rows(row: CallRow, first: Reading, twin: Twin, prices: Sequence[float], tier
         **measured(loser, tier),
         outcome=twin.lost,
         output_tokens=0,
+        thought_tokens=0,
         estimated=True,
         first_token_s=None,
+        first_answer_s=None,
         cost_usd=lost_usd(usage, prices),
     )
     if not twin.won:
@@ -95,6 +97,6 @@ def lost_usd(usage: Usage, prices: Sequence[float]) -> float:
 
 def begun_second(row: CallRow, twin: Twin) -> CallRow:
     """The row with the id and the times of the call that began second."""
-    first_token_s = None if row.first_token_s is None else max(0.0, row.first_token_s - twin.began_s)
+    first = [None if s is None else max(0.0, s - twin.began_s) for s in (row.first_token_s, row.first_answer_s)]
     began_s, took_s = row.began_s + twin.began_s, max(0.0, row.took_s - twin.began_s)
-    return replace(row, id=row.id + HEDGE, began_s=began_s, took_s=took_s, first_token_s=first_token_s)
+    return replace(row, id=row.id + HEDGE, began_s=began_s, took_s=took_s, first_token_s=first[0], first_answer_s=first[1])

@@ -51,6 +51,8 @@ def rows(row: CallRow, reading: Reading, prices: Sequence[float], tier: Tier) ->
         began_s=row.began_s + resumed.began_s,
         took_s=max(0.0, row.took_s - resumed.began_s),
         first_token_s=resumed.first_token_s,
+        first_answer_s=resumed.first_token_s,
+        thought_tokens=0,  # within a thought no stream goes on
         input_tokens=second.input_tokens,
         output_tokens=second.output_tokens,
         cost_usd=token_cost_usd(second, prices, resumed.reading.cached_tokens),

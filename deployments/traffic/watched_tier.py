@@ -6,7 +6,7 @@ What the tier says is checked here, for every engine, so that a broken answer co
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.guarded import Guarded
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
 from router.engine_settings import NOTHING
-from router.errors import RequestFailed
+from router.errors import RequestFailed, TierFailed
 from router.reasoning_settings import Reasoning
 from router.request import own_body
 from router.request.wire import MAX_TOKENS
@@ -75,7 +75,8 @@ class Watched(Guarded, Tier):
         body = await by_size(own_body.written, body, self.name, self.reasoning, self.own)
 
         async def ask(reading: Reading | None, call_id: str) -> bytes:
-            raw = await self.tier.complete(path, body, reading, call_id)
+            with demands(body):
+                raw = await self.tier.complete(path, body, reading, call_id)
             return await by_length(raw, self.answers.whole, raw, path, body, reading)
 
         self.running += 1  # from outside, waiting and answering look alike
@@ -90,9 +91,10 @@ class Watched(Guarded, Tier):
     ) -> AsyncGenerator[bytes]:
         body = await by_size(own_body.written, body, self.name, self.reasoning, self.own)
 
-        def ask(reading: Reading | None, call_id: str) -> Awaitable[Opened]:
+        async def ask(reading: Reading | None, call_id: str) -> Opened:
             events = self.tier.stream(path, body, reading, call_id)
-            return opened(self.answers.stream(events, path, body, reading, self.tier.first_token_s))
+            with demands(body):
+                return await opened(self.answers.stream(events, path, body, reading, self.tier.first_token_s))
 
         self.waiting += 1
         waits = True
@@ -165,6 +167,16 @@ class Watched(Guarded, Tier):
 
     async def close(self) -> None:
         await self.tier.close()
+
+
+@contextmanager
+def demands(body: Mapping[str, Any]) -> Iterator[None]:
+    """Note in a tier's error whether its request demands a form."""
+    try:
+        yield
+    except TierFailed as error:
+        error.demanding = thinking.guided(body)
+        raise
 
 
 async def nothing(answer: bytes) -> None:

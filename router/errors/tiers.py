@@ -23,6 +23,10 @@ class TierFailed(RequestFailed):
         super().__init__(f"tier {tier}: {message}")
         self.tier = tier
         self.status = 502 if status not in REQUESTS_OWN else (422 if status == 422 else 400)
+        self.crashed = status == 500
+        """the tier's server failed within, which a request may have caused"""
+        self.demanding = False
+        """the request demands a form of its answer, which the server may have been unable to follow"""
         self.given = body if self.status < 500 else None
 
     @property

@@ -40,7 +40,7 @@ class ShownReasoning:
         name = field or server.reasoning_field
         if "messages" not in body:
             return None
-        if server.reasoning == "hide" or (settings is not None and body.get("include_reasoning") is False):
+        if server.reasoning == "hide" or body.get("include_reasoning") is False:
             return cls(())
         return cls(NAMES[name]) if name else None
 

@@ -52,7 +52,22 @@ def written(body: Mapping[str, Any], tier: str, settings: Reasoning | None) -> M
     if "messages" not in body:
         return body
     body = with_own_thoughts(body, tier)
-    return body if settings is None else switched(body, settings)
+    return bounded(body) if settings is None else switched(body, settings)
+
+
+def bounded(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The body for a tier of which nothing is known: the client's own fields, but for what would break its server.
+
+    `include_reasoning` is ours to do. vLLM holds to a schema from the first token where it is false, and fails with status 500 on
+    a budget beside it, which ends the thought with a mark that is in no schema.
+    """
+    budget, limit = body.get("thinking_token_budget"), answer_limit(body)
+    if "include_reasoning" not in body and budget is None:
+        return body
+    sent = {name: value for name, value in body.items() if name != "include_reasoning"}
+    if budget is not None and limit:
+        sent["thinking_token_budget"] = min(budget, limit // 2)
+    return sent
 
 
 def switched(body: Mapping[str, Any], settings: Reasoning) -> dict[str, Any]:
@@ -110,8 +125,8 @@ def budget_of(body: Mapping[str, Any], wish: Wish, on: bool, settings: Reasoning
     if not on:
         return 0 if settings.switch == "none" and wish.on is False else None
     given = [most for most in (wish.budget, settings.budget) if most is not None]
-    limit = answer_limit(body)
-    return min([*given, *([limit // 2] if limit else [])]) if given else None
+    limit, holds = answer_limit(body), settings.limited or (settings.limited is None and bool(given))
+    return min([*given, *([limit // 2] if limit and holds else [])], default=None)
 
 
 # -- history ---------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ SHAPES = (
     ("chat_template_kwargs", dict, "an object"),
     ("documents", list, "a list"),
     ("echo", bool, "true or false"),
+    ("include_reasoning", bool, "true or false"),
 )
 # Fields of the other path. Backends overlook them, so they are taken out before anything reads them.
 FOREIGN = {
@@ -31,7 +32,9 @@ INTEGER_RANGES = {
     "best_of": (1, 128),
     "top_logprobs": (-1, 1_000),  # vLLM takes -1 for all of them
     "prompt_logprobs": (-1, 1_000),
+    "thinking_token_budget": (0, MAX_TOKENS),
 }
+MOST_TEMPLATE_FIELDS = 64  # of `chat_template_kwargs`
 MAX_TEMPERATURE = 100.0
 # Of `metadata`, as with OpenAI.
 MOST_PAIRS = 16
@@ -129,6 +132,10 @@ def check_common(body: Mapping[str, Any]) -> None:
         value = body.get(field)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
             raise BadRequest(f"`{field}` must be a whole number from {least} to {most}", field)
+    if len(kwargs := body.get("chat_template_kwargs") or {}) > MOST_TEMPLATE_FIELDS:
+        raise BadRequest(
+            f"`chat_template_kwargs` has {len(kwargs)} fields; send at most {MOST_TEMPLATE_FIELDS}", "chat_template_kwargs"
+        )
     heat = body.get("temperature")
     if heat is not None and (not isinstance(heat, int | float) or isinstance(heat, bool) or not 0 <= heat <= MAX_TEMPERATURE):
         raise BadRequest(f"`temperature` must be a number from 0 to {MAX_TEMPERATURE:g}", "temperature")

@@ -24,6 +24,8 @@ from router.learn.labels.labelling import logprob_stats
 from router.limits import reservation
 from router.limits.key_limits import day_of
 from router.request import wire
+from router.request.body import answer_limit, with_answer_limit
+from router.request.thought_room import room, unthinking
 from router.request.thoughts import apart, named
 from router.request.token_bounds import Reader, text_tokens, within_window
 from router.tier_settings import ANSWER_RESERVE
@@ -129,6 +131,8 @@ class Asker:
         """
         name, tier = tier, tier_of(tier)
         sent: Mapping[str, Any] = wire.forwarded({**body, "stream": False}, tier)
+        if role == "judge":  # a verdict's few tokens are meant for the verdict
+            sent = with_room(sent, self.settings[tier])
         if role == "fill" and not self.abilities.lack(tier, "logprobs"):
             sent = with_logprobs(sent)
         sent, tokens = await asyncio.to_thread(self.measured, tier, sent)
@@ -238,6 +242,13 @@ class OneCall:
         )
         twin = self.reading.twin
         return hedged_call.rows(row, self.reading, twin, prices, settings) if twin else [row]
+
+
+def with_room(body: Mapping[str, Any], settings: Tier) -> Mapping[str, Any]:
+    """The body of a call of ours, whose tier is kept from thinking, or else has room for that beside the answer."""
+    quiet = {**body, **unthinking(settings.thinking)}
+    thought = room(settings.thinking, quiet)
+    return with_answer_limit(quiet, (answer_limit(body) or 0) + thought) if thought else quiet
 
 
 def read(raw: bytes, tier: str) -> Answer:
