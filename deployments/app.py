@@ -89,8 +89,8 @@ class Args(BaseModel):
 class ServedIngress(Ingress):
     """The ingress as Serve constructs it on a replica, from settings and handles.
 
-    exchange: the handle of the QueueExchange, if there are several ingresses. adapters: rung -> the name of its adapter in its
-    host's engine.
+    exchange: the handle of the QueueExchange, if there are several ingresses. adapters: rung -> the name of its adapter, if any,
+    in its host's engine.
     """
 
     behind_ray = True
@@ -279,7 +279,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
     file: where the configuration is read again when it changes; empty: nowhere.
     """
     handles = {}
-    adapters = {rung.name: adapter_of(rung) for rung in config.rungs}
+    adapters = {rung.name: adapter_of(rung) for rung in config.rungs if rung.lora}
     weights = started_on.weights(with_absolute_ledger(config))
     tiers = started_on.placed(config, weights).tiers
     engines = [
@@ -306,7 +306,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
 
 
 def on_host(config: Config, host: str, adapters: Mapping[str, Adapter]) -> dict[str, Any]:
-    """What a host's replicas are told of the rungs on it; empty: there are none."""
+    """What a host's replicas are told of the adapters on it; empty: there are none."""
     its = [adapter for name, adapter in adapters.items() if config.hosts[name] == host]
     return {"adapters": its, "board": str(board_of(root(config), host))} if its else {}
 

@@ -144,7 +144,10 @@ class VllmReplicas(Settings):
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     """accelerators that share one replica"""
     accelerator: str | None = None
-    """Ray's name of the accelerator, such as H100; none: the model runs on CPUs"""
+    """Ray's name of the accelerator, such as H100; none: the model runs on CPUs, or with `gpu` on any GPU"""
+    gpu: Annotated[float, Field(gt=0, le=1)] | None = None
+    """share of one GPU for each replica, so that several tiers fit on one: of its memory, unless engine_kwargs give
+    gpu_memory_utilization, and of its price. None: whole accelerators. Only with tensor_parallel 1"""
     cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs that Ray reserves for one replica; fractions let several share a small machine"""
     resources: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,62}$")], Annotated[float, Field(gt=0)]] = {}
@@ -176,10 +179,25 @@ class VllmReplicas(Settings):
             raise ValueError(f"max_replicas: {self.max_replicas} is less than replicas: {self.replicas}")
         return self
 
+    @model_validator(mode="after")
+    def share_of_one(self) -> Self:
+        if self.gpu is not None and self.tensor_parallel > 1:
+            raise ValueError(
+                f"gpu: a replica with tensor_parallel: {self.tensor_parallel} takes whole accelerators, for Ray could put two "
+                "shares of it on one GPU; remove gpu, or set tensor_parallel: 1"
+            )
+        return self
+
     @property
-    def accelerators(self) -> int:
-        """Accelerators of one replica."""
-        return self.tensor_parallel if self.accelerator else 0
+    def on_cpu(self) -> bool:
+        return self.accelerator is None and self.gpu is None
+
+    @property
+    def accelerators(self) -> float:
+        """Accelerators of one replica; a share of one is less than 1. 0: it runs on CPUs."""
+        if self.gpu is not None:
+            return self.gpu
+        return float(self.tensor_parallel) if self.accelerator else 0.0
 
     @property
     def most_replicas(self) -> int:

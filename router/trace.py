@@ -140,8 +140,8 @@ class Window:
     seconds: float
     replicas: float
     """mean number of running replicas"""
-    accelerators: int
-    """accelerators of one replica, at least 1 (a replica on CPUs counts as one)"""
+    accelerators: float
+    """accelerators of one replica, a share of one where several engines are on it (a replica on CPUs counts as one)"""
     usd_per_accelerator_hour: float | None = None
 
     @property

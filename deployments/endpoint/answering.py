@@ -74,7 +74,7 @@ class Answering:
         how = settings.most_replicas, settings.hedge_after_s, settings.context, settings.thinking
         breaker = Breaker(time.monotonic, random.random) if alone else self.breaker
         retries = Retries(random.random) if alone else self.retries
-        return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s)
+        return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s, own=settings.body)
 
     async def state(self, name: str) -> str:
         """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""

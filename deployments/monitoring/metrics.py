@@ -171,7 +171,7 @@ class Metrics:
 
     def busy(self, tier: str, busy_s: float) -> None:
         known, tag = self.tiers.get(tier), self.few["tier"](tier)
-        self.add("stepdown_accelerator_busy_seconds", busy_s * max(1, known.accelerators if known else 1), tag)
+        self.add("stepdown_accelerator_busy_seconds", busy_s * (known.accelerators_billed if known else 1.0), tag)
         self.add("stepdown_accelerator_busy_usd", (prices.gpu_usd(busy_s, known) if known else None) or 0.0, tag)
 
     def held(self, windows: Iterable[Window]) -> None:

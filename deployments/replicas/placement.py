@@ -12,8 +12,8 @@ LOGS: dict[str, Any] = {"log_level": "WARNING", "enable_access_log": False}
 
 
 def bundles(tier: VllmReplicas) -> list[dict[str, float]]:
-    """One placement-group bundle for each accelerator, or one for a replica on CPUs."""
-    bundle = {"CPU": tier.cpus} | ({"GPU": 1.0} if tier.accelerator else {}) | tier.resources
+    """One placement-group bundle for each accelerator or share of one, or one for a replica on CPUs."""
+    bundle = {"CPU": tier.cpus} | ({} if tier.on_cpu else {"GPU": tier.gpu or 1.0}) | tier.resources
     return [bundle] * tier.tensor_parallel
 
 

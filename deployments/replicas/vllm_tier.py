@@ -262,6 +262,6 @@ def bind(
 
     adapters, board: see `PlainServer`. prefix: of its deployment's name.
     """
-    settings = LLMConfig(**settings_of(tier, drain_s, **engine_options(adapters, on_cpu=not tier.accelerator)))
+    settings = LLMConfig(**settings_of(tier, drain_s, **engine_options(adapters, on_cpu=tier.on_cpu)))
     given = {"tier": tier, "adapters": list(adapters), "board": board}
     return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=prefix, bind_kwargs=given)

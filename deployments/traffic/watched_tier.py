@@ -16,9 +16,10 @@ from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.guarded import Guarded
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
+from router.engine_settings import NOTHING
 from router.errors import RequestFailed
 from router.reasoning_settings import Reasoning
-from router.request import thinking
+from router.request import own_body
 from router.request.wire import MAX_TOKENS
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
@@ -36,7 +37,8 @@ class Watched(Guarded, Tier):
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
     slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
-    reasoning: `Tier.thinking` of its settings. idle_s: seconds that a stream may be silent once it has begun; None: for ever.
+    reasoning, own: `thinking` and `body` of its settings. idle_s: seconds that a stream may be silent once it has begun; None:
+    for ever.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class Watched(Guarded, Tier):
         context: int = MAX_TOKENS,
         reasoning: Reasoning | None = None,
         idle_s: float | None = None,
+        own: Mapping[str, Any] = NOTHING,
     ) -> None:
         super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
         self.tier = tier
-        self.reasoning = reasoning
+        self.reasoning, self.own = reasoning, own
         self.answers = TierAnswers(tier.name, context, reasoning, idle_s)
         self.whole = Pace(slow)
         """how long whole answers take"""
@@ -67,7 +70,7 @@ class Watched(Guarded, Tier):
         return self.tier.health
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        body = await by_size(thinking.written, body, self.name, self.reasoning)
+        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own)
 
         async def ask(reading: Reading | None, call_id: str) -> bytes:
             raw = await self.tier.complete(path, body, reading, call_id)
@@ -83,7 +86,7 @@ class Watched(Guarded, Tier):
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        body = await by_size(thinking.written, body, self.name, self.reasoning)
+        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own)
 
         def ask(reading: Reading | None, call_id: str) -> Awaitable[Opened]:
             events = self.tier.stream(path, body, reading, call_id)
