@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from router.doze_settings import Card, Doze, refusal
 from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream, VllmReplicas
 from router.reasoning_settings import Effort, Reasoning, fixed, named_parser, pinned
 
@@ -188,6 +189,18 @@ class VllmTier(VllmReplicas, Tier):
     one that has read its first `affinity_chars` (prefix), or to any (session). none: always the less busy of two"""
     affinity_chars: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     """characters that make up a beginning: enough to tell topics apart, few enough to be shared by questions about one topic"""
+    doze: Doze | None = None
+    """give the memory of an idle replica's GPU back until the next call; none: it is held as long as the replica runs. It stays
+    reserved for the tier in Ray, and so is paid for as before"""
+    card: Card | None = None
+    """take turns with other tiers on a GPU that does not hold all of them: whoever wakes lets those doze that were idle longest"""
+
+    @model_validator(mode="after")
+    def can_doze(self) -> "VllmTier":
+        gone_after_s = self.scaling.idle_s if self.sleeps else None
+        if why := refusal(self.doze, self.card, self.on_cpu, self.engine_kwargs, gone_after_s):
+            raise ValueError(why)
+        return self
 
     @model_validator(mode="after")
     def one_parser(self) -> "VllmTier":
@@ -199,6 +212,11 @@ class VllmTier(VllmReplicas, Tier):
         if self.thought is not None and not self.parser:
             raise ValueError("thought needs reasoning.parser: without one vLLM refuses every request with a budget")
         return self
+
+    @property
+    def shares_a_card(self) -> bool:
+        """Other engines may hold memory of its replicas' GPUs, so only one at a time may start, doze or wake."""
+        return self.doze is not None or 0 < self.accelerators < 1
 
     @property
     def parser(self) -> str | None:
