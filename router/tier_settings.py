@@ -189,6 +189,9 @@ class VllmTier(VllmReplicas, Tier):
     one that has read its first `affinity_chars` (prefix), or to any (session). none: always the less busy of two"""
     affinity_chars: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     """characters that make up a beginning: enough to tell topics apart, few enough to be shared by questions about one topic"""
+    resume: bool = True
+    """a stream whose replica is lost in mid-answer goes on at another one, from the tokens that came; only with several replicas,
+    and not with grammars, penalties, log-probabilities, several answers, or a tool call that has begun"""
     doze: Doze | None = None
     """give the memory of an idle replica's GPU back until the next call; none: it is held as long as the replica runs. It stays
     reserved for the tier in Ray, and so is paid for as before"""

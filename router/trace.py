@@ -17,6 +17,7 @@ AUDITS = "audits"  # `key_id` of audits: no key asked for them, so no key's budg
 LEARNING = "learning"  # `key_id` of calls that are made to learn from: for the same reason
 UNASKED = ("audit", "fill", "judge")  # roles of calls that are made after the answer, for which no key asked
 HEDGE = "-hedge"  # suffix of a call's id: the same call, sent to a second replica
+RESUMED = "-resumed"  # the same, for a stream that went on at another replica when its own was lost
 
 
 @dataclass(slots=True)
@@ -30,6 +31,13 @@ class Reading:
     """prompt tokens that were in the prefix cache"""
     twin: "Twin | None" = None
     """the same call, also sent to another replica because this one was slow to start"""
+    resumed: "Resumed | None" = None
+    """the rest of the same answer, by another replica because this one was lost"""
+
+    @property
+    def answering(self) -> "Reading":
+        """The reading of the call whose answer is used."""
+        return self.twin.reading if self.twin and self.twin.won else self
 
 
 @dataclass(slots=True)
@@ -45,6 +53,19 @@ class Twin:
     """seconds after the first began: when the losing call was stopped"""
     lost: str = "cancelled"
     """the losing call's `CallRow.outcome`"""
+
+
+@dataclass(slots=True)
+class Resumed:
+    """The second call of a stream that outlived its replica (deployments/tiers/outliving.py)."""
+
+    began_s: float
+    """seconds after the first began"""
+    tokens: int
+    """of the answer, that came from the first"""
+    reading: Reading
+    first_token_s: float | None = None
+    """seconds after the second began"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from deployments.endpoint.received import Received, texts_of
 from deployments.learning.kept.collected import Said
 from deployments.tiers.tier import DONE, Tier, event
 from deployments.tiers.tier_answer import WAITING
+from deployments.traffic import resumed_call
 from router.errors import RequestFailed
 from router.request import wire
 from router.request.body import answer_count
@@ -140,6 +141,9 @@ class PlainCall:
             data = json.loads(part)
             if data.get("usage"):
                 self.count_it(usage_of(data))
+                if told := resumed_call.told(self.record.reading):
+                    data["usage"]["stepdown"] = told
+                    part = json.dumps(data).encode()
             if data["choices"] or (data.get("usage") and self.ongoing.wants_usage):
                 shown.append(b"data: " + part + b"\n\n")
         return b"".join(shown)

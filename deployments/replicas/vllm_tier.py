@@ -24,6 +24,7 @@ from deployments.replicas.abilities import tried
 from deployments.replicas.adapter_files import Adapter, engine_options, places
 from deployments.replicas.adapters import Adapters
 from deployments.replicas.event_batches import batched
+from deployments.replicas.going_on import SEAM, Asked
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
 from deployments.replicas.reasoning_parsers import check_known
@@ -31,6 +32,7 @@ from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
 from deployments.replicas.vllm_adapters import VllmRegistry
+from deployments.replicas.vllm_going_on import GoingOnEngine
 from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises
@@ -104,6 +106,7 @@ class PlainServer(LLMServer):
         for serving in (getattr(self.engine, name, None) for name in SERVINGS):
             if serving is not None:
                 serving.create_error_response = told_apart(serving.create_error_response)
+                serving.engine_client = GoingOnEngine(serving.engine_client)
         write_to_file(again=True)
         if self.configured:
             board = FilePath(self.board) if self.board else None
@@ -167,20 +170,23 @@ class PlainServer(LLMServer):
 
         measurement: JSON of `MeteredCall.last` with the last item, empty before. call_id: the name under which a later call
         reports the measurement of this one if it is cut off; empty: it is not reported. missed: see `ReplicaMeter.start`.
-        hint: see `router.traffic.affinity.hint_of`; only the choice of the replica reads it.
+        hint: see `router.traffic.affinity.hint_of`; only the choice of the replica reads it. path, raw: also of a call that
+        tells its tokens, or goes on from those of another replica (`router.request.resuming`).
         """
         CURRENT.set(call_id.partition("/")[0])
-        kind, method = REQUESTS[path]
         try:
-            request = kind.model_validate(json.loads(raw))
+            asked = Asked.read(path, json.loads(raw))
+            kind, method = REQUESTS[asked.path]
+            request = kind.model_validate(asked.body)
         except (VLLMError, *ODD) as error:
             refusal = refused(error)
             yield refusal.status, refusal.text, ""
             return
-        call = self.meter.start(call_id, raw, missed)
-        measured = self.measured(with_refusals(self.ask(method, request), request), call)
-        asked = self.adapters.asked(request.model) if self.adapters else nullcontext()
-        with asked:
+        SEAM.set(asked.seam)
+        call = self.meter.start(call_id, raw, missed, asked.said)
+        measured = self.measured(asked.told(with_refusals(self.ask(method, request), request)), call)
+        adapter = self.adapters.asked(request.model) if self.adapters else nullcontext()
+        with adapter:
             async with aclosing(batched(measured) if request.stream else measured) as items:
                 async for item in items:
                     yield item

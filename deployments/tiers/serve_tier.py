@@ -19,10 +19,12 @@ from deployments.lane.frames import Item
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
 from deployments.tiers.faults import failure
+from deployments.tiers.outliving import Outliving
 from deployments.tiers.tier import SESSION, LateReadings, Tier
 from router.config import VllmTier
 from router.engine_settings import VllmReplicas
 from router.errors import NoReplica, RequestFailed, TierBusy, TierCold, TierFailed
+from router.request.resuming import Seam, unfit
 from router.trace import Reading
 from router.traffic.affinity import HEAD, How, hint_of
 from router.types import Path
@@ -50,6 +52,8 @@ class CallPolicy:
     """the tier may have no replica while it is idle"""
     cold_s: float = 0.0
     """to wait for the first replica"""
+    resumes: bool = False
+    """a stream whose replica is lost may go on at another"""
 
 
 class ServeTier(Tier):
@@ -91,10 +95,12 @@ class ServeTier(Tier):
         self.missed: dict[str, int] = {}
         """call id -> how often its reading was asked for"""
 
-    async def open(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
+    async def open(
+        self, path: str, body: Mapping[str, Any], reading: Reading | None, call_id: str, seam: Seam | None = None
+    ) -> tuple[Any, str]:
         """The call's further items and its first text. Raises NoReplica, TierCold, TierFailed."""
         hint = hint_of(body, SESSION.get(), self.policy.affinity, self.policy.head)
-        return await self.send(path, await written(body), hint, reading, call_id)
+        return await self.send(path, await written(seam.as_json() if seam else body), hint, reading, call_id)
 
     async def send(self, path: str, raw: str, hint: str, reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The same for a body as JSON. path: also that of a service."""
@@ -221,10 +227,18 @@ class ServeTier(Tier):
         _, text = await self.open(path, body, reading, call_id)
         return text.encode()
 
-    async def stream(
+    def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        items, text = await self.open(path, body, reading, call_id)
+        if self.policy.resumes and self.retries and not unfit(path, body):
+            return Outliving(self.name, self.events, self.retries, path, body, reading, call_id).stream()
+        return self.events(path, body, reading, call_id)
+
+    async def events(
+        self, path: str, body: Mapping[str, Any], reading: Reading | None, call_id: str, seam: Seam | None = None
+    ) -> AsyncGenerator[bytes]:
+        """One replica's. path, seam: also of a call that goes on from tokens of another replica."""
+        items, text = await self.open(path, body, reading, call_id, seam)
         measured = ""
         try:
             yield text.encode()
@@ -265,7 +279,7 @@ def lane_of(tier: VllmReplicas, handle: Any) -> Lane | None:
 
 def call_policy(tier: VllmTier, timeout_s: float) -> CallPolicy:
     affinity = tier.affinity if tier.most_replicas > 1 else "none"
-    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s(tier))
+    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s(tier), tier.resume and tier.most_replicas > 1)
 
 
 def cold_s(tier: VllmReplicas) -> float:

@@ -17,7 +17,7 @@ from deployments.tiers.event_stream import END, EventBuffer, data_of
 from deployments.tiers.faults import of_error_event
 from deployments.tiers.patience import Patience
 from deployments.tiers.reported_usage import Most, reported
-from deployments.tiers.tier import DONE, event
+from deployments.tiers.tier import DONE, WENT_ON, event
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
 from router.reasoning_settings import Reasoning
 from router.request import json_text, wire
@@ -160,6 +160,8 @@ class TierCall:
         """Bound what was measured of the prefix cache by the prompt, or take it from the usage."""
         if reading is None:
             return
+        if reading.resumed:
+            reading = reading.resumed.reading
         usage = self.usage or {}
         if usage.get("prompt_tokens_details"):
             reading.cached_tokens = usage["prompt_tokens_details"].get("cached_tokens", 0)
@@ -234,7 +236,7 @@ class TierStream(TierCall):
         if data is None:
             return self.other(part)
         if not data:
-            return WAITING if self.chars else b""
+            return (WENT_ON if part + END == WENT_ON else WAITING) if self.chars else b""
         if data.startswith(b"[DONE]"):
             return self.done()
         read, changed = self.read(data)

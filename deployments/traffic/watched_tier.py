@@ -55,6 +55,8 @@ class Watched(Guarded, Tier):
     ) -> None:
         super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
         self.tier = tier
+        if self.siblings:
+            tier.retries = self.retries
         self.reasoning, self.own = reasoning, own
         self.answers = TierAnswers(tier.name, context, reasoning, idle_s)
         self.whole = Pace(slow)

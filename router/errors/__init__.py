@@ -4,6 +4,7 @@ StepdownError
 ├── BadPlan                the planning tier's output is no valid plan; costs a repair, never a request
 ├── BadInput               a command got input that it cannot use (exit code 2)
 │   └── BadConfig          the YAML file, or a file that it names
+├── SeamDiffers            a stream cannot go on at another replica; the client hears that its replica failed
 └── RequestFailed          an HTTP request gets OpenAI's error body
     ├── BadRequest         400  malformed JSON or fields
     │   ├── ContextTooLong 400  no tier's window holds the prompt
@@ -78,6 +79,7 @@ from router.errors.tiers import (
     DelegationFailed,
     NoReplica,
     Overloaded,
+    SeamDiffers,
     TierBusy,
     TierCold,
     TierDozing,
@@ -114,6 +116,7 @@ __all__ = [
     "REQUESTS_OWN",
     "RateLimited",
     "RequestFailed",
+    "SeamDiffers",
     "ServerStopping",
     "StepdownError",
     "TierBusy",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from router.errors.base import RequestFailed
+from router.errors.base import RequestFailed, StepdownError
 
 REQUESTS_OWN = frozenset({400, 409, 413, 415, 422})  # statuses by which a tier says that the request is wrong
 
@@ -32,6 +32,18 @@ class TierFailed(RequestFailed):
     def body(self) -> dict[str, Any]:
         """The tier's own body where the request is wrong, else ours."""
         return dict(self.given) if self.given and "error" in self.given else super().body()
+
+
+class SeamDiffers(StepdownError):
+    """A replica that was to go on with a stream makes other events of its tokens than those that were sent."""
+
+    code = "seam_differs"
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(
+            f"a stream cannot go on at another replica: found {found} other bytes of events, expected the {expected} that were "
+            "sent; give all replicas of the tier the same model, template and engine options"
+        )
 
 
 class TierSilent(TierFailed):

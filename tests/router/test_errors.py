@@ -30,6 +30,7 @@ from router.errors import (
     Overloaded,
     RateLimited,
     RequestFailed,
+    SeamDiffers,
     ServerStopping,
     StepdownError,
     TierBusy,
@@ -114,6 +115,7 @@ OTHERS = [
     (BadInput, 500, "bad_input"),
     (BadConfig, 500, "bad_config"),
     (BadPlan, 500, "bad_plan"),
+    (SeamDiffers, 500, "seam_differs"),
 ]
 
 
