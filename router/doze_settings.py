@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from router.engine_settings import Settings
+from router.engine_settings import Settings, VllmReplicas
 
 SLEEP_MODE = "enable_sleep_mode"  # vLLM's option
 
@@ -31,13 +31,12 @@ class Card(Settings):
     kept_gib: Annotated[float, Field(ge=0)] = 1.5
     """what it still holds while it dozes (context and graphs), in GiB"""
 
-
     @model_validator(mode="after")
     def fits(self) -> Self:
         if not self.kept_gib < self.gib <= self.of_gib:
             raise ValueError(
-                f"card: found gib {self.gib:g} of {self.of_gib:g} and kept_gib {self.kept_gib:g}; a tier needs at most of_gib, and "
-                "more while it is awake than while it dozes"
+                f"card: found gib {self.gib:g} of {self.of_gib:g} and kept_gib {self.kept_gib:g}; expected kept_gib < gib <= of_gib, "
+                "for a tier needs more while it is awake than while it dozes, and no more than there is"
             )
         return self
 
@@ -59,3 +58,25 @@ def refusal(doze: Doze | None, card: Card | None, on_cpu: bool, options: Mapping
             "make it shorter than that, or remove doze"
         )
     return ""
+
+
+class DozingReplicas(VllmReplicas):
+    """Replicas that may doze. Stands before `Tier` among a class's bases, as VllmReplicas does."""
+
+    doze: Doze | None = None
+    """give the memory of an idle replica's GPU back until the next call; none: it is held as long as the replica runs. It stays
+    reserved for the tier in Ray, and so is paid for as before"""
+    card: Card | None = None
+    """take turns with others on a GPU that does not hold all of them: whoever wakes lets those doze that were idle longest"""
+
+    @model_validator(mode="after")
+    def can_doze(self) -> Self:
+        gone_after_s = self.scaling.idle_s if self.sleeps else None
+        if why := refusal(self.doze, self.card, self.on_cpu, self.engine_kwargs, gone_after_s):
+            raise ValueError(why)
+        return self
+
+    @property
+    def shares_a_card(self) -> bool:
+        """Other engines may hold memory of its replicas' GPUs, so only one at a time may start, doze or wake."""
+        return self.doze is not None or 0 < self.accelerators < 1

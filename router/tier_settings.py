@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from router.doze_settings import Card, Doze, refusal
-from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream, VllmReplicas
+from router.doze_settings import DozingReplicas
+from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream
 from router.reasoning_settings import Effort, Reasoning, fixed, named_parser, pinned
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
@@ -179,7 +179,7 @@ class Tier(Served):
         return source._replace(settings={**source.settings, **self.thought_settings})
 
 
-class VllmTier(VllmReplicas, Tier):
+class VllmTier(DozingReplicas, Tier):
     """A tier on vLLM replicas that Ray Serve runs."""
 
     engine: Literal["vllm"]
@@ -192,18 +192,6 @@ class VllmTier(VllmReplicas, Tier):
     resume: bool = True
     """a stream whose replica is lost in mid-answer goes on at another one, from the tokens that came; only with several replicas,
     and not with grammars, penalties, log-probabilities, several answers, or a tool call that has begun"""
-    doze: Doze | None = None
-    """give the memory of an idle replica's GPU back until the next call; none: it is held as long as the replica runs. It stays
-    reserved for the tier in Ray, and so is paid for as before"""
-    card: Card | None = None
-    """take turns with other tiers on a GPU that does not hold all of them: whoever wakes lets those doze that were idle longest"""
-
-    @model_validator(mode="after")
-    def can_doze(self) -> "VllmTier":
-        gone_after_s = self.scaling.idle_s if self.sleeps else None
-        if why := refusal(self.doze, self.card, self.on_cpu, self.engine_kwargs, gone_after_s):
-            raise ValueError(why)
-        return self
 
     @model_validator(mode="after")
     def one_parser(self) -> "VllmTier":
@@ -215,11 +203,6 @@ class VllmTier(VllmReplicas, Tier):
         if self.thought is not None and not self.parser:
             raise ValueError("thought needs reasoning.parser: without one vLLM refuses every request with a budget")
         return self
-
-    @property
-    def shares_a_card(self) -> bool:
-        """Other engines may hold memory of its replicas' GPUs, so only one at a time may start, doze or wake."""
-        return self.doze is not None or 0 < self.accelerators < 1
 
     @property
     def parser(self) -> str | None:

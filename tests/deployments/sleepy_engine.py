@@ -4,11 +4,14 @@ import asyncio
 
 
 class SleepyEngine:
-    """steps: what was asked of it, in order. slow_s: that sleeping and waking take. fault: raised by the next waking."""
+    """steps: what was asked of it, in order. fault: raised by the next waking. may_sleep, may_wake: both wait for these."""
 
-    def __init__(self, steps=None, slow_s=0.0) -> None:
+    def __init__(self, steps=None) -> None:
         self.steps = [] if steps is None else steps
-        self.slow_s, self.fault, self.cannot_sleep = slow_s, None, None
+        self.fault = self.cannot_sleep = None
+        self.may_sleep, self.may_wake = asyncio.Event(), asyncio.Event()
+        self.may_sleep.set()
+        self.may_wake.set()
         self.asleep, self.running, self.aborted = False, 0, 0
         self.held = asyncio.Event()
         """answers wait for it"""
@@ -19,13 +22,13 @@ class SleepyEngine:
         if self.cannot_sleep:
             raise self.cannot_sleep
         self.aborted += self.running
-        await asyncio.sleep(self.slow_s)
+        await self.may_sleep.wait()
         self.asleep = True
         self.steps.append("asleep")
 
     async def wake_up(self) -> None:
         self.steps.append("wake")
-        await asyncio.sleep(self.slow_s)
+        await self.may_wake.wait()
         if self.fault:
             fault, self.fault = self.fault, None
             raise fault

@@ -26,7 +26,10 @@ def test_a_tier_on_a_gpu_dozes_where_its_settings_say_so():
         (GPU | {"doze": {"after_s": 0.5}}, "greater than or equal to 1"),
         (GPU | {"doze": {"level": 2}}, "Extra inputs are not permitted"),
         (GPU | {"card": CARD}, "card: tiers take turns by dozing; add doze: {after_s: 300}"),
-        (GPU | {"doze": {}, "engine_kwargs": {"enable_sleep_mode": False}}, "enable_sleep_mode is False, expected true; remove it"),
+        (
+            GPU | {"doze": {}, "engine_kwargs": {"enable_sleep_mode": False}},
+            "enable_sleep_mode is False, expected true; remove it",
+        ),
         (
             GPU | {"doze": {}, "replicas": 0, "max_replicas": 1, "scaling": {"idle_s": 300}},
             "doze.after_s: 300 s comes after scaling.idle_s: 300 s, when the replica is stopped; make it shorter",

@@ -35,7 +35,13 @@ def test_dozing_ones_hold_what_they_keep_and_cannot_give_more():
 
 HOLDERS = st.lists(
     st.builds(
-        Holder, st.uuids().map(str), st.floats(2.0, 80.0), st.floats(0.0, 1.9), st.booleans(), st.integers(0, 2), st.floats(0, 1e9)
+        Holder,
+        st.uuids().map(str),
+        st.floats(2.0, 80.0),
+        st.floats(0.0, 1.9),
+        st.booleans(),
+        st.integers(0, 2),
+        st.floats(0, 1e9),
     ),
     max_size=6,
 )

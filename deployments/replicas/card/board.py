@@ -100,7 +100,6 @@ class CardBoard:
         os.close(self.alive)
 
 
-
 def folder_of(group: str, locks: Path) -> Path:
     """The board of a group on this machine. locks: the folder of the machine's lock."""
     return locks / f"card-{group}"

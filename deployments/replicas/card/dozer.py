@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
 from deployments.daemon import Daemon
-from deployments.replicas.node_lock import NodeLock
+from deployments.replicas.card.node_lock import NodeLock
 from router.errors import TierDozing
 
 log = logging.getLogger("stepdown")
@@ -37,7 +37,7 @@ class Engine(Protocol):
 
 
 class Turns(Protocol):
-    """The other tiers on the same card: see card_board.py."""
+    """The other tiers on the same card: see board.py."""
 
     def may_wake(self) -> bool:
         """Whether there is room now; if not, those who can go are asked to. To be called under the lock."""

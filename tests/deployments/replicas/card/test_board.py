@@ -1,4 +1,4 @@
-"""Two tiers on a card that holds one of them: whoever is asked wakes, the other goes as soon as it is idle, a dead one does not count."""
+"""Tiers on a card that holds one of them: who is asked wakes, the other goes once it is idle, a dead one does not count."""
 
 import asyncio
 import os
@@ -9,10 +9,10 @@ from contextlib import suppress
 import pytest
 from sleepy_engine import SleepyEngine
 
-from deployments.replicas.dozing import dozer as module
-from deployments.replicas.dozing.card_board import ASKED_S, CardBoard, folder_of
-from deployments.replicas.dozing.dozer import Dozer
-from deployments.replicas.node_lock import NodeLock
+from deployments.replicas.card import dozer as module
+from deployments.replicas.card.board import ASKED_S, CardBoard, folder_of
+from deployments.replicas.card.dozer import Dozer
+from deployments.replicas.card.node_lock import NodeLock
 from router.doze_settings import Card
 from router.errors import TierDozing
 
@@ -20,7 +20,7 @@ CARD = Card(group="a", gib=50, of_gib=80)
 GONE = """
 import os, sys
 from pathlib import Path
-from deployments.replicas.dozing.card_board import CardBoard
+from deployments.replicas.card.board import CardBoard
 from router.doze_settings import Card
 
 CardBoard(Path(sys.argv[1]), "gone", Card(group="a", gib=50, of_gib=80)).tell(True, 1, 0.0)
@@ -125,7 +125,7 @@ def test_two_tiers_take_turns(tmp_path, board, monkeypatch):
 
     def tier(name):
         engine = SleepyEngine()
-        return Dozer(name, engine, 300.0, 0.1, NodeLock(tmp_path / "lock"), engine.token, board(name))
+        return Dozer(name, engine, 300.0, 60.0, NodeLock(tmp_path / "lock"), engine.token, board(name))
 
     async def ask(dozer):
         async with dozer.call():
@@ -143,12 +143,13 @@ def test_two_tiers_take_turns(tmp_path, board, monkeypatch):
         other.tell()
         other.looking.start()
         for _ in range(3):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await ask(other)
                 await ask(one)
         one.engine.held.clear()
         busy = asyncio.create_task(ask(one))
         await asyncio.sleep(0.02)
+        other.wait_s = 0.05
         with pytest.raises(TierDozing):
             await ask(other)
         one.engine.held.set()

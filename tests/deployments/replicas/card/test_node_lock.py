@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from deployments.replicas import node_lock as module
-from deployments.replicas.node_lock import VARIABLE, NodeLock, node_lock
+from deployments.replicas.card import node_lock as module
+from deployments.replicas.card.node_lock import VARIABLE, NodeLock, node_lock
 from router.errors import BadConfig
 
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from deployments.replicas.node_lock import NodeLock
+from deployments.replicas.card.node_lock import NodeLock
 
 async def run():
     async with NodeLock(Path(sys.argv[1])).held():
@@ -50,12 +50,12 @@ def test_a_killed_holder_frees_it(tmp_path):
         assert holder.stdout.readline() == "held\n"
         assert NodeLock(path).take() is None
         holder.send_signal(signal.SIGKILL)
-        holder.wait(10)
+        holder.wait(60)
     finally:
         holder.kill()
 
     async def run():
-        async with asyncio.timeout(5), NodeLock(path).held():
+        async with asyncio.timeout(60), NodeLock(path).held():
             return True
 
     assert asyncio.run(run())
