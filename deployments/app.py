@@ -63,7 +63,7 @@ from router.errors import BadConfig
 from router.flywheel.variants import Version
 
 log = logging.getLogger("stepdown")
-COUNT_EVERY_S = 1.0  # replicas of tiers that may sleep
+COUNT_EVERY_S = 1.0  # replicas of tiers that may sleep, and whether others doze
 
 TIERS: dict[str, Engine] = {
     "echo": Engine(lambda settings, _handle, first_token_s, _late: EchoTier(settings, first_token_s)),
@@ -136,6 +136,7 @@ class ServedIngress(Ingress):
         self.learning = ShownStatus(engine, settings)
         self.flywheel = StartedProcess(settings) if settings.learning.start == "auto" else None
         self.sleepers = settings.sleepers
+        self.dozers = [tier.name for tier in settings.tiers if isinstance(tier, VllmTier) and tier.doze]
         self.configured_tiers = settings.tiers
         if exchange:
             self.meet(lambda method, *given: getattr(exchange, method).remote(*given))
@@ -170,7 +171,7 @@ class ServedIngress(Ingress):
             counting, learning, accepting = Daemon(self.count), Daemon(self.learn), Daemon(accept_all)
             learning.start()
             accepting.start()
-            if self.sleepers:
+            if self.sleepers or self.dozers:
                 counting.start()
             if self.reporter:
                 self.reporter.start()
@@ -190,10 +191,15 @@ class ServedIngress(Ingress):
                     await self.flywheel.close()
 
     async def count(self) -> None:
-        """Keep up to date which tiers sleep: the choice of a tier must not wait to find out."""
+        """Keep up to date which tiers sleep or doze: the choice of a tier must not wait to find out."""
         while True:
-            await asyncio.gather(*map(self.running, self.sleepers), return_exceptions=True)
+            await asyncio.gather(*map(self.running, self.sleepers), *map(self.dozing, self.dozers), return_exceptions=True)
             await asyncio.sleep(COUNT_EVERY_S)
+
+    async def dozing(self, name: str) -> None:
+        before = self.tiers[name].rests
+        if (state := await self.tiers[name].dozing()) != before and self.accounts.metrics:
+            self.accounts.metrics.dozing(name, state)
 
     async def learn(self) -> None:
         """Keep up to date what the tiers can do, as their replicas found it."""

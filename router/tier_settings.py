@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream, VllmReplicas
+from router.doze_settings import DozingReplicas
+from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream
 from router.reasoning_settings import Effort, Reasoning, fixed, named_parser, pinned
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
@@ -178,7 +179,7 @@ class Tier(Served):
         return source._replace(settings={**source.settings, **self.thought_settings})
 
 
-class VllmTier(VllmReplicas, Tier):
+class VllmTier(DozingReplicas, Tier):
     """A tier on vLLM replicas that Ray Serve runs."""
 
     engine: Literal["vllm"]

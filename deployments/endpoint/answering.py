@@ -86,12 +86,14 @@ class Answering:
         return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s, own=settings.body)
 
     async def state(self, name: str) -> str:
-        """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
+        """Whether a tier answers now: `ready`, `dozing` (it wakes with its next request), `circuit open`, `cold` (it starts with its
+        first) or `no replica`.
+        """
         lineup = self.lineups.of(self.routers.active)
         if lineup.left_s(name):
             return "circuit open"
         if await lineup.tiers[name].replicas():
-            return "ready"
+            return "dozing" if await lineup.tiers[name].dozing() == "dozing" else "ready"
         return "cold" if self.settings[name].sleeps else "no replica"
 
     @property

@@ -4,8 +4,8 @@ service needs it.
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, nullcontext
-from functools import cached_property
+from contextlib import AsyncExitStack, aclosing, nullcontext
+from functools import cached_property, partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -20,9 +20,11 @@ from vllm.tool_parsers import ToolParserManager
 from deployments.ids import CURRENT
 from deployments.lane.frames import Item
 from deployments.lane.server import LaneServer
-from deployments.replicas.abilities import tried
+from deployments.replicas.abilities import one_token, tried
 from deployments.replicas.adapter_files import Adapter, engine_options, places
 from deployments.replicas.adapters import Adapters
+from deployments.replicas.card.dozer import Dozer
+from deployments.replicas.card.starting import awake, in_turn, started_dozer, woken
 from deployments.replicas.event_batches import batched
 from deployments.replicas.going_on import SEAM, Asked
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
@@ -39,6 +41,7 @@ from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises
 from router.engine_settings import VllmReplicas
+from router.doze_settings import SLEEP_MODE
 from router.errors import BadConfig
 from router.service_settings import VllmService
 from router.types import Path
@@ -64,6 +67,8 @@ class PlainServer(LLMServer):
     """the adapters that it has from its start"""
     adapters: Adapters | None = None
     """all that are loaded; None: it was started without room for any"""
+    dozer: Dozer | None = None
+    """None: it never dozes"""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, llm_config: LLMConfig, tier: config.VllmTier | None = None, adapters: Sequence[Adapter] = (), board: str = ""
@@ -103,6 +108,8 @@ class PlainServer(LLMServer):
     async def __del__(self) -> None:
         """Serve awaits it when the calls that came through handles have ended."""
         await self.lane_server.close()
+        if self.dozer:
+            await self.dozer.close()
         await super().__del__()
 
     async def start(self) -> None:
@@ -110,6 +117,14 @@ class PlainServer(LLMServer):
 
         Raises BadConfig where it cannot do what the settings promise, or an adapter is not there.
         """
+        async with in_turn(self.tier, lambda: self.meter.replica) as place:
+            await self.start_engine()
+            token = partial(one_token, self._llm_config.model_id, self.try_once, self.found)
+            self.dozer = started_dozer(self.tier, place, self.engine, token)
+        await self.lane_server.start()
+
+    async def start_engine(self) -> None:
+        """Returns when all that is slow the first time is done."""
         await super().start()  # type: ignore[no-untyped-call]  # Ray's method has no annotations
         for serving in (getattr(self.engine, name, None) for name in SERVINGS):
             if serving is not None:
@@ -122,7 +137,6 @@ class PlainServer(LLMServer):
             self.adapters = Adapters(self._llm_config.model_id, VllmRegistry(self.engine), self.try_once, board, most)
             await self.adapters.start(self.configured)
         await self.look()
-        await self.lane_server.start()
 
     async def look(self) -> None:
         """Find out what the engine can do. Raises BadConfig where that is not what the settings promise."""
@@ -136,16 +150,22 @@ class PlainServer(LLMServer):
         request = kind.model_validate(body)
         return with_refusals(self.ask(method, request), request)
 
+    async def dozing(self) -> tuple[str, str]:
+        """This replica, and whether it is awake, dozing or waking."""
+        return self.meter.replica, self.dozer.state if self.dozer else "awake"
+
     async def load_adapter(self, name: str, folder: str) -> None:
         """Load one more beside the others, to be asked under this name. Raises BadConfig; then it is not loaded."""
         if self.adapters is None:
             raise BadConfig(f"{self._llm_config.model_id} was started without room for adapters; put a tier with `lora` on it")
-        await self.adapters.load(name, folder)
+        async with awake(self.dozer):
+            await self.adapters.load(name, folder)
 
     async def unload_adapter(self, name: str) -> None:
         """Refuse further requests under this name. Returns when those under way are answered."""
         if self.adapters:
-            await self.adapters.unload(name)
+            async with awake(self.dozer):
+                await self.adapters.unload(name)
 
     async def loaded_adapters(self) -> list[str]:
         """Their names."""
@@ -190,11 +210,14 @@ class PlainServer(LLMServer):
             refusal = refused(error)
             yield refusal.status, refusal.text, ""
             return
-        SEAM.set(asked.seam)
-        call = self.meter.start(call_id, raw, missed, asked.said)
-        measured = self.measured(asked.told(with_refusals(self.ask(method, request), request)), call)
-        adapter = self.adapters.asked(request.model) if self.adapters else nullcontext()
-        with adapter:
+        async with AsyncExitStack() as held:
+            if dozing := await woken(self.dozer, held, self.streak):
+                yield dozing
+                return
+            SEAM.set(asked.seam)
+            call = self.meter.start(call_id, raw, missed, asked.said)
+            measured = self.measured(asked.told(with_refusals(self.ask(method, request), request)), call)
+            held.enter_context(self.adapters.asked(request.model) if self.adapters else nullcontext())
             async with aclosing(batched(measured) if request.stream else measured) as items:
                 async for item in items:
                     yield item
@@ -248,6 +271,8 @@ def settings_of(tier: config.VllmTier | VllmService, drain_s: float = 30.0, **op
     """The arguments of Ray's `LLMConfig`. options: further ones of the engine, which the settings may replace."""
     if isinstance(tier, config.VllmTier) and tier.thinking and tier.thinking.parser:
         options = {"reasoning_parser": tier.thinking.parser, **options}
+    if isinstance(tier, config.VllmTier) and tier.doze:
+        options = {SLEEP_MODE: True, **options}
     settings: dict[str, Any] = {
         "model_loading_config": {"model_id": tier.name, "model_source": tier.source},
         "deployment_config": {

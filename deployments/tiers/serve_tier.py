@@ -21,6 +21,7 @@ from deployments.lane.lanes import Lanes
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
 from deployments.replicas.serve_lanes import lanes_to
+from deployments.tiers.doze_watch import DozeWatch
 from deployments.tiers.faults import failure
 from deployments.tiers.outliving import Outliving
 from deployments.tiers.tier import SESSION, LateReadings, Tier
@@ -60,6 +61,8 @@ class CallPolicy:
     """the tier may have no replica while it is idle"""
     cold_s: float = 0.0
     """to wait for the first replica"""
+    dozes: bool = False
+    """its replicas may doze"""
     resumes: bool = False
     """a stream whose replica is lost may go on at another"""
 
@@ -100,6 +103,7 @@ class ServeTier(Tier):
         self.waking: asyncio.Task[None] | None = None
         if not policy.sleeps:  # to ask a tier that sleeps would wake it: its first answer says that it is awake
             self.unheard.set()
+        self.watch = DozeWatch(handle.options(stream=False, method_name="dozing").remote, running) if policy.dozes else None
         self.missed: dict[str, int] = {}
         """call id -> how often its reading was asked for"""
 
@@ -237,6 +241,13 @@ class ServeTier(Tier):
     async def replicas(self) -> int:
         return int(await self.running())
 
+    async def dozing(self) -> str:
+        if self.watch is None:
+            return ""
+        with suppress(*LOST, TimeoutError):
+            await self.watch.look()
+        return self.watch.state
+
     async def abilities(self) -> Mapping[str, str]:
         await self.unheard.wait()
         while True:
@@ -304,7 +315,8 @@ def make(tier: VllmTier, handle: Any, timeout_s: float, late: LateReadings | Non
 
 def call_policy(tier: VllmTier, timeout_s: float) -> CallPolicy:
     affinity = tier.affinity if tier.most_replicas > 1 else "none"
-    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s(tier), tier.resume and tier.most_replicas > 1)
+    resumes = tier.resume and tier.most_replicas > 1
+    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s(tier), tier.doze is not None, resumes)
 
 
 def cold_s(tier: VllmReplicas) -> float:

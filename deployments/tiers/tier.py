@@ -50,6 +50,10 @@ class Tier(Protocol):
         """How many of its replicas run."""
         return 1
 
+    async def dozing(self) -> str:
+        """How its replicas were when last heard: `awake`, `waking`, `dozing`; empty: they never doze, or nobody knows."""
+        return ""
+
     async def abilities(self) -> Mapping[str, str]:
         """What its replicas found that the tier can and cannot do: see `router.decide.abilities.Abilities.report`.
 

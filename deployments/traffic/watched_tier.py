@@ -66,6 +66,8 @@ class Watched(Guarded, Tier):
         self.waiting = self.running = self.finished = 0
         self.count = replicas
         """replicas that ran at the last count"""
+        self.rests = ""
+        """`Tier.dozing` at the last look"""
 
     @property
     def replica_health(self) -> ReplicaHealth | None:
@@ -161,6 +163,10 @@ class Watched(Guarded, Tier):
     async def replicas(self) -> int:
         self.count = await self.tier.replicas()
         return self.count
+
+    async def dozing(self) -> str:
+        self.rests = await self.tier.dozing()
+        return self.rests
 
     async def abilities(self) -> Mapping[str, str]:
         return await self.tier.abilities()

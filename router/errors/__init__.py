@@ -40,6 +40,7 @@ StepdownError
     │   ├── WindowExceeded 400  the tier says that its window does not hold the request; a wider one may answer
     │   └── TierMisconfigured 502  the upstream refuses this server's key, account, address or model
     ├── TierCold           503  the tier was scaled to zero; a replica is starting, with Retry-After
+    │   └── TierDozing     503  its replica dozed; it is waking, with Retry-After
     ├── Overloaded         503  every tier that may answer is full, with Retry-After
     └── NoReplica          503  with Retry-After
         └── TierBusy       503  the tier is full, or asked to be left alone for a while; no failure, with Retry-After
@@ -81,6 +82,7 @@ from router.errors.tiers import (
     SeamDiffers,
     TierBusy,
     TierCold,
+    TierDozing,
     TierFailed,
     TierMisconfigured,
     TierSilent,
@@ -119,6 +121,7 @@ __all__ = [
     "StepdownError",
     "TierBusy",
     "TierCold",
+    "TierDozing",
     "TierFailed",
     "TierMisconfigured",
     "TierSilent",

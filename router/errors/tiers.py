@@ -116,11 +116,21 @@ class TierCold(RequestFailed):
     status = 503
     code = "cold"
 
+    why = "was scaled to zero and has no replica; one is starting"
+
     def __init__(self, tier: str, retry_after_s: float = 30.0) -> None:
-        super().__init__(
-            f"tier {tier} was scaled to zero and has no replica; one is starting, try again in {retry_after_s:.0f} s"
-        )
+        super().__init__(f"tier {tier} {self.why}, try again in {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
+
+
+class TierDozing(TierCold):
+    """The tier's replica gave its memory back while it was idle, and did not have it again in time. No failure either."""
+
+    code = "dozing"
+    why = "was dozing while nobody asked and is not awake yet"
+
+    def __init__(self, tier: str, retry_after_s: float = 5.0) -> None:
+        super().__init__(tier, retry_after_s)
 
 
 class Overloaded(RequestFailed):
