@@ -91,8 +91,8 @@ class Args(BaseModel):
 class ServedIngress(Ingress):
     """The ingress as Serve constructs it on a replica, from settings and handles.
 
-    exchange: the handle of the IngressExchange, if there are several ingresses. adapters: rung -> the name of its adapter, if any,
-    in its host's engine.
+    exchange: the handle of the IngressExchange, if there are several ingresses. adapters: rung -> the name of its
+    adapter, if any, in its host's engine.
     """
 
     behind_ray = True

@@ -86,8 +86,8 @@ class Answering:
         return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s, own=settings.body)
 
     async def state(self, name: str) -> str:
-        """Whether a tier answers now: `ready`, `dozing` (it wakes with its next request), `circuit open`, `cold` (it starts with its
-        first) or `no replica`.
+        """Whether a tier answers now: `ready`, `dozing` (it wakes with its next request), `circuit open`, `cold` (it starts
+        with its first) or `no replica`.
         """
         lineup = self.lineups.of(self.routers.active)
         if lineup.left_s(name):

@@ -40,8 +40,8 @@ from deployments.replicas.vllm_going_on import GoingOnEngine
 from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises
-from router.engine_settings import VllmReplicas
 from router.doze_settings import SLEEP_MODE
+from router.engine_settings import VllmReplicas
 from router.errors import BadConfig
 from router.service_settings import VllmService
 from router.types import Path

@@ -19,7 +19,7 @@ from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
 from router.engine_settings import NOTHING
 from router.errors import RequestFailed, TierFailed
 from router.reasoning_settings import Reasoning
-from router.request import own_body
+from router.request import own_body, thinking
 from router.request.wire import MAX_TOKENS
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker

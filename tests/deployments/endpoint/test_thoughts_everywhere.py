@@ -1,5 +1,5 @@
-"""Tiers that think, in every form in which servers tell it, through every flow: the thought is paid for and counted, in the ledger,
-its sums, the metrics and the usage, and stands in no content, judgement or grade."""
+"""Tiers that think, in every form in which servers tell it, through every flow: the thought is paid for and counted, in the
+ledger, its sums, the metrics and the usage, and stands in no content, judgement or grade."""
 
 import json
 import time
@@ -94,10 +94,7 @@ CASES = {
         "cascade", [("attempt", "small")], changes=LOOKED_AT, sections={"escalation": {"mode": "buffer"}}
     ),
     "held back": Case(
-        "cascade",
-        [("attempt", "small")],
-        changes=LOOKED_AT,
-        sections={"escalation": {"mode": "holdback", "holdback_tokens": 1}},
+        "cascade", [("attempt", "small")], changes=LOOKED_AT, sections={"escalation": {"mode": "holdback", "holdback_tokens": 1}}
     ),
     "a cascade that goes up": Case(
         "cascade",
@@ -107,7 +104,10 @@ CASES = {
         says={"small": "doubt"},
     ),
     "a race that nobody had to join": Case(
-        "race", [("attempt", "small")], changes={"tier": "small"}, sections={"escalation": {"mode": "hedge", "larger_after_s": 5.0}}
+        "race",
+        [("attempt", "small")],
+        changes={"tier": "small"},
+        sections={"escalation": {"mode": "hedge", "larger_after_s": 5.0}},
     ),
     "a plan": Case(
         "delegation",
