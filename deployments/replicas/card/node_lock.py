@@ -76,6 +76,6 @@ def lock_folder() -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise BadConfig(
-            f"{folder}: found a folder that other users may enter; expected one of this user alone, with mode 700; mend or remove it"
+            f"{folder}: found a folder that others may enter; expected one of this user alone, with mode 700; mend or remove it"
         )
     return folder
