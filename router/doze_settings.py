@@ -35,8 +35,8 @@ class Card(Settings):
     def fits(self) -> Self:
         if not self.kept_gib < self.gib <= self.of_gib:
             raise ValueError(
-                f"card: found gib {self.gib:g} of {self.of_gib:g}, kept_gib {self.kept_gib:g}; want kept_gib < gib <= of_gib: "
-                "a tier needs more while it is awake than while it dozes, and no more than there is"
+                f"card: found gib {self.gib:g} of {self.of_gib:g}, kept_gib {self.kept_gib:g}; expected kept_gib < gib <= of_gib"
+                ": a tier needs more while it is awake than while it dozes, and no more than there is"
             )
         return self
 
