@@ -5,6 +5,7 @@ import json
 import logging
 import ssl
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +26,8 @@ HELD = 64  # items that wait for their reader, above which the replica is held u
 FLOWS = 8  # items below which it goes on
 
 Connect = Callable[[], Awaitable["LaneConnection"]]
+Sink = Callable[[bytes], bool]
+"""Takes an item's text. False: it did not, and the item is to be read."""
 
 
 class LaneLost(ConnectionError):
@@ -42,8 +45,14 @@ class LaneCall:
         self.connection: LaneConnection | None = connection
         """None: the call is over, and the connection belongs to another"""
         self.replica = connection.lane.name
-        self.items: asyncio.Queue[Item | LaneLost | None] = asyncio.Queue()
-        """ends with None, or with the error"""
+        self.sink: Sink | None = None
+        """takes texts while somebody waits for the next item and none is left to read, so that their order stays"""
+        self.items: deque[Item] = deque()
+        """that nobody has read yet"""
+        self.ended = False
+        """nothing comes after `items` but `error`"""
+        self.error: LaneLost | None = None
+        self.waiter: asyncio.Future[None] | None = None
         self.held = False
         """the replica is held up, as its items are not read"""
 
@@ -51,19 +60,32 @@ class LaneCall:
         return self
 
     async def __anext__(self) -> Item:
-        item = await self.items.get()
-        if self.held and self.items.qsize() < FLOWS:
+        while not self.items:
+            if self.ended:
+                raise self.error or StopAsyncIteration
+            self.waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self.waiter
+            finally:
+                self.waiter = None
+        item = self.items.popleft()
+        if self.held and len(self.items) < FLOWS:
             self.hold(False)
-        if item is None:
-            raise StopAsyncIteration
-        if isinstance(item, LaneLost):
-            raise item
         return item
 
-    def came(self, item: Item) -> None:
-        self.items.put_nowait(item)
-        if not self.held and self.items.qsize() > HELD:
+    def came(self, status: int, body: bytes, size: int) -> None:
+        """An item, whose text is the first `size` bytes. One that means nothing but its text needs no reader."""
+        waits = self.waiter is not None and not self.waiter.done() and not self.items
+        if waits and self.sink and status == 200 and size == len(body) and self.sink(body):
+            return
+        self.items.append((status, body[:size].decode(), body[size:].decode()))
+        self.wake()
+        if not self.held and len(self.items) > HELD:
             self.hold(True)
+
+    def wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
     def hold(self, held: bool) -> None:
         """Have the replica wait until items are read; or go on."""
@@ -83,8 +105,9 @@ class LaneCall:
             if self.held:
                 self.hold(False)
             self.connection.lane.ended()
-        self.connection = None
-        self.items.put_nowait(error)
+        self.connection, self.sink = None, None
+        self.ended, self.error = True, error
+        self.wake()
 
 
 class LaneConnection(Connection):
@@ -117,8 +140,7 @@ class LaneConnection(Connection):
         if call is None or call.connection is not self:
             self.transport.abort()
         elif len(head) > 1:
-            size = head[1]
-            call.came((head[0], body[:size].decode(), body[size:].decode()))
+            call.came(head[0], body, head[1])
         else:
             self.call = None
             self.end(call, head[0] if head else 0)
@@ -128,6 +150,7 @@ class LaneConnection(Connection):
         call.over(LaneFull("the replica is full") if number == FULL else None)
         if number == CLOSING:
             self.transport.close()
+            self.lane.lost()
         else:
             self.lane.told(number)
             self.lane.put_back(self)
@@ -135,6 +158,10 @@ class LaneConnection(Connection):
     def connection_lost(self, error: Exception | None) -> None:
         if self.call and self.call.connection is self:
             self.call.over(LaneLost(CLOSED))
+            self.lane.lost()
+        elif self in self.lane.free:
+            self.lane.free.remove(self)
+            self.lane.lost()
 
 
 def nothing(by: int) -> None:
@@ -232,8 +259,7 @@ class Lane:
         except BlockingIOError:
             log.debug("more connections at once than the socket's queue holds")
         except OSError:
-            self.way, self.gone = None, True
-            self.look()
+            self.lost()
         finally:
             if connection is None:
                 self.ended()
@@ -258,9 +284,15 @@ class Lane:
         else:
             connection.transport.close()
 
+    def lost(self) -> None:
+        """The replica ended a connection, or takes no new one: others get its calls, unless it can be reached again."""
+        self.way, self.gone = None, True
+        self.look()
+
     def look(self) -> None:
         """Look for a way in the background."""
         if (self.looking is None or self.looking.done()) and self.ways and self.clock() >= self.next_look_s and not self.closed:
+            self.next_look_s = self.clock() + RETRY_S  # also where it can be reached, but ends each connection at once
             self.looking = asyncio.create_task(self.find())
 
     async def find(self) -> None:

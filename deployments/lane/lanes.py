@@ -61,6 +61,8 @@ class Lanes:
         self.lanes: dict[str, Lane] = {}
         self.sent: dict[str, int] = {}
         """replica -> calls by its lane"""
+        self.calls = 0
+        """by lane since the start"""
 
     async def connection(self, call_id: str = "", hint: str = "", refused: Collection[str] = ()) -> LaneConnection | None:
         """A connection to the replica of choice, for one call, which must be made at once; None: use the handle.
@@ -78,6 +80,7 @@ class Lanes:
                 lane.look()
                 return None
             elif name not in refused and (connection := await lane.connection()):
+                self.calls += 1
                 self.sent[name] = self.sent.get(name, 0) + 1
                 self.choice.routed(call_id, hint, name)
                 return connection

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from grpc import RpcError
@@ -15,7 +16,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from deployments.beside_loop import written
 from deployments.lane.client import LaneCall, LaneFull, LaneLost
 from deployments.lane.frames import Item
-from deployments.lane.lanes import Lanes
+from deployments.lane.lanes import Lanes, Status
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
 from deployments.replicas.serve_lanes import lanes_to
@@ -225,6 +226,12 @@ class ServeTier(Tier):
                 log.debug("what tier %s can do is asked for again: %s", self.name, error)
                 await asyncio.sleep(LOOK_EVERY_S)
 
+    def lane_status(self) -> Sequence[Status]:
+        return self.lanes.status() if self.lanes else ()
+
+    def lane_calls(self) -> int:
+        return self.lanes.calls if self.lanes else 0
+
     async def close(self) -> None:
         if self.lanes:
             self.lanes.close()
@@ -233,11 +240,18 @@ class ServeTier(Tier):
         _, text = await self.open(path, body, reading, call_id)
         return text.encode()
 
+    def changed(self) -> Callable[[bytes], bytes] | None:
+        """What is changed in each event that a relay takes from a lane; None: nothing."""
+        return None
+
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
+        changed = self.changed()
         items, text = await self.open(path, body, reading, call_id)
         measured = ""
+        if reading and reading.relay and isinstance(items, LaneCall):
+            items.sink = partial(reading.relay.take, changed=changed)
         try:
             yield text.encode()
             async for _, text, measured in items:

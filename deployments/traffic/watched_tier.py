@@ -6,11 +6,12 @@ What the tier says is checked here, for every engine, so that a broken answer co
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from deployments.beside_loop import by_length, by_size
+from deployments.lane.lanes import Status
 from deployments.replicas.replica_health import ReplicaHealth
 from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
@@ -154,6 +155,12 @@ class Watched(Guarded, Tier):
     async def replicas(self) -> int:
         self.count = await self.tier.replicas()
         return self.count
+
+    def lane_status(self) -> Sequence[Status]:
+        return self.tier.lane_status()
+
+    def lane_calls(self) -> int:
+        return self.tier.lane_calls()
 
     async def abilities(self) -> Mapping[str, str]:
         return await self.tier.abilities()
