@@ -42,8 +42,8 @@ class Speaker:
         """As `deployments.replicas.vllm_tier.PlainServer`."""
         from ray import serve
 
-        from deployments.replicas.serve_lanes import lane_server
-        from deployments.replicas.serve_replicas import LANE
+        from deployments.replicas.lanes.both_ends import lane_server
+        from deployments.replicas.lanes.serve_replicas import LANE
 
         end = lane_server(self.openai, serve.get_replica_context().replica_id.unique_id, self.tier)
         await end.start()

@@ -24,14 +24,14 @@ from deployments.replicas.abilities import tried
 from deployments.replicas.adapter_files import Adapter, engine_options, places
 from deployments.replicas.adapters import Adapters
 from deployments.replicas.event_batches import batched
+from deployments.replicas.lanes.both_ends import lane_server
+from deployments.replicas.lanes.serve_replicas import LANE
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
 from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
-from deployments.replicas.serve_lanes import lane_server
-from deployments.replicas.serve_replicas import LANE
 from deployments.replicas.vllm_adapters import VllmRegistry
 from deployments.replicas.vllm_process import in_one_process
 from router import config

@@ -17,9 +17,9 @@ from deployments.beside_loop import written
 from deployments.lane.client import LaneCall, LaneFull, LaneLost
 from deployments.lane.frames import Item
 from deployments.lane.lanes import Lanes, Status
+from deployments.replicas.lanes.both_ends import lanes_to
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
-from deployments.replicas.serve_lanes import lanes_to
 from deployments.tiers.faults import failure
 from deployments.tiers.tier import SESSION, LateReadings, Tier
 from router.config import VllmTier

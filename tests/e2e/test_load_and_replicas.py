@@ -40,8 +40,8 @@ class Stub:
         """As `deployments.replicas.vllm_tier.PlainServer`."""
         from ray import serve
 
-        from deployments.replicas.serve_lanes import lane_server
-        from deployments.replicas.serve_replicas import LANE
+        from deployments.replicas.lanes.both_ends import lane_server
+        from deployments.replicas.lanes.serve_replicas import LANE
 
         self.lanes = lane_server(self.openai, serve.get_replica_context().replica_id.unique_id, self.tier)
         await self.lanes.start()

@@ -14,10 +14,10 @@ from ray.serve._private.utils import Semaphore
 
 from deployments.lane.address import Address
 from deployments.lane.places import CountedPlaces
-from deployments.replicas import serve_lanes, serve_places
+from deployments.replicas.lanes import both_ends, serve_places
+from deployments.replicas.lanes.serve_places import ServePlaces
+from deployments.replicas.lanes.serve_replicas import LANE, ServeReplicas
 from deployments.replicas.replica_choice import AffineRouter
-from deployments.replicas.serve_places import ServePlaces
-from deployments.replicas.serve_replicas import LANE, ServeReplicas
 from router.config import VllmTier
 from router.engine_settings import Lanes
 
@@ -183,28 +183,28 @@ def tier(**lanes):
 
 
 def test_lanes_are_as_the_settings_say(monkeypatch, tmp_path, caplog):
-    monkeypatch.setattr(serve_lanes, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
+    monkeypatch.setattr(both_ends, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
     nodes = [{"Alive": True}]
-    monkeypatch.setattr(serve_lanes.ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(serve_lanes.ray.util, "get_node_ip_address", lambda: "10.0.0.1")
+    monkeypatch.setattr(both_ends.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(both_ends.ray.util, "get_node_ip_address", lambda: "10.0.0.1")
 
     async def scenario():
         served, chooser, _ = handle()
-        assert serve_lanes.lanes_to(tier(to="none"), served) is None
-        lanes = serve_lanes.lanes_to(tier(), served)
+        assert both_ends.lanes_to(tier(to="none"), served) is None
+        lanes = both_ends.lanes_to(tier(), served)
         assert lanes.here == "here" and lanes.context is None and chooser.rank.affinity.slack == 10
         assert chooser.rank.lanes("nobody") == 0.0
-        missing = serve_lanes.lanes_to(tier(certificate=str(tmp_path / "no"), key="k"), served)
+        missing = both_ends.lanes_to(tier(certificate=str(tmp_path / "no"), key="k"), served)
         assert missing.context is None and "cannot be read as a certificate" in caplog.text
-        assert serve_lanes.lane_server(None, "r", tier()).network.host == ""  # one machine: nobody would come by TCP
+        assert both_ends.lane_server(None, "r", tier()).network.host == ""  # one machine: nobody would come by TCP
         nodes.append({"Alive": True})
-        assert serve_lanes.lane_server(None, "r", tier()).network.host == "10.0.0.1"
-        assert serve_lanes.lane_server(None, "r", None).network.host == "10.0.0.1"
-        end = serve_lanes.lane_server(None, "r", tier(certificate="c", key="k"))
+        assert both_ends.lane_server(None, "r", tier()).network.host == "10.0.0.1"
+        assert both_ends.lane_server(None, "r", None).network.host == "10.0.0.1"
+        end = both_ends.lane_server(None, "r", tier(certificate="c", key="k"))
         assert (end.network.certificate, end.network.key, end.places.most, end.machine) == ("c", "k", 80, "here")
-        assert serve_lanes.lane_server(None, "r", tier(to="machine")).network.host == ""
+        assert both_ends.lane_server(None, "r", tier(to="machine")).network.host == ""
         nodes[1] = {"Alive": False}
-        assert serve_lanes.lane_server(None, "r", tier()).network.host == ""
+        assert both_ends.lane_server(None, "r", tier()).network.host == ""
 
     asyncio.run(scenario())
 
