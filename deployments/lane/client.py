@@ -1,113 +1,28 @@
-"""The ingress's end of a lane (see the package): connections to one replica, and the calls on them."""
+"""The ingress's end of a lane (see the package): connections to one replica; call.py has the calls on them."""
 
 import asyncio
 import json
 import logging
 import ssl
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from deployments.lane.address import Address, private
-from deployments.lane.frames import CLOSING, FULL, Connection, Item, size_of
+from deployments.lane.call import CLOSED, LaneCall, LaneFull, LaneLost
+from deployments.lane.frames import CLOSING, FULL, Connection, size_of
 from deployments.lane.probes import watch
 
 log = logging.getLogger("stepdown")
 IDLE = 128  # idle connections kept open
 RETRY_S = 2.0  # before a lane that broke is looked for again
-CLOSED = "the replica's end of the lane was closed"
 UNREACHED_S = 60.0  # the same, where the replica was never reached: containers, or networks that do not meet
 CONNECT_S = 5.0  # that a connection to another machine may take
 FULL_S = 0.05  # for which a replica that refused a call gets none
 TOLD_S = 10.0  # for which a replica's count of its calls is believed, as Serve believes its own
-HELD = 64  # items that wait for their reader, above which the replica is held up
-FLOWS = 8  # items below which it goes on
 
 Connect = Callable[[], Awaitable["LaneConnection"]]
-Sink = Callable[[bytes], bool]
-"""Takes an item's text. False: it did not, and the item is to be read."""
-
-
-class LaneLost(ConnectionError):
-    """The replica is gone, or failed in a way that it could not report."""
-
-
-class LaneFull(LaneLost):
-    """The replica has as many calls as it takes; nothing was done."""
-
-
-class LaneCall:
-    """The items that answer one call: (status, text, measurement), as a handle's generator. Raises LaneLost, LaneFull."""
-
-    def __init__(self, connection: "LaneConnection") -> None:
-        self.connection: LaneConnection | None = connection
-        """None: the call is over, and the connection belongs to another"""
-        self.replica = connection.lane.name
-        self.sink: Sink | None = None
-        """takes texts while somebody waits for the next item and none is left to read, so that their order stays"""
-        self.items: deque[Item] = deque()
-        """that nobody has read yet"""
-        self.ended = False
-        """nothing comes after `items` but `error`"""
-        self.error: LaneLost | None = None
-        self.waiter: asyncio.Future[None] | None = None
-        self.held = False
-        """the replica is held up, as its items are not read"""
-
-    def __aiter__(self) -> "LaneCall":
-        return self
-
-    async def __anext__(self) -> Item:
-        while not self.items:
-            if self.ended:
-                raise self.error or StopAsyncIteration
-            self.waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self.waiter
-            finally:
-                self.waiter = None
-        item = self.items.popleft()
-        if self.held and len(self.items) < FLOWS:
-            self.hold(False)
-        return item
-
-    def came(self, status: int, body: bytes, size: int) -> None:
-        """An item, whose text is the first `size` bytes. One that means nothing but its text needs no reader."""
-        waits = self.waiter is not None and not self.waiter.done() and not self.items
-        if waits and self.sink and status == 200 and size == len(body) and self.sink(body):
-            return
-        self.items.append((status, body[:size].decode(), body[size:].decode()))
-        self.wake()
-        if not self.held and len(self.items) > HELD:
-            self.hold(True)
-
-    def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-
-    def hold(self, held: bool) -> None:
-        """Have the replica wait until items are read; or go on."""
-        self.held = held
-        if self.connection and not self.connection.transport.is_closing():
-            transport = self.connection.transport
-            transport.pause_reading() if held else transport.resume_reading()
-
-    def cancel(self) -> None:
-        """Give the call up: the replica stops at once."""
-        if self.connection:
-            self.connection.transport.abort()
-            self.over()
-
-    def over(self, error: LaneLost | None = None) -> None:
-        if self.connection:
-            if self.held:
-                self.hold(False)
-            self.connection.lane.ended()
-        self.connection, self.sink = None, None
-        self.ended, self.error = True, error
-        self.wake()
 
 
 class LaneConnection(Connection):

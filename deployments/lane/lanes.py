@@ -70,6 +70,8 @@ class Lanes:
         refused: replicas that have refused this call, being full.
         """
         self.look()
+        if not self.names:  # the choice is Serve's
+            return None
         for name in self.choice.order(self.names, call_id, hint, self.queue):
             lane = self.lanes.get(name)
             if lane is None:

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.beside_loop import written
-from deployments.lane.client import LaneCall, LaneFull, LaneLost
+from deployments.lane.call import LaneCall, LaneFull, LaneLost
 from deployments.lane.frames import Item
 from deployments.lane.lanes import Lanes, Status
 from deployments.replicas.lanes.both_ends import lanes_to
