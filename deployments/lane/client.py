@@ -118,7 +118,8 @@ class Lane:
 
     def ways_from(self, here: str, context: ssl.SSLContext | None) -> list[Connect]:
         """By its socket on this machine; by TCP with TLS, or without where the network is private."""
-        address, ways = self.address, []
+        address = self.address
+        ways: list[Connect] = []
         if address.path and address.machine == here:
             ways.append(partial(self.by_socket, address.path))
         if address.port and address.token and (context if address.encrypted else private(address.host)):
@@ -202,12 +203,13 @@ class Lane:
     def lost(self) -> None:
         """The replica ended a connection, or takes no new one: others get its calls, unless it can be reached again."""
         self.way, self.gone = None, True
-        self.look()
+        if (now_s := self.clock()) >= self.next_look_s:
+            self.look()
+            self.next_look_s = now_s + RETRY_S  # also where it can be reached, but ends each connection at once
 
     def look(self) -> None:
         """Look for a way in the background."""
         if (self.looking is None or self.looking.done()) and self.ways and self.clock() >= self.next_look_s and not self.closed:
-            self.next_look_s = self.clock() + RETRY_S  # also where it can be reached, but ends each connection at once
             self.looking = asyncio.create_task(self.find())
 
     async def find(self) -> None:

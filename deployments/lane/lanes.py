@@ -20,7 +20,7 @@ class Running(NamedTuple):
     """None: it told none, and is reached only through the handle"""
     limit: float = float("inf")
     """calls that it takes at a time"""
-    count: Callable[[int], None] = nothing
+    tell: Callable[[int], None] = nothing
     """hears 1 when a call by lane begins and -1 when it ends"""
 
 
@@ -105,7 +105,7 @@ class Lanes:
             if name in self.lanes:
                 self.lanes[name].limit = replica.limit
             elif replica.address:
-                made = Lane(name, replica.address, self.here, replica.limit, replica.count, self.context)
+                made = Lane(name, replica.address, self.here, replica.limit, replica.tell, self.context)
                 self.lanes[name] = made
                 made.look()
         self.names = list(running)
@@ -116,7 +116,7 @@ class Lanes:
 
     def status_of(self, name: str) -> Status:
         lane = self.lanes.get(name)
-        state = "open" if lane and lane.way else "lost" if lane and lane.gone else "handle"
+        state = "open" if lane and lane.way else ("lost" if lane and lane.gone else "handle")
         return Status(name, state, lane.busy if lane else 0, self.sent.get(name, 0))
 
     def close(self) -> None:

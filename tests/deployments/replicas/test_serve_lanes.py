@@ -69,14 +69,14 @@ def test_what_serve_tells_of_replicas_becomes_lanes_and_changes_with_it():
         a, b = first = known.running()
         assert known.running() is first  # the same object while nothing changes
         assert (a.name, a.address, a.limit) == ("a", address, 5) and (b.name, b.address, b.limit) == ("b", None, 9)
-        a.count(1)
-        a.count(1)
-        a.count(-1)
+        a.tell(1)
+        a.tell(1)
+        a.tell(-1)
         assert dict(counts.num_requests_sent_to_replicas) == {ReplicaID("a", D): 1}
         chooser._update_running_replicas([told("b", 4)])
         (b,) = known.running()
         assert b.limit == 4
-        a.count(-1)  # its last call ends after it left the list
+        a.tell(-1)  # its last call ends after it left the list
         assert counts.num_requests_sent_to_replicas[ReplicaID("a", D)] == 0
         chooser.on_replica_actor_died(ReplicaID("b", D))
         assert list(known.running()) == []
