@@ -195,7 +195,7 @@ def test_the_upstream_waits_for_a_client_that_does_not_read(here):
     sent = []
     block = chunked(event("x" * 20_000))
     counting = [item for _ in range(1_000) for item in (block, lambda: sent.append(1))]
-    here.upstream.script = [*BEGIN, *counting, *FINISH]
+    here.upstream.script = [*BEGIN, *slowly(TEXT), *counting, *FINISH]
     host, _, port = here.url.split("/")[2].partition(":")
     with socket.create_connection((host, int(port)), timeout=20) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -218,10 +218,10 @@ def test_the_deadline_ends_a_stream_on_the_short_way(tmp_path, monkeypatch):
         began = time.monotonic()
         answer = here.ask([*BEGIN, *[chunked(event("more ")), 0.05] * 200])
         assert 1.1 < time.monotonic() - began < 3
-        assert '"code": "deadline_exceeded"' in answer.text and here.relayed > 5
+        assert '"code": "deadline_exceeded"' in answer.text and here.relayed > 0
         assert here.upstream.left.wait(10)
         outcome, _, completion, estimated = tokens(here.row())
-        assert estimated and 5 < completion < 40 and outcome == "cancelled"
+        assert estimated and 1 < completion < 40 and outcome == "cancelled"
 
 
 def test_a_tier_is_silent_from_its_last_word_on_the_short_way_on(tmp_path, monkeypatch):
@@ -229,7 +229,7 @@ def test_a_tier_is_silent_from_its_last_word_on_the_short_way_on(tmp_path, monke
         began = time.monotonic()
         answer = here.ask([*BEGIN, *[chunked(event("more ")), 0.1] * 12, 10.0])
         assert 1.2 + 0.6 < time.monotonic() - began < 5  # it spoke for longer than it may be silent
-        assert answer.text.count('"more ') == 12 and "said nothing" in answer.text and here.relayed > 5
+        assert answer.text.count('"more ') == 12 and "tier_silent" in answer.text and here.relayed > 0
         assert here.row()["output_tokens"] == 13
 
 
