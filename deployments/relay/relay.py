@@ -21,6 +21,7 @@ PLAIN = re.compile(
 SIMPLE = re.compile(rb'[^"\\\x00-\x1f\x80-\xff]*')
 """ASCII without escapes: each byte is a character"""
 TELLS = re.compile(rb'"usage"\s*:\s*\{|"choices"\s*:\s*\[\s*\]|\[DONE\]')
+"""the end or the usage is in an event, or a text has [DONE]: else a text cannot look like this, as its quotes are escaped"""
 
 
 class Call(Protocol):
@@ -35,10 +36,12 @@ class Call(Protocol):
 class Relay:
     """Of one call. pattern: finds whatever is generated, as `Received` does. pieces: where it keeps that, escaped as JSON."""
 
-    __slots__ = ("call", "head", "heard", "pattern", "pieces", "relayed", "tail", "write")
+    __slots__ = ("call", "head", "heard", "offered", "pattern", "pieces", "relayed", "tail", "write")
 
     def __init__(self, pattern: "re.Pattern[bytes]", pieces: list[bytes]) -> None:
         self.pattern, self.pieces = pattern, pieces
+        self.offered = False
+        """somebody calls `take` with what comes in, so that it pays to learn"""
         self.write: Callable[[bytes], bool] | None = None
         """the client's end; None: something before these events is still on its way"""
         self.call: Call | None = None
@@ -57,6 +60,8 @@ class Relay:
     def learn(self, event: bytes, read: Mapping[str, Any]) -> None:
         """Take an event as usual that was not changed. read: the same, of which we know that it is as it should be."""
         self.head = b""
+        if not self.offered:
+            return
         found = [match for match in self.pattern.finditer(event) if match[1]]
         if len(found) != 1 or len(read["choices"]) != 1 or TELLS.search(event):
             return

@@ -251,6 +251,7 @@ class ServeTier(Tier):
         items, text = await self.open(path, body, reading, call_id)
         measured = ""
         if reading and reading.relay and isinstance(items, LaneCall):
+            reading.relay.offered = True
             items.sink = partial(reading.relay.take, changed=changed)
         try:
             yield text.encode()
