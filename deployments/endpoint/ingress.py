@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -185,6 +186,7 @@ class Ingress:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         watcher = self.watcher
+        self.accounts.lanes = self.lanes
         await self.accounts.open(lambda: self.router.flows.promises, lambda: watcher.promises if watcher else ())
         if self.variants and self.keeper:
             await self.variants.open()
@@ -322,6 +324,7 @@ class Ingress:
                 "replicas": replicas + beside.get(tier.name, nothing).replicas,
                 "running": tier.running + beside.get(tier.name, nothing).running + heard(tier.name).running,
                 "queue": tier.waiting + beside.get(tier.name, nothing).waiting + heard(tier.name).waiting,
+                "lanes": [status._asdict() for status in tier.lane_status()],
                 "price": self.settings[tier.name].price.model_dump(exclude_none=True),
             }
             for tier, replicas in zip(self.tiers.values(), running, strict=True)
@@ -329,6 +332,11 @@ class Ingress:
         ledger = self.accounts.ledger
         shown = {"tiers": tiers, "certificates": self.router.flows.promises.status()}
         return shown | ({"ledger": ledger.state, "spooled": ledger.spooled} if ledger else {})
+
+    def lanes(self) -> dict[str, tuple[Counter[str], int]]:
+        """Tiers of their own replicas -> how these are reached, and calls by lane since the start; for the metrics."""
+        own = [tier for name, tier in self.tiers.items() if self.settings[name].runs_on == name]
+        return {t.name: (Counter(s.state for s in t.lane_status()), t.lane_calls()) for t in own if t.lane_status()}
 
     async def may_see_costs(self, request: Request) -> Key:
         """Raises BadKey, NotAllowed."""

@@ -1,7 +1,6 @@
 """One plain call: its events go to the client as they come, from the first byte; only the last waits for the ledger."""
 
 import json
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from deployments.endpoint.received import TEXT, Received, texts_of
 from deployments.endpoint.spoken.writer import CHAT
 from deployments.learning.kept.collected import Said
 from deployments.relay.client_socket import SOCKET
-from deployments.relay.relay import Relay
+from deployments.relay.relay import TELLS, Relay
 from deployments.tiers.tier import DONE, Tier, event
 from deployments.tiers.tier_answer import WAITING
 from deployments.traffic import resumed_call
@@ -24,9 +23,6 @@ from router.request.body import answer_count
 from router.request.shown_reasoning import ShownReasoning
 from router.request.thoughts import split
 from router.types import Call, Usage
-
-# Text of an answer cannot look like this: its quotes are escaped.
-TELLS = re.compile(rb'"usage"\s*:\s*\{|"choices"\s*:\s*\[\s*\]|\[DONE\]')
 
 
 @dataclass(slots=True)

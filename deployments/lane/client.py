@@ -1,4 +1,4 @@
-"""The ingress's end of a lane (see the package): connections to one replica, and the calls on them."""
+"""The ingress's end of a lane (see the package): connections to one replica; call.py has the calls on them."""
 
 import asyncio
 import json
@@ -10,81 +10,19 @@ from functools import partial
 from typing import Any
 
 from deployments.lane.address import Address, private
-from deployments.lane.frames import CLOSING, FULL, Connection, Item, size_of
+from deployments.lane.call import CLOSED, LaneCall, LaneFull, LaneLost
+from deployments.lane.frames import CLOSING, FULL, Connection, size_of
 from deployments.lane.probes import watch
 
 log = logging.getLogger("stepdown")
 IDLE = 128  # idle connections kept open
 RETRY_S = 2.0  # before a lane that broke is looked for again
-CLOSED = "the replica's end of the lane was closed"
 UNREACHED_S = 60.0  # the same, where the replica was never reached: containers, or networks that do not meet
 CONNECT_S = 5.0  # that a connection to another machine may take
 FULL_S = 0.05  # for which a replica that refused a call gets none
 TOLD_S = 10.0  # for which a replica's count of its calls is believed, as Serve believes its own
-HELD = 64  # items that wait for their reader, above which the replica is held up
-FLOWS = 8  # items below which it goes on
 
 Connect = Callable[[], Awaitable["LaneConnection"]]
-
-
-class LaneLost(ConnectionError):
-    """The replica is gone, or failed in a way that it could not report."""
-
-
-class LaneFull(LaneLost):
-    """The replica has as many calls as it takes; nothing was done."""
-
-
-class LaneCall:
-    """The items that answer one call: (status, text, measurement), as a handle's generator. Raises LaneLost, LaneFull."""
-
-    def __init__(self, connection: "LaneConnection") -> None:
-        self.connection: LaneConnection | None = connection
-        """None: the call is over, and the connection belongs to another"""
-        self.replica = connection.lane.name
-        self.items: asyncio.Queue[Item | LaneLost | None] = asyncio.Queue()
-        """ends with None, or with the error"""
-        self.held = False
-        """the replica is held up, as its items are not read"""
-
-    def __aiter__(self) -> "LaneCall":
-        return self
-
-    async def __anext__(self) -> Item:
-        item = await self.items.get()
-        if self.held and self.items.qsize() < FLOWS:
-            self.hold(False)
-        if item is None:
-            raise StopAsyncIteration
-        if isinstance(item, LaneLost):
-            raise item
-        return item
-
-    def came(self, item: Item) -> None:
-        self.items.put_nowait(item)
-        if not self.held and self.items.qsize() > HELD:
-            self.hold(True)
-
-    def hold(self, held: bool) -> None:
-        """Have the replica wait until items are read; or go on."""
-        self.held = held
-        if self.connection and not self.connection.transport.is_closing():
-            transport = self.connection.transport
-            transport.pause_reading() if held else transport.resume_reading()
-
-    def cancel(self) -> None:
-        """Give the call up: the replica stops at once."""
-        if self.connection:
-            self.connection.transport.abort()
-            self.over()
-
-    def over(self, error: LaneLost | None = None) -> None:
-        if self.connection:
-            if self.held:
-                self.hold(False)
-            self.connection.lane.ended()
-        self.connection = None
-        self.items.put_nowait(error)
 
 
 class LaneConnection(Connection):
@@ -117,8 +55,7 @@ class LaneConnection(Connection):
         if call is None or call.connection is not self:
             self.transport.abort()
         elif len(head) > 1:
-            size = head[1]
-            call.came((head[0], body[:size].decode(), body[size:].decode()))
+            call.came(head[0], body, head[1])
         else:
             self.call = None
             self.end(call, head[0] if head else 0)
@@ -128,6 +65,7 @@ class LaneConnection(Connection):
         call.over(LaneFull("the replica is full") if number == FULL else None)
         if number == CLOSING:
             self.transport.close()
+            self.lane.lost()
         else:
             self.lane.told(number)
             self.lane.put_back(self)
@@ -135,6 +73,10 @@ class LaneConnection(Connection):
     def connection_lost(self, error: Exception | None) -> None:
         if self.call and self.call.connection is self:
             self.call.over(LaneLost(CLOSED))
+            self.lane.lost()
+        elif self in self.lane.free:
+            self.lane.free.remove(self)
+            self.lane.lost()
 
 
 def nothing(by: int) -> None:
@@ -176,7 +118,8 @@ class Lane:
 
     def ways_from(self, here: str, context: ssl.SSLContext | None) -> list[Connect]:
         """By its socket on this machine; by TCP with TLS, or without where the network is private."""
-        address, ways = self.address, []
+        address = self.address
+        ways: list[Connect] = []
         if address.path and address.machine == here:
             ways.append(partial(self.by_socket, address.path))
         if address.port and address.token and (context if address.encrypted else private(address.host)):
@@ -232,8 +175,7 @@ class Lane:
         except BlockingIOError:
             log.debug("more connections at once than the socket's queue holds")
         except OSError:
-            self.way, self.gone = None, True
-            self.look()
+            self.lost()
         finally:
             if connection is None:
                 self.ended()
@@ -257,6 +199,13 @@ class Lane:
             self.free.append(connection)
         else:
             connection.transport.close()
+
+    def lost(self) -> None:
+        """The replica ended a connection, or takes no new one: others get its calls, unless it can be reached again."""
+        self.way, self.gone = None, True
+        if (now_s := self.clock()) >= self.next_look_s:
+            self.look()
+            self.next_look_s = now_s + RETRY_S  # also where it can be reached, but ends each connection at once
 
     def look(self) -> None:
         """Look for a way in the background."""

@@ -20,7 +20,7 @@ class Running(NamedTuple):
     """None: it told none, and is reached only through the handle"""
     limit: float = float("inf")
     """calls that it takes at a time"""
-    count: Callable[[int], None] = nothing
+    tell: Callable[[int], None] = nothing
     """hears 1 when a call by lane begins and -1 when it ends"""
 
 
@@ -61,6 +61,8 @@ class Lanes:
         self.lanes: dict[str, Lane] = {}
         self.sent: dict[str, int] = {}
         """replica -> calls by its lane"""
+        self.calls = 0
+        """by lane since the start"""
 
     async def connection(self, call_id: str = "", hint: str = "", refused: Collection[str] = ()) -> LaneConnection | None:
         """A connection to the replica of choice, for one call, which must be made at once; None: use the handle.
@@ -68,6 +70,8 @@ class Lanes:
         refused: replicas that have refused this call, being full.
         """
         self.look()
+        if not self.names:  # the choice is Serve's
+            return None
         for name in self.choice.order(self.names, call_id, hint, self.queue):
             lane = self.lanes.get(name)
             if lane is None:
@@ -78,6 +82,7 @@ class Lanes:
                 lane.look()
                 return None
             elif name not in refused and (connection := await lane.connection()):
+                self.calls += 1
                 self.sent[name] = self.sent.get(name, 0) + 1
                 self.choice.routed(call_id, hint, name)
                 return connection
@@ -100,7 +105,7 @@ class Lanes:
             if name in self.lanes:
                 self.lanes[name].limit = replica.limit
             elif replica.address:
-                made = Lane(name, replica.address, self.here, replica.limit, replica.count, self.context)
+                made = Lane(name, replica.address, self.here, replica.limit, replica.tell, self.context)
                 self.lanes[name] = made
                 made.look()
         self.names = list(running)
@@ -111,7 +116,7 @@ class Lanes:
 
     def status_of(self, name: str) -> Status:
         lane = self.lanes.get(name)
-        state = "open" if lane and lane.way else "lost" if lane and lane.gone else "handle"
+        state = "open" if lane and lane.way else ("lost" if lane and lane.gone else "handle")
         return Status(name, state, lane.busy if lane else 0, self.sent.get(name, 0))
 
     def close(self) -> None:

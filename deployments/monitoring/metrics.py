@@ -31,6 +31,7 @@ NO_ESCALATION = ("accepted", "answered", "not needed", "cancelled", "")  # outco
 CERTIFICATES = ("valid", "stale", "retired", "infeasible", NONE)
 DOZE_STATES = ("awake", "waking", "dozing")
 LEDGER_STATES = ("ok", "spooling", "down")
+LANE_STATES = ("open", "handle", "lost")
 Series = tuple[str, tuple[str, ...]]
 """(metric, values of its tags in their order)"""
 Pending = tuple[dict[Series, float], dict[Series, list[float]], dict[Series, float]]
@@ -120,6 +121,8 @@ class Metrics:
         """target -> sum and number of the chances of its requests"""
         self.learned: Counter[str] = Counter()
         """what was counted of requests that are kept to learn from; empty: kept; else why they were not"""
+        self.lane_calls: Counter[str] = Counter()
+        """tier -> calls by lane that were counted"""
         self.timer: asyncio.TimerHandle | None = None
         self.pushing: asyncio.Future[None] | None = None
 
@@ -191,6 +194,13 @@ class Metrics:
     def dozing(self, tier: str, state: str) -> None:
         """state: one of DOZE_STATES, or empty where it is not known."""
         self.set_state("stepdown_doze", DOZE_STATES, state, self.few["tier"](tier))
+
+    def lanes(self, tier: str, replicas: Mapping[str, int], calls: int) -> None:
+        """replicas: one of LANE_STATES -> how many replicas this process reaches so. calls: by lane, since the start."""
+        for state in LANE_STATES:
+            self.set_level("stepdown_lanes", replicas.get(state, 0), self.few["tier"](tier), state)
+        self.add("stepdown_lane_calls", calls - self.lane_calls[tier], self.few["tier"](tier))
+        self.lane_calls[tier] = calls
 
     def audited(self, target: str, differs: bool, chance: float | None = None) -> None:
         """Count an accepted answer that was compared with the top tier's.

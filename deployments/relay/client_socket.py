@@ -18,6 +18,7 @@ log = logging.getLogger("stepdown")
 WRITTEN_FOR = "0.54."  # uvicorn's versions
 SWITCH = "STEPDOWN_RELAY"
 """environment variable; `off`: no event goes the short way, and remote tiers are asked through aiohttp"""
+TOLD = "every token goes through all of uvicorn %s, which takes twice the processor time: %s"
 EVENT = b"data: 1\n\n"
 """any event, to try uvicorn with"""
 
@@ -73,17 +74,16 @@ def known_kind() -> type | None:
     if switched_off():
         return None
     try:
-        import uvicorn
-        from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+        from uvicorn import __version__ as version
+        from uvicorn.protocols.http.httptools_impl import RequestResponseCycle as Kind
     except ImportError as error:
-        version, kind, odd = "?", None, f"it has no such part ({error})"
-    else:
-        version, kind = uvicorn.__version__, RequestResponseCycle
-        odd = unlike(kind) if version.startswith(WRITTEN_FOR) else f"written for {WRITTEN_FOR}x"
-    if not odd:
-        return kind
-    log.warning("every token goes through all of uvicorn %s, which takes twice the processor time: %s", version, odd)
-    return None
+        log.warning(TOLD, "", f"it has no such part ({error})")
+        return None
+    odd = unlike(Kind) if version.startswith(WRITTEN_FOR) else f"this was written for {WRITTEN_FOR}x"
+    if odd:
+        log.warning(TOLD, version, odd)
+        return None
+    return Kind
 
 
 class Written:

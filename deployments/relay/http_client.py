@@ -35,8 +35,8 @@ class Connection(asyncio.Protocol):
         """bytes of a head so far, or of what else came without a byte of the body"""
         self.pieces: list[bytes] = []
         """of the body, of one read"""
-        self.complete = self.until_closed = self.spoiled = False
-        """spoiled: more came than the answer, so nobody knows what comes next"""
+        self.complete = self.until_closed = self.again = False
+        """again: it may carry another request, since the answer says so and no more came than that"""
         self.idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: list[bytes], silence_s: float) -> Answer:
         """Its answer, of which nothing has come yet."""
         self.parser = httptools.HttpResponseParser(self)
-        self.complete = self.until_closed = False
+        self.complete = self.until_closed = self.again = False
         self.size, self.headers = 0, []
         self.answer = Answer(self.pause, self.resume, self.end, silence_s)
         if self.transport.is_closing():  # since it was handed out: no `connection_lost` may come any more
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         answer = self.answer
         if answer is None or self.complete:  # nobody asked for it
-            self.spoiled = True
+            self.again = False
             self.transport.abort()
             return
         wrong = ""
@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
             self.pieces = []
             answer.feed(piece)
         if self.complete:
-            self.spoiled = self.spoiled or bool(wrong)
+            self.again = self.again and not wrong
             answer.done()
         elif wrong:
             answer.fail(aiohttp.ClientPayloadError(wrong))
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
     # -- what httptools finds ------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self.spoiled = self.complete  # by a second answer
+        self.again = False  # another answer than the first, if that is complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.answer is not None and not self.answer.status:  # else it stands after the body
@@ -123,15 +123,15 @@ class Connection(asyncio.Protocol):
             self.pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        self.complete = bool(self.answer and self.answer.status)
+        if not self.complete and self.answer and self.answer.status:
+            self.complete, self.again = True, self.parser.should_keep_alive()  # which httptools forgets after this
 
     # -- one request after the other -----------------------------------------------------------------------------------
 
     def end(self, whole: bool) -> None:
         """The answer is not read any further. whole: it was read to its end."""
         self.answer = None
-        again = whole and not (self.until_closed or self.spoiled or self.transport.is_closing())
-        if again and self.parser.should_keep_alive():
+        if whole and self.again and not self.transport.is_closing():
             self.client.take_back(self)
         else:
             self.transport.abort()

@@ -21,6 +21,7 @@ PLAIN = re.compile(
 SIMPLE = re.compile(rb'[^"\\\x00-\x1f\x80-\xff]*')
 """ASCII without escapes: each byte is a character"""
 TELLS = re.compile(rb'"usage"\s*:\s*\{|"choices"\s*:\s*\[\s*\]|\[DONE\]')
+"""the end or the usage is in an event, or a text has [DONE]: else a text cannot look like this, as its quotes are escaped"""
 
 
 class Call(Protocol):
@@ -35,10 +36,12 @@ class Call(Protocol):
 class Relay:
     """Of one call. pattern: finds whatever is generated, as `Received` does. pieces: where it keeps that, escaped as JSON."""
 
-    __slots__ = ("call", "head", "heard", "pattern", "pieces", "relayed", "tail", "write")
+    __slots__ = ("call", "head", "heard", "offered", "pattern", "pieces", "relayed", "tail", "write")
 
     def __init__(self, pattern: "re.Pattern[bytes]", pieces: list[bytes]) -> None:
         self.pattern, self.pieces = pattern, pieces
+        self.offered = False
+        """somebody calls `take` with what comes in, so that it pays to learn"""
         self.write: Callable[[bytes], bool] | None = None
         """the client's end; None: something before these events is still on its way"""
         self.call: Call | None = None
@@ -57,6 +60,8 @@ class Relay:
     def learn(self, event: bytes, read: Mapping[str, Any]) -> None:
         """Take an event as usual that was not changed. read: the same, of which we know that it is as it should be."""
         self.head = b""
+        if not self.offered:
+            return
         found = [match for match in self.pattern.finditer(event) if match[1]]
         if len(found) != 1 or len(read["choices"]) != 1 or TELLS.search(event):
             return
@@ -75,14 +80,21 @@ class Relay:
         """Nothing more goes the short way."""
         self.call = None
 
-    def take(self, part: bytes, changed: Callable[[bytes], bytes] | None = None) -> bool:
+    def take(
+        self,
+        part: bytes,
+        changed: Callable[[bytes], bytes] | None = None,
+        taken: Callable[[bytes], object] | None = None,
+    ) -> bool:
         """Send what has just come in on to the client, if it is whole events, all of them usual. False: nothing was done.
 
         Only while the call's reader waits for it and has nothing left to read. changed: what the long way makes of an event.
+        taken: gets what came in, once it has been sent.
         """
         write, call, head, tail = self.write, self.call, self.head, self.tail
         if write is None or call is None or not head or len(part) > MOST or not part.endswith(END):
             return False
+        came = part
         events = part[: -len(END)].split(END)
         if changed is not None:
             events = [changed(event) for event in events]
@@ -101,6 +113,8 @@ class Relay:
         self.pieces += texts
         self.relayed += len(texts)
         self.heard()
+        if taken is not None:
+            taken(came)
         return True
 
 

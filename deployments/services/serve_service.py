@@ -3,8 +3,8 @@
 from typing import Any
 
 from deployments.beside_loop import by_size
+from deployments.replicas.lanes.both_ends import lanes_to
 from deployments.replicas.replica_count import running_replicas
-from deployments.replicas.serve_lanes import lanes_to
 from deployments.services.service import Service
 from deployments.tiers.serve_tier import CallPolicy, ServeTier, cold_s
 from router.service_settings import VllmService as Settings

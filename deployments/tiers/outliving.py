@@ -29,7 +29,13 @@ class Events(Protocol):
     """The events of one call, as `ServeTier.events`. Raises RequestFailed."""
 
     def __call__(
-        self, path: str, body: Mapping[str, Any], reading: Reading | None, call_id: str, seam: Seam | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        reading: Reading | None,
+        call_id: str,
+        seam: Seam | None = None,
+        sent: Sent | None = None,
     ) -> AsyncGenerator[bytes]: ...
 
 
@@ -54,7 +60,7 @@ class Outliving:
         """The events of the whole answer. Raises RequestFailed, also in the middle."""
         lost = None
         try:
-            async with aclosing(self.ask(KEPT + self.path, self.body, self.reading, self.call_id)) as items:
+            async with aclosing(self.ask(KEPT + self.path, self.body, self.reading, self.call_id, sent=self.sent)) as items:
                 async for item in items:
                     good = before_failure(item)
                     if shown := self.sent.take(good):

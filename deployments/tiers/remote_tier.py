@@ -96,6 +96,7 @@ class RemoteTier(UpstreamClient, Tier):
         relay = reading.relay if reading else None
         async with await self.send(path, body, SILENCE_S, call_id) as response:
             if relay and isinstance(response, Answer):
+                relay.offered = True
                 response.sink = lambda part: buffer.empty and relay.take(part, self.renamed)
             try:
                 async for part in response.content.iter_any():

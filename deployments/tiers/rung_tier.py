@@ -7,8 +7,9 @@ laid over requests where every tier's are (deployments/traffic/watched_tier.py).
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from deployments.tiers.serve_tier import ServeTier
@@ -39,6 +40,9 @@ class RungTier(ServeTier):
         async with aclosing(super().stream(path, {**body, "model": served}, reading, call_id)) as items:
             async for item in items:
                 yield self.renamed(item, served)
+
+    def changed(self) -> Callable[[bytes], bytes]:
+        return partial(self.renamed, served=self.served)
 
     def renamed(self, data: bytes, served: str) -> bytes:
         """The answer, or events of it, with the rung's name in `model`. Quotes in texts are escaped, so it is the field."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -15,12 +16,12 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.beside_loop import written
-from deployments.lane.client import LaneCall, LaneFull, LaneLost
+from deployments.lane.call import LaneCall, LaneFull, LaneLost
 from deployments.lane.frames import Item
-from deployments.lane.lanes import Lanes
+from deployments.lane.lanes import Lanes, Status
+from deployments.replicas.lanes.both_ends import lanes_to
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
-from deployments.replicas.serve_lanes import lanes_to
 from deployments.tiers.doze_watch import DozeWatch
 from deployments.tiers.faults import failure
 from deployments.tiers.outliving import Outliving
@@ -29,7 +30,7 @@ from router.config import VllmTier
 from router.engine_settings import VllmReplicas
 from router.errors import NoReplica, RequestFailed, TierBusy, TierCold, TierFailed
 from router.request.body import whole_answer_s
-from router.request.resuming import Seam, unfit
+from router.request.resuming import Seam, Sent, unfit
 from router.trace import Reading
 from router.traffic.affinity import HEAD, How, hint_of
 from router.types import Path
@@ -259,6 +260,12 @@ class ServeTier(Tier):
                 log.debug("what tier %s can do is asked for again: %s", self.name, error)
                 await asyncio.sleep(LOOK_EVERY_S)
 
+    def lane_status(self) -> Sequence[Status]:
+        return self.lanes.status() if self.lanes else ()
+
+    def lane_calls(self) -> int:
+        return self.lanes.calls if self.lanes else 0
+
     async def close(self) -> None:
         if self.lanes:
             self.lanes.close()
@@ -271,6 +278,10 @@ class ServeTier(Tier):
             WHOLE_S.reset(token)
         return text.encode()
 
+    def changed(self) -> Callable[[bytes], bytes] | None:
+        """What is changed in each event that a relay takes from a lane; None: nothing."""
+        return None
+
     def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
@@ -279,11 +290,21 @@ class ServeTier(Tier):
         return self.events(path, body, reading, call_id)
 
     async def events(
-        self, path: str, body: Mapping[str, Any], reading: Reading | None, call_id: str, seam: Seam | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        reading: Reading | None,
+        call_id: str,
+        seam: Seam | None = None,
+        sent: Sent | None = None,
     ) -> AsyncGenerator[bytes]:
-        """One replica's. path, seam: also of a call that goes on from tokens of another replica."""
+        """One replica's. path, seam: also of a call that goes on from tokens of another replica. sent: what keeps its tokens."""
+        changed = self.changed()
         items, text = await self.open(path, body, reading, call_id, seam)
         measured = ""
+        if reading and reading.relay and isinstance(items, LaneCall):
+            reading.relay.offered = True
+            items.sink = partial(reading.relay.take, **short_way(sent, changed))
         try:
             yield text.encode()
             async for _, text, measured in items:
@@ -296,6 +317,13 @@ class ServeTier(Tier):
             if call_id and not measured:
                 self.missed[call_id] = 0
             cancel(items)
+
+
+def short_way(sent: Sent | None, changed: Callable[[bytes], bytes] | None) -> dict[str, Any]:
+    """How a relay takes events of a call whose tokens are kept in `sent`, if they are, and that are changed then."""
+    if sent is None:
+        return {"changed": changed}
+    return {"changed": sent.shown if changed is None else lambda event: changed(sent.shown(event)), "taken": sent.take}
 
 
 def cancel(items: Any) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from deployments.lane.lanes import Status
 from deployments.replicas.replica_health import ReplicaHealth
 from router.trace import Reading
 from router.traffic.retries import Retries
@@ -60,6 +61,14 @@ class Tier(Protocol):
         Returns once they have been asked, and when called again only after a replica that has not been asked yet has answered.
         """
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never: there are no replicas
+
+    def lane_status(self) -> Sequence[Status]:
+        """How its replicas are reached; empty: by no lane."""
+        return ()
+
+    def lane_calls(self) -> int:
+        """Calls by lane since the start."""
+        return 0
 
     def slow(self, call_id: str) -> None:
         """A second replica, asked later, answered this call first."""

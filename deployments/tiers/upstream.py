@@ -1,7 +1,8 @@
 """The connections to one upstream: what remote tiers and services share. Addresses come from the configuration only, never from a
 request.
 
-It uses aiohttp: httpx took over half of a request's processor time here (docs/speed.md).
+It uses aiohttp: httpx took over half of a request's processor time here (docs/speed.md). Remote tiers without TLS have a client
+of their own (deployments/relay/http_client.py).
 """
 
 import asyncio

@@ -6,11 +6,12 @@ What the tier says is checked here, for every engine, so that a broken answer co
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from deployments.beside_loop import by_length, by_size
+from deployments.lane.lanes import Status
 from deployments.replicas.replica_health import ReplicaHealth
 from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
@@ -167,6 +168,12 @@ class Watched(Guarded, Tier):
     async def dozing(self) -> str:
         self.rests = await self.tier.dozing()
         return self.rests
+
+    def lane_status(self) -> Sequence[Status]:
+        return self.tier.lane_status()
+
+    def lane_calls(self) -> int:
+        return self.tier.lane_calls()
 
     async def abilities(self) -> Mapping[str, str]:
         return await self.tier.abilities()

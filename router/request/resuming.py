@@ -107,7 +107,7 @@ class Sent:
             self.keep(found)
             self.latest = item
             if not self.shows_ids:
-                item = IDS.sub(NO_IDS, item)
+                item = self.shown(item)
                 if EMPTY in item:
                     item = without_empty(item)
         if not self.first:
@@ -119,6 +119,10 @@ class Sent:
         self.size += len(item)
         self.checksum = crc32(item, self.checksum)
         return item
+
+    def shown(self, event: bytes) -> bytes:
+        """An event with text as the client gets it."""
+        return event if self.shows_ids else IDS.sub(NO_IDS, event)
 
     def keep(self, found: list[bytes]) -> None:
         for ids in found:

@@ -44,6 +44,8 @@ class RawUpstream:
 
     def __init__(self) -> None:
         self.script: list[Part] = []
+        self.first: list[list[Part]] = []
+        """scripts of the next requests, before `script`"""
         self.asked: list[bytes] = []
         self.connections = 0
         self.left = threading.Event()
@@ -64,7 +66,7 @@ class RawUpstream:
         with connection, contextlib.suppress(OSError):
             while request := self.read(connection):
                 self.asked.append(request)
-                if not self.play(connection, list(self.script)):
+                if not self.play(connection, self.first.pop(0) if self.first else list(self.script)):
                     return
 
     def read(self, connection: socket.socket) -> bytes:

@@ -89,7 +89,8 @@ def test_a_replica_that_dies_before_its_first_item_is_a_lost_one_and_after_it_a_
             killed(end)
             with pytest.raises(NoReplica) as found:
                 await asked
-            assert found.value.lost and found.value.status == 503
+            assert found.value.lost and found.value.status == 503 and lane_of(tier).gone
+            await lane_of(tier).looking  # the replica can be reached again
             replica.items, replica.gate_after = [*replica.items, *replica.items], 1
             got = []
             with pytest.raises(TierFailed, match="mid-answer"):

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-from laid_lanes import BODY, all_of, cluster, found, go, killed, until
+from laid_lanes import BODY, TOLD, all_of, cluster, found, go, killed, until
 
 from deployments.lane import sockets
 from deployments.lane.lanes import Lanes, Running
@@ -161,6 +161,10 @@ def test_a_lost_replica_is_retried_at_a_sibling_and_left_out_while_it_is_gone():
     async def scenario():
         async with cluster(2) as (inner, made):
             tier = Watched(inner, Breaker(time.monotonic, random.random), replicas=2)
+            said = {"index": 0, "message": {"role": "assistant", "content": "Zug"}, "finish_reason": "stop"}
+            whole = {"id": "x", "object": "chat.completion", "created": 0, "model": "it", "choices": [said]}
+            for replica in made.replicas:
+                replica.items = [(200, json.dumps({**whole, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}), TOLD)]
             dead = made.replicas[0]
             dead.gate_after = 0
             asked = [asyncio.create_task(tier.complete("chat/completions", chat(f"{n}"), None, f"c{n}")) for n in range(8)]

@@ -1,15 +1,17 @@
 """The short way beside the long one, without a socket: whatever comes, in whatever reads, leads to the same bytes and figures."""
 
 import asyncio
+import gzip
 import random
 import re
 from contextlib import aclosing
 
 import pytest
-from raw_upstream import END, HEAD, chunked, event
+from raw_upstream import END, HEAD, chunked, event, upstream
 from recorded_streams import cut, grouped, stream
 
 from deployments.endpoint.received import TEXT, Received
+from deployments.relay.client_socket import SWITCH
 from deployments.relay.http_client import Client, Connection
 from deployments.relay.relay import Relay, length
 from deployments.tiers.remote_tier import RemoteTier
@@ -149,6 +151,57 @@ def test_splits_change_nothing_but_comments():
         assert (played.error, played.received.raw) == (whole.error, whole.received.raw), seed
 
 
+def test_one_that_nobody_offers_anything_learns_nothing():
+    relay = Relay(TEXT, [])
+    relay.learn(event("word")[:-2], {"choices": [{"index": 0, "delta": {"content": "word"}, "finish_reason": None}]})
+    assert relay.head == b""
+
+
+def settings_of(url: str) -> config.RemoteTier:
+    return config.RemoteTier(name="large", engine="remote", context=1000, price=PRICE, url=url, model="theirs")
+
+
+@pytest.mark.parametrize(
+    "url, variables, small",
+    [
+        ("http://127.0.0.1:9/v1", {}, True),
+        ("https://127.0.0.1:9/v1", {}, False),
+        ("http://user:word@127.0.0.1:9/v1", {}, False),
+        ("http://upstream:9/v1", {"http_proxy": "http://127.0.0.1:8"}, False),
+        ("http://upstream:9/v1", {"http_proxy": "http://127.0.0.1:8", "no_proxy": "upstream"}, True),
+        ("http://127.0.0.1:9/v1", {SWITCH: "off"}, False),
+    ],
+)
+def test_only_plain_http_has_the_small_client(monkeypatch, url, variables, small):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    async def made():
+        tier = RemoteTier(settings_of(url))
+        client = tier.small_client()
+        assert tier.small_client() is client
+        await tier.close()
+        return client is not None
+
+    assert asyncio.run(made()) == small
+
+
+def test_an_upstream_that_packs_its_answers_is_asked_by_aiohttp():
+    packed = gzip.compress(b'{"model":"theirs"}')
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+
+    async def asked(url):
+        tier = RemoteTier(settings_of(url))
+        answers = [await tier.complete("chat/completions", CHAT) for _ in range(2)]
+        await tier.close()
+        return answers
+
+    with upstream() as raw:
+        raw.script = [head + packed]
+        assert asyncio.run(asked(raw.url)) == [b'{"model":"large"}'] * 2
+        assert [b"identity" in request for request in raw.asked] == [True, False, False]
+
+
 def usual(count: int) -> list[bytes]:
     return [chunked(event(f"word{i} ")) for i in range(count)]
 
@@ -200,6 +253,7 @@ def test_the_limit_of_a_stream_holds_on_the_short_way():
 
 def test_a_bit_more_than_the_usual_is_no_usual_event():
     relay = Relay(TEXT, [])
+    relay.offered = True
     written = []
     relay.write = lambda events: not written.append(events)
 

@@ -124,7 +124,13 @@ def served(running: int = 1, late=None, **changes) -> ServeTier:
     return ServeTier("it", Handle(echo(**changes)), replicas, CallPolicy(5.0), late)
 
 
-ENGINES = {"echo": echo, "remote": remote, "vllm": served}
+def by_aiohttp(**changes) -> RemoteTier:
+    tier = remote(**changes)
+    tier.small_client = lambda: None
+    return tier
+
+
+ENGINES = {"echo": echo, "remote": remote, "remote, by aiohttp": by_aiohttp, "vllm": served}
 
 
 @pytest.fixture(params=ENGINES)

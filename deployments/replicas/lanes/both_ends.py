@@ -10,10 +10,10 @@ from ray import get_runtime_context
 from deployments.lane.lanes import Lanes
 from deployments.lane.server import Answer, LaneServer, Network
 from deployments.lane.sockets import asking
+from deployments.replicas.lanes.serve_places import places
+from deployments.replicas.lanes.serve_replicas import ServeReplicas
 from deployments.replicas.placement import slack_of
 from deployments.replicas.replica_rank import rank_of
-from deployments.replicas.serve_places import places
-from deployments.replicas.serve_replicas import ServeReplicas
 from router.engine_settings import Lanes as Settings
 from router.engine_settings import VllmReplicas
 
