@@ -1,7 +1,6 @@
 """Hard constraints first, then chances and costs: pure functions from facts to a tier."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 
 from classifiers import Rule, choose
@@ -31,8 +30,8 @@ class Needs:
 
     def reader(self, tier: Tier) -> Reader:
         """Equal for tiers that count alike."""
-        reader = Reader.of(tier, self.count[tier.name])
-        return reader if self.media else replace(reader, context=0, image_tokens=1)
+        count = self.count[tier.name]
+        return Reader.of(tier, count) if self.media else Reader(count, context=0, image_tokens=1)
 
     def least(self, tier: Tier) -> int:
         """A lower bound, for which nothing is counted, where it is beyond the window; else 0."""
