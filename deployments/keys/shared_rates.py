@@ -15,7 +15,7 @@ from router.errors import RateLimited
 from router.limits.key_limits import Key, RateLimits, TakenRate
 from router.limits.reservation import Size
 
-PATIENCE_S = 0.5  # for the place where all are counted
+PATIENCE_S = 2.0  # for the place where all are counted; a busy event loop alone may take a second
 REST_S = 1.0  # after it did not answer, in which it is not asked
 log = logging.getLogger("stepdown")
 

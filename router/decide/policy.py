@@ -111,12 +111,12 @@ def pick(names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str,
 
     p, cost: (n_tiers,) for this prompt, in the order of `names`, cheapest first; the top tier's mean cost = 1.
     """
-    allowed = [i for i, name in enumerate(names) if name not in excluded]
-    chances = {names[i]: round(float(p[i]), 6) for i in allowed}
+    allowed, known = [i for i, name in enumerate(names) if name not in excluded], p.tolist()
+    chances = {names[i]: round(known[i], 6) for i in allowed}
     if len(allowed) == 1:
         return Decision(names[allowed[0]], "only one fits", target, chances, excluded)
     if rule.kind == "tier":  # the fixed tier, or the next larger one that is permitted
         wanted = next((i for i in allowed if i >= rule.value), allowed[-1])
         return Decision(names[wanted], "fixed", target, chances, excluded)
-    at, reason = choose(p[allowed], cost[allowed], rule)
+    at, reason = choose(p, cost, rule) if len(allowed) == len(names) else choose(p[allowed], cost[allowed], rule)
     return Decision(names[allowed[at]], reason, target, chances, excluded)
