@@ -5,7 +5,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pkgutil import resolve_name
 from threading import Thread
 from typing import Any
@@ -139,7 +139,8 @@ class ServedIngress(Ingress):
         self.dozers = [tier.name for tier in settings.tiers if isinstance(tier, VllmTier) and tier.doze]
         self.configured_tiers = settings.tiers
         if exchange:
-            self.meet(lambda method, *given: getattr(exchange, method).remote(*given))
+            method_of = cache(lambda method: getattr(exchange, method).remote)
+            self.meet(lambda method, *given: method_of(method)(*given))
         balancer = self.answering.balancer
         self.reporter = (
             QueueReporter(exchange.report.remote, self.answering.lineups.counts, balancer.others) if exchange else None

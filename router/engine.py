@@ -144,6 +144,8 @@ class Router:
         # The classifier predicts costs of plain calls; a request that can be divided costs the top tier less.
         share = estimate.delegated_usd / estimate.direct_usd if estimate and not estimate.state and estimate.direct_usd else None
         decided = self.decide_facts(facts, before, request.body.get("messages") or [], share, barred)
+        if estimate is None and not barred:
+            return decided
         return replace(decided, considered=None if barred else estimate, barred=frozenset(barred))
 
     def flow(self, asked: Request, decided: Decision) -> Chosen:

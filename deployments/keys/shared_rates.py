@@ -15,7 +15,7 @@ from router.errors import RateLimited
 from router.limits.key_limits import Key, RateLimits, TakenRate
 from router.limits.reservation import Size
 
-PATIENCE_S = 0.5  # for the place where all are counted
+PATIENCE_S = 2.0  # for the place where all are counted; a busy event loop alone may take a second
 REST_S = 1.0  # after it did not answer, in which it is not asked
 log = logging.getLogger("stepdown")
 
@@ -104,10 +104,10 @@ class SharedRates:
 
     async def asked(self, key: Key, size: Size | None, look: bool) -> TakenRate | Refusal | None:
         """None: it does not answer."""
-        assert self.ask
-        asking = asyncio.ensure_future(asyncio.wait_for(self.ask("take_rate", key, size, look), PATIENCE_S))
+        asking = asyncio.create_task(self.reached("take_rate", key, size, look))
         try:
-            return await asyncio.shield(asking)
+            found: TakenRate | Refusal = await asyncio.shield(asking)
+            return found
         except asyncio.CancelledError:  # the client left, and may be counted already
             asking.add_done_callback(self.give_back)
             raise
@@ -116,7 +116,11 @@ class SharedRates:
             log.warning("the limits a minute are not counted together (%s): each ingress grants its share", type(error).__name__)
             return None
 
-    def give_back(self, asking: "asyncio.Future[TakenRate | Refusal]") -> None:
+    async def reached(self, method: str, *given: Any) -> Any:
+        assert self.ask
+        return await asyncio.wait_for(self.ask(method, *given), PATIENCE_S)
+
+    def give_back(self, asking: "asyncio.Task[Any]") -> None:
         if not asking.cancelled() and not asking.exception() and isinstance(found := asking.result(), TakenRate):
             self.undo(replace(found, shared=True))
 
@@ -138,8 +142,7 @@ class SharedRates:
 
     async def told(self, taken: TakenRate, tokens: int | None) -> None:
         """Where the place does not answer, the request counts as what it might have used until its minute is over."""
-        assert self.ask
         try:
-            await asyncio.wait_for(self.ask("settle_rate", taken, tokens), PATIENCE_S)
+            await self.reached("settle_rate", taken, tokens)
         except Exception as error:  # noqa: BLE001 as above
             log.debug("a request's tokens are not corrected: %r", error)

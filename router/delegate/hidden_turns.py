@@ -2,7 +2,7 @@
 
 The answer's tool calls get ids `call_sd_<key>_<n>`. When a later request brings that answer back, the hidden messages are put
 before it again, so that the tier reads what it read before. They are kept in memory, for a while, for one API key; when they are
-gone, the request goes on without them.
+gone, the request goes on without them. What another ingress kept can be put beside them (`missing`, `put`).
 """
 
 import json

@@ -108,7 +108,8 @@ class News:
 
     async def fresh(self) -> None:
         """Return when everything is known that was told up to EVERY_S ago. Never raises, nor waits for a board that is down."""
-        while self.clock() - self.heard_s > EVERY_S and self.clock() - self.failed_s > REST_S:
+        since = self.clock() - EVERY_S
+        while self.heard_s < since and self.clock() - self.failed_s > REST_S:
             await self.visited()
 
     async def work(self) -> None:

@@ -65,6 +65,20 @@ def test_all_who_need_news_at_once_share_a_visit(waiting):
     asyncio.run(run())
 
 
+def test_a_board_that_is_slow_is_asked_twice_at_most():
+    clock, visits = Clock(), []
+    board = NewsBoard()
+
+    async def visit(*given):
+        visits.append(given)
+        clock.now_s += 10 * EVERY_S
+        await asyncio.sleep(0)
+        return board.visit(*given)
+
+    asyncio.run(joined(visit, clock).fresh())
+    assert len(visits) == 1
+
+
 def test_what_could_not_be_told_is_told_later_unless_it_has_changed_and_nobody_waits_for_a_dead_board():
     clock, told, alive = Clock(), [], []
     board = NewsBoard()
