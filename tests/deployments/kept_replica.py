@@ -39,7 +39,9 @@ class KeptReplica:
         wants, frame = asked.body.get("return_token_ids"), {"id": f"chatcmpl-{self.name}", "created": len(self.name)}
         frame |= {"object": "chat.completion.chunk", "model": asked.body["model"]}
         most = asked.body.get("max_tokens") or len(self.answer)
-        yield event({**frame, "choices": [choice({"role": "assistant", "content": ""})], "prompt_token_ids": wants and [7] * PROMPT})
+        yield event(
+            {**frame, "choices": [choice({"role": "assistant", "content": ""})], "prompt_token_ids": wants and [7] * PROMPT}
+        )
         for n, word in enumerate(self.answer[:most]):
             if n >= asked.said:
                 await asyncio.sleep(self.token_s)
@@ -92,6 +94,4 @@ class Replicas:
     def remote(self, *arguments):
         at = len(self.asked)
         self.asked.append(arguments)
-        return Items(
-            self.replicas[at % len(self.replicas)].openai(*arguments), self.lost[at] if at < len(self.lost) else -1
-        )
+        return Items(self.replicas[at % len(self.replicas)].openai(*arguments), self.lost[at] if at < len(self.lost) else -1)

@@ -33,7 +33,8 @@ def tokenizer() -> Any:
 class Engine:
     """Ray's engine object, vLLM's client of its engine, and the model in one. script: the answer as ids.
 
-    seed: of the numbers of tokens that come in one step, 1 to 3 by their place. cached: tokens of each prompt that were read before.
+    seed: of the numbers of tokens that come in one step, 1 to 3 by their place. cached: tokens of each prompt that were read
+    before.
     """
 
     def __init__(self, read: Any, script: list[int], seed: int = 0, cached: int = 3) -> None:

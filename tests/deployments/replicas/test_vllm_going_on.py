@@ -267,7 +267,7 @@ def test_after_a_tool_call_began_it_ends_in_an_error_and_before_it_goes_on():
     async def scenario():
         usual = tier_of(CALL, tools="hermes")[0]
         whole = chunks(await said(usual, tools=TOOLS))
-        assert any((c["delta"].get("tool_calls") for chunk in whole for c in chunk["choices"]))
+        assert any(c["delta"].get("tool_calls") for chunk in whole for c in chunk["choices"])
         ends, fails = 0, 0
         for cut in range(2, 30):
             tier, handle = tier_of(CALL, dies=[cut], tools="hermes")
