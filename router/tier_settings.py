@@ -115,6 +115,11 @@ class Tier(Served):
         return self.name
 
     @property
+    def cache(self) -> str:
+        """The tier whose prefix cache holds what it has read: itself, or its host where both read alike."""
+        return self.name
+
+    @property
     def accelerators(self) -> float:
         """Accelerators of one replica; a share of one is less than 1."""
         return 0.0
@@ -159,6 +164,12 @@ class Tier(Served):
         """Whether it thinks where a request does not say; None: nobody knows."""
         on, settings = pinned(self.body), self.thinking
         return on if on is not None or settings is None else settings.default == "on"
+
+    @property
+    def costs_by_thought(self) -> bool:
+        """Its thoughts make up much of its cost, so its place in the ladder is the operator's to say, not the price's."""
+        stated = self.effort is not None or self.thought is not None or pinned(self.body) is not None
+        return stated and bool(self.thinks)
 
     @property
     def thinking(self) -> Reasoning | None:
