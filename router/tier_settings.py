@@ -74,14 +74,15 @@ class Tier(Served):
     """what it costs"""
     context: Annotated[int, Field(gt=0)]
     """tokens that prompt and answer may have together"""
-    tools: bool = True
-    """may be given tools. Where the file itself says true to this or one of the next two, a model that cannot stops the start"""
-    json_mode: bool = True
+    tools: bool | Literal["auto"] = "auto"
+    """may be given tools. auto, of this and the next two: a vLLM tier finds out at its start; others may have tools and JSON,
+    and no images. true is a promise: a model that cannot stops the start"""
+    json_mode: bool | Literal["auto"] = "auto"
     """may be asked for JSON or a JSON schema"""
+    images: bool | Literal["auto"] = "auto"
+    """may be given images"""
     prefill: bool = True
     """continues an answer that the client began: the last message is the assistant's"""
-    images: bool = False
-    """may be given images"""
     audio: bool = False
     """may be given sound, and asked for it"""
     video: bool = False
@@ -199,6 +200,16 @@ class VllmTier(VllmReplicas, Tier):
     one that has read its first `affinity_chars` (prefix), or to any (session). none: always the less busy of two"""
     affinity_chars: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     """characters that make up a beginning: enough to tell topics apart, few enough to be shared by questions about one topic"""
+
+    @model_validator(mode="after")
+    def whole_window(self) -> "VllmTier":
+        least = self.engine_kwargs.get("max_model_len")
+        if isinstance(least, int) and not isinstance(least, bool) and 0 < least < self.context:
+            raise ValueError(
+                f"context is {self.context}, and engine_kwargs.max_model_len {least}, so longer requests would fail; remove the "
+                "latter (it follows context), or set context to it"
+            )
+        return self
 
     @model_validator(mode="after")
     def one_parser(self) -> "VllmTier":
