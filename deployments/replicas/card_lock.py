@@ -1,8 +1,8 @@
 """One engine after another starts on the GPUs of a machine, where several share a card.
 
-vLLM measures how much memory a model needs by what is free before and after; another engine that starts meanwhile is counted as its
-own need, so that both get too little, or none at all. So whoever has a share of a card holds a lock of this machine from before its
-engine starts until it is warm. The lock is the kernel's: it is free again when its process is gone, however that ended.
+vLLM measures how much memory a model needs by what is free before and after; another engine that starts meanwhile is counted as
+its own need, so that both get too little, or none at all. So whoever has a share of a card holds a lock of this machine, from
+before its engine starts until it is warm. The lock is the kernel's: free again when its process is gone, however that ended.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Which GPUs of one machine Ray gives to the replicas of a ladder, worked out beforehand.
 
-Ray's rule, as observed on pretended GPUs (Ray 2.56): a share goes to the card that has least left of those where it fits, the first
-of equals; a whole GPU goes to one that is entirely free. Replicas are placed one after the other, and none is moved later, so what
+Ray's rule, as observed on pretended GPUs: a share goes to the card that has least left of those where it fits, the first of
+equals; a whole GPU goes to one that is entirely free. Replicas are placed one after the other, and none is moved later, so what
 needs most has to come first: 0.6, 0.6, 0.4, 0.4 fit on two cards, 0.4, 0.4, 0.6, 0.6 do not.
 """
 
@@ -74,8 +74,9 @@ def no_place(need: Need, wanted: Sequence[Need], cards: int, found: Sequence[tup
     taken = "; ".join(f"{one.name} {one.share:g} on {', '.join(map(str, its))}" for one, its in found) or "nothing"
     least = fewest(wanted)
     return (
-        f"{need.name} needs {need.share:g} of {need.cards} GPU{'s' if need.cards > 1 else ''}, and has no place on a machine with "
-        f"{cards} (placed before: {taken}); make shares smaller so that they add up to at most 1 on each card, or use {least} GPUs"
+        f"{need.name} needs {need.share:g} of {need.cards} GPU{'s' if need.cards > 1 else ''}, and has no place on a machine "
+        f"with {cards} (placed before: {taken}); make shares smaller, so that they add up to at most 1 on each card, or use "
+        f"{least} GPUs"
     )
 
 

@@ -1,7 +1,7 @@
 """Looks once, before a replica is ready, whether a tier and the rungs on it think as their settings say.
 
-A wrong parser is silent: one takes answers for thoughts, so that they come out empty, another leaves thoughts in the answers. And a
-switch that the chat template does not know changes nothing, so that two rungs are one at two prices.
+A wrong parser is silent: one takes answers for thoughts, so that they come out empty, another leaves thoughts in the answers. And
+a switch that the chat template does not know changes nothing, so that two rungs are one at two prices.
 """
 
 import logging
@@ -74,8 +74,8 @@ def wrong_parser(tier: Tier, settings: Reasoning, said: Heard) -> str:
         return ""
     if tier.thinks is False and said.thought and not said.text:
         return (
-            f"{parser} takes the answer of {name}, which does not think, for a thought ({said.thought[:40]!r}); name the parser of "
-            "the model's family, such as qwen3 (see its card), or let every tier of this model think"
+            f"{parser} takes the answer of {name}, which does not think, for a thought ({said.thought[:40]!r}); name the parser "
+            "of the model's family, such as qwen3 (see its card), or let every tier of this model think"
         )
     if left := next((mark for mark in MARKS if mark in said.text), ""):
         return (
@@ -100,5 +100,5 @@ def said_to_template(tier: Tier) -> dict[str, Any]:
 def alike(one: Tier, other: Tier) -> str:
     return (
         f"tiers.{other.name}.body: the chat template makes the same prompt for {one.name} ({said_to_template(one)}) and "
-        f"{other.name} ({said_to_template(other)}), so they do not differ by it; look into the template for the name of its switch"
+        f"{other.name} ({said_to_template(other)}), so they do not differ by it; look into the template for its switch's name"
     )

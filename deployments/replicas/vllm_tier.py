@@ -161,7 +161,7 @@ class PlainServer(LLMServer):
             async with timeout(TRY_S), aclosing(self.try_once("chat/completions", body)) as answers:
                 async for answer in answers:
                     last = answer
-        except Exception as error:  # it may still serve others; what it can do was tried before
+        except Exception as error:  # noqa: BLE001 - it may still serve others; what it can do was tried before
             log.warning("whether tier %s thinks as configured is not known: %r", self._llm_config.model_id, error)
             return None
         return None if last is None or isinstance(last, Refusal) else thought_checks.heard(last.model_dump())

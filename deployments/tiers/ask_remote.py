@@ -1,4 +1,4 @@
-"""Asks remote tiers what they can do, as replicas of our own are asked when they start. Each try is a request that is paid for."""
+"""Asks remote tiers what they can do, as replicas of our own are asked when they start. Each try is a request that is paid."""
 
 import asyncio
 import json
