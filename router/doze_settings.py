@@ -35,8 +35,8 @@ class Card(Settings):
     def fits(self) -> Self:
         if not self.kept_gib < self.gib <= self.of_gib:
             raise ValueError(
-                f"card: found gib {self.gib:g} of {self.of_gib:g} and kept_gib {self.kept_gib:g}; expected kept_gib < gib <= of_gib, "
-                "for a tier needs more while it is awake than while it dozes, and no more than there is"
+                f"card: found gib {self.gib:g} of {self.of_gib:g} and kept_gib {self.kept_gib:g}; expected kept_gib < gib <= "
+                "of_gib, for a tier needs more while it is awake than while it dozes, and no more than there is"
             )
         return self
 
@@ -79,4 +79,4 @@ class DozingReplicas(VllmReplicas):
     @property
     def shares_a_card(self) -> bool:
         """Other engines may hold memory of its replicas' GPUs, so only one at a time may start, doze or wake."""
-        return self.doze is not None or 0 < self.accelerators < 1
+        return self.doze is not None or self.gpu is not None

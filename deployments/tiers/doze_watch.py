@@ -1,4 +1,4 @@
-"""How the replicas of a tier that may doze are, as one ingress last heard: asked seldom, and never so that one wakes or starts."""
+"""How the replicas of a tier that may doze are, as one ingress last heard: asked seldom, and so that none wakes or starts."""
 
 import asyncio
 import time
