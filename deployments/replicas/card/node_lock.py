@@ -90,6 +90,6 @@ def lock_folder() -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise BadConfig(
-            f"{folder}: found one that is open to other users; expected a folder of this user alone, with mode 700; mend or remove it"
+            f"{folder}: found one that is open to other users; expected a folder of this user alone, mode 700; mend or remove it"
         )
     return folder
