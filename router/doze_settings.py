@@ -79,4 +79,4 @@ class DozingReplicas(VllmReplicas):
     @property
     def shares_a_card(self) -> bool:
         """Other engines may hold memory of its replicas' GPUs, so only one at a time may start, doze or wake."""
-        return self.doze is not None or 0 < self.accelerators < 1
+        return self.doze is not None or self.gpu is not None

@@ -53,6 +53,10 @@ class PoolingServer(PlainServer):
     def settings(self) -> VllmReplicas:
         return self.service
 
+    @property
+    def shares_card(self) -> bool:
+        return self.service.gpu is not None
+
     async def look(self) -> None:
         """Answer one small request, which also does what is slow the first time. Raises BadConfig."""
         name, kind = self.service.name, self.service.kind

@@ -47,7 +47,7 @@ def test_what_cannot_be_is_refused_with_what_to_change(settings, says):
 
 @pytest.mark.parametrize(
     ("settings", "shares"),
-    [(TIER, False), (GPU, False), (TIER | {"gpu": 0.4}, True), (TIER | {"gpu": 1.0}, False), (GPU | {"doze": {}}, True)],
+    [(TIER, False), (GPU, False), (TIER | {"gpu": 0.4}, True), (TIER | {"gpu": 1.0}, True), (GPU | {"doze": {}}, True)],
 )
 def test_who_may_have_neighbours_on_its_card_waits_its_turn(settings, shares):
     assert VllmTier(**settings).shares_a_card == shares

@@ -11,6 +11,7 @@ from deployments.replicas.card.dozer import Alone, Dozer, Engine, Turns, room
 from deployments.replicas.card.node_lock import NodeLock, node_lock
 from deployments.replicas.replica_health import FailureStreak
 from router.config import VllmTier
+from router.doze_settings import Card
 from router.errors import TierDozing
 
 
@@ -22,19 +23,20 @@ class Place(NamedTuple):
 
 
 @asynccontextmanager
-async def in_turn(tier: VllmTier | None, replica: Callable[[], str]) -> AsyncIterator[Place | None]:
+async def in_turn(name: str, shares: bool, card: Card | None, replica: Callable[[], str]) -> AsyncIterator[Place | None]:
     """Around the start of a replica's engine, its first requests included: no other replica of this machine that shares a card
-    starts, dozes or wakes meanwhile. None: the tier has its cards alone, and waits for nobody.
+    starts, dozes or wakes meanwhile. None: it has its cards alone, and waits for nobody.
 
-    replica: its name, asked for only where it takes turns. Raises OSError, BadConfig where the lock cannot be had.
+    name: of its tier or service. replica: its own, asked for only where it takes turns. Raises OSError, BadConfig where the lock
+    cannot be had.
     """
-    if tier is None or not tier.shares_a_card:
+    if not shares:
         yield None
         return
-    place = Place(node_lock(), Alone())
-    if tier.card:
+    place = Place(node_lock(name), Alone())
+    if card:
         async with place.lock.held():
-            place = place._replace(turns=CardBoard(folder_of(tier.card.group, place.lock.path.parent), replica(), tier.card))
+            place = place._replace(turns=CardBoard(folder_of(card.group, place.lock.path.parent), replica(), card))
     try:
         async with room(place.lock, place.turns):
             yield place

@@ -58,8 +58,10 @@ class Handle:
 
 
 class Items:
+    """What a handle gives back: the replica answers to the end, whether or not anybody reads it."""
+
     def __init__(self, items) -> None:
-        self.items = items
+        self.items, self.read = items, None
 
     def __aiter__(self):
         return self
@@ -68,9 +70,13 @@ class Items:
         from ray.exceptions import RayTaskError
 
         try:
-            return await anext(self.items)
+            if self.read is None:
+                self.read = [item async for item in self.items]
         except RuntimeError as error:
             raise RayTaskError("openai", "", error) from None
+        if not self.read:
+            raise StopAsyncIteration
+        return self.read.pop(0)
 
     def cancel(self):
         pass

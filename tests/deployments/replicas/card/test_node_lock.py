@@ -100,9 +100,45 @@ def test_a_file_that_was_cleaned_up_is_no_longer_the_lock(tmp_path, monkeypatch)
 
 def test_it_lies_in_a_folder_of_this_user_alone_or_where_the_variable_says(tmp_path, monkeypatch):
     monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
-    found = node_lock({})
+    found = node_lock("small", {})
     assert found.path.parent.stat().st_mode & 0o777 == 0o700 and found.path.name == "node.lock"
-    assert node_lock({VARIABLE: "/shared/lock"}).path.as_posix() == "/shared/lock"
+    assert node_lock("small", {VARIABLE: "/shared/lock"}).path.as_posix() == "/shared/lock"
     found.path.parent.chmod(0o755)
-    with pytest.raises(BadConfig, match="open to other users; expected one of this user alone"):
-        node_lock({})
+    with pytest.raises(BadConfig, match="open to other users; expected a folder of this user alone"):
+        node_lock("small", {})
+    found.path.parent.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    found.path.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadConfig, match="expected a folder of this user alone"):
+        node_lock("small", {})
+
+
+def test_who_waits_long_says_for_whom_and_a_start_that_fails_lets_it_begin(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(module, "SLOWEST_LOOK_S", 0.02)
+    path = tmp_path / "lock"
+
+    async def second():
+        async with NodeLock(path, "second").held():
+            return True
+
+    async def run():
+        with pytest.raises(ValueError, match="it does not start"):
+            async with NodeLock(path, "first").held():
+                waiting = asyncio.create_task(second())
+                await asyncio.sleep(0.05)
+                assert not waiting.done()
+                raise ValueError("it does not start")
+        return await asyncio.wait_for(waiting, 60)
+
+    assert asyncio.run(run()) and "second waits until first has started" in caplog.text
+
+
+def test_it_is_not_where_the_lanes_remove_old_files(tmp_path, monkeypatch):
+    from deployments.lane import server
+
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    path = node_lock("small", {}).path
+    handle = NodeLock(path).take()
+    server.sweep(server.own_folder(), 1e12)
+    assert NodeLock(path).take() is None
+    os.close(handle)
