@@ -20,7 +20,14 @@ from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.lineup import Lineup, Lineups, on_weights
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
-from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
+from deployments.endpoint.replies import (
+    certificate_header,
+    cost_header,
+    decision_headers,
+    end_headers,
+    error_response,
+    reasoning_header,
+)
 from deployments.endpoint.spoken.writer import EdgeWriter, Keep, with_heartbeats
 from deployments.ids import current
 from deployments.learning.live.routers_in_use import InUse, Routers
@@ -40,6 +47,8 @@ from router.limits import reservation
 from router.limits.key_limits import Key
 from router.protocols.edge import Edge
 from router.request import server_tools
+from router.request.shown_reasoning import shown_to
+from router.request.thinking import family_of
 from router.traffic.breaker import Breaker, instead
 from router.traffic.retries import Retries
 from router.types import Commit, Decision, End, Fail, Flow
@@ -74,7 +83,9 @@ class Answering:
         how = settings.most_replicas, settings.hedge_after_s, settings.context, settings.thinking
         breaker = Breaker(time.monotonic, random.random) if alone else self.breaker
         retries = Retries(random.random) if alone else self.retries
-        return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s)
+        made = Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s)
+        made.family = family_of(settings, list(self.settings.values()))
+        return made
 
     async def state(self, name: str) -> str:
         """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
@@ -169,14 +180,14 @@ class Answering:
         self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
-        ongoing.server, ongoing.draining = self.router.config.server, self.draining
+        ongoing.server, ongoing.draining = shown_to(key, self.router.config.server), self.draining
         ongoing.handles, ongoing.models = lineup.tiers, lineup.models
         if edge:
             told = asked.stream and edge.tells_prompt
             prompt_tokens = await by_size(ongoing.reader(decided.tier).expected_total, asked.body) if told else 0
             ongoing.spoken, ongoing.writer = edge.name, EdgeWriter(edge, prompt_tokens, keep)
         ongoing.collecting, stored = self.accounts.collect(key, ongoing.id, sent, session or "")
-        shown = decision_headers(decided, took_ms, ongoing.id) | stored
+        shown = decision_headers(decided, took_ms, ongoing.id) | stored | reasoning_header(ongoing)
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
             limited = await by_size(reservation.with_limit, asked.body, tier, self.router.count[tier.name])

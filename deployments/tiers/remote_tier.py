@@ -22,7 +22,7 @@ SILENCE_S = 3_600.0  # in the middle of a stream, without a byte; `server.stream
 
 
 class RemoteTier(UpstreamClient, Tier):
-    """first_token_s: seconds to wait for a stream's first token; a whole answer may be silent as long and the time that it takes."""
+    """first_token_s: seconds to wait for a stream's first token; a whole answer may take longer."""
 
     def __init__(self, settings: config.RemoteTier, first_token_s: float = SILENCE_S) -> None:
         super().__init__(settings.name, settings, ("chat/completions", "completions"))

@@ -6,7 +6,7 @@ What the tier says is checked here, for every engine, so that a broken answer co
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
@@ -53,6 +53,8 @@ class Watched(Guarded, Tier):
         super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
         self.tier = tier
         self.reasoning = reasoning
+        self.family: Sequence[str] = ()
+        """tiers whose thoughts it can read; see `thinking.family_of`"""
         self.answers = TierAnswers(tier.name, context, reasoning, idle_s)
         self.whole = Pace(slow)
         """how long whole answers take"""
@@ -67,7 +69,7 @@ class Watched(Guarded, Tier):
         return self.tier.health
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        body = await by_size(thinking.written, body, self.name, self.reasoning)
+        body = await by_size(thinking.written, body, self.name, self.reasoning, self.family)
 
         async def ask(reading: Reading | None, call_id: str) -> bytes:
             with demands(body):
@@ -84,7 +86,7 @@ class Watched(Guarded, Tier):
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        body = await by_size(thinking.written, body, self.name, self.reasoning)
+        body = await by_size(thinking.written, body, self.name, self.reasoning, self.family)
 
         async def ask(reading: Reading | None, call_id: str) -> Opened:
             events = self.tier.stream(path, body, reading, call_id)
