@@ -58,7 +58,8 @@ bench-cost: install
 	$(PY) -m pytest tests/deployments/ledger/test_budgets.py tests/deployments/costs/test_page.py
 	$(PY) -m benchmarks.cost
 
-# Speed beside stock Ray Serve LLM on the same models, and beside LiteLLM; needs wrk. PARTS: front litellm decide growth soak
+# Speed beside stock Ray Serve LLM on the same models, beside vllm-router and LiteLLM; needs wrk.
+# PARTS: front front-two front-decode streams litellm decide growth soak
 bench-front: install
 	$(PY) -m benchmarks.speed $(PARTS)
 

@@ -156,8 +156,9 @@ class Server(Settings):
     """seconds for a whole request, its stream included, however much it says; then the same"""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """seconds for a request's body to arrive; then 408"""
-    replicas: Annotated[int, Field(ge=1)] = 1
-    """ingress replicas"""
+    replicas: Annotated[int, Field(ge=1)] | None = None
+    """ingress processes. None: one for each four cores of the machine, 1 to 4; one where the ladder runs on several machines
+    and the ledger is a file"""
     reload: Literal["watch", "asked"] = "watch"
     """when routing, escalation, delegation and the artefact are read again. watch: when their files change, or by POST
     /v1/admin/reload; asked: by the latter only"""
@@ -190,6 +191,11 @@ class Server(Settings):
     front: Literal["fast", "plain"] = "fast"
     """fast: HAProxy; its statistics ports listen on every interface, so it is used only where clients need keys. plain: Ray's
     own proxy"""
+
+    @property
+    def ingresses(self) -> int:
+        """Ingress processes; one where their number was not settled at the start, as in tests."""
+        return self.replicas or 1
 
 
 class Ledger(Settings):
@@ -290,8 +296,8 @@ class Responses(Settings):
     """OpenAI's Responses protocol."""
 
     store: Literal["off", "memory", "ledger"] = "off"
-    """where answers are kept so that `previous_response_id` continues them. off: nowhere; memory: for half an hour in the one
-    ingress; ledger: in the database, for `learning.keep_days`"""
+    """where answers are kept so that `previous_response_id` continues them. off: nowhere; memory: for half an hour, for
+    all ingresses; ledger: in the database, for `learning.keep_days`"""
     keep_bytes: Annotated[int, Field(gt=0)] = 256_000_000
     """most bytes that memory holds of them; the oldest are forgotten first"""
     reasoning: Literal["summary", "text", "hidden"] = "summary"

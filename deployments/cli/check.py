@@ -2,6 +2,7 @@
 
 import click
 
+from deployments.serve.shipped_models import make_missing
 from router.config import load_config
 
 
@@ -12,6 +13,7 @@ def check(config: str) -> None:
     from deployments.tiers.check import check as check_all  # reads the artefact, with scikit-learn
 
     loaded = load_config(config)
+    make_missing(loaded)
     check_all(loaded)
     artefact = loaded.routing.artefact or "none, so auto is the largest tier"
     services = f"; services {', '.join(loaded.service_names)}" if loaded.services else ""

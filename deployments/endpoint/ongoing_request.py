@@ -14,7 +14,7 @@ from deployments.endpoint.spoken.writer import CHAT, Writer
 from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.learning.kept.collected import Collecting, Said
-from deployments.traffic import hedged_call
+from deployments.traffic import hedged_call, resumed_call
 from deployments.traffic.watched_tier import Watched
 from router.cascade.other_tiers import another_may_answer
 from router.config import Server, Tier
@@ -72,7 +72,7 @@ class CallRecord:
         self.missed = error.code if another_may_answer(error) and not isinstance(error, WindowExceeded) else ""
 
     def cost_usd(self, prices: Sequence[float]) -> float:
-        """Token price; of a call that was sent to two replicas, of both."""
+        """Token price; of a call that two replicas had, of both."""
         return hedged_call.cost_usd(self.usage, prices, self.reading)
 
     def as_json(self, prices: Sequence[float]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class CallRecord:
             "outcome": self.outcome,
         }
         shown |= {"thought_tokens": thought} if (thought := self.usage.thought_tokens) else {}
-        return shown | ({"estimated": True} if self.estimated else {})
+        return shown | resumed_call.told(self.reading) | ({"estimated": True} if self.estimated else {})
 
 
 @dataclass(slots=True)
@@ -135,6 +135,8 @@ class OngoingRequest:
     thought: str = ""
     """what the model thought before it, of a flow's answer"""
     done: bool = False
+    keeping: "asyncio.Task[None] | None" = None
+    """what must have ended before the client hears the end, as it may come back at once"""
 
     def now(self) -> float:
         """Seconds since the request."""
@@ -229,6 +231,8 @@ class OngoingRequest:
         if not self.done:
             self.done = True
             await self.count()
+            if self.keeping:
+                await self.keeping
             await self.accounts.finish(await by_size(self.trace, status, error), self.grant)
             if status == 200 and self.accounts.collector:
                 self.accounts.collector.answered(self)
@@ -278,9 +282,9 @@ class OngoingRequest:
         top, lengths = list(self.tiers.values())[-1], self.accounts.lengths
         answered = next((c for c in reversed(calls) if c.tier == self.tier and c.outcome in ("answered", "accepted")), None)
         if answered and self.flow in ANSWERED_WHOLE:
+            asked = resumed_call.whole(answered, calls)
             if self.flow == "cascade":
-                learn(lengths, top.name, calls, answered)
-            asked = Usage(answered.input_tokens, answered.output_tokens)
+                learn(lengths, top.name, calls, replace(answered, output_tokens=asked.output_tokens))
         else:
             answer = text_tokens(self.answer_text, self.counts[top.name])
             asked = Usage(self.reader(top.name).expected_total(self.asked.body), answer)
@@ -288,10 +292,13 @@ class OngoingRequest:
         return counterfactual.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)
 
     def rows(self, record: CallRecord) -> list[CallRow]:
-        """The call's rows: two where it was sent to a second replica too."""
-        row, twin = self.row(record), record.reading.twin
-        tier = record.call.tier
-        return hedged_call.rows(row, record.reading, twin, self.prices[tier], self.tiers[tier]) if twin else [row]
+        """The call's rows: more than one where it was sent to a second replica too, or went on at one."""
+        row, reading, priced = self.row(record), record.reading, (self.prices[record.call.tier], self.tiers[record.call.tier])
+        if reading.twin is None:
+            return resumed_call.rows(row, reading, *priced)
+        both, at = hedged_call.rows(row, reading, reading.twin, *priced), int(reading.twin.won)
+        both[at : at + 1] = resumed_call.rows(both[at], reading.answering, *priced)
+        return both
 
     def row(self, record: CallRecord) -> CallRow:
         reading, tier = record.reading, record.call.tier
@@ -312,7 +319,7 @@ class OngoingRequest:
             first_answer_s=record.first_answer_s,
             cost_usd=record.cost_usd(self.prices[tier]),
             model=self.model_of(tier),
-            **hedged_call.measured(reading, self.tiers[tier]),
+            **resumed_call.measured(reading, self.tiers[tier]),
         )
 
 

@@ -10,10 +10,14 @@ from typing import Any
 from deployments.beside_loop import by_length
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import ReplyId, parts_of, usage_of
-from deployments.endpoint.received import Received, texts_of
+from deployments.endpoint.received import TEXT, Received, texts_of
+from deployments.endpoint.spoken.writer import CHAT
 from deployments.learning.kept.collected import Said
+from deployments.relay.client_socket import SOCKET
+from deployments.relay.relay import Relay
 from deployments.tiers.tier import DONE, Tier, event
 from deployments.tiers.tier_answer import WAITING
+from deployments.traffic import resumed_call
 from router.errors import RequestFailed
 from router.request import wire
 from router.request.body import answer_count
@@ -34,6 +38,8 @@ class PlainCall:
     record: CallRecord
     reasoning: ShownReasoning | None = None
     """changes the answer where the operator wants reasoning to be named otherwise or hidden; None: its bytes pass as they are"""
+    relay: Relay | None = None
+    """the short way of a stream's usual events; None: each is read, changed or kept"""
 
     @classmethod
     async def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
@@ -49,7 +55,9 @@ class PlainCall:
         ongoing.records[name] = record
         ongoing.tier = tier.name
         reasoning = ShownReasoning.of(ongoing.server, ongoing.asked.body, ongoing.tiers[tier.name].thinking)
-        return cls(tier, ongoing, record, reasoning)
+        read = reasoning or ongoing.collecting or received.several or ongoing.writer is not CHAT or ongoing.accounts.keeps("all")
+        relay = Relay(TEXT, received.raw) if ongoing.asked.stream and SOCKET.get() and not read else None
+        return cls(tier, ongoing, record, reasoning, relay)
 
     async def complete(self) -> bytes:
         """The tier's answer as one document. Raises RequestFailed."""
@@ -85,6 +93,7 @@ class PlainCall:
         record, ongoing = self.record, self.ongoing
         keep = ongoing.accounts.keeps("all")
         named = ReplyId(ongoing.collecting.id) if ongoing.collecting else None
+        record.reading.relay = self.relay
         ended = refused = False
         events = self.tier.stream(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         try:
@@ -142,6 +151,9 @@ class PlainCall:
             data = json.loads(part)
             if data.get("usage"):
                 self.count_it(usage_of(data))
+                if told := resumed_call.told(self.record.reading):
+                    data["usage"]["stepdown"] = told
+                    part = json.dumps(data).encode()
             if data["choices"] or (data.get("usage") and self.ongoing.wants_usage):
                 shown.append(b"data: " + part + b"\n\n")
         return b"".join(shown)

@@ -29,6 +29,7 @@ NONE = "none"
 OTHER = "other"
 NO_ESCALATION = ("accepted", "answered", "not needed", "cancelled", "")  # outcomes of attempts that did not lead to a larger tier
 CERTIFICATES = ("valid", "stale", "retired", "infeasible", NONE)
+DOZE_STATES = ("awake", "waking", "dozing")
 LEDGER_STATES = ("ok", "spooling", "down")
 Series = tuple[str, tuple[str, ...]]
 """(metric, values of its tags in their order)"""
@@ -175,7 +176,7 @@ class Metrics:
 
     def busy(self, tier: str, busy_s: float) -> None:
         known, tag = self.tiers.get(tier), self.few["tier"](tier)
-        self.add("stepdown_accelerator_busy_seconds", busy_s * max(1, known.accelerators if known else 1), tag)
+        self.add("stepdown_accelerator_busy_seconds", busy_s * (known.accelerators_billed if known else 1.0), tag)
         self.add("stepdown_accelerator_busy_usd", (prices.gpu_usd(busy_s, known) if known else None) or 0.0, tag)
 
     def held(self, windows: Iterable[Window]) -> None:
@@ -186,6 +187,10 @@ class Metrics:
             self.add("stepdown_accelerator_held_seconds", window.accelerator_s, tier)
             self.add("stepdown_accelerator_held_usd", window.accelerator_s * price, tier)
             self.set_level("stepdown_replicas", window.replicas, tier)
+
+    def dozing(self, tier: str, state: str) -> None:
+        """state: one of DOZE_STATES, or empty where it is not known."""
+        self.set_state("stepdown_doze", DOZE_STATES, state, self.few["tier"](tier))
 
     def audited(self, target: str, differs: bool, chance: float | None = None) -> None:
         """Count an accepted answer that was compared with the top tier's.

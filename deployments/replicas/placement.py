@@ -12,8 +12,8 @@ LOGS: dict[str, Any] = {"log_level": "WARNING", "enable_access_log": False}
 
 
 def bundles(tier: VllmReplicas) -> list[dict[str, float]]:
-    """One placement-group bundle for each accelerator, or one for a replica on CPUs."""
-    bundle = {"CPU": tier.cpus} | ({"GPU": 1.0} if tier.accelerator else {}) | tier.resources
+    """One placement-group bundle for each accelerator or share of one, or one for a replica on CPUs."""
+    bundle = {"CPU": tier.cpus} | ({} if tier.on_cpu else {"GPU": tier.gpu or 1.0}) | tier.resources
     return [bundle] * tier.tensor_parallel
 
 
@@ -39,12 +39,17 @@ def replicas_of(tier: VllmReplicas) -> dict[str, Any]:
     return {"autoscaling_config": autoscaling}
 
 
+def slack_of(tier: VllmReplicas) -> int:
+    """A queue longer by so many calls, an eighth of `max_ongoing`, is too long to come back to for a cache."""
+    return max(1, tier.max_ongoing // 8)
+
+
 def choice_of(tier: VllmReplicas) -> dict[str, Any]:
-    """How one of several is chosen. A queue longer by an eighth of `max_ongoing` is too long to come back to for a cache."""
+    """How one of several is chosen by Serve."""
     if tier.most_replicas < 2:
         return {}
     router = {
         "request_router_class": "deployments.replicas.replica_choice.AffineRouter",
-        "request_router_kwargs": {"slack": max(1, tier.max_ongoing // 8)},
+        "request_router_kwargs": {"slack": slack_of(tier)},
     }
     return {"request_router_config": router}

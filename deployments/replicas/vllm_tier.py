@@ -4,12 +4,12 @@ service needs it.
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, nullcontext
-from functools import cached_property
+from contextlib import AsyncExitStack, aclosing, nullcontext
+from functools import cached_property, partial
 from pathlib import Path as FilePath
 from typing import Any
 
-from ray import get_runtime_context, serve
+from ray import serve
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
@@ -20,20 +20,28 @@ from vllm.tool_parsers import ToolParserManager
 from deployments.ids import CURRENT
 from deployments.lane.frames import Item
 from deployments.lane.server import LaneServer
-from deployments.replicas.abilities import tried
+from deployments.replicas.abilities import one_token, tried
 from deployments.replicas.adapter_files import Adapter, engine_options, places
 from deployments.replicas.adapters import Adapters
+from deployments.replicas.card.dozer import Dozer
+from deployments.replicas.card.starting import awake, in_turn, started_dozer, woken
 from deployments.replicas.event_batches import batched
+from deployments.replicas.going_on import SEAM, Asked
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
 from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
 from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
+from deployments.replicas.serve_lanes import lane_server
+from deployments.replicas.serve_replicas import LANE
 from deployments.replicas.vllm_adapters import VllmRegistry
+from deployments.replicas.vllm_going_on import GoingOnEngine
 from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises
+from router.doze_settings import SLEEP_MODE
+from router.engine_settings import VllmReplicas
 from router.errors import BadConfig
 from router.service_settings import VllmService
 from router.types import Path
@@ -59,6 +67,8 @@ class PlainServer(LLMServer):
     """the adapters that it has from its start"""
     adapters: Adapters | None = None
     """all that are loaded; None: it was started without room for any"""
+    dozer: Dozer | None = None
+    """None: it never dozes"""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, llm_config: LLMConfig, tier: config.VllmTier | None = None, adapters: Sequence[Adapter] = (), board: str = ""
@@ -84,15 +94,22 @@ class PlainServer(LLMServer):
 
     @cached_property
     def lane_server(self) -> LaneServer:
-        return LaneServer(self.openai, self.meter.replica)
+        return lane_server(self.openai, self.meter.replica, self.settings)
 
-    async def lane(self) -> tuple[str, str]:
-        """This machine, and the path of the socket on it for calls that need no choice of a replica; empty: there is none."""
-        return get_runtime_context().get_node_id(), self.lane_server.path
+    @property
+    def settings(self) -> VllmReplicas | None:
+        """Of what it serves; None: they are not known."""
+        return self.tier
+
+    async def record_replica_metadata(self) -> dict[str, Any]:
+        """Serve asks once, when the replica is ready, and tells every handle."""
+        return {LANE: self.lane_server.address.told()}
 
     async def __del__(self) -> None:
         """Serve awaits it when the calls that came through handles have ended."""
         await self.lane_server.close()
+        if self.dozer:
+            await self.dozer.close()
         await super().__del__()
 
     async def start(self) -> None:
@@ -100,10 +117,19 @@ class PlainServer(LLMServer):
 
         Raises BadConfig where it cannot do what the settings promise, or an adapter is not there.
         """
+        async with in_turn(self.tier, lambda: self.meter.replica) as place:
+            await self.start_engine()
+            token = partial(one_token, self._llm_config.model_id, self.try_once, self.found)
+            self.dozer = started_dozer(self.tier, place, self.engine, token)
+        await self.lane_server.start()
+
+    async def start_engine(self) -> None:
+        """Returns when all that is slow the first time is done."""
         await super().start()  # type: ignore[no-untyped-call]  # Ray's method has no annotations
         for serving in (getattr(self.engine, name, None) for name in SERVINGS):
             if serving is not None:
                 serving.create_error_response = told_apart(serving.create_error_response)
+                serving.engine_client = GoingOnEngine(serving.engine_client)
         write_to_file(again=True)
         if self.configured:
             board = FilePath(self.board) if self.board else None
@@ -111,7 +137,6 @@ class PlainServer(LLMServer):
             self.adapters = Adapters(self._llm_config.model_id, VllmRegistry(self.engine), self.try_once, board, most)
             await self.adapters.start(self.configured)
         await self.look()
-        await self.lane_server.start()
 
     async def look(self) -> None:
         """Find out what the engine can do. Raises BadConfig where that is not what the settings promise."""
@@ -125,16 +150,22 @@ class PlainServer(LLMServer):
         request = kind.model_validate(body)
         return with_refusals(self.ask(method, request), request)
 
+    async def dozing(self) -> tuple[str, str]:
+        """This replica, and whether it is awake, dozing or waking."""
+        return self.meter.replica, self.dozer.state if self.dozer else "awake"
+
     async def load_adapter(self, name: str, folder: str) -> None:
         """Load one more beside the others, to be asked under this name. Raises BadConfig; then it is not loaded."""
         if self.adapters is None:
             raise BadConfig(f"{self._llm_config.model_id} was started without room for adapters; put a tier with `lora` on it")
-        await self.adapters.load(name, folder)
+        async with awake(self.dozer):
+            await self.adapters.load(name, folder)
 
     async def unload_adapter(self, name: str) -> None:
         """Refuse further requests under this name. Returns when those under way are answered."""
         if self.adapters:
-            await self.adapters.unload(name)
+            async with awake(self.dozer):
+                await self.adapters.unload(name)
 
     async def loaded_adapters(self) -> list[str]:
         """Their names."""
@@ -167,20 +198,26 @@ class PlainServer(LLMServer):
 
         measurement: JSON of `MeteredCall.last` with the last item, empty before. call_id: the name under which a later call
         reports the measurement of this one if it is cut off; empty: it is not reported. missed: see `ReplicaMeter.start`.
-        hint: see `router.traffic.affinity.hint_of`; only the choice of the replica reads it.
+        hint: see `router.traffic.affinity.hint_of`; only the choice of the replica reads it. path, raw: also of a call that
+        tells its tokens, or goes on from those of another replica (`router.request.resuming`).
         """
         CURRENT.set(call_id.partition("/")[0])
-        kind, method = REQUESTS[path]
         try:
-            request = kind.model_validate(json.loads(raw))
+            asked = Asked.read(path, json.loads(raw))
+            kind, method = REQUESTS[asked.path]
+            request = kind.model_validate(asked.body)
         except (VLLMError, *ODD) as error:
             refusal = refused(error)
             yield refusal.status, refusal.text, ""
             return
-        call = self.meter.start(call_id, raw, missed)
-        measured = self.measured(with_refusals(self.ask(method, request), request), call)
-        asked = self.adapters.asked(request.model) if self.adapters else nullcontext()
-        with asked:
+        async with AsyncExitStack() as held:
+            if dozing := await woken(self.dozer, held, self.streak):
+                yield dozing
+                return
+            SEAM.set(asked.seam)
+            call = self.meter.start(call_id, raw, missed, asked.said)
+            measured = self.measured(asked.told(with_refusals(self.ask(method, request), request)), call)
+            held.enter_context(self.adapters.asked(request.model) if self.adapters else nullcontext())
             async with aclosing(batched(measured) if request.stream else measured) as items:
                 async for item in items:
                     yield item
@@ -234,6 +271,8 @@ def settings_of(tier: config.VllmTier | VllmService, drain_s: float = 30.0, **op
     """The arguments of Ray's `LLMConfig`. options: further ones of the engine, which the settings may replace."""
     if isinstance(tier, config.VllmTier) and tier.thinking and tier.thinking.parser:
         options = {"reasoning_parser": tier.thinking.parser, **options}
+    if isinstance(tier, config.VllmTier) and tier.doze:
+        options = {SLEEP_MODE: True, **options}
     settings: dict[str, Any] = {
         "model_loading_config": {"model_id": tier.name, "model_source": tier.source},
         "deployment_config": {
@@ -262,6 +301,6 @@ def bind(
 
     adapters, board: see `PlainServer`. prefix: of its deployment's name.
     """
-    settings = LLMConfig(**settings_of(tier, drain_s, **engine_options(adapters, on_cpu=not tier.accelerator)))
+    settings = LLMConfig(**settings_of(tier, drain_s, **engine_options(adapters, on_cpu=tier.on_cpu)))
     given = {"tier": tier, "adapters": list(adapters), "board": board}
     return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=prefix, bind_kwargs=given)

@@ -9,9 +9,12 @@ from typing import Any, Protocol
 
 from deployments.replicas.replica_health import ReplicaHealth
 from router.trace import Reading
+from router.traffic.retries import Retries
 from router.types import Path
 
 DONE = b"data: [DONE]\n\n"
+WENT_ON = b": stepdown resumed\n\n"
+"""a comment where an answer went on at another replica"""
 # A context variable and no argument: it belongs to a request and to every call that a flow makes for it, whatever the tier.
 SESSION: ContextVar[str] = ContextVar("session", default="")
 """a digest of the client's own name for the conversation of this request; empty: the client named none"""
@@ -30,6 +33,8 @@ class Tier(Protocol):
     name: str
     health: ReplicaHealth | None = None
     """which of its replicas are ill; None: they cannot be told apart"""
+    retries: Retries | None = None
+    """the budget from which a stream may go on at another replica when its own is lost; None: it may not"""
     first_token_s: float | None = None
     """to wait for the first token of a stream, comments not counted; None: the tier limits that itself"""
 
@@ -44,6 +49,10 @@ class Tier(Protocol):
     async def replicas(self) -> int:
         """How many of its replicas run."""
         return 1
+
+    async def dozing(self) -> str:
+        """How its replicas were when last heard: `awake`, `waking`, `dozing`; empty: they never doze, or nobody knows."""
+        return ""
 
     async def abilities(self) -> Mapping[str, str]:
         """What its replicas found that the tier can and cannot do: see `router.decide.abilities.Abilities.report`.

@@ -16,9 +16,10 @@ from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.guarded import Guarded
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
+from router.engine_settings import NOTHING
 from router.errors import RequestFailed, TierFailed
 from router.reasoning_settings import Reasoning
-from router.request import thinking
+from router.request import own_body, thinking
 from router.request.wire import MAX_TOKENS
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
@@ -36,7 +37,8 @@ class Watched(Guarded, Tier):
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
     slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
-    reasoning: `Tier.thinking` of its settings. idle_s: seconds that a stream may be silent once it has begun; None: for ever.
+    reasoning, own: `thinking` and `body` of its settings. idle_s: seconds that a stream may be silent once it has begun; None:
+    for ever.
     """
 
     def __init__(
@@ -49,10 +51,13 @@ class Watched(Guarded, Tier):
         context: int = MAX_TOKENS,
         reasoning: Reasoning | None = None,
         idle_s: float | None = None,
+        own: Mapping[str, Any] = NOTHING,
     ) -> None:
         super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
         self.tier = tier
-        self.reasoning = reasoning
+        if self.siblings:
+            tier.retries = self.retries
+        self.reasoning, self.own = reasoning, own
         self.family: Sequence[str] = ()
         """tiers whose thoughts it can read; see `thinking.family_of`"""
         self.answers = TierAnswers(tier.name, context, reasoning, idle_s)
@@ -63,13 +68,15 @@ class Watched(Guarded, Tier):
         self.waiting = self.running = self.finished = 0
         self.count = replicas
         """replicas that ran at the last count"""
+        self.rests = ""
+        """`Tier.dozing` at the last look"""
 
     @property
     def replica_health(self) -> ReplicaHealth | None:
         return self.tier.health
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        body = await by_size(thinking.written, body, self.name, self.reasoning, self.family)
+        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own, self.family)
 
         async def ask(reading: Reading | None, call_id: str) -> bytes:
             with demands(body):
@@ -86,7 +93,7 @@ class Watched(Guarded, Tier):
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        body = await by_size(thinking.written, body, self.name, self.reasoning, self.family)
+        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own, self.family)
 
         async def ask(reading: Reading | None, call_id: str) -> Opened:
             events = self.tier.stream(path, body, reading, call_id)
@@ -126,6 +133,7 @@ class Watched(Guarded, Tier):
     async def hedged(self, ask: Ask[T], reading: Reading, call_id: str, slow_s: float, drop: Drop[T]) -> T:
         async def second(twin: Twin) -> T:
             reading.twin = twin
+            twin.reading.relay = reading.relay
             return await self.tried_once(ask, twin.reading, call_id + HEDGE)
 
         began = time.monotonic()
@@ -157,6 +165,10 @@ class Watched(Guarded, Tier):
     async def replicas(self) -> int:
         self.count = await self.tier.replicas()
         return self.count
+
+    async def dozing(self) -> str:
+        self.rests = await self.tier.dozing()
+        return self.rests
 
     async def abilities(self) -> Mapping[str, str]:
         return await self.tier.abilities()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from router.errors.base import RequestFailed
+from router.errors.base import RequestFailed, StepdownError
 
 REQUESTS_OWN = frozenset({400, 409, 413, 415, 422})  # statuses by which a tier says that the request is wrong
 
@@ -36,6 +36,18 @@ class TierFailed(RequestFailed):
     def body(self) -> dict[str, Any]:
         """The tier's own body where the request is wrong, else ours."""
         return dict(self.given) if self.given and "error" in self.given else super().body()
+
+
+class SeamDiffers(StepdownError):
+    """A replica that was to go on with a stream makes other events of its tokens than those that were sent."""
+
+    code = "seam_differs"
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(
+            f"a stream cannot go on at another replica: found {found} other bytes of events, expected the {expected} that were "
+            "sent; give all replicas of the tier the same model, template and engine options"
+        )
 
 
 class TierSilent(TierFailed):
@@ -104,11 +116,21 @@ class TierCold(RequestFailed):
     status = 503
     code = "cold"
 
+    why = "was scaled to zero and has no replica; one is starting"
+
     def __init__(self, tier: str, retry_after_s: float = 30.0) -> None:
-        super().__init__(
-            f"tier {tier} was scaled to zero and has no replica; one is starting, try again in {retry_after_s:.0f} s"
-        )
+        super().__init__(f"tier {tier} {self.why}, try again in {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
+
+
+class TierDozing(TierCold):
+    """The tier's replica gave its memory back while it was idle, and did not have it again in time. No failure either."""
+
+    code = "dozing"
+    why = "was dozing while nobody asked and is not awake yet"
+
+    def __init__(self, tier: str, retry_after_s: float = 5.0) -> None:
+        super().__init__(tier, retry_after_s)
 
 
 class Overloaded(RequestFailed):

@@ -174,6 +174,8 @@ class TakenRate:
     slot: int
     tokens: int
     requests: int = 1
+    shared: bool = False
+    """counted where all ingresses count, not in this process"""
 
 
 @dataclass(slots=True)

@@ -8,14 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.reasoning_settings import Reasoning
+from router.reasoning_settings import SWITCH, Reasoning
 from router.request.body import answer_limit, wants_json
 from router.request.thoughts import FIELDS
 from router.tier_settings import Tier
 
 TIER = "reasoning_tier"  # of a message: the tier whose thought it holds; our own field, which no tier gets
 ASKED = ("reasoning_effort", "thinking_token_budget", "include_reasoning")
-SWITCH = "enable_thinking"  # of `chat_template_kwargs`
 USUAL = "medium"  # the effort of who only says that it is to think
 KEEPS = {"preserve_thinking": True, "clear_thinking": False}
 """of `chat_template_kwargs`: the client wants finished turns with their thoughts"""

@@ -50,6 +50,8 @@ class Breaker:
     """until when a tier asked to be left alone"""
     hosts: Mapping[str, str] = field(default_factory=dict)
     """tier -> the tier whose replicas answer for it; one that is missing has its own"""
+    told: Callable[[str, float], None] = lambda tier, seconds: None
+    """is told of a tier that asked to be left alone for so long, for the other ingresses"""
 
     def host(self, tier: str) -> str:
         return self.hosts.get(tier, tier)
@@ -86,6 +88,11 @@ class Breaker:
 
     def back_off(self, tier: str, seconds: float) -> None:
         """The tier asked to be left alone for so long."""
+        self.rest(tier, seconds)
+        self.told(tier, seconds)
+
+    def rest(self, tier: str, seconds: float) -> None:
+        """Leave it alone, whoever it asked."""
         host = self.host(tier)
         self.backing_off[host] = max(self.backing_off.get(host, 0.0), self.clock() + seconds)
 

@@ -30,10 +30,12 @@ from router.errors import (
     Overloaded,
     RateLimited,
     RequestFailed,
+    SeamDiffers,
     ServerStopping,
     StepdownError,
     TierBusy,
     TierCold,
+    TierDozing,
     TierFailed,
     TierMisconfigured,
     TierSilent,
@@ -96,6 +98,7 @@ MADE = [
     (NoReplica("small", "none runs"), 503, "tier_unavailable", SERVER),
     (TierBusy("small", "it is full"), 503, "tier_busy", SERVER),
     (TierCold("large"), 503, "cold", SERVER),
+    (TierDozing("large"), 503, "dozing", SERVER),
     (Overloaded(4.0), 503, "overloaded", SERVER),
     (DelegationFailed("nothing came back"), 502, "delegation_failed", SERVER),
     (DeadlineExceeded(60), 504, "deadline_exceeded", SERVER),
@@ -112,6 +115,7 @@ OTHERS = [
     (BadInput, 500, "bad_input"),
     (BadConfig, 500, "bad_config"),
     (BadPlan, 500, "bad_plan"),
+    (SeamDiffers, 500, "seam_differs"),
 ]
 
 
@@ -177,6 +181,7 @@ def test_the_tables_here_know_every_class():
         (TooLarge(10), ["10 bytes"]),
         (NoReplica("small", "none runs"), ["small", "none runs", "10 s"]),
         (TierCold("large", 20.0), ["large", "one is starting", "20 s"]),
+        (TierDozing("large"), ["large", "dozing", "not awake yet", "5 s"]),
         (TierBusy("small", "it is full", 7.2), ["small", "it is full", "8 s"]),
         (WindowExceeded("small"), ["small", "maximum context length", "shorten it"]),
         (TierMisconfigured("small", "check its key"), ["small", "the server's log"]),
@@ -202,6 +207,7 @@ def test_a_message_says_what_was_found_and_what_is_allowed(error, says):
     [
         (NoReplica("small", "none runs"), 10.0),
         (TierCold("large", 20.0), 20.0),
+        (TierDozing("large"), 5.0),
         (TierBusy("small", "it is full"), 2.0),
         (TierBusy("small", "it is full", 0.3), 1.0),
         (Overloaded(4.0), 4.0),

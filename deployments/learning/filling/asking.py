@@ -10,7 +10,7 @@ from typing import Any
 from deployments.beside_loop import by_length
 from deployments.ids import fresh
 from deployments.learning.filling.idleness import OwnCalls
-from deployments.traffic import hedged_call
+from deployments.traffic import hedged_call, resumed_call
 from deployments.traffic.watched_tier import Watched
 from router.cascade.flow import with_logprobs
 from router.config import Tier
@@ -244,7 +244,7 @@ class OneCall:
             estimated=self.estimated,
             cost_usd=self.cost_usd,
             model=self.model,
-            **hedged_call.measured(self.reading, settings),
+            **resumed_call.measured(self.reading, settings),
         )
         twin = self.reading.twin
         return hedged_call.rows(row, self.reading, twin, prices, settings) if twin else [row]

@@ -12,12 +12,14 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
+from laid_lanes import found as lanes_found
 
-from deployments.lane import server
-from deployments.lane.client import Lane
+from deployments.lane import sockets
+from deployments.lane.lanes import Lanes, Running
 from deployments.lane.server import LaneServer
 from deployments.replicas.meter import ReplicaMeter
 from deployments.replicas.replica_health import FAILURES_IN_A_ROW, health_of
+from deployments.replicas.replica_rank import ReplicaRank
 from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from deployments.traffic.watched_tier import Watched
 from router.config import VllmTier
@@ -65,7 +67,7 @@ GOOD = {"model": "it", "messages": USER}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(server.tempfile, "gettempdir", lambda: "/tmp" if len(str(tmp_path)) > 60 else str(tmp_path))
+    monkeypatch.setattr(sockets.tempfile, "gettempdir", lambda: "/tmp" if len(str(tmp_path)) > 60 else str(tmp_path))
 
 
 class Engine:
@@ -145,17 +147,13 @@ def replica():
 async def served(way):
     """(tier with its circuit, replica)."""
     made = replica()
-    end = LaneServer(made.openai, f"test-{os.getpid()}-{time.monotonic_ns()}")
+    end = LaneServer(made.openai, f"test-{os.getpid()}-{time.monotonic_ns()}", "here")
     await end.start()
-
-    async def where():
-        return "here", end.path
-
-    line = Lane(where, "here") if way == "lane" else None
-    tier = Watched(ServeTier("it", Handle(made), one, CallPolicy(10.0), lane=line), Breaker(time.monotonic, random.random))
-    if line:
-        await line.connection()
-        await line.looking
+    running = (Running(end.name, end.address),)
+    lanes = Lanes("here", lambda: running, ReplicaRank(health_of("tier-faults"))) if way == "lane" else None
+    tier = Watched(ServeTier("it", Handle(made), one, CallPolicy(10.0), lanes=lanes), Breaker(time.monotonic, random.random))
+    if lanes:
+        await lanes_found(tier.tier)
     try:
         yield tier, made
     finally:

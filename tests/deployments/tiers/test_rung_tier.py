@@ -191,8 +191,8 @@ def test_a_sleeping_host_is_woken_once_for_all():
 def test_only_the_host_asks_what_the_replicas_can_do_and_closes_what_they_share():
     host, mail, _, _ = siblings()
     closed = []
-    host.lane = type("Lane", (), {"close": lambda self: closed.append(1)})()
-    mail.lane = host.lane
+    host.lanes = type("Lanes", (), {"close": lambda self: closed.append(1)})()
+    mail.lanes = host.lanes
 
     async def go():
         with pytest.raises(TimeoutError):

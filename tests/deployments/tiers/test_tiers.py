@@ -133,7 +133,10 @@ def make(request):
 
 
 async def collected(tier, body=STREAM) -> list[bytes]:
-    return [item async for item in tier.stream("chat/completions", body)]
+    """Its events: an item holds one or more, each whole."""
+    items = [item async for item in tier.stream("chat/completions", body)]
+    assert all(item.endswith(b"\n\n") for item in items)
+    return [event + b"\n\n" for item in items for event in item[:-2].split(b"\n\n")]
 
 
 def test_completes_with_its_own_name_and_usage(make):
@@ -329,6 +332,23 @@ def test_events_are_put_together_from_whatever_parts_arrive():
     whole, buffer = long + b"\r\n\r\ndata: two\n\ndata: [DONE]", EventBuffer(1_000_000)
     found = [event for at in range(0, len(whole), 70_001) for event in buffer.feed(whole[at : at + 70_001])]
     assert [*found, *buffer.rest()] == [long, b"data: two", b"data: [DONE]"]
+
+
+@pytest.mark.parametrize(
+    "event, shown",
+    [
+        (b'{"model":"their/model","a":{"model":"their/model"}}', b'{"model":"it","a":{"model":"their/model"}}'),
+        (b'{"model": "their/model"}', b'{"model":"it"}'),
+        (b'{"model" :  "their/model"}', b'{"model":"it"}'),
+        (b'{"model": "their/model","a":{"model":"their/model"}}', b'{"model":"it","a":{"model":"their/model"}}'),
+        (rb'{"model":"another","text":"\"model\":\"their/model\""}', rb'{"model":"another","text":"\"model\":\"their/model\""}'),
+        (b"[DONE]", b"[DONE]"),
+    ],
+)
+def test_a_remote_tier_gives_the_first_model_of_each_event_its_own_name(event, shown):
+    tier = RemoteTier(settings_of("http://127.0.0.1:9/v1"))
+    assert tier.renamed(event) == shown
+    assert tier.joined([event, event]) == (shown + b"\n\n") * 2
 
 
 def test_an_upstream_whose_client_left_stops():
