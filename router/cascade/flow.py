@@ -125,7 +125,7 @@ class Cascade:
             return None
         self.outcomes.set(reply.call.id, fault)
         tool_refused = tier in self.escalate and checks.refuses_field(reply)
-        if (fault == "schema invalid" or tool_refused) and tier not in self.retried:
+        if (fault == "schema invalid" or tool_refused) and tier not in (*self.retried, *self.quieted):
             self.escalate -= {tier} if tool_refused else set()
             self.retried.add(tier)
             return tier
@@ -135,8 +135,8 @@ class Cascade:
     def quiet(self, tier: str) -> str | None:
         """Whom to ask instead of a tier that was cut within its thought, which would be cut again; None: larger ones."""
         other, fields = self.quieter.get(tier, ("", {}))
-        if not other or other in self.quieted or (other != tier and other in self.asked):
-            return None
+        if not other or other in self.quieted or tier in self.retried or (other != tier and other in self.asked):
+            return None  # no tier is asked three times: that is what budgets reserve
         self.quieted[other] = fields
         return other
 
