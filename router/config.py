@@ -175,9 +175,10 @@ class Server(Settings):
     cors: list[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]] | Literal["*"] | None = None
     """web pages that may use the endpoint from a browser: origins such as https://chat.example.com, or "*" for all; none: no
     page may. Without keys "*" counts as none"""
-    reasoning: Literal["pass", "hide"] = "pass"
-    """whether clients get the reasoning of models that think: in chats, and so in every protocol. hide: neither its text nor the
-    log-probabilities of its tokens; it is paid for and counted all the same"""
+    reasoning: Literal["pass", "both", "hide"] = "pass"
+    """whether clients get the reasoning of models that think: in chats, and so in every protocol. both: as `reasoning_field:
+    both`; hide: neither its text nor the log-probabilities of its tokens; it is paid for and counted all the same. A key may
+    have another setting. The header x-stepdown-reasoning tells clients what is changed"""
     reasoning_field: Literal["reasoning", "reasoning_content", "both"] | None = None
     """the field in which chats have it, also where a tier leaves it in the text between <think> and </think>. None: as the tier
     has it, which for vLLM is `reasoning`; older clients read only `reasoning_content`"""

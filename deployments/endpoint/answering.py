@@ -30,6 +30,7 @@ from deployments.endpoint.replies import (
     decision_headers,
     end_headers,
     error_response,
+    reasoning_header,
     tier_headers,
 )
 from deployments.endpoint.spoken.writer import EdgeWriter, Keep, with_heartbeats
@@ -54,6 +55,8 @@ from router.limits import reservation
 from router.limits.key_limits import Key
 from router.protocols.edge import Edge
 from router.request import server_tools
+from router.request.shown_reasoning import shown_to
+from router.request.thinking import family_of
 from router.traffic.breaker import Breaker, instead
 from router.traffic.retries import Retries
 from router.types import Commit, Decision, End, Fail, Flow
@@ -92,7 +95,10 @@ class Answering:
         how = settings.most_replicas, settings.hedge_after_s, settings.context, settings.thinking
         breaker = Breaker(time.monotonic, random.random) if alone else self.breaker
         retries = Retries(random.random) if alone else self.retries
-        return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s, own=settings.body)
+        idle_s = self.router.config.server.stream_idle_s
+        made = Watched(tier, breaker, retries, *how, idle_s=idle_s, own=settings.body)
+        made.family = family_of(settings, list(self.settings.values()))
+        return made
 
     async def state(self, name: str) -> str:
         """Whether a tier answers now: `ready`, `dozing` (it wakes with its next request), `circuit open`, `cold` (it starts
@@ -197,14 +203,14 @@ class Answering:
         self.conversations.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
-        ongoing.server, ongoing.draining = self.router.config.server, self.draining
+        ongoing.server, ongoing.draining = shown_to(key, self.router.config.server), self.draining
         ongoing.handles, ongoing.models = lineup.tiers, lineup.models
         if edge:
             told = asked.stream and edge.tells_prompt
             prompt_tokens = await by_size(ongoing.reader(decided.tier).expected_total, asked.body) if told else 0
             ongoing.spoken, ongoing.writer = edge.name, EdgeWriter(edge, prompt_tokens, keep)
         ongoing.collecting, stored = self.accounts.collect(key, ongoing.id, sent, session or "")
-        shown = decision_headers(decided, took_ms, ongoing.id, self.settings) | stored
+        shown = decision_headers(decided, took_ms, ongoing.id, self.settings) | stored | reasoning_header(ongoing)
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
             limited = await by_size(reservation.with_limit, asked.body, tier, self.router.count[tier.name])

@@ -55,6 +55,7 @@ from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, WrongM
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.json_text import SMALL
+from router.request.shown_reasoning import shown_to
 from router.types import Path
 from router.types import Request as Asked
 
@@ -159,7 +160,7 @@ class Ingress:
         if ledger := self.accounts.ledger:
             pages = self.live, self.may_see_costs, ledger.settled, self.learned
             routes += costs.routes(ledger.engine, self.router.config, *pages)
-            kept = self.router.config.learning.redact, self.router.config.server.reasoning == "hide"
+            kept = self.router.config.learning.redact, lambda key: shown_to(key, self.router.config.server).reasoning == "hide"
             routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, *kept)
         made = Starlette(
             routes=routes, exception_handlers={HTTPException: self.no_route}, middleware=self.around(), lifespan=self.lifespan

@@ -11,6 +11,7 @@ from deployments.endpoint.ongoing_request import OngoingRequest
 from deployments.endpoint.spoken.protocol import failure
 from router.errors import StepdownError, TooLarge, TooSlow
 from router.protocols.edge import Failure
+from router.request.shown_reasoning import ShownReasoning
 from router.tier_settings import Tier
 from router.types import Decision, End
 
@@ -53,6 +54,12 @@ def end_headers(driver: FlowDriver, end: End, settings: Mapping[str, Tier]) -> d
 def cost_header(ongoing: OngoingRequest) -> dict[str, str]:
     """The token price of all calls; a stream reports it in its usage."""
     return {"x-stepdown-cost-usd": f"{ongoing.cost_usd():.9g}"}
+
+
+def reasoning_header(ongoing: OngoingRequest) -> dict[str, str]:
+    """What becomes of reasoning on its way to the client, where anything does: `hidden`, or the fields that have it."""
+    shown = ShownReasoning.of(ongoing.server, ongoing.asked.body)
+    return {"x-stepdown-reasoning": shown.told} if shown else {}
 
 
 def certificate_header(ongoing: OngoingRequest) -> dict[str, str]:

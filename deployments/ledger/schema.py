@@ -169,6 +169,7 @@ keys = Table(
     Column("usd_per_month", Float(53)),
     Column("rights", Text, nullable=False),  # JSON list of router.limits.key_limits.RIGHTS
     Column("learning", String(16), nullable=False, server_default="never"),  # router.limits.consent.CONSENTS
+    Column("reasoning", String(8)),  # router.limits.key_limits.Shown; null: as the server's setting says
 )
 
 # What a key has spent and reserved in one day or month. One statement reserves, so that concurrent requests, in any number of

@@ -59,6 +59,8 @@ class Watched(Guarded, Tier):
         if self.siblings:
             tier.retries = self.retries
         self.reasoning, self.own = reasoning, own
+        self.family: Sequence[str] = ()
+        """tiers whose thoughts it can read; see `thinking.family_of`"""
         self.answers = TierAnswers(tier.name, context, reasoning, idle_s)
         self.whole = Pace(slow)
         """how long whole answers take"""
@@ -75,7 +77,7 @@ class Watched(Guarded, Tier):
         return self.tier.health
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own)
+        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own, self.family)
 
         async def ask(reading: Reading | None, call_id: str) -> bytes:
             with demands(body):
@@ -92,7 +94,7 @@ class Watched(Guarded, Tier):
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own)
+        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own, self.family)
 
         async def ask(reading: Reading | None, call_id: str) -> Opened:
             events = self.tier.stream(path, body, reading, call_id)

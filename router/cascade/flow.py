@@ -48,6 +48,7 @@ class Cascade:
     """tier -> who is asked, and with which fields, once it was cut within its thought; see `thought_room.quieter`"""
     quieted: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """tier -> fields that keep it from thinking"""
+    asked: set[str] = field(default_factory=set)
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
@@ -70,6 +71,7 @@ class Cascade:
 
     def call(self, tier: str) -> Call:
         again = "-again" if tier in self.retried else ("-unthinking" if self.quieted.get(tier) else "")
+        self.asked.add(tier)
         role: Role = "final" if tier == self.names[-1] else "attempt"
         body = with_logprobs(self.body) if self.scored else self.body
         body = {**body, **self.quieted.get(tier, {})}
@@ -115,6 +117,7 @@ class Cascade:
         self.replies.append(reply)
         if fault == checks.THOUGHT_TOO_LONG and (other := self.quiet(tier)):
             self.outcomes.set(reply.call.id, fault)
+            self.failed |= {tier: reply} if other != tier else {}
             return other
         at_top = fault == checks.THOUGHT_TOO_LONG and tier == self.names[-1]  # nobody could do better
         if fault is None or at_top or checks.is_refusal(reply):
@@ -122,7 +125,7 @@ class Cascade:
             return None
         self.outcomes.set(reply.call.id, fault)
         tool_refused = tier in self.escalate and checks.refuses_field(reply)
-        if (fault == "schema invalid" or tool_refused) and tier not in self.retried:
+        if (fault == "schema invalid" or tool_refused) and tier not in (*self.retried, *self.quieted):
             self.escalate -= {tier} if tool_refused else set()
             self.retried.add(tier)
             return tier
@@ -132,8 +135,8 @@ class Cascade:
     def quiet(self, tier: str) -> str | None:
         """Whom to ask instead of a tier that was cut within its thought, which would be cut again; None: larger ones."""
         other, fields = self.quieter.get(tier, ("", {}))
-        if not other or other in (*self.quieted, *self.answers, *self.failed):
-            return None
+        if not other or other in self.quieted or tier in self.retried or (other != tier and other in self.asked):
+            return None  # no tier is asked three times: that is what budgets reserve
         self.quieted[other] = fields
         return other
 

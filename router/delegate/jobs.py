@@ -78,6 +78,9 @@ class Jobs(Results):
             return None
         rung = rung_of(self.shared.ladder, state.tier)
         given, thought = rung.input_tokens(body), thought_room.room(rung.thinking, body)
+        if thought > max(0, self.affordable_tokens(rung, given) - plans.MIN_TOKENS):  # too dear: at once, if that can be had
+            body |= thought_room.unthinking(rung.thinking)
+            thought = thought_room.room(rung.thinking, body)
         if not self.running():  # no refund will come, and a short answer is better than none
             state.max_tokens = min(state.max_tokens, max(plans.MIN_TOKENS, self.affordable_tokens(rung, given) - thought))
         call = self.shared.new_call_id(state.job.id)

@@ -3,7 +3,7 @@
 They win over the client's, or a rung that is not to think could be made to. A client's say in how a text is sampled stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from router.reasoning_settings import SWITCH, Reasoning, pinned
@@ -21,11 +21,15 @@ DEFAULTS = frozenset(
 """fields in which the client's word counts, and the tier's only where it says nothing"""
 
 
-def written(body: Mapping[str, Any], tier: str, settings: Reasoning | None, own: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The body of a call as that tier gets it; often the same object. settings: its `thinking`. own: its `body`."""
+def written(
+    body: Mapping[str, Any], tier: str, settings: Reasoning | None, own: Mapping[str, Any], family: Collection[str] = ()
+) -> Mapping[str, Any]:
+    """The body of a call as that tier gets it; often the same object. settings: its `thinking`. own: its `body`. family: tiers
+    whose thoughts it reads as its own.
+    """
     if not own:
-        return thinking.written(body, tier, settings)
-    return with_own(thinking.written(without_wish(body, own), tier, settings), own)
+        return thinking.written(body, tier, settings, family)
+    return with_own(thinking.written(without_wish(body, own), tier, settings, family), own)
 
 
 def without_wish(body: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,16 +1,17 @@
 """How much a model is to think, as a client asks for it in a chat, written as the tier understands it that is called.
 
-A tier without the setting `reasoning` gets the fields as they came. History is the same for every tier: a thought goes back only
-to the tier that had it, and only within the turn that is under way.
+A tier without the setting `reasoning` gets most fields as they came. History is the same for every tier: a thought goes back only
+to the family that had it, and only within the turn that is under way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from router.reasoning_settings import SWITCH, Reasoning
 from router.request.body import answer_limit, wants_json
 from router.request.thoughts import FIELDS
+from router.tier_settings import Tier
 
 TIER = "reasoning_tier"  # of a message: the tier whose thought it holds; our own field, which no tier gets
 ASKED = ("reasoning_effort", "thinking_token_budget", "include_reasoning")
@@ -47,11 +48,14 @@ def kwargs_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return given if isinstance(given, Mapping) else {}
 
 
-def written(body: Mapping[str, Any], tier: str, settings: Reasoning | None) -> Mapping[str, Any]:
-    """The body of a call as that tier gets it; often the same object. The answer's limit in it is the one that holds."""
+def written(body: Mapping[str, Any], tier: str, settings: Reasoning | None, family: Collection[str] = ()) -> Mapping[str, Any]:
+    """The body of a call as that tier gets it; often the same object. The answer's limit in it is the one that holds.
+
+    family: tiers whose thoughts it reads as its own.
+    """
     if "messages" not in body:
         return body
-    body = with_own_thoughts(body, tier)
+    body = with_own_thoughts(body, (tier, *family))
     return bounded(body) if settings is None else switched(body, settings)
 
 
@@ -61,13 +65,11 @@ def bounded(body: Mapping[str, Any]) -> Mapping[str, Any]:
     `include_reasoning` is ours to do. vLLM holds to a schema from the first token where it is false, and fails with status 500 on
     a budget beside it, which ends the thought with a mark that is in no schema.
     """
-    budget, limit = body.get("thinking_token_budget"), answer_limit(body)
-    if "include_reasoning" not in body and budget is None:
+    budget, limit = wish_of(body).budget, answer_limit(body)
+    most = {"thinking_token_budget": limit // 2} if budget and limit and budget > limit // 2 else {}
+    if "include_reasoning" not in body and not most:
         return body
-    sent = {name: value for name, value in body.items() if name != "include_reasoning"}
-    if budget is not None and limit:
-        sent["thinking_token_budget"] = min(budget, limit // 2)
-    return sent
+    return {name: value for name, value in body.items() if name != "include_reasoning"} | most
 
 
 def switched(body: Mapping[str, Any], settings: Reasoning) -> dict[str, Any]:
@@ -129,11 +131,17 @@ def budget_of(body: Mapping[str, Any], wish: Wish, on: bool, settings: Reasoning
     return min([*given, *([limit // 2] if limit and holds else [])], default=None)
 
 
+def family_of(tier: Tier, tiers: Sequence[Tier]) -> tuple[str, ...]:
+    """Names of the tiers whose thoughts it can read: on the same replicas, or of the same declared family of models."""
+    name, host = tier.licence.family, tier.runs_on
+    return tuple(other.name for other in tiers if other.runs_on == host or (name and other.licence.family == name))
+
+
 # -- history ---------------------------------------------------------------------------------------------------------------
 
 
-def with_own_thoughts(body: Mapping[str, Any], tier: str) -> Mapping[str, Any]:
-    """The body without thoughts of other tiers and of finished turns: those before the last message of the user."""
+def with_own_thoughts(body: Mapping[str, Any], family: Collection[str]) -> Mapping[str, Any]:
+    """The body without thoughts of other families and of finished turns: those before the last message of the user."""
     messages = body["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
         return body  # the tier says what is wrong with it
@@ -143,12 +151,12 @@ def with_own_thoughts(body: Mapping[str, Any], tier: str) -> Mapping[str, Any]:
     kept = kwargs_of(body)
     asked = max((i for i, message in enumerate(messages) if message.get("role") == "user"), default=-1)
     finished = -1 if any(kept.get(name) is value for name, value in KEEPS.items()) else asked
-    return {**body, "messages": [own_thought(message, tier, i < finished) for i, message in enumerate(messages)]}
+    return {**body, "messages": [own_thought(message, family, i < finished) for i, message in enumerate(messages)]}
 
 
-def own_thought(message: Mapping[str, Any], tier: str, finished: bool) -> Mapping[str, Any]:
+def own_thought(message: Mapping[str, Any], family: Collection[str], finished: bool) -> Mapping[str, Any]:
     """The message as that tier gets it. One that held nothing but a thought says nothing then."""
-    strange = finished or message.get(TIER) not in (None, tier)
+    strange = finished or message.get(TIER) not in (None, *family)
     out = {TIER, *FIELDS} if strange and message.get("role") == "assistant" else {TIER}
     if not out & message.keys():
         return message

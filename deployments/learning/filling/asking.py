@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deployments.beside_loop import by_length
@@ -24,6 +24,7 @@ from router.learn.labels.labelling import logprob_stats
 from router.limits import reservation
 from router.limits.key_limits import day_of
 from router.request import wire
+from router.request.answer_tokens import reasoning_tokens
 from router.request.body import answer_limit, with_answer_limit
 from router.request.thought_room import room, unthinking
 from router.request.thoughts import apart, named
@@ -199,6 +200,10 @@ class OneCall:
         self.usage = Usage(found.input_tokens, found.output_tokens)
         if self.usage == Usage():
             self.usage, self.estimated = await asyncio.to_thread(self.counted, found), True
+        thought = await by_length(raw, thought_in, raw)
+        if found.thought and not thought:
+            thought = await asyncio.to_thread(text_tokens, found.thought, self.asker.counts[self.tier])
+        self.usage = replace(self.usage, thought_tokens=min(thought, self.usage.output_tokens))
         return Answer(
             self.name,
             "fill",
@@ -235,6 +240,7 @@ class OneCall:
             took_s=self.took_s,
             input_tokens=self.usage.input_tokens,
             output_tokens=self.usage.output_tokens,
+            thought_tokens=self.usage.thought_tokens,
             estimated=self.estimated,
             cost_usd=self.cost_usd,
             model=self.model,
@@ -249,6 +255,11 @@ def with_room(body: Mapping[str, Any], settings: Tier) -> Mapping[str, Any]:
     quiet = {**body, **unthinking(settings.thinking)}
     thought = room(settings.thinking, quiet)
     return with_answer_limit(quiet, (answer_limit(body) or 0) + thought) if thought else quiet
+
+
+def thought_in(raw: bytes) -> int:
+    """Tokens of the thought, as the tier counted them; 0: it did not. raw: what `read` has passed."""
+    return reasoning_tokens(json.loads(raw))
 
 
 def read(raw: bytes, tier: str) -> Answer:

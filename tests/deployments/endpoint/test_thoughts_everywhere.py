@@ -122,11 +122,14 @@ CASES = {
 class Place:
     """One endpoint over echo tiers that think, with a ledger and metrics; without Ray."""
 
-    def __init__(self, folder: Any, case: Case, form: str, **server: Any) -> None:
-        thinks = {"engine": "echo", "context": 100_000, "thought": N, "thought_form": form, **IN_TEXT.get(form, {})}
+    shown: Any = None
+    """the key's setting `reasoning`"""
+
+    def __init__(self, folder: Any, case: Case, form: str, server: Any = None, **more: Any) -> None:
+        thinks = {"engine": "echo", "context": 100_000, "thought": N, "thought_form": form, **IN_TEXT.get(form, {}), **more}
         price = {n: {"usd_per_1m_input": PRICES[n], "usd_per_1m_output": PRICES[n]} for n in NAMES}
         tiers = [{"name": n, "price": price[n], **thinks} for n in NAMES]
-        self.config = Config.model_validate({"tiers": tiers, "server": server, **case.sections})
+        self.config = Config.model_validate({"tiers": tiers, "server": server or {}, **case.sections})
         router = Decided(self.config, None, dict.fromkeys(NAMES, words))
         router.changes = case.changes
         self.ledger = Ledger(Settings(journal_s=0, url=f"sqlite:///{folder / 'ledger.db'}", store="all"))
@@ -140,13 +143,14 @@ class Place:
 
     async def opened(self, promises: Any, all_promises: Any = None) -> None:
         await self.ledger.open()
-        self.secret = create(self.ledger.engine, Key("", "test"), time.time())[1]
+        self.secret = create(self.ledger.engine, Key("", "test", reasoning=self.shown), time.time())[1]
 
     def post(self, client: TestClient, body: Mapping[str, Any], stream: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         """The message, and the usage."""
         asked = {"model": "auto", **body, "stream": stream, **({"stream_options": {"include_usage": True}} if stream else {})}
         answer = client.post("/v1/chat/completions", json=asked, headers={"authorization": f"Bearer {self.secret}"})
         assert answer.status_code == 200, answer.text
+        self.headers = answer.headers
         if not stream:
             return answer.json()["choices"][0]["message"], answer.json()["usage"]
         message: dict[str, Any] = {}
@@ -215,3 +219,87 @@ def test_the_thought_is_counted_everywhere_and_no_part_of_the_answer(name: str, 
         assert usage["completion_tokens_details"]["reasoning_tokens"] == N
     if stream and case.flow in ("direct", "cascade"):
         assert all(0 <= row.first_token_s <= row.first_answer_s <= row.took_s for row in rows)
+
+
+# -- cut thoughts ------------------------------------------------------------------------------------------------------------
+
+SWITCHED = {"parser": "its own", "switch": "effort"}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_tier_that_was_cut_in_its_thought_is_asked_without_and_then_the_next(stream: bool, tmp_path: Any) -> None:
+    case = replace(CASES["a cascade that stays"], calls=[])
+    place = Place(tmp_path, case, "cut", reasoning=SWITCHED)
+    with TestClient(place.app) as client:
+        message, _ = place.post(client, case.body, stream)
+    assert message["content"] == "two cats"
+    assert [(row.id.partition("/")[2], row.outcome, row.thought_tokens) for row in place.rows()] == [
+        ("attempt-small", "thought too long", N),
+        ("attempt-small-unthinking", "accepted", 0),
+    ]
+    assert place.trace().certificate in ("", "uncovered")
+
+
+def test_a_tier_that_cannot_be_kept_from_thinking_goes_up(tmp_path: Any) -> None:
+    case = replace(CASES["a cascade that stays"], calls=[])
+    place = Place(tmp_path, case, "cut")
+    with TestClient(place.app) as client:
+        message, _ = place.post(client, case.body, False)
+    assert message["content"] is None  # nobody could do better
+    outcomes = [("small", "thought too long"), ("medium", "thought too long"), ("large", "accepted")]
+    assert [(row.tier, row.outcome) for row in place.rows()] == outcomes
+
+
+def test_parts_that_were_cut_in_their_thought_are_asked_without(tmp_path: Any) -> None:
+    """Workers that can be kept from thinking are, unless the plan says that their part is hard: then they get room for it."""
+    case = replace(CASES["a plan"], calls=[])
+    place = Place(tmp_path, case, "parsed", reasoning=SWITCHED)
+    with TestClient(place.app) as client:
+        message, _ = place.post(client, case.body, False)
+    assert message["content"] == case.answer
+    assert {row.role: row.thought_tokens for row in place.rows()} == {"plan": N, "subtask": 0}
+
+
+# -- what clients get of it --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "server, key, told, fields",
+    [
+        ("both", None, "reasoning reasoning_content", ("reasoning", "reasoning_content")),
+        ("hide", None, "hidden", ()),
+        ("pass", "hide", "hidden", ()),
+        ("hide", "both", "reasoning reasoning_content", ("reasoning", "reasoning_content")),
+        ("hide", "pass", None, None),
+    ],
+)
+def test_what_clients_get_is_told(
+    server: str, key: Any, told: str | None, fields: Any, form: str, stream: bool, tmp_path: Any
+) -> None:
+    place = Place(tmp_path, CASES["direct"], form, server={"reasoning": server})
+    place.shown = key
+    with TestClient(place.app) as client:
+        message, _ = place.post(client, QUESTION, stream)
+    assert message["content"] == "two cats" and place.headers.get("x-stepdown-reasoning") == told
+    got = tuple(name for name in ("reasoning", "reasoning_content") if message.get(name))
+    assert got == fields if fields is not None else len(got) == 1
+    assert all("thought1" in message[name] for name in got)
+
+
+def test_the_request_that_breaks_vllm_is_rewritten_before_it_reaches_a_tier(tmp_path: Any) -> None:
+    place = Place(tmp_path, CASES["direct"], "parsed")
+    seen: list[Mapping[str, Any]] = []
+    tier = place.tiers["large"]
+    said = tier.thought_through
+    tier.thought_through = lambda path, body: (seen.append(body), said(path, body))[1]  # type: ignore[method-assign]
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+    with TestClient(place.app) as client:
+        message, _ = place.post(
+            client,
+            {**QUESTION, "include_reasoning": False, "response_format": form, "thinking_token_budget": 3, "max_tokens": 40},
+            False,
+        )
+    assert "reasoning" not in message and place.headers["x-stepdown-reasoning"] == "hidden"
+    assert "include_reasoning" not in seen[0] and seen[0]["thinking_token_budget"] == 3

@@ -161,12 +161,35 @@ def test_an_error_of_the_engine_has_its_status():
     go(scenario)
 
 
+@pytest.mark.parametrize("limit", [None, 1_000])
+def test_a_whole_answer_may_take_longer_than_a_first_token(limit):
+    async def scenario():
+        async with laid(timeout_s=0.05) as (tier, replica, _):
+            replica.gate_after = 0
+            asked = asyncio.create_task(tier.complete("chat/completions", {**BODY, "max_tokens": limit}))
+            await asyncio.sleep(0.15)
+            replica.go.set()
+            assert await asked
+
+    go(scenario)
+
+
+def test_a_whole_answer_of_few_tokens_is_not_waited_for_endlessly():
+    async def scenario():
+        async with laid(timeout_s=0.05) as (tier, replica, _):
+            replica.gate_after = 0
+            with pytest.raises(NoReplica, match="no answer within"):
+                await tier.complete("chat/completions", {**BODY, "max_tokens": 1})
+
+    go(scenario)
+
+
 def test_no_first_token_in_time():
     async def scenario():
         async with laid(timeout_s=0.05) as (tier, replica, _):
             replica.gate_after = 0
             with pytest.raises(NoReplica, match="no first token within"):
-                await tier.complete("chat/completions", BODY)
+                await anext(tier.stream("chat/completions", BODY))
             await until(lambda: replica.ended == 1)
 
     go(scenario)
