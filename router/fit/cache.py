@@ -9,8 +9,6 @@ from math import ceil
 
 from router.fit.shape import Attention, Shape
 
-AHEAD = 2
-"""steps that vLLM works on at once (asynchronous scheduling): their tokens hold blocks of sliding windows"""
 STATES = 2
 """pages that a request takes in each layer with a state: with prefix caching one for the step and one that is kept"""
 MUCH_LARGER = 1.5
@@ -31,13 +29,13 @@ class Kind:
     state: bool = False
     """it keeps a state and no tokens"""
 
-    def blocks(self, tokens: int, batch: int) -> int:
+    def blocks(self, tokens: int, ahead: int) -> int:
         """Blocks of a request with so many tokens, at most."""
         if self.state:
             return STATES
         if self.window is None:
             return ceil(tokens / self.block)
-        return ceil(min(self.window - 1 + AHEAD * batch, tokens) / self.block) + 1
+        return ceil(min(self.window - 1 + ahead, tokens) / self.block) + 1
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,12 @@ class Pool:
     """bytes of one block of a group, over all its layers"""
     groups: tuple[tuple[Kind, int], ...]
     """each kind of layers, and in how many groups it is"""
-    batch: int
-    """tokens of a step"""
+    ahead: int
+    """tokens that are in work at once: they hold blocks of sliding windows"""
 
     def blocks(self, tokens: int) -> int:
         """Blocks that one request with so many tokens takes."""
-        return sum(number * kind.blocks(tokens, self.batch) for kind, number in self.groups)
+        return sum(number * kind.blocks(tokens, self.ahead) for kind, number in self.groups)
 
     def bytes_of(self, tokens: int) -> int:
         """The same in bytes."""
@@ -64,17 +62,17 @@ class Pool:
         return max(0, memory // self.block) / self.blocks(tokens)
 
 
-def pool(shape: Shape, cards: int, block: int, batch: int) -> Pool:
-    """The blocks of a model on each of `cards` that share it. block: vLLM's, in tokens. batch: tokens of a step."""
+def pool(shape: Shape, cards: int, block: int, ahead: int) -> Pool:
+    """The blocks of a model on each of `cards` that share it. block: vLLM's, in tokens. ahead: tokens in work at once."""
     found = kinds(shape, cards, block)
     if all(kind.window is None and not kind.state for kind in found):
         whole = replace(found[0], layers=sum(kind.layers for kind in found))
-        return Pool(sum(kind.page * kind.layers for kind in found), ((whole, 1),), batch)
+        return Pool(sum(kind.page * kind.layers for kind in found), ((whole, 1),), ahead)
     page = max(kind.page for kind in found)
     even = [stretched(kind, page) for kind in found]
     layers = [kind.layers for kind in even]
     size = max(layers) if max(layers) < MUCH_LARGER * min(layers) else min(layers)
-    return Pool(size * page, tuple((kind, ceil(kind.layers / size)) for kind in even), batch)
+    return Pool(size * page, tuple((kind, ceil(kind.layers / size)) for kind in even), ahead)
 
 
 def kinds(shape: Shape, cards: int, block: int) -> list[Kind]:

@@ -59,6 +59,11 @@ class Machine:
         return 8192 if self.cards and self.memory >= LARGE_CARD * GIB else 2048
 
     @property
+    def ahead(self) -> int:
+        """Tokens in work at once: on cards vLLM prepares the next step while one runs (asynchronous scheduling)."""
+        return self.batch * (2 if self.cards else 1)
+
+    @property
     def context(self) -> int:
         """Tokens of a window by default."""
         return 32_768 if self.cards and self.memory >= SMALL_CARD * GIB else 8_192

@@ -51,7 +51,7 @@ class Engine:
 
     @property
     def pool(self) -> Pool:
-        return pool(self.model.shape, self.cards, self.machine.block, self.machine.batch)
+        return pool(self.model.shape, self.cards, self.machine.block, self.machine.ahead)
 
     @property
     def window(self) -> int:

@@ -15,6 +15,7 @@ from router.errors import (
     ContextTooLong,
     DeadlineExceeded,
     DelegationFailed,
+    DoesNotFit,
     ForeignRequest,
     HeadersTooLarge,
     LedgerDown,
@@ -42,6 +43,7 @@ from router.errors import (
     TooSlow,
     UnknownEncoding,
     UnknownModel,
+    UnknownShape,
     Unsupported,
     UnsupportedTool,
     WindowExceeded,
@@ -111,6 +113,8 @@ OTHERS = [
     (StepdownError, 500, "internal_error"),
     (BadInput, 500, "bad_input"),
     (BadConfig, 500, "bad_config"),
+    (DoesNotFit, 500, "bad_input"),
+    (UnknownShape, 500, "bad_input"),
     (BadPlan, 500, "bad_plan"),
 ]
 
