@@ -19,13 +19,13 @@ def refusal(model: Model, machine: Machine, windows: float, context: int, cards:
     needs = f"{checkpoint.source} {checkpoint.weights} needs {engine.weights / GIB:.1f} + {engine.peak / GIB:.1f} GiB"
     has = f"{place} {machine.usable / GIB:.1f}"
     left = machine.usable - engine.weights - engine.peak
-    if left < engine.window:
+    if left <= 0:
         return f"{needs}, {has}; {elsewhere(engine)}"
     fit = engine.placed(machine.usable).windows
+    fewer = f"for fewer with --windows {int(fit)}, or " if fit >= 1 else ""
     return (
         f"{needs}, {has}: that leaves {fit:.1f} windows of {engine.context:,} tokens ({engine.window / GIB:.2f} GiB each), fewer "
-        f"than {windows:g}; ask for fewer with --windows {max(1, int(fit))}, or for shorter ones with --context; "
-        f"{elsewhere(engine)}"
+        f"than {windows:g}; ask {fewer}for shorter ones with --context; {elsewhere(engine)}"
     )
 
 

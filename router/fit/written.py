@@ -45,7 +45,7 @@ def document(machine: Machine, ladder: Sequence[Placed], command: str, as_of: st
         f"# with the families of {as_of}, for {machine}, of which engines may use {machine.usable / GIB:.1f} GiB"
         f"{' each' if machine.cards > 1 else ''}. What is left for requests:",
         *(f"#   {name}: {summary(each)}" for name, each in zip(names(ordered), ordered, strict=True)),
-        "# Prices are the hardware's by the hour. Which tier is good enough for which request is not known before you label and train.",
+        "# Prices are the hardware's by the hour. Which tier is good enough for which request: label and train.",
         "tiers:",
     ]
     for name, each in zip(names(ordered), ordered, strict=True):

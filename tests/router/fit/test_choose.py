@@ -58,7 +58,7 @@ def test_no_larger_model_would_have_fitted(text):
     [
         ("1x24GB", "Qwen/Qwen3-32B", "Qwen/Qwen3-32B bf16 needs 61.0 + 2.5 GiB, the card has 22.1; FP8 32.0, int4 18.0"),
         ("2x80GB", "Qwen/Qwen3.5-397B-A17B-FP8", "fp8 needs 185.6 + 4.8 GiB, each of 2 cards has 73.6; int4 97.4"),
-        ("8x80GB", "Qwen/Qwen3.5-397B-A17B", "bf16 needs 92.3 + 4.8 GiB, each of 8 cards has 73.6; FP8 46.4, int4 24.4"),
+        ("8x80GB", "Qwen/Qwen3.5-397B-A17B", "bf16 needs 92.3 + 4.8 GiB, each of 8 cards has 73.6; FP8 46.4, int4 24.3"),
         ("cpu:32GB", "Qwen/Qwen3-14B", "bf16 needs 27.5 + 2.0 GiB, engines may use 25.6"),
         ("1x8GB", "Qwen/Qwen3-8B", "bf16 needs 15.3 + 2.5 GiB, the card has 7.4; FP8 8.8, int4 5.7"),
     ],
@@ -74,6 +74,11 @@ def test_too_few_windows_are_refused_with_how_many_there_are():
         ladder("1x24GB", "Qwen/Qwen3-8B-FP8", windows=4)
 
 
+def test_less_than_a_window_is_refused_with_how_much_there_is():
+    with pytest.raises(DoesNotFit, match=r"leaves 0\.\d windows of 32,768 tokens .*; ask for shorter ones with --context"):
+        ladder("1x24GB", "Qwen/Qwen3-8B")
+
+
 def test_weights_that_were_not_tried_on_cpus_are_refused():
     with pytest.raises(DoesNotFit, match="Qwen/Qwen3-8B-AWQ has int4 weights, which were not tried on CPUs"):
         ladder("cpu:32GB", "Qwen/Qwen3-8B-AWQ")
@@ -81,7 +86,7 @@ def test_weights_that_were_not_tried_on_cpus_are_refused():
 
 def test_models_that_do_not_fit_together_are_refused():
     with pytest.raises(DoesNotFit, match=r"together they need .* GiB with 1 windows .* and there are 1 x 22\.1"):
-        ladder("1x24GB", "Qwen/Qwen3-8B", "Qwen/Qwen3-4B")
+        ladder("1x24GB", "Qwen/Qwen3-4B", "Qwen/Qwen3-1.7B")
 
 
 def test_two_models_on_one_card_get_shares_of_it():
