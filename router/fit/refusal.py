@@ -24,7 +24,7 @@ def refusal(model: Model, machine: Machine, windows: float, context: int, cards:
     fit = engine.placed(machine.usable).windows
     fewer = f"for fewer with --windows {int(fit)}, or " if fit >= 1 else ""
     return (
-        f"{needs}, {has}: that leaves {fit:.1f} windows of {engine.context:,} tokens ({engine.window / GIB:.2f} GiB each), fewer "
+        f"{needs}, {has}: that leaves {fit:.2f} windows of {engine.context:,} tokens ({engine.window / GIB:.2f} GiB each), fewer "
         f"than {windows:g}; ask {fewer}for shorter ones with --context; {elsewhere(engine)}"
     )
 

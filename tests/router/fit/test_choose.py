@@ -70,12 +70,12 @@ def test_what_does_not_fit_is_refused_with_numbers(machine, source, said):
 
 
 def test_too_few_windows_are_refused_with_how_many_there_are():
-    with pytest.raises(DoesNotFit, match=r"leaves 2\.\d windows of 32,768 tokens .* fewer than 4; .*--windows 2"):
+    with pytest.raises(DoesNotFit, match=r"leaves 2\.\d\d windows of 32,768 tokens .* fewer than 4; .*--windows 2"):
         ladder("1x24GB", "Qwen/Qwen3-8B-FP8", windows=4)
 
 
 def test_less_than_a_window_is_refused_with_how_much_there_is():
-    with pytest.raises(DoesNotFit, match=r"leaves 0\.\d windows of 32,768 tokens .*; ask for shorter ones with --context"):
+    with pytest.raises(DoesNotFit, match=r"leaves 0\.\d\d windows of 32,768 tokens .*; ask for shorter ones with --context"):
         ladder("1x24GB", "Qwen/Qwen3-8B")
 
 

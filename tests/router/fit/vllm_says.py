@@ -46,7 +46,7 @@ def empty(name: str) -> types.ModuleType:
 def says(case: dict[str, Any]) -> dict[str, Any]:
     import torch
     from vllm.config import get_layers_from_vllm_config, set_current_vllm_config
-    from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
+    from vllm.distributed import cleanup_dist_env_and_memory, ensure_model_parallel_initialized, init_distributed_environment
     from vllm.engine.arg_utils import EngineArgs
     from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
     from vllm.model_executor.model_loader.utils import initialize_model
@@ -65,6 +65,7 @@ def says(case: dict[str, Any]) -> dict[str, Any]:
         torch.set_default_dtype(config.model_config.dtype)
         with torch.device("meta"):
             model = initialize_model(config)
+    cleanup_dist_env_and_memory()  # the next model's groups may be others
     current_platform.update_block_size_for_backend(config)
     layers = get_layers_from_vllm_config(config, AttentionLayerBase)
     specs = {name: spec for name, layer in layers.items() if (spec := layer.get_kv_cache_spec(config)) is not None}
