@@ -286,7 +286,7 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
         *((TIERS[t.engine].bind, t, on_host(config, t.name, adapters)) for t in tiers if t.runs_on == t.name),
         *((SERVICES[s.engine].bind, s, {}) for s in config.services),
     ]
-    for bind, settings, more in engines:
+    for bind, settings, more in sorted(engines, key=lambda each: -largest(each[1])):
         if bind:  # imported only now: without vLLM, a ladder that does not need it still starts
             handles[settings.name] = resolve_name(bind)(settings, config.server.drain_s, **more)
     ingress = serve.deployment(
@@ -305,10 +305,19 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
     return ingress.bind(placed, key_hash, insecure, handles, file, others, served, weights)
 
 
+def largest(settings: Any) -> float:
+    """Accelerators of one replica. Ray places in the order in which deployments are made: what needs most comes first, or a share
+    that would fit finds only what smaller ones have left of each card (deployments/replicas/cards.py).
+    """
+    return float(getattr(settings, "accelerators", 0.0))
+
+
 def on_host(config: Config, host: str, adapters: Mapping[str, Adapter]) -> dict[str, Any]:
-    """What a host's replicas are told of the adapters on it; empty: there are none."""
+    """What a host's replicas are told of the rungs on it; empty: there are none."""
     its = [adapter for name, adapter in adapters.items() if config.hosts[name] == host]
-    return {"adapters": its, "board": str(board_of(root(config), host))} if its else {}
+    bare = [rung for rung in config.rungs if rung.on == host and not rung.lora]
+    more = {"adapters": its, "board": str(board_of(root(config), host))} if its else {}
+    return more | ({"rungs": bare} if bare else {})
 
 
 def placed_file(name: str) -> str:

@@ -179,7 +179,8 @@ class Flows:
     def race(self, asked: Request, decided: Decision) -> Chosen:
         """A race against the next larger tier in case the chosen one is late; a plain call if that is off or there is none."""
         settings, place = self.config.escalation, self.names.index(decided.tier)
-        larger = decided.allowed(self.names[place + 1 :])
+        host, hosts = self.config.tiers[place].runs_on, {tier.name: tier.runs_on for tier in self.config.tiers}
+        larger = [name for name in decided.allowed(self.names[place + 1 :]) if hosts[name] != host]
         if settings.mode != "hedge" or not larger:
             return PLAIN
         window = self.rungs[place].context

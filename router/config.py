@@ -375,8 +375,9 @@ class Config(Settings):
         for unit in ("per 1m output tokens", "per hour of a replica"):
             known = [(t.name, p[unit]) for t, p in zip(self.tiers, prices, strict=True) if unit in p]
             if len(known) == len(prices):
-                if [p for _, p in known] != sorted(p for _, p in known):
-                    shown = ", ".join(f"{name} {p:g}" for name, p in known)
+                fixed = [(t.name, p[unit]) for t, p in zip(self.tiers, prices, strict=True) if not t.costs_by_thought]
+                if [p for _, p in fixed] != sorted(p for _, p in fixed):
+                    shown = ", ".join(f"{name} {p:g}" for name, p in fixed)
                     raise ValueError(f"tiers: list them cheapest first; USD {unit}: {shown}")
                 return self
         raise ValueError("tiers: prices cannot be compared; give all tiers token prices, or all an accelerator-hour price")

@@ -90,6 +90,11 @@ class SharedTier(Tier):
         return self.on
 
     @property
+    def cache(self) -> str:
+        """With an adapter a prompt is read otherwise."""
+        return self.name if self.lora else self.on
+
+    @property
     def sleeps(self) -> bool:
         return self.host.sleeps
 

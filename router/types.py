@@ -97,6 +97,8 @@ class Facts:
     """it asks for nothing that would change answers from those that certificates are made on: tools, a format, tests, ..."""
     prompts: tuple["Prompt", ...] = ()
     """what takes up context, as `counted` and beside it; empty: one message of that text"""
+    effort: str = ""
+    """the most thinking that it asks for, one of EFFORTS; empty: no limit"""
 
 
 Reason = Literal[

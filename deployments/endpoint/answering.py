@@ -20,7 +20,14 @@ from deployments.endpoint.flow_driver import FlowDriver
 from deployments.endpoint.lineup import Lineup, Lineups, on_weights
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
-from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
+from deployments.endpoint.replies import (
+    certificate_header,
+    cost_header,
+    decision_headers,
+    end_headers,
+    error_response,
+    tier_headers,
+)
 from deployments.endpoint.spoken.writer import EdgeWriter, Keep, with_heartbeats
 from deployments.ids import current
 from deployments.learning.live.routers_in_use import InUse, Routers
@@ -57,6 +64,8 @@ class Answering:
         self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
         self.tiers = {name: self.watched(tier) for name, tier in tiers.items()}
+        for name, host in router.config.hosts.items():
+            self.tiers[name].begun = self.tiers[host].begun  # the same replicas begin to answer
         self.balancer = Balancer(router.tiers, self.tiers, router.config.server.replicas)
         self.lineups = Lineups(self.balancer)
         self.variants: Variants | None = None
@@ -137,7 +146,7 @@ class Answering:
         if decided.target in self.router.names:
             return decided
         names, closed = self.router.names, {**decided.excluded, **lineup.balancer.cold()}
-        others = instead(names, decided.tier, closed, self.router.config.routing.when_down)
+        others = instead(names, decided.tier, closed, self.router.config.routing.when_down, self.breaker.hosts)
         window = self.settings[decided.tier].context
         wider = [name for name in instead(names, decided.tier, closed, "any") if self.settings[name].context > window]
         return replace(decided, instead=tuple(others), wider=tuple(wider))
@@ -176,7 +185,7 @@ class Answering:
             prompt_tokens = await by_size(ongoing.reader(decided.tier).expected_total, asked.body) if told else 0
             ongoing.spoken, ongoing.writer = edge.name, EdgeWriter(edge, prompt_tokens, keep)
         ongoing.collecting, stored = self.accounts.collect(key, ongoing.id, sent, session or "")
-        shown = decision_headers(decided, took_ms, ongoing.id) | stored
+        shown = decision_headers(decided, took_ms, ongoing.id, self.settings) | stored
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
             limited = await by_size(reservation.with_limit, asked.body, tier, self.router.count[tier.name])
@@ -235,7 +244,8 @@ class Answering:
                     raise others.error() from None
                 if not isinstance(error, WindowExceeded):
                     shown["x-stepdown-degraded"] = f"{ongoing.tier} {error.code}"
-                ongoing.tier = shown["x-stepdown-tier"] = following
+                ongoing.tier = following
+                shown |= tier_headers(following, self.settings)
                 await self.reserve_for_another_tier(ongoing, following)
 
     async def reserve_for_another_tier(self, ongoing: OngoingRequest, tier: str) -> None:
@@ -297,7 +307,7 @@ class Answering:
                 raise ClientDisconnect
             if running.done():
                 end = running.result()
-                shown.update(end_headers(driver, end))
+                shown.update(end_headers(driver, end, self.settings))
                 if isinstance(end, Fail):
                     raise end.error
                 if not driver.request.stream:

@@ -327,7 +327,8 @@ class Ingress:
         decided = await self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(
-            decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, current())
+            decision_json(decided) | {"decision_ms": round(took, 3)},
+            headers=decision_headers(decided, took, current(), self.settings),
         )
 
 

@@ -140,7 +140,7 @@ windows = Table(
     Column("began_s", BigInteger, primary_key=True),
     Column("seconds", Float(53), nullable=False),
     Column("replicas", Float(53), nullable=False),
-    Column("accelerators", Integer, nullable=False),
+    Column("accelerators", Float(53), nullable=False),  # of one replica; less than 1 where it has a share of one
     Column("usd_per_accelerator_hour", Float(53)),
     Index("windows_began", "began_s"),
 )

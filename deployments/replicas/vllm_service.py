@@ -48,6 +48,10 @@ class PoolingServer(PlainServer):
         self.service = service
         await super().__init__(llm_config)
 
+    @property
+    def shares_card(self) -> bool:
+        return self.service.gpu is not None
+
     async def look(self) -> None:
         """Answer one small request, which also does what is slow the first time. Raises BadConfig."""
         name, kind = self.service.name, self.service.kind

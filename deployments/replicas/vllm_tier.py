@@ -3,6 +3,8 @@ service needs it.
 """
 
 import json
+import logging
+from asyncio import timeout
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from functools import cached_property
@@ -20,12 +22,13 @@ from vllm.tool_parsers import ToolParserManager
 from deployments.ids import CURRENT
 from deployments.lane.frames import Item
 from deployments.lane.server import LaneServer
-from deployments.replicas.abilities import tried
+from deployments.replicas import card_lock, thought_checks
+from deployments.replicas.abilities import TRY_S, tried
 from deployments.replicas.adapter_files import Adapter, engine_options, places
 from deployments.replicas.adapters import Adapters
 from deployments.replicas.event_batches import batched
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
-from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, replicas_of
+from deployments.replicas.placement import DRAIN_LOOK_S, LOGS, PREFIX, bundles, choice_of, memory_share, replicas_of
 from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
@@ -35,9 +38,11 @@ from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises
 from router.errors import BadConfig
+from router.request.own_body import with_own
 from router.service_settings import VllmService
 from router.types import Path
 
+log = logging.getLogger("stepdown")
 REQUESTS: dict[str, tuple[Any, str]] = {
     "chat/completions": (ChatCompletionRequest, "chat"),
     "completions": (CompletionRequest, "completions"),
@@ -52,22 +57,28 @@ class PlainServer(LLMServer):
     """Ray's vLLM replica, called in plain JSON, so that the ingress needs neither vLLM nor its types.
 
     tier: its settings, whose promises a start checks; None: nothing is checked. adapters: of the rungs on it. board: the file of
-    those that are loaded while it runs; empty: none can be. Raises BadConfig.
+    those that are loaded while it runs; empty: none can be. rungs: those without an adapter. Raises BadConfig.
     """
 
+    rungs: Sequence[config.SharedTier] = ()
     configured: Sequence[Adapter] = ()
     """the adapters that it has from its start"""
     adapters: Adapters | None = None
     """all that are loaded; None: it was started without room for any"""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, llm_config: LLMConfig, tier: config.VllmTier | None = None, adapters: Sequence[Adapter] = (), board: str = ""
+        self,
+        llm_config: LLMConfig,
+        tier: config.VllmTier | None = None,
+        adapters: Sequence[Adapter] = (),
+        board: str = "",
+        rungs: Sequence[config.SharedTier] = (),
     ) -> None:
         write_to_file()
         if tier:
             check_parser(tier.name, tier.engine_kwargs)
             check_reasoning_parser(tier)
-        self.tier, self.configured, self.board = tier, adapters, board
+        self.tier, self.configured, self.board, self.rungs = tier, adapters, board, rungs
         self.found: dict[str, str] = {}
         await super().__init__(llm_config)
 
@@ -100,6 +111,17 @@ class PlainServer(LLMServer):
 
         Raises BadConfig where it cannot do what the settings promise, or an adapter is not there.
         """
+        async with card_lock.held(self._llm_config.model_id) if self.shares_card else nullcontext():
+            await self.start_engine()
+        await self.lane_server.start()
+
+    @property
+    def shares_card(self) -> bool:
+        """Whether other engines may start on its GPU at the same time."""
+        return self.tier is not None and self.tier.gpu is not None
+
+    async def start_engine(self) -> None:
+        """Start the engine, load adapters, and try what it can do. Raises BadConfig."""
         await super().start()  # type: ignore[no-untyped-call]  # Ray's method has no annotations
         for serving in (getattr(self.engine, name, None) for name in SERVINGS):
             if serving is not None:
@@ -111,19 +133,38 @@ class PlainServer(LLMServer):
             self.adapters = Adapters(self._llm_config.model_id, VllmRegistry(self.engine), self.try_once, board, most)
             await self.adapters.start(self.configured)
         await self.look()
-        await self.lane_server.start()
 
     async def look(self) -> None:
         """Find out what the engine can do. Raises BadConfig where that is not what the settings promise."""
-        self.found = await tried(self._llm_config.model_id, self.try_once)
+        if self.tier:
+            check_window(self.tier, self.engine)
+        self.found = await tried(self._llm_config.model_id, self.try_as_asked)
         if self.tier and (broken := broken_promises(self.tier, self.found)):
             raise BadConfig(broken)
+        if self.tier and not self.found.get("chat"):
+            await thought_checks.look([self.tier, *self.rungs], self.answer_once)
+
+    def try_as_asked(self, path: Path, body: dict[str, Any]) -> AsyncGenerator[Any]:
+        """The same for a request with the tier's own fields, as clients' requests get them."""
+        return self.try_once(path, with_own(body, self.tier.body) if self.tier and self.tier.body else body)
 
     def try_once(self, path: Path, body: dict[str, Any]) -> AsyncGenerator[Any]:
         """The engine's answers to a request of our own, or its refusal."""
         kind, method = REQUESTS[path]
         request = kind.model_validate(body)
         return with_refusals(self.ask(method, request), request)
+
+    async def answer_once(self, body: dict[str, Any]) -> thought_checks.Heard | None:
+        """What the engine answers to a chat of our own; None: nothing."""
+        last = None
+        try:
+            async with timeout(TRY_S), aclosing(self.try_once("chat/completions", body)) as answers:
+                async for answer in answers:
+                    last = answer
+        except Exception as error:  # noqa: BLE001 - it may still serve others; what it can do was tried before
+            log.warning("whether tier %s thinks as configured is not known: %r", self._llm_config.model_id, error)
+            return None
+        return None if last is None or isinstance(last, Refusal) else thought_checks.heard(last.model_dump())
 
     async def load_adapter(self, name: str, folder: str) -> None:
         """Load one more beside the others, to be asked under this name. Raises BadConfig; then it is not loaded."""
@@ -203,6 +244,14 @@ class PlainServer(LLMServer):
                 call.cut_off()
 
 
+def check_window(tier: config.VllmTier, engine: Any) -> None:
+    """Compare the window that the engine has with the promised one. Raises BadConfig."""
+    models = getattr(engine, "_oai_models", None)
+    window = getattr(getattr(models, "model_config", None), "max_model_len", None)
+    if isinstance(window, int) and window < tier.context:
+        raise BadConfig(f"tiers.{tier.name}.context: {tier.context}, and the engine has {window}; set context to at most that")
+
+
 def check_parser(tier: str, options: Mapping[str, Any]) -> None:
     """Find an unknown tool parser before the model is loaded; vLLM finds it afterwards. Raises BadConfig."""
     given = options.get("tool_call_parser")
@@ -252,16 +301,23 @@ def settings_of(tier: config.VllmTier | VllmService, drain_s: float = 30.0, **op
     if tier.accelerator:
         settings["accelerator_type"] = tier.accelerator
         settings["engine_kwargs"].setdefault("tensor_parallel_size", tier.tensor_parallel)
+    if tier.gpu:
+        settings["engine_kwargs"].setdefault("gpu_memory_utilization", memory_share(tier.gpu))
     return settings
 
 
 def bind(
-    tier: config.VllmTier, drain_s: float = 30.0, adapters: Sequence[Adapter] = (), board: str = "", prefix: str = PREFIX
+    tier: config.VllmTier,
+    drain_s: float = 30.0,
+    adapters: Sequence[Adapter] = (),
+    board: str = "",
+    rungs: Sequence[config.SharedTier] = (),
+    prefix: str = PREFIX,
 ) -> Any:
     """The Serve application of one tier's replicas; its handle answers `openai`.
 
-    adapters, board: see `PlainServer`. prefix: of its deployment's name.
+    adapters, board, rungs: see `PlainServer`. prefix: of its deployment's name.
     """
     settings = LLMConfig(**settings_of(tier, drain_s, **engine_options(adapters, on_cpu=tier.on_cpu)))
-    given = {"tier": tier, "adapters": list(adapters), "board": board}
+    given = {"tier": tier, "adapters": list(adapters), "board": board, "rungs": list(rungs)}
     return build_llm_deployment(settings, deployment_cls=PlainServer, name_prefix=prefix, bind_kwargs=given)

@@ -121,6 +121,10 @@ def test_an_old_ledger_opens_and_gets_the_sums_by_the_day(url: str, marked: bool
         (row["hour"], row["tier"]): (row["replica_s"], row["accelerator_s"], row["usd"])
         for row in rows_of(engine, schema.hourly_held)
     }
+    with writing(engine) as connection:  # whole accelerators stay whole, and shares may follow
+        connection.execute(windows.insert(), [from_window(Window("shared", 3 * DAY, 1800, 1, 0.4))])
+    found = {(row["tier"], row["accelerators"]) for row in rows_of(engine, windows)}
+    assert found == {("small", 4.0), ("large", 8.0), ("shared", 0.4)}
     assert held == {(0, "small"): (7200, 28800, 24), (3600, "small"): (3600, 14400, 12), (DAY, "large"): (1800, 14400, 0)}
     with writing(engine) as connection:  # and goes on from there
         write(connection, from_trace(trace("t2", key_id="a", began_s=DAY + 5.0)))

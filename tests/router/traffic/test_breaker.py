@@ -104,6 +104,21 @@ def test_who_answers_instead(tier, closed, how, takes):
     assert instead(["small", "medium", "large"], tier, closed, how) == takes
 
 
+@pytest.mark.parametrize(
+    "tier, closed, takes",
+    [
+        ("small", {}, ["medium"]),
+        ("think", {}, ["medium"]),
+        ("sql", {}, ["medium"]),
+        ("medium", {}, ["think"]),  # of the three on one replica the largest
+        ("medium", {"think": "thinks more"}, ["sql"]),
+    ],
+)
+def test_of_tiers_on_the_same_replicas_one_is_tried(tier, closed, takes):
+    hosts = {"sql": "small", "think": "small"}
+    assert instead(["small", "sql", "think", "medium"], tier, closed, "any", hosts) == takes
+
+
 def test_streams_that_break_again_and_again_open_it_though_each_began_well(breaker, clock):
     for _ in range(FAILURES):
         assert breaker.left_s("large") == 0
