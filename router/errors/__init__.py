@@ -3,7 +3,9 @@
 StepdownError
 ├── BadPlan                the planning tier's output is no valid plan; costs a repair, never a request
 ├── BadInput               a command got input that it cannot use (exit code 2)
-│   └── BadConfig          the YAML file, or a file that it names
+│   ├── BadConfig          the YAML file, or a file that it names
+│   ├── DoesNotFit         a machine has too little memory for a model
+│   └── UnknownShape       a model's files do not say how large it is
 ├── SeamDiffers            a stream cannot go on at another replica; the client hears that its replica failed
 └── RequestFailed          an HTTP request gets OpenAI's error body
     ├── BadRequest         400  malformed JSON or fields
@@ -57,6 +59,7 @@ from router.errors.bodies import (
     Unsupported,
     UnsupportedTool,
 )
+from router.errors.fit import DoesNotFit, UnknownShape
 from router.errors.http import (
     ForeignRequest,
     HeadersTooLarge,
@@ -100,6 +103,7 @@ __all__ = [
     "ContextTooLong",
     "DeadlineExceeded",
     "DelegationFailed",
+    "DoesNotFit",
     "ForeignRequest",
     "HeadersTooLarge",
     "LedgerDown",
@@ -130,6 +134,7 @@ __all__ = [
     "ToolNameConflict",
     "UnknownEncoding",
     "UnknownModel",
+    "UnknownShape",
     "Unsupported",
     "UnsupportedTool",
     "WindowExceeded",
