@@ -81,10 +81,7 @@ class Relay:
         self.call = None
 
     def take(
-        self,
-        part: bytes,
-        changed: Callable[[bytes], bytes] | None = None,
-        taken: Callable[[bytes], object] | None = None,
+        self, part: bytes, changed: Callable[[bytes], bytes] | None = None, taken: Callable[[bytes], object] | None = None
     ) -> bool:
         """Send what has just come in on to the client, if it is whole events, all of them usual. False: nothing was done.
 
