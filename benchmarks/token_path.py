@@ -1,7 +1,8 @@
 """Processor time of a token in the ingress, on the short way and on the long one. `python -m benchmarks.token_path`
 
-The ingress runs under uvicorn without Ray, before one remote tier: a scripted upstream that writes one event a token. Both ways
-run in turn, for several rounds, in processes of their own. Prints one JSON line a round and way, and at last their medians.
+The ingress runs under uvicorn without Ray, before one remote tier: a scripted upstream that writes one event a token, the next
+when the client has read the last. Both ways run in turn, for several rounds, in processes of their own. Prints one JSON line a
+round and way, and at last their medians.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,8 @@ from deployments.ports import free_port
 WAYS = {"long": "off", "short": "on"}
 """name of a way -> what STEPDOWN_RELAY says"""
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-BODY = json.dumps({"model": "auto", "stream": True, "messages": [{"role": "user", "content": "Tell me a story."}]}).encode()
-ASK = b"POST /%b HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+ASK = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+NAMED = re.compile(rb"stream (\d+)")
 LENGTH = re.compile(rb"content-length:\s*(\d+)", re.I)
 SAYS = b'"content"'
 
@@ -43,25 +46,78 @@ def chunk(text: str | None, finish: str | None = None, last: bool = False) -> by
     return b"%x\r\n%b\r\n" % (len(event), event) + b"0\r\n\r\n" * last
 
 
-async def scripted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tokens: int, gap_s: float) -> None:
-    """Answer each request of a connection with that many tokens."""
-    with suppress(OSError, asyncio.IncompleteReadError):
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            said = LENGTH.search(head)
-            await reader.readexactly(int(said[1]) if said else 0)
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-            for number in range(tokens):
-                await asyncio.sleep(gap_s)
-                writer.write(chunk(f" word{number}"))
-            writer.write(chunk(None, "stop"))
-            writer.write(chunk(None, last=True))
-    writer.close()
+class Steps:
+    """Both ends of all streams: the upstream writes a stream's next token when the client has read the last, so that each comes
+    in a read of its own, however busy the machine is.
+    """
+
+    def __init__(self, streams: int, tokens: int) -> None:
+        self.tokens = tokens
+        self.read = [asyncio.Semaphore(0) for _ in range(streams)]
+        """of each stream, the tokens that its client has read and its upstream has not heard of"""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer each request of a connection."""
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                said = LENGTH.search(await reader.readuntil(b"\r\n\r\n"))
+                named = NAMED.search(await reader.readexactly(int(said[1]) if said else 0))
+                read = self.read[int(named[1]) if named else 0]
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+                for number in range(self.tokens):
+                    writer.write(chunk(f" word{number}"))
+                    await read.acquire()
+                writer.write(chunk(None, "stop"))
+                writer.write(chunk(None, last=True))
+        writer.close()
+
+    async def ask(self, port: int, stream: int, answers: int) -> None:
+        """Ask for one answer after the other."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = json.dumps(
+            {"model": "auto", "stream": True, "messages": [{"role": "user", "content": f"stream {stream}"}]}
+        ).encode()
+        for _ in range(answers):
+            writer.write(ASK % (len(body), body))
+            seen, tokens = b"", 0
+            while not seen.endswith(b"0\r\n\r\n"):
+                part = await reader.read(65_536)
+                if not part:
+                    raise SystemExit(f"a stream broke off after {seen!r}")
+                found = (seen[-len(SAYS) + 1 :] + part).count(SAYS)
+                for _ in range(found):
+                    self.read[stream].release()
+                tokens, seen = tokens + found, (seen + part)[-400:]
+            if tokens != self.tokens:
+                raise SystemExit(f"{tokens} of {self.tokens} tokens came, and at the end {seen!r}")
+        writer.close()
 
 
-async def upstream(port: int, tokens: int, gap_s: float) -> None:
-    async with await asyncio.start_server(lambda r, w: scripted(r, w, tokens, gap_s), "127.0.0.1", port, backlog=1024) as server:
-        await server.serve_forever()
+async def load(ports: Mapping[str, int], upstream_port: int, pids: Mapping[str, int], many: "Many") -> dict[str, list[float]]:
+    """Microseconds of the ingress's processor time a token, by way; the first round warms up and is left out."""
+    steps, found = Steps(many.streams, many.tokens), dict[str, list[float]]((way, []) for way in ports)
+    async with await asyncio.start_server(steps.answer, "127.0.0.1", upstream_port, backlog=1024):
+        for number in range(many.rounds + 1):
+            for way, port in ports.items():
+                before = used_s(pids[way])
+                await asyncio.gather(*(steps.ask(port, stream, many.answers) for stream in range(many.streams)))
+                us = (used_s(pids[way]) - before) / (many.streams * many.answers * many.tokens) * 1e6
+                print(
+                    json.dumps({"round": number, "way": way, "streams": many.streams, "us_per_token": round(us, 1)}), flush=True
+                )
+                if number:
+                    found[way].append(us)
+    return found
+
+
+@dataclass(frozen=True)
+class Many:
+    """answers: of each stream, one after the other. tokens: of an answer."""
+
+    streams: int
+    answers: int
+    tokens: int
+    rounds: int
 
 
 def ingress(port: int, upstream_port: int, folder: Path) -> None:
@@ -94,28 +150,6 @@ def ingress(port: int, upstream_port: int, folder: Path) -> None:
     uvicorn.run(remembered, port=port, log_level="error", backlog=2048)
 
 
-async def read(port: int, until_s: float) -> int:
-    """Ask for one stream after the other; returns the tokens that came."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    tokens = 0
-    while time.monotonic() < until_s:
-        writer.write(ASK % (b"v1/chat/completions", len(BODY), BODY))
-        seen = b""
-        while not seen.endswith(b"0\r\n\r\n"):
-            part = await reader.read(65_536)
-            if not part:
-                raise SystemExit(f"a stream broke off after {seen!r}")
-            tokens += (seen[-len(SAYS) + 1 :] + part).count(SAYS)
-            seen = (seen + part)[-400:]
-    writer.close()
-    return tokens
-
-
-async def load(port: int, streams: int, seconds: float) -> int:
-    until_s = time.monotonic() + seconds
-    return sum(await asyncio.gather(*(read(port, until_s) for _ in range(streams))))
-
-
 def used_s(pid: int) -> float:
     """Processor seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -127,7 +161,7 @@ def started(stack: ExitStack, port: int, *given: object, **variables: str) -> in
     command = [sys.executable, "-m", "benchmarks.token_path", *map(str, given)]
     process = stack.enter_context(subprocess.Popen(command, env={**os.environ, **variables}))
     stack.callback(process.terminate)
-    for _ in range(600):
+    for _ in range(3_000):
         with suppress(OSError):
             asyncio.run(asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), 5))
             return process.pid
@@ -138,36 +172,19 @@ def started(stack: ExitStack, port: int, *given: object, **variables: str) -> in
 @click.group(invoke_without_command=True, help=__doc__)
 @click.pass_context
 @click.option("--streams", default=64)
-@click.option("--tokens", default=64, help="of a stream")
-@click.option("--per-s", default=50.0, help="tokens a second of a stream")
-@click.option("--seconds", default=8.0, help="of a round")
+@click.option("--answers", default=4, help="of each stream")
+@click.option("--tokens", default=64, help="of an answer")
 @click.option("--rounds", default=3)
-def main(context: click.Context, streams: int, tokens: int, per_s: float, seconds: float, rounds: int) -> None:
+def main(context: click.Context, **many: int) -> None:
     if context.invoked_subcommand:
         return
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
     with ExitStack() as stack:
-        far, ports = free_port(), {way: free_port() for way in WAYS}
+        upstream, ports = free_port(), {way: free_port() for way in WAYS}
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        started(stack, far, "upstream", far, tokens, 1 / per_s)
         state = {way: {"STEPDOWN_STATE_DIR": str(folder / way), "STEPDOWN_RELAY": said} for way, said in WAYS.items()}
-        pids = {way: started(stack, port, "ingress", port, far, folder / way, **state[way]) for way, port in ports.items()}
-        for _ in range(rounds + 1):  # the first warms up
-            for way, pid in pids.items():
-                before = used_s(pid)
-                count = asyncio.run(load(ports[way], streams, seconds))
-                found[way].append((used_s(pid) - before) / count * 1e6)
-                print(json.dumps({"way": way, "streams": streams, "tokens": count, "us_per_token": round(found[way][-1], 1)}))
-    print(json.dumps({"streams": streams, **{way: round(statistics.median(us[1:]), 1) for way, us in found.items()}}))
-
-
-@main.command("upstream", hidden=True)
-@click.argument("port", type=int)
-@click.argument("tokens", type=int)
-@click.argument("gap_s", type=float)
-def run_upstream(port: int, tokens: int, gap_s: float) -> None:
-    with suppress(KeyboardInterrupt):
-        asyncio.run(upstream(port, tokens, gap_s))
+        pids = {way: started(stack, port, "ingress", port, upstream, folder / way, **state[way]) for way, port in ports.items()}
+        found = asyncio.run(load(ports, upstream, pids, Many(**many)))
+    print(json.dumps({"streams": many["streams"], **{way: round(statistics.median(us), 1) for way, us in found.items()}}))
 
 
 @main.command("ingress", hidden=True)
