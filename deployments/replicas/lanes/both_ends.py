@@ -30,10 +30,11 @@ def lane_server(answer: Answer, name: str, settings: VllmReplicas | None) -> Lan
 
 def network_of(lanes: Settings) -> Network:
     """TCP where the cluster has other machines, or had some when the replica started."""
-    alive = [node for node in ray.nodes() if node.get("Alive", node.get("alive"))]
-    if len(alive) < 2:
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's function has no annotations
+    if sum(bool(node.get("Alive")) for node in nodes) < 2:
         return Network()
-    return Network(ray.util.get_node_ip_address(), lanes.certificate or "", lanes.key or "")
+    host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # the same
+    return Network(host, lanes.certificate or "", lanes.key or "")
 
 
 def lanes_to(settings: VllmReplicas, handle: Any) -> Lanes | None:
