@@ -24,6 +24,7 @@ MOST_BYTES = 1_000_000  # of kept ids, some 150,000 tokens; a longer answer does
 # Text of an answer cannot look like these: its quotes are escaped.
 IDS = re.compile(rb'"token_ids":\[([0-9,]*)\]')
 PROMPT_IDS = re.compile(r'"prompt_token_ids":\[[0-9,]*\]')
+BEFORE = b'"token_ids":['
 NO_IDS = b'"token_ids":null'
 EMPTY = b'"delta":{},"logprobs":null,"finish_reason":null'
 """in an event that vLLM sends only for its tokens"""
@@ -102,12 +103,13 @@ class Sent:
 
     def take(self, item: bytes) -> bytes:
         """Whole events as the client gets them: without ids, and without those that hold nothing else."""
-        found = IDS.findall(item)
-        if found:
-            self.keep(found)
-            self.latest = item
+        at = item.find(BEFORE)
+        if at >= 0:
+            self.latest, end = item, item.find(b"]", at)
+            alone = item.find(BEFORE, end) < 0  # the usual case: two searches more are quicker than an expression
+            self.keep([item[at + len(BEFORE) : end]] if alone else IDS.findall(item))
             if not self.shows_ids:
-                item = self.shown(item)
+                item = item[:at] + NO_IDS + item[end + 1 :] if alone else IDS.sub(NO_IDS, item)
                 if EMPTY in item:
                     item = without_empty(item)
         if not self.first:
