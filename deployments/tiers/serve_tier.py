@@ -16,9 +16,9 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from deployments.beside_loop import written
 from deployments.lane.client import Lane, LaneCall, LaneLost
 from deployments.lane.frames import Item
+from deployments.replicas.card.doze_watch import DozeWatch
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
-from deployments.replicas.card.doze_watch import DozeWatch
 from deployments.tiers.faults import failure
 from deployments.tiers.outliving import Outliving
 from deployments.tiers.tier import SESSION, LateReadings, Tier
