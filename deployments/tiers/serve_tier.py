@@ -19,10 +19,10 @@ from deployments.beside_loop import written
 from deployments.lane.call import LaneCall, LaneFull, LaneLost
 from deployments.lane.frames import Item
 from deployments.lane.lanes import Lanes, Status
+from deployments.replicas.card.doze_watch import DozeWatch
 from deployments.replicas.lanes.both_ends import lanes_to
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
-from deployments.tiers.doze_watch import DozeWatch
 from deployments.tiers.faults import failure
 from deployments.tiers.outliving import Outliving
 from deployments.tiers.tier import SESSION, LateReadings, Tier

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from deployments.tiers import doze_watch
-from deployments.tiers.doze_watch import FORGET_S, LOOK_EVERY_S, DozeWatch
+from deployments.replicas.card import doze_watch
+from deployments.replicas.card.doze_watch import FORGET_S, LOOK_EVERY_S, DozeWatch
 
 
 class Replicas:
