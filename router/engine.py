@@ -138,7 +138,7 @@ class Router:
         if request.tests and self.check is None:
             raise BadRequest("`stepdown.tests`: this server runs no tests; escalation.tests of its configuration names what does")
         may_plan = request.body["model"] not in self.names[:-1]  # a smaller tier that was asked for by name never plans
-        facts, top = replace(wire.facts(request), effort=effort.ceiling(request.body)), self.tiers[-1]
+        facts, top = wire.facts(request), self.tiers[-1]
         may_plan = may_plan and not surely_too_long(length, [Reader.of(top, self.count[top.name])])
         estimate = self.flows.estimate(server_tools.without(request.body)) if may_plan else None
         # The classifier predicts costs of plain calls; a request that can be divided costs the top tier less.

@@ -1,7 +1,7 @@
 """A real model that thinks, on a CPU: the pocket ladder's `small` with the marks of a thought, and a template that opens it.
 
-Two characters that it never writes become the marks. The model was not taught to think; `min_tokens` keeps it from ending at
-once, and a budget closes the thought, so both lengths are known.
+Two characters that it never writes become the marks. It was not taught to think; `min_tokens` keeps it from ending at once,
+and a budget closes the thought, so both lengths are known.
 """
 
 import json
@@ -11,8 +11,10 @@ from pathlib import Path
 from adapters_made import SMALL
 
 MARKS = {"~": "<think>", "`": "</think>"}
-ON = "enable_thinking is not defined or enable_thinking"
-OPENED = "{% if " + ON + " %}{{ '<think>\n' }}{% else %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+OPENED = (
+    "{% if enable_thinking is not defined or enable_thinking %}{{ '<think>\n' }}"
+    "{% else %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+)
 
 
 def think(folder: Path) -> Path:

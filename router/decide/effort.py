@@ -4,20 +4,10 @@ Only what the operator wrote counts. What an effort does to a model is its own a
 `high`, so no effort is turned into another.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from router.reasoning_settings import EFFORTS
-from router.request.thinking import wish_of
 from router.tier_settings import Tier
-
-
-def ceiling(body: Mapping[str, Any]) -> str:
-    """The most that a request asks for, one of EFFORTS; empty: it sets no limit. Another word sets none either."""
-    wish = wish_of(body)
-    if wish.on is False:
-        return EFFORTS[0]
-    return wish.effort if wish.effort in EFFORTS else ""
 
 
 def above(tiers: Sequence[Tier], most: str, out: Iterable[str] = ()) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.reasoning_settings import SWITCH, Reasoning
+from router.reasoning_settings import EFFORTS, SWITCH, Reasoning
 from router.request.body import answer_limit, wants_json
 from router.request.thoughts import FIELDS
 from router.tier_settings import Tier
@@ -41,6 +41,16 @@ def wish_of(body: Mapping[str, Any]) -> Wish:
     if not isinstance(on, bool):
         on = effort != "none" if effort else (None if budget is None else budget > 0)
     return Wish(on and budget != 0, effort, budget)
+
+
+def ceiling(body: Mapping[str, Any]) -> str:
+    """The most thinking that a request asks for, one of EFFORTS; empty: it sets no limit. Another word sets none either."""
+    if not any(name in body for name in ("reasoning_effort", "thinking_token_budget", "chat_template_kwargs")):
+        return ""
+    wish = wish_of(body)
+    if wish.on is False:
+        return EFFORTS[0]
+    return wish.effort if wish.effort in EFFORTS else ""
 
 
 def kwargs_of(body: Mapping[str, Any]) -> Mapping[str, Any]:

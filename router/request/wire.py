@@ -5,7 +5,7 @@ from typing import Any
 
 from classifiers import prompt_text
 from router.errors import BadRequest
-from router.request import constraints, json_text, server_tools
+from router.request import constraints, json_text, server_tools, thinking
 from router.request.body import answer_count, answer_limit, asks_for_more, continues, one_answer_limit, several_wanted, wants_json
 from router.request.token_bounds import prompts_of
 from router.types import UNKNOWN_PART, Facts, Path, Request
@@ -219,7 +219,8 @@ def facts(request: Request) -> Facts:
     as_measured = one and not (request.tests or asks_for_more(body)) and "images" not in needed
     needed |= {"chat" if chat else "completions"}
     answer, heat = answer_limit(body) or 1, body.get("temperature")
-    return Facts(text, counted, body["model"], answer, needed, heat, request.stream, one, as_measured, prompts)
+    given = body["model"], answer, needed, heat, request.stream, one, as_measured, prompts, thinking.ceiling(body)
+    return Facts(text, counted, *given)
 
 
 def needs(body: Mapping[str, Any]) -> frozenset[str]:

@@ -5,6 +5,7 @@ import pytest
 from router.config import Config
 from router.decide import effort
 from router.engine import Router
+from router.request.thinking import ceiling
 from router.types import Request
 
 PRICE = {"usd_per_1m_input": 1, "usd_per_1m_output": 1}
@@ -39,7 +40,7 @@ def decided(body, labels=LABELS, barred=()):
     ],
 )
 def test_how_much_a_request_may_think(body, most):
-    assert effort.ceiling(body) == most
+    assert ceiling(body) == most
 
 
 @pytest.mark.parametrize("most, barred", [("none", {"short", "long"}), ("low", {"long"}), ("medium", {"long"}), ("high", set())])
