@@ -88,13 +88,14 @@ class Total:
     input_tokens: float = 0
     output_tokens: float = 0
     cached_tokens: float = 0
-    thought_tokens: float = 0
     cost_usd: float = 0.0
     audit_usd: float = 0.0
     learning_usd: float = 0.0
     requests: float = 0
     counterfactual_usd: float = 0.0
     compared_usd: float = 0.0
+    thought_tokens: float = 0
+    """part of `output_tokens`"""
 
     @property
     def saving_usd(self) -> float:
