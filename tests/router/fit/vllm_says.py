@@ -1,8 +1,7 @@
 """A process that asks vLLM's own arithmetic, without an engine: weights, bytes of a window, and how many windows fit.
 
 Called with one JSON list of cases, {folder, kv, more options of the engine}; prints a JSON line for each. Models are made on the
-meta device, so they take no memory. torchvision, which a CPU's installation leaves out, is played by an empty module, because
-vLLM imports it for models that also see.
+meta device, so they take no memory.
 """
 
 import json
