@@ -1,8 +1,7 @@
 """A process that asks vLLM's own arithmetic, without an engine: weights, bytes of a window, and how many windows fit.
 
 Called with one JSON list of cases, {folder, kv, more options of the engine}; prints a JSON line for each. Models are made on the
-meta device, so they take no memory. torchvision, which a CPU's installation leaves out, is played by an empty module, because
-vLLM imports it for models that also see.
+meta device, so they take no memory.
 """
 
 import json
@@ -10,43 +9,16 @@ import os
 import sys
 import tempfile
 import traceback
-import types
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
-SEEING = ("", ".transforms", ".transforms.functional", ".transforms.v2", ".transforms.v2.functional", ".ops", ".io")
-
-
-class Named(type):
-    """Classes that have every attribute: its own name."""
-
-    def __getattr__(cls, name: str) -> str:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return name
-
-
-def empty(name: str) -> types.ModuleType:
-    """A module in which every name is an empty class."""
-    module = types.ModuleType(name)
-    module.__spec__ = ModuleSpec(name, None)
-    module.__path__ = []
-
-    def found(wanted: str) -> Any:
-        if wanted.startswith("__"):
-            raise AttributeError(wanted)
-        return Named(wanted, (), {})
-
-    module.__getattr__ = found
-    return module
 
 
 def says(case: dict[str, Any]) -> dict[str, Any]:
     import torch
     from vllm.config import get_layers_from_vllm_config, set_current_vllm_config
-    from vllm.distributed import cleanup_dist_env_and_memory, ensure_model_parallel_initialized, init_distributed_environment
+    from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
     from vllm.engine.arg_utils import EngineArgs
     from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
     from vllm.model_executor.model_loader.utils import initialize_model
@@ -65,7 +37,6 @@ def says(case: dict[str, Any]) -> dict[str, Any]:
         torch.set_default_dtype(config.model_config.dtype)
         with torch.device("meta"):
             model = initialize_model(config)
-    cleanup_dist_env_and_memory()  # the next model's groups may be others
     current_platform.update_block_size_for_backend(config)
     layers = get_layers_from_vllm_config(config, AttentionLayerBase)
     specs = {name: spec for name, layer in layers.items() if (spec := layer.get_kv_cache_spec(config)) is not None}
@@ -86,21 +57,9 @@ def says(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def play_torchvision() -> None:
-    """transformers looks for it only once, and is asked before, so that it does without."""
-    from transformers.utils import import_utils
-
-    for looked in ("is_torchvision_available", "is_torchvision_v2_available"):
-        getattr(import_utils, looked)()
-    for part in SEEING:
-        sys.modules.setdefault(f"torchvision{part}", empty(f"torchvision{part}"))
-
-
 def main() -> None:
     for case in json.loads(sys.argv[1]):
         name = Path(case["folder"]).name
-        if case.pop("sees", False):
-            play_torchvision()
         try:
             print(json.dumps({"model": name, **says(case)}), flush=True)
         except Exception as error:  # noqa: BLE001  # the test says which model failed, and why
