@@ -1,8 +1,8 @@
 """Processor time of a short answer in the ingress: keys, decision, headers and a durable row. `python -m benchmarks.request_cost`
 
-The whole application in this process, called as its server calls it, 16 requests at a time, over tiers that answer at once, no
-sockets, no HTTP parser, no upstream. So only our own code moves it. Prints a JSON line a slice, in milliseconds: `loop_ms` of
-the event loop's thread, `process_ms` with the ledger's threads. --profile shows where it goes. On a busy machine both are larger.
+The whole application in this process, called as its server calls it, 16 requests at a time, over tiers that answer at once: no
+sockets, no HTTP parser, no upstream. So it moves only with our own code. Prints a JSON line a slice, in milliseconds: `loop_ms`
+is the event loop's thread, `process_ms` with the ledger's. --profile shows where it goes. On a busy machine both are larger.
 """
 
 import asyncio

@@ -33,7 +33,7 @@ PLAIN_ROLES = ("system", "developer", "user", "assistant")
 TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
 FORM_FIELDS = ("response_format", "structured_outputs")
 RENDERED_FIELDS = ("tools", "documents", "chat_template_kwargs")  # with these a template writes more than a plain chat
-BESIDE_MESSAGES = (*TEMPLATE_FIELDS, *FORM_FIELDS)
+BESIDE_MESSAGES = frozenset((*TEMPLATE_FIELDS, *FORM_FIELDS, *RENDERED_FIELDS, "chat_template"))
 ESTIMATE_MARGIN = 4  # a quarter is added to estimates where too few would make the tier refuse
 TEXTS = ("text", "refusal", "thinking", "input_text", "output_text")  # types of parts that are text, in the field of their kind
 IMAGES = ("image_url", "input_image", "image")
@@ -87,7 +87,7 @@ def chat_prompt(body: Mapping[str, Any]) -> Prompt:
 
 def plain_chat(body: Mapping[str, Any]) -> Prompt | None:
     """`chat_prompt` of a chat of texts and nothing else, as most are, in a fifth of the time; None: it has something else."""
-    if any(body.get(name) for name in BESIDE_MESSAGES) or body.get("chat_template") is not None:
+    if not BESIDE_MESSAGES.isdisjoint(body):
         return None
     texts = [message["content"] for message in body["messages"] if is_plain(message) and isinstance(message.get("content"), str)]
     return Prompt("\n".join(texts), len(texts)) if len(texts) == len(body["messages"]) else None

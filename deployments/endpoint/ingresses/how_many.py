@@ -39,7 +39,7 @@ def machines_of_ray() -> int:
     """Machines of the Ray cluster; 1 where none runs yet."""
     import ray
 
-    return sum(node["Alive"] for node in ray.nodes()) if ray.is_initialized() else 1
+    return sum(bool(node["Alive"]) for node in ray.nodes()) if ray.is_initialized() else 1
 
 
 def told(asked: Config, count: int) -> str:

@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -84,7 +84,7 @@ Hear = Callable[[str, str], None]
 class News:
     """One ingress's end. hear: by the kind of a fact. clock: seconds that never jump. `tell` may be called from any thread."""
 
-    def __init__(self, visit: Visit, hear: Mapping[str, Hear], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, visit: Visit, hear: dict[str, Hear], clock: Callable[[], float] = time.monotonic) -> None:
         self.visit, self.hear, self.clock = visit, hear, clock
         self.ingress = fresh_id()
         self.untold: dict[tuple[str, str], str] = {}
