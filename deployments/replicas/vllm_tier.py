@@ -128,12 +128,12 @@ class PlainServer(LLMServer):
 
         Raises BadConfig where it cannot do what the settings promise, or an adapter is not there.
         """
-        async with in_turn(
-            self._llm_config.model_id, self.shares_card, self.tier and self.tier.card, lambda: self.meter.replica
-        ) as place:
+        card = self.tier.card if self.tier else None
+        async with in_turn(self._llm_config.model_id, self.shares_card, card, lambda: self.meter.replica) as place:
             await self.start_engine()
             token = partial(one_token, self._llm_config.model_id, self.try_as_asked, self.found)
-            self.dozer = started_dozer(self.tier, place, self.engine, token)
+            engine: Any = self.engine  # Ray's annotation allows for none
+            self.dozer = started_dozer(self.tier, place, engine, token)
         await self.lane_server.start()
 
     @property
