@@ -47,12 +47,12 @@ from deployments.services.remote_service import RemoteService
 from deployments.services.service import Engine as ServiceEngine
 from deployments.tiers import serve_tier
 from deployments.tiers.check import check
+from deployments.tiers.counting.token_counters import counters, special_tokens
 from deployments.tiers.echo_tier import EchoTier
 from deployments.tiers.fingerprints import ladder_fingerprints, service_fingerprints
 from deployments.tiers.remote_tier import RemoteTier
 from deployments.tiers.rung_tier import with_rungs
 from deployments.tiers.tier import Engine
-from deployments.tiers.token_counters import counters, special_tokens
 from deployments.traffic.queue_exchange import QueueReporter
 from deployments.traffic.watched_tier import Watched
 from router.config import Config, VllmTier, as_given, find_config, load_config

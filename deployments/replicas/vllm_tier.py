@@ -29,7 +29,6 @@ from deployments.replicas.adapters import Adapters
 from deployments.replicas.card.dozer import Dozer
 from deployments.replicas.card.starting import awake, in_turn, started_dozer, woken
 from deployments.replicas.event_batches import batched
-from deployments.replicas.going_on import SEAM, Asked
 from deployments.replicas.lanes.both_ends import lane_server
 from deployments.replicas.lanes.serve_replicas import LANE
 from deployments.replicas.meter import MeteredCall, ReplicaMeter
@@ -38,8 +37,9 @@ from deployments.replicas.reasoning_parsers import check_known
 from deployments.replicas.replica_health import FailureStreak
 from deployments.replicas.replica_log import write_to_file
 from deployments.replicas.request_faults import ODD, Refusal, refused, told_apart, with_refusals
+from deployments.replicas.resuming.going_on import SEAM, Asked
+from deployments.replicas.resuming.vllm_going_on import GoingOnEngine
 from deployments.replicas.vllm_adapters import VllmRegistry
-from deployments.replicas.vllm_going_on import GoingOnEngine
 from deployments.replicas.vllm_process import in_one_process
 from router import config
 from router.decide.abilities import broken_promises

@@ -2,7 +2,7 @@
 
 from deployments.replicas.adapter_files import Adapter, adapter_of, check_host
 from deployments.replicas.reasoning_parsers import check_known, installed
-from deployments.tiers.token_counters import counters
+from deployments.tiers.counting.token_counters import counters
 from router.config import Config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig

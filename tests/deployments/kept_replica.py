@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from deployments.lane.client import LaneLost
-from deployments.replicas.going_on import Asked
+from deployments.replicas.resuming.going_on import Asked
 
 PROMPT = 3  # tokens of each
 ANSWER = "four five six seven eight nine ten".split()

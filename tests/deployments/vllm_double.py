@@ -123,7 +123,7 @@ def answering(kind: type, engine: Engine, tools: str = "", thoughts: str = "") -
     """vLLM's answering code with what its streams need."""
     from vllm.parser import ParserManager
 
-    from deployments.replicas.vllm_going_on import GoingOnEngine
+    from deployments.replicas.resuming.vllm_going_on import GoingOnEngine
 
     made = object.__new__(kind)
     given = {"tool_parser_name": tools or None, "reasoning_parser_name": thoughts or None, "enable_auto_tools": bool(tools)}

@@ -4,7 +4,7 @@ import pytest
 from inprocess import app_of
 from starlette.testclient import TestClient
 
-from deployments.tiers.token_counters import counters
+from deployments.tiers.counting.token_counters import counters
 from router.config import Config, load_config
 from router.engine import Router
 

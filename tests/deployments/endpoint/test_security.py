@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from inprocess import app_of
 from starlette.testclient import TestClient
 
-from deployments.tiers.token_counters import counters
+from deployments.tiers.counting.token_counters import counters
 from router.config import Config
 from router.engine import Router
 

@@ -252,7 +252,7 @@ async def cut_short(tier, more):
 def test_the_replica_itself_refuses_what_only_its_parameters_show():
     from vllm import SamplingParams
 
-    from deployments.replicas.vllm_going_on import check
+    from deployments.replicas.resuming.vllm_going_on import check
 
     prompt = {"type": "token", "prompt_token_ids": [1]}
     check(SamplingParams(temperature=0.3, stop=["a"], seed=1, max_tokens=4, min_tokens=2, repetition_penalty=1.2), prompt)

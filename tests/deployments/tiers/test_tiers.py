@@ -385,7 +385,7 @@ def test_an_upstream_whose_client_left_stops():
 
 
 def test_tiers_with_one_tokenizer_share_a_counter_and_a_text_is_counted_once():
-    from deployments.tiers.token_counters import counters
+    from deployments.tiers.counting.token_counters import counters
     from router.config import load_config
     from router.decide.policy import exclude
     from router.types import Facts

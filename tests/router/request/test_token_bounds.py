@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deployments.tiers.token_counters import estimate
+from deployments.tiers.counting.token_counters import estimate
 from router.config import Config, EchoTier, Price, RemoteTier
 from router.decide import policy
 from router.engine import Router

@@ -14,7 +14,7 @@ from vllm import SamplingParams
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
-from deployments.replicas.going_on import SEAM
+from deployments.replicas.resuming.going_on import SEAM
 from router.request.resuming import End, Seam
 
 STATELESS = frozenset(
