@@ -285,8 +285,8 @@ class ServeTier(Tier):
     def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        if self.policy.resumes and self.retries and not unfit(path, body):
-            return Outliving(self.name, self.events, self.retries, path, body, reading, call_id).stream()
+        if self.policy.resumes and self.seam_retries and not unfit(path, body):
+            return Outliving(self.name, self.events, self.seam_retries, path, body, reading, call_id).stream()
         return self.events(path, body, reading, call_id)
 
     async def events(

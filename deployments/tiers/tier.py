@@ -34,7 +34,7 @@ class Tier(Protocol):
     name: str
     health: ReplicaHealth | None = None
     """which of its replicas are ill; None: they cannot be told apart"""
-    retries: Retries | None = None
+    seam_retries: Retries | None = None
     """the budget from which a stream may go on at another replica when its own is lost; None: it may not"""
     first_token_s: float | None = None
     """to wait for the first token of a stream, comments not counted; None: the tier limits that itself"""

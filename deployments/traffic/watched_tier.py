@@ -57,7 +57,7 @@ class Watched(Guarded, Tier):
         super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
         self.tier = tier
         if self.siblings:
-            tier.retries = self.retries
+            tier.seam_retries = self.retries
         self.reasoning, self.own = reasoning, own
         self.family: Sequence[str] = ()
         """tiers whose thoughts it can read; see `thinking.family_of`"""

@@ -48,8 +48,8 @@ def read_seen(
     place = {name: (k, i) for k, part in enumerate(parts) if part for i, name in enumerate(part[0])}
     at = [place[name] for name in zip(outcomes.ids.tolist(), outcomes.contents.tolist(), strict=True)]
     offset = np.cumsum([0, *(len(part[0]) for part in parts if part)])
-    whole = _concatenate([part[1] for part in parts if part])
-    return whole.take(np.array([offset[k] + i for k, i in at], dtype=np.int64))
+    seen = _concatenate([part[1] for part in parts if part])
+    return seen.take(np.array([offset[k] + i for k, i in at], dtype=np.int64))
 
 
 def check_whole(tables: Sequence[Table], names: Sequence[str]) -> None:

@@ -69,8 +69,8 @@ def completion_prompt(prompt: Any, after: str) -> Prompt:
 
 def chat_prompt(body: Mapping[str, Any]) -> Prompt:
     """All that a chat template may write: texts as they are, tool calls and tools as JSON."""
-    if plain := plain_chat(body):
-        return plain
+    if short := plain_chat(body):
+        return short
     body = server_tools.without(body)
     messages = body["messages"]
     parts = [part for message in messages for part in parts_beside_text(message.get("content"))]

@@ -39,7 +39,9 @@ def machines_of_ray() -> int:
     """Machines of the Ray cluster; 1 where none runs yet."""
     import ray
 
-    return sum(bool(node["Alive"]) for node in ray.nodes()) if ray.is_initialized() else 1
+    if not ray.is_initialized():
+        return 1
+    return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]  # Ray's function has no annotations
 
 
 def told(asked: Config, count: int) -> str:

@@ -55,7 +55,9 @@ class GoingOn:
         """Those that came already, then the new ones. Raises ValueError where the request cannot go on."""
         check(self.params, self.prompt)
         ids = self.prompt["prompt_token_ids"]
-        asked = SimpleNamespace(request_id=self.request_id, prompt_token_ids=ids, prompt_embeds=None, sampling_params=self.params)
+        asked: Any = SimpleNamespace(  # the four fields that vLLM reads
+            request_id=self.request_id, prompt_token_ids=ids, prompt_embeds=None, sampling_params=self.params
+        )
         self.text = IncrementalDetokenizer.from_new_request(self.engine.renderer.tokenizer, asked)
         left = self.params.max_tokens - len(self.said)
         end = self.seam.end or (End("length") if left <= 0 else None)
@@ -87,7 +89,8 @@ class GoingOn:
             last = end if self.seam.end and place == len(self.seam.said) - 1 else None
             by_token = last is not None and last.reason == "stop" and not isinstance(last.stop, str)
             self.text.update(list(tokens), by_token)
-            made.append(self.output(tokens, *((last.reason, last.stop) if last else (None, None)), cached))
+            reason, stop = (last.reason, last.stop) if last else (None, None)
+            made.append(self.output(tokens, reason, stop, cached))
         if end and not self.seam.end:  # it came as far as it may, and the event that says so was lost
             made.append(self.output([], end.reason, end.stop, cached))
         return made
