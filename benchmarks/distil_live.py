@@ -66,8 +66,8 @@ class Live:
         self.failures: list[str] = []
 
     async def log(self) -> None:
-        """Send what is logged, and wait until all of it is filled in."""
-        for start in range(0, len(self.logged), 200):
+        """Send what is logged, unless it is, and wait until all of it is filled in."""
+        for start in range(0, 0 if self.options.logged else len(self.logged), 200):
             await self.client.all(self.logged[start : start + 200], "auto")
         while (waiting := await self.waiting()) > 20:
             print(f"{waiting} wait to be filled in", file=sys.stderr)
@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--target", default="quality", help="what auto means")
     parser.add_argument("--folder", type=Path, help="where ledger and weights stay  [default: a temporary folder]")
+    parser.add_argument("--logged", action="store_true", help="the folder's ledger has those requests, from an earlier run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="stepdown-distil-") as temporary:
         folder = options.folder or Path(temporary)

@@ -12,9 +12,9 @@ CARD = """# Data for {student}, from the answers of {teacher}
 | --- | --- | --- | --- |
 {sides}
 
-Train has every request that {student} answered worse than {teacher}, and as many that it answered as well, drawn by hash. Dev and
-test are drawn requests as they came; no conversation and no near-duplicate stands on two sides, and train, dev and test follow
-each other in time. One conversation in eight is in no training.
+Train has every request that {student} answered worse than {teacher}, and of those that it answered as well up to twice as
+many, drawn by hash. Dev and test are drawn requests as they came; no conversation and no near-duplicate stands on two sides, and
+train, dev and test follow each other in time. One conversation in eight is in no training.
 
 {notes}
 

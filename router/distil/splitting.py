@@ -20,6 +20,8 @@ class StudentSides(Sides):
 
     shares = (0.70, 0.10)
     between = "dev"
+    counts_held_out = False
+    """what comes after the training's time and is held out makes the student's router, for which it cannot be too much"""
 
     def separate(self) -> None:
         self.part("dev", ("test",), "like one of test")

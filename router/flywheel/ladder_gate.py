@@ -1,14 +1,16 @@
 """The gates of a bundle whose tiers have new weights: what the ladder costs with it, at the quality that it has without it.
 
-Both bundles play the same test rows, each with the answers of its own weights and by its own router. So a better model that is
-judged by a router for another one shows what it really costs.
+Both bundles play the same rows, each with the answers of its own weights and by its own router. So a better model that is judged
+by a router for another one shows what it really costs. What the ladder costs is told by all rows that trained neither weights nor
+router, those of the certificate too, as a difference of a few hundredths needs thousands of rows; the other gates look at the
+test rows alone.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,17 +66,17 @@ def ladder_gates(data: Dataset, candidate: Artifact, incumbent: Bundle, config: 
     if len(data.test) < FEWEST:
         few = f"{len(data.test)} test rows; at least {FEWEST} are needed"
         return [stands, *(Gate(name, False, {"n": len(data.test)}, few) for name in OF_TEST_ROWS)]
-    before = [incumbent.rows.get(row.trace_id, row) for row in data.test]
     with TemporaryDirectory(prefix="stepdown-gates-") as place:
         try:
-            ours, table = played(candidate, data.test, data, config, Path(place) / "new.jsonl")
-            theirs, known = played(incumbent.artefact, before, data, config, Path(place) / "old.jsonl")
+            test = both(candidate, incumbent, data.test, data, config, Path(place))
+            unseen = both(candidate, incumbent, (*data.certify, *data.test), data, config, Path(place))
         except BadInput as error:
             return [stands, *(Gate(name, False, {}, f"the test rows cannot be played: {error}") for name in OF_TEST_ROWS)]
-    draws, settings = Draws(table), config.flywheel
+    settings = config.flywheel
     allowed = settings.margin if incumbent.artefact else max(settings.margin, settings.alpha)
-    found = ladder_gate(ours, theirs, draws, incumbent.artefact is not None)
-    at = {"new": costs_at(ours, table, draws), "old": costs_at(theirs, known, draws)}
+    found = ladder_gate(unseen.ours, unseen.theirs, unseen.draws, incumbent.artefact is not None)
+    at = {"new": costs_at(unseen.ours, unseen.table, unseen.draws), "old": costs_at(unseen.theirs, unseen.known, unseen.draws)}
+    ours, theirs, table, known, draws = test
     payback = gates.payback_gate(found.numbers["usd_a_request"], data.requests_a_day, paid.usd)
     return [
         stands,
@@ -83,6 +85,26 @@ def ladder_gates(data: Dataset, candidate: Artifact, incumbent: Bundle, config: 
         gates.calibration_gate(ours, theirs if incumbent.artefact else None, table, draws, known),
         replace(payback, numbers={**payback.numbers, **paid.as_json()}),
     ]
+
+
+class Both(NamedTuple):
+    """What two bundles do with the same rows."""
+
+    ours: Way
+    theirs: Way
+    table: Outcomes
+    """of the candidate's weights"""
+    known: Outcomes
+    """of the incumbent's"""
+    draws: Draws
+
+
+def both(candidate: Artifact, incumbent: Bundle, rows: Sequence[Served], data: Dataset, config: Config, folder: Path) -> Both:
+    """Raises BadInput."""
+    before = [incumbent.rows.get(row.trace_id, row) for row in rows]
+    ours, table = played(candidate, rows, data, config, folder / "new.jsonl")
+    theirs, known = played(incumbent.artefact, before, data, config, folder / "old.jsonl")
+    return Both(ours, theirs, table, known, Draws(table))
 
 
 def played(artefact: Artifact | None, rows: Sequence[Served], data: Dataset, config: Config, path: Path) -> tuple[Way, Outcomes]:

@@ -57,6 +57,16 @@ def held_out(row: Served) -> bool:
     return hashlib.sha256(f"held out {name}".encode("utf-8", "replace")).digest()[0] % HELD_OUT == 0
 
 
+def begin_between(out: NDArray[np.bool_], first: int, second: int) -> int:
+    """Where the side between begins so that it has `second - first` rows in all, a third of them of its own time.
+
+    out: (n,) which rows are held out, oldest first; those before it are its own too. Returns an index of [first, second].
+    """
+    wanted, latest = second - first, second - (second - first) // 3
+    has = np.cumsum(out)[first:latest] + second - 1 - np.arange(first, latest)
+    return first + int((has >= wanted).sum())
+
+
 class Sides:
     """The side of each row. rows: oldest first. groups: (n,) see `grouped`. Subclasses split by other shares."""
 
@@ -64,6 +74,8 @@ class Sides:
     """of the drawn rows, the oldest: what trains, and what comes between"""
     between = "certify"
     """the name of the side between training and test"""
+    counts_held_out = True
+    """held-out rows of the training's time are part of the share of the side between, which so begins later"""
 
     def __init__(self, rows: Sequence[Served], groups: Ints, since_s: float | None, left: Counter[str]) -> None:
         self.all, self.groups, self.since_s, self.left = rows, groups, since_s, left
@@ -80,8 +92,11 @@ class Sides:
         if not self.recent:
             return np.inf, np.inf, 0.0
         times = np.array([self.all[i].at_s for i in self.recent])
-        first, second = (times[min(int(len(times) * share), len(times) - 1)] for share in (self.shares[0], sum(self.shares)))
-        return float(first), float(second), min(GAP_S, GAP_SHARE * float(times[-1] - times[0]))
+        first, second = (min(int(len(times) * share), len(times) - 1) for share in (self.shares[0], sum(self.shares)))
+        if self.counts_held_out:
+            out = np.array([held_out(self.all[i]) for i in self.recent], bool)
+            first = begin_between(out, first, second)
+        return float(times[first]), float(times[second]), min(GAP_S, GAP_SHARE * float(times[-1] - times[0]))
 
     def by_time(self, i: int) -> str:
         """The side, or why there is none."""
