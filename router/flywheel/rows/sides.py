@@ -58,11 +58,12 @@ def held_out(row: Served) -> bool:
 
 
 def begin_between(out: NDArray[np.bool_], first: int, second: int) -> int:
-    """Where the side between begins so that it has `second - first` rows in all, a third of them of its own time.
+    """Where the side between begins so that it has `second - first` rows and an eighth of the older ones, a third of its own time.
 
+    Of a student's requests more than an eighth are held out, as the others of its training's time are none of its router's.
     out: (n,) which rows are held out, oldest first; those before it are its own too. Returns an index of [first, second].
     """
-    wanted, latest = second - first, second - (second - first) // 3
+    wanted, latest = second - first + first // HELD_OUT, second - (second - first) // 3
     has = np.cumsum(out)[first:latest] + second - 1 - np.arange(first, latest)
     return first + int((has >= wanted).sum())
 
@@ -75,7 +76,7 @@ class Sides:
     between = "certify"
     """the name of the side between training and test"""
     counts_held_out = True
-    """held-out rows of the training's time are part of the share of the side between, which so begins later"""
+    """where more than an eighth of the rows of the training's time are held out, the side between begins later"""
 
     def __init__(self, rows: Sequence[Served], groups: Ints, since_s: float | None, left: Counter[str]) -> None:
         self.all, self.groups, self.since_s, self.left = rows, groups, since_s, left
