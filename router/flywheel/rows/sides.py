@@ -58,7 +58,7 @@ def held_out(row: Served) -> bool:
 
 
 def begin_between(out: NDArray[np.bool_], first: int, second: int) -> int:
-    """Where the side between begins so that it has `second - first` rows and an eighth of the older ones, a third of its own time.
+    More than an eighth of a student's requests are held out: the others of its training's time are none of its router's.
 
     Of a student's requests more than an eighth are held out, as the others of its training's time are none of its router's.
     out: (n,) which rows are held out, oldest first; those before it are its own too. Returns an index of [first, second].
