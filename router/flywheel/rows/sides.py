@@ -58,9 +58,9 @@ def held_out(row: Served) -> bool:
 
 
 def begin_between(out: NDArray[np.bool_], first: int, second: int) -> int:
-    More than an eighth of a student's requests are held out: the others of its training's time are none of its router's.
+    """Where the side between begins: it has `second - first` rows and an eighth of the older ones, a third of its own time.
 
-    Of a student's requests more than an eighth are held out, as the others of its training's time are none of its router's.
+    More than an eighth of a student's requests are held out: the others of its training's time are not its router's.
     out: (n,) which rows are held out, oldest first; those before it are its own too. Returns an index of [first, second].
     """
     wanted, latest = second - first + first // HELD_OUT, second - (second - first) // 3
