@@ -2,12 +2,12 @@
 
 Serves the pocket ladder with its shipped router and keeps what it serves; every request is filled in. Then `stepdown flywheel
 run --student small --promote` makes a new `small` with a router and a certificate that fit it, and takes them through shadow and
-canary, while a client goes on asking. While everybody gets the new ones, and again while they are taken back, 32 clients ask.
-Before and after, the same further prompts go to `small`, to `auto` by several targets, and to `large`, graded by exact match; they
-say `store: false`.
+canary, while a client goes on asking. When everybody gets the new ones, and when they are taken back, 32 clients ask.
+Before and after, the same further prompts go to `small`, to `auto` by several targets, and to `large`, graded by exact match;
+they say `store: false`.
 
 Prints one JSON line: scores, costs as shares of `large`'s, the ladder's cost at 99 % of `large`'s quality before and after and by
-how much it fell, with 95 % intervals (bootstrap over prompts), seconds of the run, and failed requests. Exit code 1: nothing was
+how much it fell, with 95 % intervals (bootstrap over prompts), seconds of the run, failed requests. Exit code 1: nothing was
 promoted.
 """
 
