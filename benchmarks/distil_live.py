@@ -2,11 +2,13 @@
 
 Serves the pocket ladder with its shipped router and keeps what it serves; every request is filled in. Then `stepdown flywheel
 run --student small --promote` makes a new `small` with a router and a certificate that fit it, and takes them through shadow and
-canary, while a client goes on asking. While everybody gets the new ones, and again while they are taken back, 32 clients ask.
-Before and after, the same further prompts go to `small`, `auto` and `large`, graded by exact match; they say `store: false`.
+canary, while a client goes on asking. When everybody gets the new ones, and when they are taken back, 32 clients ask.
+Before and after, the same further prompts go to `small`, to `auto` by several targets, and to `large`, graded by exact match;
+they say `store: false`.
 
-Prints one JSON line: scores, the cost of `auto` as a share of `large`'s, by how much it fell with a 95 % interval (bootstrap over
-prompts), seconds of the run, and failed requests. Exit code 1: nothing was promoted.
+Prints one JSON line: scores, costs as shares of `large`'s, the ladder's cost at 99 % of `large`'s quality before and after and by
+how much it fell, with 95 % intervals (bootstrap over prompts), seconds of the run, failed requests. Exit code 1: nothing was
+promoted.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from benchmarks.day_one import LOOK_S, Client
 from deployments.pocket.tasks import Task, fresh
 from deployments.serve.background import served
 from router.config import Config, load_config
+from router.learn.evaluation import Frontier
 
 SEED = 20261207
 CLIENTS = 32
@@ -38,6 +41,10 @@ SECTIONS: dict[str, Any] = {
     "escalation": {"mode": "buffer"},
     "delegation": {"mode": "off"},
 }
+POINTS = ("auto", "auto:cheap", "auto:balanced", "auto:quality", "auto:0.9", "auto:0.97")
+"""ways of asking the ladder, from whose costs and qualities its cost at one quality is told"""
+SHARE = 0.99
+"""of the largest tier's quality, at which the cost of the ladder before and after is compared"""
 Asked = tuple[bool, float, str]
 """whether the answer is right, USD, what is promised of it"""
 
@@ -78,7 +85,7 @@ class Live:
         return int((learning.get("filling") or {}).get("waiting") or 0)
 
     async def measured(self) -> dict[str, list[Asked]]:
-        return {way: await self.client.all(self.held, way, store=False) for way in ("small", "auto", "large")}
+        return {way: await self.client.all(self.held, way, store=False) for way in ("small", *POINTS, "large")}
 
     def next(self) -> Task:
         self.asked += 1
@@ -169,20 +176,34 @@ def compared(before: dict[str, list[Asked]], after: dict[str, list[Asked]]) -> d
     }
     n = len(before["auto"])
     drawn = np.random.default_rng(0).integers(0, n, (2000, n))
-    fell = 1 - usd["after"]["auto"][drawn].sum(axis=1) / usd["before"]["auto"][drawn].sum(axis=1)
+    drawn = np.concatenate([np.arange(n)[None], drawn])
+    at = {when: costs_at(found, drawn) for when, found in (("before", before), ("after", after))}
+    fell = 1 - at["after"] / at["before"]
+    served = 1 - usd["after"]["auto"][drawn].sum(axis=1) / usd["before"]["auto"][drawn].sum(axis=1)
     states = [row[2] for row in after["auto"]]
     lost = sum(b[0] and not a[0] for b, a in zip(before["small"], after["small"], strict=True))
     return {
         "scores": scores,
         "of_large": {when: round(found["auto"] / found["large"], 4) for when, found in scores.items()},
         "cost_ratio": {when: round(float(found["auto"].sum() / found["large"].sum()), 4) for when, found in usd.items()},
-        "cost_fell": [
-            round(float(value), 4)
-            for value in (1 - usd["after"]["auto"].sum() / usd["before"]["auto"].sum(), *np.quantile(fell, (0.025, 0.975)))
-        ],
+        "cost_at_0.99": {when: interval(found) for when, found in at.items()},
+        "cost_fell_at_0.99": interval(fell),
+        "cost_fell_as_served": interval(served),
         "small_lost": round(lost / max(1, sum(row[0] for row in before["small"])), 4),
         "certificate": {state: states.count(state) for state in dict.fromkeys(states)},
     }
+
+
+def costs_at(found: dict[str, list[Asked]], drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(draws,) the ladder's least cost at SHARE of the largest tier's quality, which costs 1. drawn: (draws, n) prompts."""
+    right, usd = (np.array([[row[part] for row in found[way]] for way in (*POINTS, "large")], float) for part in (0, 1))
+    quality, cost = (np.stack([values[drawn].mean(axis=1) for values in side], axis=1) for side in (right, usd))
+    return Frontier(cost / cost[:, -1:], quality).cost_at(SHARE * quality[:, -1])
+
+
+def interval(values: np.ndarray[Any, Any]) -> list[float]:
+    """The estimate, which comes first, and bounds of 95 %."""
+    return [round(float(value), 4) for value in (values[0], *np.nanquantile(values[1:], (0.025, 0.975)))]
 
 
 def share(found: list[Asked]) -> float:

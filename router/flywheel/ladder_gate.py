@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from classifiers import Artifact
+from classifiers.choose import Floats
 from router.config import Config
 from router.errors import BadInput
 from router.flywheel import gates
@@ -74,8 +75,8 @@ def ladder_gates(data: Dataset, candidate: Artifact, incumbent: Bundle, config: 
             return [stands, *(Gate(name, False, {}, f"the test rows cannot be played: {error}") for name in OF_TEST_ROWS)]
     settings = config.flywheel
     allowed = settings.margin if incumbent.artefact else max(settings.margin, settings.alpha)
-    found = ladder_gate(unseen.ours, unseen.theirs, unseen.draws, incumbent.artefact is not None)
-    at = {"new": costs_at(unseen.ours, unseen.table, unseen.draws), "old": costs_at(unseen.theirs, unseen.known, unseen.draws)}
+    found = ladder_gate(unseen, settings.alpha, incumbent.artefact is not None)
+    at = {"new": costs_at(unseen.ours, unseen.top, unseen.draws), "old": costs_at(unseen.theirs, unseen.top, unseen.draws)}
     ours, theirs, table, known, draws = test
     payback = gates.payback_gate(found.numbers["usd_a_request"], data.requests_a_day, paid.usd)
     return [
@@ -98,6 +99,11 @@ class Both(NamedTuple):
     """of the incumbent's"""
     draws: Draws
 
+    @property
+    def top(self) -> tuple[Floats, Floats]:
+        """(n,) cost and score of the top tier's answers, whose weights both have."""
+        return self.table.costs[:, -1], self.table.scores[:, -1]
+
 
 def both(candidate: Artifact, incumbent: Bundle, rows: Sequence[Served], data: Dataset, config: Config, folder: Path) -> Both:
     """Raises BadInput."""
@@ -115,25 +121,39 @@ def played(artefact: Artifact | None, rows: Sequence[Served], data: Dataset, con
     return gates.way(artefact, table, path, target_of(config), config, also=True), table
 
 
-def ladder_gate(ours: Way, theirs: Way, draws: Draws, routed: bool) -> Gate:
-    """The lower bound of the USD that a request costs less at the incumbent's quality is above 0.
+def ladder_gate(unseen: Both, alpha: float, routed: bool) -> Gate:
+    """The lower bound of the USD that a request costs less, at the incumbent's quality or at that which is promised, is above 0.
 
-    routed: the incumbent has a router. The top tier's own quality is only reached by asking it alone, so where there is none the
-    costs are those of what is served, and gate `quality` looks after the rest.
+    alpha: the share of answers that may be worse than the top tier's. Where the incumbent reaches more than is promised, both
+    ladders are compared at the promise: near the top tier's own quality a hundredth of quality costs as much as all below it, so
+    that no number of rows would tell two ladders apart there. routed: the incumbent has a router. The top tier's quality is only
+    reached by asking it alone, so where there is none the costs are those of what is served, and gate `quality` looks after it.
     """
-    before = float(draws.mean(theirs.cost)[0])
-    mean, low = gates.saved_at_one_quality(ours, theirs, draws) if routed else draws.low(theirs.cost - ours.cost)
+    draws, top = unseen.draws, unseen.top
+    if routed:
+        quality = np.minimum(draws.mean(unseen.theirs.score), (1 - alpha) * draws.mean(top[1]))
+        spent = frontier(unseen.theirs, top, draws).cost_at(quality)
+        saved = spent - frontier(unseen.ours, top, draws).cost_at(quality)
+        mean, low, before = float(saved[0]), float(np.quantile(saved[1:], 1 - SURE)), float(spent[0])
+        how = f"at {float(quality[0]) / float(draws.mean(top[1])[0]):.1%} of the top tier's quality"
+    else:
+        before, how = float(draws.mean(unseen.theirs.cost)[0]), "as served"
+        mean, low = draws.low(unseen.theirs.cost - unseen.ours.cost)
     share = mean / before if before else 0.0
     numbers = {"usd_a_request": mean, "low": low, "before_usd": before, "share": share, "n": draws.n}
-    how = "at the incumbent's quality" if routed else "as served"
     said = f"{share:.0%} of {before:.3g} USD a request saved {how}, at least {low:.3g} USD with {SURE:.0%}"
     return Gate("ladder", low > 0, numbers, said)
 
 
-def costs_at(found: Way, table: Outcomes, draws: Draws) -> dict[str, Any]:
-    """Cost at shares of the top tier's quality, 1 being the top tier's cost: `0.99` -> [estimate, low, high], bounds of 95 %."""
-    top = (table.costs[:, -1], table.scores[:, -1])
+def frontier(found: Way, top: tuple[Floats, Floats], draws: Draws) -> Frontier:
+    """Costs and qualities that a bundle reaches, by draw: as served, at other prices, and by asking the top tier alone."""
     points = ((found.cost, found.score), *found.instead, top)
     cost, quality = (np.stack([draws.mean(point[side]) for point in points], axis=1) for side in (0, 1))
-    least, best = Frontier(cost / draws.mean(top[0])[:, None], quality), draws.mean(top[1])
+    return Frontier(cost, quality)
+
+
+def costs_at(found: Way, top: tuple[Floats, Floats], draws: Draws) -> dict[str, Any]:
+    """Cost at shares of the top tier's quality, 1 being the top tier's cost: `0.99` -> [estimate, low, high], bounds of 95 %."""
+    reached, best, unit = frontier(found, top, draws), draws.mean(top[1]), draws.mean(top[0])
+    least = Frontier(reached.cost / unit[:, None], reached.quality)
     return {f"{share:g}": ev.estimate(least.cost_at(share * best)).rounded(4) for share in QUALITIES}
