@@ -41,7 +41,7 @@ class Events(Protocol):
 
 @dataclass(slots=True)
 class Outliving:
-    """One stream of a tier. ask: makes one of its calls. retries: see `Tier.seam_retries`. The rest: as `Tier.stream` has them."""
+    """One stream of a tier. ask: makes one of its calls. retries: see `Tier.seam_retries`. The rest: as `Tier.stream` has it."""
 
     tier: str
     ask: Events
