@@ -35,7 +35,7 @@ def test_a_tier_on_a_gpu_dozes_where_its_settings_say_so():
             "doze.after_s: 300 s comes after scaling.idle_s: 300 s, when the replica is stopped; make it shorter",
         ),
         (GPU | {"doze": {}, "card": CARD | {"gib": 90}}, "found gib 90 of 80"),
-        (GPU | {"doze": {}, "card": CARD | {"gib": 1}}, "found gib 1 of 80 and kept_gib 1.5"),
+        (GPU | {"doze": {}, "card": CARD | {"gib": 1}}, "found gib 1 of 80, kept_gib 1.5"),
         (GPU | {"doze": {}, "card": CARD | {"group": "A b"}}, "String should match pattern"),
     ],
 )

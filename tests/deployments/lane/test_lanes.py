@@ -28,8 +28,8 @@ def chat(text):
     return {"model": "it", "messages": [{"role": "user", "content": text}]}
 
 
-async def ask(tier, text, call_id=""):
-    return await tier.complete("chat/completions", chat(text), None, call_id)
+async def ask(tier, text, call_id="", **more):
+    return await tier.complete("chat/completions", chat(text) | more, None, call_id)
 
 
 def shares(made):
@@ -267,7 +267,7 @@ def test_no_first_token_and_leaving_free_the_lane():
             for replica in made.replicas:
                 replica.gate_after = 0
             with pytest.raises(NoReplica, match="no first token within"):
-                await ask(tier, "slow", "slow")
+                await ask(tier, "slow", "slow", max_tokens=1)
             asked = asyncio.create_task(ask(tier, "left", "left"))
             await until(lambda: sum(shares(made)) == 2)
             asked.cancel()

@@ -104,7 +104,7 @@ def test_it_lies_in_a_folder_of_this_user_alone_or_where_the_variable_says(tmp_p
     assert found.path.parent.stat().st_mode & 0o777 == 0o700 and found.path.name == "node.lock"
     assert node_lock("small", {VARIABLE: "/shared/lock"}).path.as_posix() == "/shared/lock"
     found.path.parent.chmod(0o755)
-    with pytest.raises(BadConfig, match="open to other users; expected a folder of this user alone"):
+    with pytest.raises(BadConfig, match="others may enter; expected one of this user alone"):
         node_lock("small", {})
     found.path.parent.rmdir()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
