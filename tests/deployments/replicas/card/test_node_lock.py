@@ -109,7 +109,7 @@ def test_it_lies_in_a_folder_of_this_user_alone_or_where_the_variable_says(tmp_p
     found.path.parent.rmdir()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     found.path.parent.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BadConfig, match="expected a folder of this user alone"):
+    with pytest.raises(BadConfig, match="expected one of this user alone"):
         node_lock("small", {})
 
 
