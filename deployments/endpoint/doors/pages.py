@@ -12,7 +12,18 @@ SHOWN = (
     *(f"x-stepdown-{name}" for name in ("calls", "certificate", "confidence", "cost-usd", "decision-ms", "degraded")),
     *(
         f"x-stepdown-{name}"
-        for name in ("delegation", "effort", "escalations", "ignored", "reason", "state", "stored", "tier", "trace-id")
+        for name in (
+            "delegation",
+            "effort",
+            "escalations",
+            "ignored",
+            "reason",
+            "reasoning",
+            "state",
+            "stored",
+            "tier",
+            "trace-id",
+        )
     ),
     "x-stepdown-service",
     "x-stepdown-warning",
