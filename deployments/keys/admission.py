@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.keys.key_store import Stored, hashed, read_keys, usable
 from deployments.keys.offered import offered
+from deployments.keys.shared_rates import SharedRates
 from deployments.ledger import budgets
 from deployments.ledger.database import driver_message
 from router.errors import BadKey, LedgerDown
@@ -49,8 +50,8 @@ class Keys:
 
     engine: the key store; without one only the given key is known. given_hash: SHA-256 of a key that needs no database and has
     every right. insecure: clients without a known key are let in as NOBODY. replicas: processes that share the requests; each
-    grants its share of a key's limits a minute. clock: Unix time, for days and months. ticks: seconds that never jump.
-    learning: the consent of the given key, and of clients without one.
+    grants its share of a key's limits a minute where `rates` cannot count for all. clock: Unix time, for days and months. ticks:
+    seconds that never jump. learning: the consent of the given key, and of clients without one.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Keys:
         self.engine, self.given_hash, self.insecure, self.clock, self.ticks = engine, given_hash, insecure, clock, ticks
         self.given = GIVEN if learning == "never" else replace(GIVEN, learning=learning)
         self.nobody = NOBODY if learning == "never" else replace(NOBODY, learning=learning)
-        self.rates = RateLimits(replicas)
+        self.rates = SharedRates(RateLimits(replicas), ticks)
         self.found: Mapping[str, Stored] = {}
         """hash -> key that is not revoked"""
         self.read_s = self.tried_s = float("-inf")
@@ -156,16 +157,16 @@ class Keys:
 
     # -- limits and budgets --------------------------------------------------------------------------------------------
 
-    def check_rates(self, key: Key) -> None:
+    async def check_rates(self, key: Key) -> None:
         """Called before a request is read. Raises RateLimited for a key that has used up its requests or tokens a minute."""
-        self.rates.check(key, 1, 1, self.ticks())
+        await self.rates.check(key)
 
-    def count_now(self, key: Key) -> Key:
+    async def count_now(self, key: Key) -> Key:
         """Count a request whose reading alone is work, whatever becomes of it. Raises RateLimited.
 
         Returns the key with the limits that `admit` has left to check.
         """
-        self.rates.take_request(key, self.ticks())
+        await self.rates.take_request(key)
         return replace(key, requests_per_minute=None)
 
     async def admit(self, key: Key, trace_id: str, size: Size, most_usd: float, began_s: float | None = None) -> Grant:
@@ -173,7 +174,8 @@ class Keys:
 
         began_s: when the request began, Unix time; None: now.
         """
-        taken, began_s = self.rates.take(key, size, self.ticks()), self.clock() if began_s is None else began_s
+        began_s = self.clock() if began_s is None else began_s
+        taken = await self.rates.take(key, size)
         held = key.budgeted and most_usd > 0
         if not held or self.budget_engine is None:
             return Grant(trace_id, key.id, 0.0, taken, began_s)

@@ -89,8 +89,12 @@ class Balancer:
 
     def elsewhere(self, tier: str) -> float:
         """Requests at a tier by the other ingresses, as last heard; 0 while they are silent. tier: as ingresses know it."""
-        heard = self.others.counts.get(tier, Counts()) if self.others.fresh(self.clock()) else Counts()
+        heard = self.heard(tier)
         return heard.waiting + heard.running
+
+    def heard(self, tier: str) -> Counts:
+        """The other ingresses' requests at a tier; none while they are silent."""
+        return self.others.counts.get(tier, Counts()) if self.others.fresh(self.clock()) else Counts()
 
     def here(self, names: Sequence[str]) -> Counts:
         """This ingress's own requests at these tiers together."""
