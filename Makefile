@@ -12,7 +12,7 @@ TORCH := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 CONFIG ?= pocket
 DATA ?= ../shared/data
 
-.PHONY: serve test clients client-sdks check style types units install demo monitoring bench-flows bench-cost bench-front bench-hostile gpu-check chaos fuzz simulate-cluster audit clean
+.PHONY: serve test clients client-sdks check style types units install demo monitoring bench-flows bench-cost bench-front bench-hostile chaos fuzz simulate-cluster audit clean
 
 serve: install
 	$(VENV)/bin/stepdown serve $(CONFIG)
@@ -58,19 +58,13 @@ bench-cost: install
 	$(PY) -m pytest tests/deployments/ledger/test_budgets.py tests/deployments/costs/test_page.py
 	$(PY) -m benchmarks.cost
 
-# Speed beside stock Ray Serve LLM on the same models, beside vllm-router and LiteLLM; needs wrk.
-# PARTS: front front-two front-decode streams litellm decide growth soak
+# Speed beside stock Ray Serve LLM on the same models, and beside LiteLLM; needs wrk. PARTS: front litellm decide growth soak
 bench-front: install
 	$(PY) -m benchmarks.speed $(PARTS)
 
 # MINUTES in which one client sends only hostile requests while another sends good ones, on the pocket ladder
 bench-hostile: install
 	$(PY) -m benchmarks.hostile --minutes $(or $(MINUTES),10)
-
-# Ten minutes on a GPU: shares of a card, rungs, dozing. One page and JSON lines in OUT; Ctrl-C keeps what was found.
-# STEPS: some of them, with commas between
-gpu-check: install
-	$(PY) -m benchmarks.gpu_check -o $(or $(OUT),gpu_check) $(if $(STEPS),--steps "$(STEPS)")
 
 # MINUTES of random faults while CLIENTS send requests; LADDER is echo or pocket
 chaos: install

@@ -19,7 +19,7 @@ import numpy as np
 
 from deployments.cli.demo import spent
 from deployments.pocket.tasks import Task, fresh
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config, load_config
 from router.costs.prices import per_token
 from router.engine import Router, load_artefact

@@ -1,13 +1,9 @@
-"""Compares Stepdown with stock Ray Serve LLM: what the router adds to a request and to a token. `python -m benchmarks.front`
+"""Compares Stepdown with stock Ray Serve LLM: what the router adds to a request. `python -m benchmarks.front`
 
 One Ray cluster runs both on replicas of the same three models, with the same engines, front end and settings. The load goes
 to one and to the other in turn, for several rounds, so that other work on the machine affects both. Needs `wrk`. The ledger
 lies in STEPDOWN_STATE_DIR, and each line also reports what a disk sync costs there. Prints one JSON line a scenario. Compare
 ratios and differences: absolute times are this machine's.
-
-Stock sends a stream's tokens on every 50 ms, all that came meanwhile; streams are measured with this batcher and without it. With
---replicas 2 each model has two replicas. With --decode both have an engine without a model inside their replicas, and hundreds of
-streams at once, so that only the way of a token is measured.
 """
 
 import asyncio
@@ -16,83 +12,49 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from benchmarks.load import KEY, Load, in_turn, middle, needs_wrk, say, sync_ms, wrk
 from benchmarks.soak import INGRESS, ours
-from benchmarks.streams import Proxy, Run, measured
 
 FAST = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 STOCK = "ray::ServeReplica:stock:"
-REPLICAS = "ray::ServeReplica:stepdown:tier-"
-ENGINE = "RAYLLM_VLLM_ENGINE_CLS"
-SAME = "benchmarks.stock_engine.Engine"
-SCRIPTED = "benchmarks.scripted_engine.Engine"
-BATCH_MS = (50, 0)  # of stock's batcher: as it comes, and off
 PROMPT = "What is 23 plus 45?"
 
 
-class Both(NamedTuple):
-    """Both systems while they run. us, stock: their addresses up to /v1. restocked: starts stock anew with another batcher."""
-
-    us: str
-    stock: str
-    restocked: Callable[[int], None]
-
-
-def stock(config: Any, engine: str, batch_ms: int) -> Any:
-    """Ray's own OpenAI application over the same models with the same settings. engine: its class; empty: Ray's own.
-
-    batch_ms: for how long its batcher gathers a stream's tokens; 0: not at all.
-    """
+def stock(config: Any, as_it_comes: bool) -> Any:
+    """Ray's own OpenAI application over the same models with the same settings; its engines as Stepdown's, if not as it comes."""
     from ray.serve.llm import LLMConfig, build_openai_app
 
     from deployments.replicas.vllm_tier import settings_of
 
     every = [settings_of(tier) for tier in config.tiers]
-    for settings in every:
-        settings["experimental_configs"] = {"stream_batching_interval_ms": batch_ms}
-        if engine:
-            settings["runtime_env"]["env_vars"][ENGINE] = engine
+    if not as_it_comes:
+        for settings in every:
+            settings["runtime_env"]["env_vars"]["RAYLLM_VLLM_ENGINE_CLS"] = "benchmarks.stock_engine.Engine"
     return build_openai_app({"llm_configs": [LLMConfig(**settings) for settings in every]})
 
 
-def ladder(name: str, replicas: int, scripted: bool) -> Any:
-    """The configuration with that many replicas of each tier, and with the engine without a model if `scripted`."""
-    from router.config import load_config
-
-    config = load_config(name)
-    env = {ENGINE: SCRIPTED} if scripted else {}
-    more = {"max_ongoing": 512} if scripted else {}
-    tiers = [tier.model_copy(update={"replicas": replicas, "env": {**tier.env, **env}, **more}) for tier in config.tiers]
-    return config.model_copy(update={"tiers": tiers})
-
-
 @contextmanager
-def both(name: str, port: int, as_it_comes: bool = False, replicas: int = 1, scripted: bool = False) -> Iterator[Both]:
-    """Stepdown at / and stock Ray Serve LLM at /stock on one cluster."""
+def both(name: str, port: int, as_it_comes: bool = False) -> Iterator[tuple[str, str]]:
+    """Stepdown at / and stock Ray Serve LLM at /stock on one cluster; yields their addresses up to /v1."""
     os.environ.update(FAST | {"STEPDOWN_API_KEY": KEY})
     import ray
     from ray import serve
 
-    from deployments.app import application
-    from deployments.keys.key_store import hashed
-
-    config, engine = ladder(name, replicas, scripted), SCRIPTED if scripted else ("" if as_it_comes else SAME)
-
-    def restocked(batch_ms: int) -> None:
-        serve.run(stock(config, engine, batch_ms), name="stock", route_prefix="/stock")
+    from deployments.app import Args, build
+    from router.config import load_config
 
     ray.init(num_cpus=8, log_to_driver=False, logging_level="ERROR", include_dashboard=False)  # what stock wants
     try:
         serve.start(http_options={"host": "0.0.0.0", "port": port})
-        serve.run(application(config, hashed(KEY)), name="stepdown", route_prefix="/")
-        restocked(BATCH_MS[0])
-        yield Both(f"http://127.0.0.1:{port}/v1", f"http://127.0.0.1:{port}/stock/v1", restocked)
+        serve.run(build(Args(config=name)), name="stepdown", route_prefix="/")
+        serve.run(stock(load_config(name), as_it_comes), name="stock", route_prefix="/stock")
+        yield f"http://127.0.0.1:{port}/v1", f"http://127.0.0.1:{port}/stock/v1"
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -124,11 +86,10 @@ def compared(scenario: str, mine: list[Load], stocks: list[Load], **more: Any) -
     return shown | {"failed": sum(load.failed for load in mine), "stock_failed": sum(load.failed for load in stocks)}
 
 
-def one_token(us: str, theirs: str, rounds: int, seconds: float, replicas: int) -> Iterator[dict[str, Any]]:
+def one_token(us: str, theirs: str, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
     body, tier = plain_request(us)
     named = {**body, "model": tier}
-    scenario = "1 token" if replicas == 1 else f"1 token, {replicas} replicas"
-    for connections in (1, 16, 64) if replicas == 1 else (16, 64):
+    for connections in (1, 16, 64):
         seen = in_turn(
             {
                 "us": lambda n=connections: wrk(f"{us}/chat/completions", body, n, seconds),
@@ -136,7 +97,7 @@ def one_token(us: str, theirs: str, rounds: int, seconds: float, replicas: int) 
             },
             rounds,
         )
-        yield compared(scenario, seen["us"], seen["stock"], connections=connections, tier=tier)
+        yield compared("1 token", seen["us"], seen["stock"], connections=connections, tier=tier)
 
 
 async def stream_once(client: Any, url: str, body: dict[str, Any]) -> list[float]:
@@ -189,24 +150,6 @@ def streams(us: str, theirs: str, rounds: int, tier: str) -> Iterator[dict[str, 
         yield shown | {f"{what}_ratio": round(ours[what] / stock[what], 3) for what in ours}
 
 
-def decoded(served: Both, rounds: int, seconds: float, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Hundreds of streams of one tier with the engine without a model. us_a_token: processor time of ingress and replicas."""
-    tier = "small"
-    us = Proxy("stepdown", served.us, lambda: {"all": [*ours(INGRESS), *ours(REPLICAS)]})
-    theirs = Proxy("stock", served.stock, lambda: {"all": [*ours(STOCK)]})
-    for at_once in (64, 256):
-        seen: dict[str, list[Run]] = {"ours": [], "stock": []}
-        for _ in range(rounds):
-            seen["ours"].append(measured(us, KEY, at_once, seconds, tier))
-            seen["stock"].append(measured(theirs, KEY, at_once, seconds, tier))
-        shown: dict[str, Any] = {"scenario": "64 tokens decoded", "at_once": at_once, **about}
-        for name, runs in seen.items():
-            for figure in ("tokens_per_s", "first_p50", "first_p99", "gap_p50", "gap_p99", "failed"):
-                shown[f"{name}_{figure}"] = statistics.median(run.load[figure] for run in runs)
-            shown[f"{name}_us_a_token"] = round(statistics.median(run.us_a_token("all") for run in runs), 1)
-        yield shown | {"tokens_ratio": round(shown["ours_tokens_per_s"] / max(1.0, shown["stock_tokens_per_s"]), 3)}
-
-
 def of_streams(found: list[list[float]]) -> dict[str, float]:
     """Medians of the first and the last, the mean between tokens; milliseconds."""
     gaps = [b - a for times in found for a, b in itertools.pairwise(times)]
@@ -230,25 +173,16 @@ def stock_ingress() -> str:
 @click.option("--seconds", default=8.0, show_default=True, help="of each measurement")
 @click.option("--config", "name", default="pocket", show_default=True)
 @click.option("--as-it-comes", is_flag=True, help="Stock with Ray's own engines: a worker process each, slower on a CPU.")
-@click.option("--replicas", default=1, show_default=True, help="of each model")
-@click.option("--decode", is_flag=True, help="Hundreds of streams from an engine without a model, instead of all else.")
-def main(rounds: int, seconds: float, name: str, as_it_comes: bool, replicas: int, decode: bool, port: int = 8090) -> None:
+def main(rounds: int, seconds: float, name: str, as_it_comes: bool, port: int = 8090) -> None:
     from deployments.ledger.database import state_folder
 
     needs_wrk()
     tier = ""
-    with both(name, port, as_it_comes, replicas, decode) as served:
-        us, theirs = served.us, served.stock
-        for line in () if decode else one_token(us, theirs, rounds, seconds, replicas):
+    with both(name, port, as_it_comes) as (us, theirs):
+        for line in one_token(us, theirs, rounds, seconds):
             tier = say(line | {"disk_sync_ms": sync_ms(str(state_folder()))})["tier"]
-        for batch_ms in BATCH_MS:
-            if batch_ms != BATCH_MS[0]:
-                served.restocked(batch_ms)
-            about = {"replicas": replicas, "stock_batch_ms": batch_ms}
-            for line in decoded(served, rounds, seconds, about) if decode else streams(us, theirs, rounds, tier):
-                say(line | about)
-        if decode or replicas > 1:
-            return
+        for line in streams(us, theirs, rounds, tier):
+            say(line)
         mine, stocks = unique_mb(INGRESS), unique_mb(stock_ingress())
         say(
             {"scenario": "memory", "ingress_mb": round(mine), "stock_ingress_mb": round(stocks), "added_mb": round(mine - stocks)}

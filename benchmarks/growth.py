@@ -43,8 +43,8 @@ def decisions(tiers: int, folder: Path) -> dict[str, Any]:
     from deployments.endpoint.accounts import without_books
     from deployments.endpoint.answering import Answering
     from deployments.keys.admission import NOBODY
-    from deployments.tiers.counting.token_counters import counters
     from deployments.tiers.echo_tier import EchoTier
+    from deployments.tiers.token_counters import counters
     from router.engine import Router, load_artefact
     from router.request.wire import parse
 

@@ -24,7 +24,7 @@ import yaml
 from benchmarks.load import Load, in_turn, middle, needs_wrk, say, sync_ms, wrk
 from deployments.ports import free_port
 
-VERSION = "1.108.7"
+VERSION = "1.106.0"
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "What is 23 plus 45?"}], "max_tokens": 16}
 PRICES = {"small": 0.05, "medium": 0.25, "large": 1.0}
 TIERS = {"SIMPLE": "small", "MEDIUM": "medium", "COMPLEX": "large", "REASONING": "large"}
@@ -32,18 +32,13 @@ START_S = 180.0
 
 
 def environment() -> Path:
-    """The folder of an environment with LiteLLM's proxy."""
-    return installed("litellm", f"litellm[proxy]=={VERSION}", VERSION)
-
-
-def installed(command: str, requirement: str, version: str) -> Path:
-    """The folder of an environment with a command from the package index, made where it is not there yet."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stepdown" / f"{command}-{version}"
-    if not (cache / "bin" / command).exists():
+    """The folder of an environment with LiteLLM's proxy, made where it is not there yet."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stepdown" / f"litellm-{VERSION}"
+    if not (cache / "bin" / "litellm").exists():
         uv = str(Path(sys.executable).parent / "uv")
         subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(cache)], check=True)
         python = str(cache / "bin" / "python")
-        subprocess.run([uv, "pip", "install", "-q", "--python", python, requirement], check=True)
+        subprocess.run([uv, "pip", "install", "-q", "--python", python, f"litellm[proxy]=={VERSION}"], check=True)
     return cache
 
 

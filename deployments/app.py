@@ -5,7 +5,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from pkgutil import resolve_name
 from threading import Thread
 from typing import Any
@@ -18,8 +18,6 @@ from deployments.daemon import Daemon
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.doors.accept_all import accept_all
 from deployments.endpoint.ingress import Ingress
-from deployments.endpoint.ingresses.exchange import IngressExchange
-from deployments.endpoint.ingresses.how_many import with_ingresses
 from deployments.endpoint.reload import Reloader
 from deployments.keys.access import serve_run_access, with_absolute_ledger
 from deployments.keys.admission import Keys
@@ -47,13 +45,13 @@ from deployments.services.remote_service import RemoteService
 from deployments.services.service import Engine as ServiceEngine
 from deployments.tiers import serve_tier
 from deployments.tiers.check import check
-from deployments.tiers.counting.token_counters import counters, special_tokens
 from deployments.tiers.echo_tier import EchoTier
 from deployments.tiers.fingerprints import ladder_fingerprints, service_fingerprints
 from deployments.tiers.remote_tier import RemoteTier
 from deployments.tiers.rung_tier import with_rungs
 from deployments.tiers.tier import Engine
-from deployments.traffic.queue_exchange import QueueReporter
+from deployments.tiers.token_counters import counters, special_tokens
+from deployments.traffic.queue_exchange import QueueExchange, QueueReporter
 from deployments.traffic.watched_tier import Watched
 from router.config import Config, VllmTier, as_given, find_config, load_config
 from router.decide.abilities import Abilities
@@ -63,7 +61,7 @@ from router.errors import BadConfig
 from router.flywheel.variants import Version
 
 log = logging.getLogger("stepdown")
-COUNT_EVERY_S = 1.0  # replicas of tiers that may sleep, and whether others doze
+COUNT_EVERY_S = 1.0  # replicas of tiers that may sleep
 
 TIERS: dict[str, Engine] = {
     "echo": Engine(lambda settings, _handle, first_token_s, _late: EchoTier(settings, first_token_s)),
@@ -91,8 +89,8 @@ class Args(BaseModel):
 class ServedIngress(Ingress):
     """The ingress as Serve constructs it on a replica, from settings and handles.
 
-    exchange: the handle of the IngressExchange, if there are several ingresses. adapters: rung -> the name of its
-    adapter, if any, in its host's engine.
+    exchange: the handle of the QueueExchange, if there are several ingresses. adapters: rung -> the name of its adapter in its
+    host's engine.
     """
 
     behind_ray = True
@@ -136,11 +134,7 @@ class ServedIngress(Ingress):
         self.learning = ShownStatus(engine, settings)
         self.flywheel = StartedProcess(settings) if settings.learning.start == "auto" else None
         self.sleepers = settings.sleepers
-        self.dozers = [tier.name for tier in settings.tiers if isinstance(tier, VllmTier) and tier.doze]
         self.configured_tiers = settings.tiers
-        if exchange:
-            method_of = cache(lambda method: getattr(exchange, method).remote)
-            self.meet(lambda method, *given: method_of(method)(*given))
         balancer = self.answering.balancer
         self.reporter = (
             QueueReporter(exchange.report.remote, self.answering.lineups.counts, balancer.others) if exchange else None
@@ -172,7 +166,7 @@ class ServedIngress(Ingress):
             counting, learning, accepting = Daemon(self.count), Daemon(self.learn), Daemon(accept_all)
             learning.start()
             accepting.start()
-            if self.sleepers or self.dozers:
+            if self.sleepers:
                 counting.start()
             if self.reporter:
                 self.reporter.start()
@@ -192,15 +186,10 @@ class ServedIngress(Ingress):
                     await self.flywheel.close()
 
     async def count(self) -> None:
-        """Keep up to date which tiers sleep or doze: the choice of a tier must not wait to find out."""
+        """Keep up to date which tiers sleep: the choice of a tier must not wait to find out."""
         while True:
-            await asyncio.gather(*map(self.running, self.sleepers), *map(self.dozing, self.dozers), return_exceptions=True)
+            await asyncio.gather(*map(self.running, self.sleepers), return_exceptions=True)
             await asyncio.sleep(COUNT_EVERY_S)
-
-    async def dozing(self, name: str) -> None:
-        before = self.tiers[name].rests
-        if (state := await self.tiers[name].dozing()) != before and self.accounts.metrics:
-            self.accounts.metrics.dozing(name, state)
 
     async def learn(self) -> None:
         """Keep up to date what the tiers can do, as their replicas found it."""
@@ -275,7 +264,7 @@ def routers(settings: Config, abilities: Abilities | None = None) -> Callable[[C
 def accounts_of(config: Config, key_hash: str, insecure: bool, running: Running) -> Accounts:
     """Keys, ledger and metrics of one ingress replica."""
     ledger = Ledger(config.ledger)
-    keys = Keys(ledger.engine, key_hash, insecure, config.server.ingresses, learning=config.learning.own_key)
+    keys = Keys(ledger.engine, key_hash, insecure, config.server.replicas, learning=config.learning.own_key)
     tiers = {tier.name: tier for tier in config.tiers}
     made = Accounts(keys, ledger, Metrics(config.tiers), tiers=tiers, replicas_of=running)
     made.telemetry = telemetry()
@@ -289,49 +278,37 @@ def application(config: Config, key_hash: str = "", insecure: bool = False, file
 
     file: where the configuration is read again when it changes; empty: nowhere.
     """
-    config = with_ingresses(config)
     handles = {}
-    adapters = {rung.name: adapter_of(rung) for rung in config.rungs if rung.lora}
+    adapters = {rung.name: adapter_of(rung) for rung in config.rungs}
     weights = started_on.weights(with_absolute_ledger(config))
     tiers = started_on.placed(config, weights).tiers
     engines = [
         *((TIERS[t.engine].bind, t, on_host(config, t.name, adapters)) for t in tiers if t.runs_on == t.name),
         *((SERVICES[s.engine].bind, s, {}) for s in config.services),
     ]
-    for bind, settings, more in sorted(engines, key=lambda each: -largest(each[1])):
+    for bind, settings, more in engines:
         if bind:  # imported only now: without vLLM, a ladder that does not need it still starts
             handles[settings.name] = resolve_name(bind)(settings, config.server.drain_s, **more)
     ingress = serve.deployment(
         name="ingress",
-        num_replicas=config.server.ingresses,
+        num_replicas=config.server.replicas,
         max_ongoing_requests=1000,
         graceful_shutdown_timeout_s=config.server.drain_s,
         graceful_shutdown_wait_loop_s=DRAIN_LOOK_S,
         logging_config=LOGS,
         ray_actor_options={"num_cpus": 0},
     )(serve.ingress()(ServedIngress))
-    exchange = serve.deployment(
-        name="queue-exchange", num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
-    )(IngressExchange)
-    others = exchange.bind(config.responses.keep_bytes) if config.server.ingresses > 1 else None
+    exchange = serve.deployment(name="queue-exchange", num_replicas=1, ray_actor_options={"num_cpus": 0})(QueueExchange)
+    others = exchange.bind() if config.server.replicas > 1 else None
     served = {name: adapter.name for name, adapter in adapters.items()}
     placed = with_absolute_ledger(config).model_dump(mode="json")
     return ingress.bind(placed, key_hash, insecure, handles, file, others, served, weights)
 
 
-def largest(settings: Any) -> float:
-    """Accelerators of one replica. Ray places in the order in which deployments are made: what needs most comes first, or a share
-    that would fit finds only what smaller ones have left of each card (deployments/replicas/card/cards.py).
-    """
-    return float(getattr(settings, "accelerators", 0.0))
-
-
 def on_host(config: Config, host: str, adapters: Mapping[str, Adapter]) -> dict[str, Any]:
     """What a host's replicas are told of the rungs on it; empty: there are none."""
     its = [adapter for name, adapter in adapters.items() if config.hosts[name] == host]
-    bare = [rung for rung in config.rungs if rung.on == host and not rung.lora]
-    more = {"adapters": its, "board": str(board_of(root(config), host))} if its else {}
-    return more | ({"rungs": bare} if bare else {})
+    return {"adapters": its, "board": str(board_of(root(config), host))} if its else {}
 
 
 def placed_file(name: str) -> str:

@@ -27,7 +27,6 @@ from router.limits.client_limits import limit_flow
 from router.limits.delegation_budget import Rung
 from router.request import server_tools
 from router.request.body import beyond_flows, continues, several_wanted
-from router.request.thought_room import quieter
 from router.types import Call, Chosen, Commit, Counter, Decision, Fail, Flow, GoUp, Reply, Request, Step
 
 # Subtasks are judged by the strictest target that the artefact has: one wrong part spoils the whole answer.
@@ -60,7 +59,7 @@ def one_call(tier: str, body: Mapping[str, Any], report: Mapping[str, Any], othe
 def rung(tier: Tier, count: Counter, reserve: int) -> Rung:
     """A tier as flows use it."""
     sent = 1 if tier.hedge_after_s is None else 2
-    return Rung(tier.name, tier.context, *per_token(tier), count, tier.image_tokens, sent, reserve, tier.thinking)
+    return Rung(tier.name, tier.context, *per_token(tier), count, tier.image_tokens, sent, reserve)
 
 
 class Flows:
@@ -174,15 +173,13 @@ class Flows:
             top_flow=self.top_flow(asked, decided, offered),
             tests=asked.tests,
             windows={rung.name: rung.context for rung in self.rungs},
-            quieter=quieter(self.config.tiers, names),
         )
         return Chosen("cascade", cascade.run(first))
 
     def race(self, asked: Request, decided: Decision) -> Chosen:
         """A race against the next larger tier in case the chosen one is late; a plain call if that is off or there is none."""
         settings, place = self.config.escalation, self.names.index(decided.tier)
-        host, hosts = self.config.tiers[place].runs_on, {tier.name: tier.runs_on for tier in self.config.tiers}
-        larger = [name for name in decided.allowed(self.names[place + 1 :]) if hosts[name] != host]
+        larger = decided.allowed(self.names[place + 1 :])
         if settings.mode != "hedge" or not larger:
             return PLAIN
         window = self.rungs[place].context

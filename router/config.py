@@ -156,9 +156,8 @@ class Server(Settings):
     """seconds for a whole request, its stream included, however much it says; then the same"""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """seconds for a request's body to arrive; then 408"""
-    replicas: Annotated[int, Field(ge=1)] | None = None
-    """ingress processes. None: one for each four cores of the machine, 1 to 4; one where the ladder runs on several machines
-    and the ledger is a file"""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """ingress replicas"""
     reload: Literal["watch", "asked"] = "watch"
     """when routing, escalation, delegation and the artefact are read again. watch: when their files change, or by POST
     /v1/admin/reload; asked: by the latter only"""
@@ -175,10 +174,9 @@ class Server(Settings):
     cors: list[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]] | Literal["*"] | None = None
     """web pages that may use the endpoint from a browser: origins such as https://chat.example.com, or "*" for all; none: no
     page may. Without keys "*" counts as none"""
-    reasoning: Literal["pass", "both", "hide"] = "pass"
-    """whether clients get the reasoning of models that think: in chats, and so in every protocol. both: as `reasoning_field:
-    both`; hide: neither its text nor the log-probabilities of its tokens; it is paid for and counted all the same. A key may
-    have another setting. The header x-stepdown-reasoning tells clients what is changed"""
+    reasoning: Literal["pass", "hide"] = "pass"
+    """whether clients get the reasoning of models that think: in chats, and so in every protocol. hide: neither its text nor the
+    log-probabilities of its tokens; it is paid for and counted all the same"""
     reasoning_field: Literal["reasoning", "reasoning_content", "both"] | None = None
     """the field in which chats have it, also where a tier leaves it in the text between <think> and </think>. None: as the tier
     has it, which for vLLM is `reasoning`; older clients read only `reasoning_content`"""
@@ -191,11 +189,6 @@ class Server(Settings):
     front: Literal["fast", "plain"] = "fast"
     """fast: HAProxy; its statistics ports listen on every interface, so it is used only where clients need keys. plain: Ray's
     own proxy"""
-
-    @property
-    def ingresses(self) -> int:
-        """Ingress processes; one where their number was not settled at the start, as in tests."""
-        return self.replicas or 1
 
 
 class Ledger(Settings):
@@ -296,8 +289,8 @@ class Responses(Settings):
     """OpenAI's Responses protocol."""
 
     store: Literal["off", "memory", "ledger"] = "off"
-    """where answers are kept so that `previous_response_id` continues them. off: nowhere; memory: for half an hour, for
-    all ingresses; ledger: in the database, for `learning.keep_days`"""
+    """where answers are kept so that `previous_response_id` continues them. off: nowhere; memory: for half an hour in the one
+    ingress; ledger: in the database, for `learning.keep_days`"""
     keep_bytes: Annotated[int, Field(gt=0)] = 256_000_000
     """most bytes that memory holds of them; the oldest are forgotten first"""
     reasoning: Literal["summary", "text", "hidden"] = "summary"
@@ -382,9 +375,8 @@ class Config(Settings):
         for unit in ("per 1m output tokens", "per hour of a replica"):
             known = [(t.name, p[unit]) for t, p in zip(self.tiers, prices, strict=True) if unit in p]
             if len(known) == len(prices):
-                fixed = [(t.name, p[unit]) for t, p in zip(self.tiers, prices, strict=True) if not t.costs_by_thought]
-                if [p for _, p in fixed] != sorted(p for _, p in fixed):
-                    shown = ", ".join(f"{name} {p:g}" for name, p in fixed)
+                if [p for _, p in known] != sorted(p for _, p in known):
+                    shown = ", ".join(f"{name} {p:g}" for name, p in known)
                     raise ValueError(f"tiers: list them cheapest first; USD {unit}: {shown}")
                 return self
         raise ValueError("tiers: prices cannot be compared; give all tiers token prices, or all an accelerator-hour price")

@@ -12,7 +12,7 @@ from router.cascade.code_tests import load_code_check
 from router.cascade.judge import check_holdback
 from router.choose_flow import PLAIN, Flows
 from router.config import Config, Tier
-from router.decide import aliases, effort, policy, sessions
+from router.decide import aliases, policy, sessions
 from router.decide.abilities import Abilities
 from router.decide.targets import TARGETS, as_chance
 from router.errors import BadConfig, BadRequest, ContextTooLong, UnknownModel
@@ -144,10 +144,7 @@ class Router:
         # The classifier predicts costs of plain calls; a request that can be divided costs the top tier less.
         share = estimate.delegated_usd / estimate.direct_usd if estimate and not estimate.state and estimate.direct_usd else None
         decided = self.decide_facts(facts, before, request.body.get("messages") or [], share, barred)
-        barred_by_effort = decided.excluded.keys() & effort.above(self.tiers, facts.effort, barred)
-        if estimate is None and not barred and not barred_by_effort:
-            return decided
-        return replace(decided, considered=None if barred else estimate, barred=frozenset({*barred, *barred_by_effort}))
+        return replace(decided, considered=None if barred else estimate, barred=frozenset(barred))
 
     def flow(self, asked: Request, decided: Decision) -> Chosen:
         """The flow that answers the request."""
@@ -170,8 +167,6 @@ class Router:
         excluded = {**policy.exclude(facts, asked, self.count, self.abilities, self.config.routing.answer_reserve), **barred}
         if not [t for t in asked if t.name not in excluded]:
             policy.refuse(facts, asked, self.count, excluded, self.abilities)
-        if target is not None:
-            excluded |= effort.above(asked, facts.effort, excluded)
         if target is not None and facts.one_answer:
             excluded |= self.flows.not_judgeable(target, excluded)
         if target is None:
@@ -199,6 +194,4 @@ class Router:
             unfamiliar=round(unfamiliar, 4),
             cost={name: usd for name, usd in zip(self.names, cost.tolist(), strict=True) if name in decided.p},
         )
-        if before is None:
-            return decided
-        return sessions.stay(decided, before, self.names, p, cost, rule, messages, [tier.cache for tier in self.tiers])
+        return sessions.stay(decided, before, self.names, p, cost, rule, messages) if before else decided

@@ -129,25 +129,6 @@ class Scaling(Settings):
     request_timeout_s is over"""
 
 
-class Lanes(Settings):
-    """Straight connections from an ingress to replicas, past Ray Serve's handle, which costs most of a token's processor time."""
-
-    to: Literal["none", "machine", "cluster"] = "cluster"
-    """which replicas have them. none: none; machine: those on an ingress's own machine, by a Unix socket; cluster: those on other
-    machines too, by TCP, if the machines' addresses are private ones or a certificate is named"""
-    certificate: str | None = None
-    """a PEM file that every machine has at this place: with it, lanes to other machines are encrypted by TLS, and replicas must
-    show this certificate, or one that it has signed. Without it, they are not encrypted, as Ray's own connections"""
-    key: str | None = None
-    """the PEM file of its private key"""
-
-    @model_validator(mode="after")
-    def both(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key are named together, or neither")
-        return self
-
-
 class VllmReplicas(Settings):
     """Replicas of a model on vLLM that Ray Serve runs. Stands before `Served` among a class's bases."""
 
@@ -163,10 +144,7 @@ class VllmReplicas(Settings):
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     """accelerators that share one replica"""
     accelerator: str | None = None
-    """Ray's name of the accelerator, such as H100; none: the model runs on CPUs, or with `gpu` on any GPU"""
-    gpu: Annotated[float, Field(gt=0, le=1)] | None = None
-    """share of one GPU for each replica, so that several tiers fit on one: of its memory, unless engine_kwargs give
-    gpu_memory_utilization, and of its price. None: whole accelerators. Only with tensor_parallel 1"""
+    """Ray's name of the accelerator, such as H100; none: the model runs on CPUs"""
     cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs that Ray reserves for one replica; fractions let several share a small machine"""
     resources: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,62}$")], Annotated[float, Field(gt=0)]] = {}
@@ -174,8 +152,6 @@ class VllmReplicas(Settings):
     {tier-large: 0.01} for nodes started with `ray start --resources '{"tier-large": 1}'`"""
     max_ongoing: Annotated[int, Field(ge=1)] = 64
     """requests that one replica takes at once; more wait"""
-    lanes: Lanes = Lanes()
-    """how requests reach the replicas"""
     engine_kwargs: dict[str, Any] = {}
     """passed on to vLLM unchanged"""
     env: dict[str, str] = {}
@@ -200,25 +176,10 @@ class VllmReplicas(Settings):
             raise ValueError(f"max_replicas: {self.max_replicas} is less than replicas: {self.replicas}")
         return self
 
-    @model_validator(mode="after")
-    def share_of_one(self) -> Self:
-        if self.gpu is not None and self.tensor_parallel > 1:
-            raise ValueError(
-                f"gpu: a replica with tensor_parallel: {self.tensor_parallel} takes whole accelerators, for Ray could put two "
-                "shares of it on one GPU; remove gpu, or set tensor_parallel: 1"
-            )
-        return self
-
     @property
-    def on_cpu(self) -> bool:
-        return self.accelerator is None and self.gpu is None
-
-    @property
-    def accelerators(self) -> float:
-        """Accelerators of one replica; a share of one is less than 1. 0: it runs on CPUs."""
-        if self.gpu is not None:
-            return self.gpu
-        return float(self.tensor_parallel) if self.accelerator else 0.0
+    def accelerators(self) -> int:
+        """Accelerators of one replica."""
+        return self.tensor_parallel if self.accelerator else 0
 
     @property
     def most_replicas(self) -> int:

@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 
 from router.engine_settings import ModelSource, as_given, by_engine
 from router.reasoning_settings import Reasoning
-from router.tier_settings import Licence, Price, Tier, VllmTier, laid_over, own_settings
+from router.tier_settings import Licence, Price, Tier, VllmTier
 
-OWN = ("name", "on", "lora", "body", "effort", "thought", "licence", "price")
+OWN = ("name", "on", "lora", "licence", "price")
 """the fields that a rung may have, in the order in which they are written; all others are its host's"""
 OTHER_NAMES = {"base": "on", "adapter": "lora"}
 HOURLY = "usd_per_accelerator_hour"
@@ -27,18 +27,14 @@ class Ladder(NamedTuple):
 
 
 class SharedTier(Tier):
-    """A rung: other fields in its requests, a limit on its thoughts or a LoRA adapter, on the replicas of another tier.
-
-    `body` is laid over the host's, so a rung says only what differs. `thought` is the host's where the rung does not say. So is
-    `effort`, but only if it has neither `body` nor `thought`.
-    """
+    """A rung: a LoRA adapter on the replicas of another tier of this file."""
 
     local: ClassVar[bool] = True
     engine: Literal["vllm"] = "vllm"
     """the host's"""
     on: str
     """the tier whose replicas it shares: a vllm tier of this file that is itself on no other. Also written `base`"""
-    lora: Annotated[str, Field(min_length=1)] | None = None
+    lora: Annotated[str, Field(min_length=1)]
     """folder of a LoRA adapter in safetensors, relative to this file, as peft writes it. Also written `adapter`"""
     licence: Licence = Licence()
     """of the adapter; by default the host's"""
@@ -61,24 +57,7 @@ class SharedTier(Tier):
         if repeated := [name for name in said if name not in OWN and name in VllmTier.model_fields]:
             raise ValueError(f"{repeated[0]} is that of tier {host.name}, which it is on, and may not be repeated; remove it")
         inherited = {name: getattr(host, name) for name in Tier.model_fields if name != "name"}
-        if said.keys() & {"body", "thought"}:
-            inherited["effort"] = None
-        laid = {"body": laid_over(host.body, said["body"])} if isinstance(said.get("body"), Mapping) else {}
-        return {**inherited, **said, **laid, "price": price_on(host.price, said.get("price")), "host": host}
-
-    @model_validator(mode="after")
-    def one_budget(self) -> Self:
-        if self.thought != self.host.thought and self.host.reasoning and self.host.reasoning.budget is not None:
-            raise ValueError(f"thought: give tier {self.on} its limit by thought too, in place of reasoning.budget")
-        if self.thought is not None and not self.host.parser:
-            raise ValueError(f"thought needs reasoning.parser of tier {self.on}: without one vLLM refuses requests with a budget")
-        return self
-
-    @model_validator(mode="after")
-    def differs(self) -> Self:
-        if self.lora is None and (self.body, self.thought) == (self.host.body, self.host.thought):
-            raise ValueError(f"it answers as tier {self.on} does; give it what differs: body, thought or lora")
-        return self
+        return {**inherited, **said, "price": price_on(host.price, said.get("price")), "host": host}
 
     @model_serializer
     def as_written(self) -> dict[str, Any]:
@@ -90,16 +69,11 @@ class SharedTier(Tier):
         return self.on
 
     @property
-    def cache(self) -> str:
-        """With an adapter a prompt is read otherwise."""
-        return self.name if self.lora else self.on
-
-    @property
     def sleeps(self) -> bool:
         return self.host.sleeps
 
     @property
-    def accelerators(self) -> float:
+    def accelerators(self) -> int:
         return self.host.accelerators
 
     @property
@@ -111,27 +85,21 @@ class SharedTier(Tier):
 
     @property
     def thinking(self) -> Reasoning | None:
-        return self.host.thinking_with(self.body, self.thought)
+        return self.host.thinking
 
     @property
     def thought_settings(self) -> Mapping[str, Any]:
-        return own_settings(self.host.reasoning, self.body, self.thought)
+        return self.host.thought_settings
 
     @property
     def model_source(self) -> ModelSource:
-        """The host's, with this rung's own settings in place of the host's."""
-        source, replaced = self.host.model_source, self.host.thought_settings
-        settings = {name: value for name, value in source.settings.items() if name not in replaced}
-        return source._replace(settings={**settings, **self.thought_settings}, adapter=Path(self.lora) if self.lora else None)
+        return self.host.model_source._replace(adapter=Path(self.lora))
 
     def placed(self, folder: Path) -> Self:
-        lora = as_given(folder / self.lora) if self.lora else None
-        return self.model_copy(update={"lora": lora, "host": self.host.placed(folder)})
+        return self.model_copy(update={"lora": as_given(folder / self.lora), "host": self.host.placed(folder)})
 
     def missing(self) -> str:
-        if self.lora is None or Path(self.lora).is_dir():
-            return ""
-        return f"lora: no folder {self.lora}; name that of an adapter, as peft writes it"
+        return "" if Path(self.lora).is_dir() else f"lora: no folder {self.lora}; name that of an adapter, as peft writes it"
 
 
 def host_of(on: Any, ladder: Ladder) -> VllmTier:

@@ -4,26 +4,16 @@ Each engine has one class here. Their base, `Tier`, answers every question that 
 a default that suits an engine elsewhere; so only an engine's own files need to know its class.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from router.doze_settings import DozingReplicas
-from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream
-from router.reasoning_settings import Effort, Reasoning, fixed, named_parser, pinned
+from router.engine_settings import NOTHING, ModelSource, Served, Settings, Upstream, VllmReplicas
+from router.reasoning_settings import Reasoning
 
 UNBOUNDED = 1e9  # requests at once of a tier whose size we do not know
 ANSWER_RESERVE = 2_048  # tokens that a window must have left for an answer, by default
-THE_REQUESTS = frozenset(
-    """
-    model messages prompt stream stream_options n best_of max_tokens max_completion_tokens tools tool_choice functions
-    function_call response_format structured_outputs logprobs top_logprobs prompt_logprobs echo include_reasoning user store
-    metadata stepdown
-    """.split()
-)
-"""fields that a tier's `body` may not have: clients and the router set them, and both rely on what they set"""
 
 
 class Price(Settings):
@@ -75,15 +65,14 @@ class Tier(Served):
     """what it costs"""
     context: Annotated[int, Field(gt=0)]
     """tokens that prompt and answer may have together"""
-    tools: bool | Literal["auto"] = "auto"
-    """may be given tools. auto, of this and the next two: a vLLM tier finds out at its start; others may have tools and JSON,
-    and no images. true is a promise: a model that cannot stops the start"""
-    json_mode: bool | Literal["auto"] = "auto"
+    tools: bool = True
+    """may be given tools. Where the file itself says true to this or one of the next two, a model that cannot stops the start"""
+    json_mode: bool = True
     """may be asked for JSON or a JSON schema"""
-    images: bool | Literal["auto"] = "auto"
-    """may be given images"""
     prefill: bool = True
     """continues an answer that the client began: the last message is the assistant's"""
+    images: bool = False
+    """may be given images"""
     audio: bool = False
     """may be given sound, and asked for it"""
     video: bool = False
@@ -95,17 +84,8 @@ class Tier(Served):
     image_tokens: Annotated[int, Field(gt=0)] = 16_384
     """tokens that one image takes at most, in windows, reservations and limits; the default is the most that current vision
     models take (Qwen-VL). Audio, video and files have no known bound: each counts as a whole window"""
-    reasoning: Annotated[Reasoning | None, BeforeValidator(named_parser)] = None
-    """of a model that thinks; none: what it says of thinking passes as it is, and so does what clients ask of it. A text is its
-    `parser`"""
-    body: dict[str, Any] = {}
-    """fields that every request to it gets, `chat_template_kwargs` key by key. They replace what the client says, but for
-    sampling (temperature, top_p, stop and the like), where they are the defaults"""
-    effort: Effort | None = None
-    """how much it thinks, as a label for clients: it gets no request to `auto` with a smaller reasoning_effort. Never sent"""
-    thought: Annotated[int, Field(ge=0)] | None = None
-    """most tokens of a thought, and at most half of the answer's limit. A vLLM tier needs a parser for it, of a remote one it is
-    taken for granted where `reasoning.parser` is not set"""
+    reasoning: Reasoning | None = None
+    """of a model that thinks; none: what it says of thinking passes as it is, and so does what clients ask of it"""
     hedge_after_s: Annotated[float, Field(gt=0)] | Literal["p95"] | None = None
     """seconds without a first token after which a request is also sent to another replica (of a remote tier: to the same
     address). The first to begin answers, the other is stopped, and both are paid for. p95: longer than 19 of 20 recent
@@ -117,19 +97,9 @@ class Tier(Served):
         return self.name
 
     @property
-    def cache(self) -> str:
-        """The tier whose prefix cache holds what it has read: itself, or its host where both read alike."""
-        return self.name
-
-    @property
-    def accelerators(self) -> float:
-        """Accelerators of one replica; a share of one is less than 1."""
-        return 0.0
-
-    @property
-    def accelerators_billed(self) -> float:
-        """The same in prices and books, where a replica on CPUs counts as one."""
-        return self.accelerators or 1.0
+    def accelerators(self) -> int:
+        """Accelerators of one replica."""
+        return 0
 
     @property
     def most_replicas(self) -> int:
@@ -140,48 +110,15 @@ class Tier(Served):
         """Requests that it can work on at once when the last look found `running` replicas."""
         return UNBOUNDED
 
-    @field_validator("body")
-    @classmethod
-    def may_be_sent(cls, body: dict[str, Any]) -> dict[str, Any]:
-        if name := next((name for name in body if name in THE_REQUESTS), None):
-            raise ValueError(f"{name} belongs to each request; remove it")
-        if "thinking_token_budget" in body:
-            raise ValueError("thinking_token_budget has a setting of its own: thought")
-        if not isinstance(body.get("chat_template_kwargs", {}), dict):
-            raise ValueError("chat_template_kwargs: expected fields of the chat template, such as {enable_thinking: false}")
-        try:
-            json.dumps(body, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"cannot be sent as JSON ({error}); put dates and the like in quotes") from None
-        return body
-
-    @model_validator(mode="after")
-    def one_budget(self) -> "Tier":
-        if self.thought is not None and self.reasoning is not None and self.reasoning.budget is not None:
-            raise ValueError("thought and reasoning.budget are the same; give only thought")
-        return self
-
-    @property
-    def thinks(self) -> bool | None:
-        """Whether it thinks where a request does not say; None: nobody knows."""
-        on, settings = pinned(self.body), self.thinking
-        return on if on is not None or settings is None else settings.default == "on"
-
-    @property
-    def costs_by_thought(self) -> bool:
-        """Its thoughts make up much of its cost, so its place in the ladder is the operator's to say, not the price's."""
-        stated = self.effort is not None or self.thought is not None or pinned(self.body) is not None
-        return stated and bool(self.thinks)
-
     @property
     def thinking(self) -> Reasoning | None:
-        """`reasoning` with all that follows from the other settings."""
-        return fixed(self.reasoning, self.body, self.thought)
+        """`reasoning` with all that follows from the engine's other settings."""
+        return self.reasoning
 
     @property
     def thought_settings(self) -> Mapping[str, Any]:
-        """What of these settings changes answers, as options of the engine; empty: there is none."""
-        return own_settings(self.reasoning, self.body, self.thought)
+        """What of `reasoning` changes answers, as an option of the engine; empty: there is none."""
+        return {"reasoning": self.reasoning.model_dump()} if self.reasoning else NOTHING
 
     @property
     def model_source(self) -> ModelSource:
@@ -191,7 +128,7 @@ class Tier(Served):
         return source._replace(settings={**source.settings, **self.thought_settings})
 
 
-class VllmTier(DozingReplicas, Tier):
+class VllmTier(VllmReplicas, Tier):
     """A tier on vLLM replicas that Ray Serve runs."""
 
     engine: Literal["vllm"]
@@ -201,53 +138,24 @@ class VllmTier(DozingReplicas, Tier):
     one that has read its first `affinity_chars` (prefix), or to any (session). none: always the less busy of two"""
     affinity_chars: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     """characters that make up a beginning: enough to tell topics apart, few enough to be shared by questions about one topic"""
-    resume: bool = True
-    """a stream whose replica is lost in mid-answer goes on at another one, from the tokens that came; only with several replicas,
-    and not with grammars, penalties, log-probabilities, several answers, or a tool call that has begun"""
-
-    @model_validator(mode="after")
-    def whole_window(self) -> "VllmTier":
-        least = self.engine_kwargs.get("max_model_len")
-        if isinstance(least, int) and not isinstance(least, bool) and 0 < least < self.context:
-            raise ValueError(
-                f"context is {self.context}, and engine_kwargs.max_model_len {least}, so longer requests would fail; remove the "
-                "latter (it follows context), or set context to it"
-            )
-        return self
 
     @model_validator(mode="after")
     def one_parser(self) -> "VllmTier":
-        named, given = self.reasoning and self.reasoning.parser, self.engine_kwargs.get("reasoning_parser")
+        if self.reasoning is None:
+            return self
+        named, given = self.reasoning.parser, self.engine_kwargs.get("reasoning_parser")
         if named and given and named != given:
             raise ValueError(f"reasoning.parser is {named} and engine_kwargs.reasoning_parser {given}; give one of them")
-        if self.reasoning and self.reasoning.budget is not None and not self.parser:
+        if self.reasoning.budget is not None and not (named or given):
             raise ValueError("reasoning.budget needs reasoning.parser: without one vLLM refuses every request with a budget")
-        if self.thought is not None and not self.parser:
-            raise ValueError("thought needs reasoning.parser: without one vLLM refuses every request with a budget")
         return self
 
     @property
-    def parser(self) -> str | None:
-        """vLLM's parser of thoughts."""
-        named = self.reasoning.parser if self.reasoning else None
-        return named or self.engine_kwargs.get("reasoning_parser")
-
-    @property
     def thinking(self) -> Reasoning | None:
-        return self.thinking_with(self.body, self.thought)
-
-    def thinking_with(self, body: Mapping[str, Any], thought: int | None) -> Reasoning | None:
-        """The same for a rung on it with a body and a limit of its own. Who limits or switches thoughts knows of some."""
-        known, parser = self.reasoning, self.parser
-        if known is None and (parser is None or (thought is None and pinned(body) is None)):
+        if self.reasoning is None:
             return None
-        settings = known or Reasoning()
-        found = {
-            "parser": parser,
-            "opened": parser is None if settings.opened is None else settings.opened,
-            "limited": parser is not None if settings.limited is None else settings.limited,
-        }
-        return fixed(settings.model_copy(update=found), body, thought)
+        parser, opened = self.reasoning.parser or self.engine_kwargs.get("reasoning_parser"), self.reasoning.opened
+        return self.reasoning.model_copy(update={"parser": parser, "opened": parser is None if opened is None else opened})
 
     @property
     def model_source(self) -> ModelSource:
@@ -282,18 +190,10 @@ class EchoTier(Tier):
     """seconds before the first token, and again between tokens"""
     fail: Literal["", "error", "refuse", "mid-stream"] = ""
     """fail on purpose: with status 500, with status 400, or after two tokens of a stream"""
-    thought: Annotated[int, Field(ge=0)] | None = None
-    """words that it thinks before each answer of a chat that does not forbid it; none: it does not think"""
-    thought_form: Literal["parsed", "reasoning_content", "raw", "opened", "cut"] = "parsed"
-    """how it tells them, as servers differ. parsed: in the field `reasoning`, counted; reasoning_content: in that field, not
-    counted; raw: in the text between <think> and </think>; opened: in the text before a lone </think>; cut: as parsed, and its
-    limit is reached before the answer begins"""
 
     @property
     def model_source(self) -> ModelSource:
-        said = {"answers": self.answers} if self.answers else NOTHING
-        thought = {"thought": self.thought, "thought_form": self.thought_form} if self.thought else NOTHING
-        return self.with_thoughts(ModelSource(self.engine, settings={**said, **thought} or NOTHING))
+        return self.with_thoughts(ModelSource(self.engine, settings={"answers": self.answers} if self.answers else NOTHING))
 
 
 def comparable(tier: Tier) -> dict[str, float]:
@@ -302,26 +202,5 @@ def comparable(tier: Tier) -> dict[str, float]:
     if tier.price.usd_per_1m_output is not None:
         found["per 1m output tokens"] = tier.price.usd_per_1m_output
     if tier.price.usd_per_accelerator_hour is not None:
-        found["per hour of a replica"] = tier.price.usd_per_accelerator_hour * tier.accelerators_billed
+        found["per hour of a replica"] = tier.price.usd_per_accelerator_hour * max(1, tier.accelerators)
     return found
-
-
-def own_settings(reasoning: Reasoning | None, body: Mapping[str, Any], thought: int | None) -> Mapping[str, Any]:
-    """What changes the answers of a tier, and is not the engine's, by name."""
-    given = {"reasoning": reasoning.model_dump() if reasoning else None, "body": dict(body) or None, "thought": thought}
-    return {name: value for name, value in given.items() if value is not None} or NOTHING
-
-
-def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a request over others, those of `chat_template_kwargs` one by one."""
-    kwargs = "chat_template_kwargs"
-    both = {**below, **above}
-    if isinstance(below.get(kwargs), Mapping) and isinstance(above.get(kwargs), Mapping):
-        both[kwargs] = {**below[kwargs], **above[kwargs]}
-    return both
-
-
-def sibling_without_thought(tiers: Sequence[Tier], name: str) -> Tier | None:
-    """The cheapest tier on the same replicas that does not think, other than the named one; None: there is none."""
-    host = next(tier.runs_on for tier in tiers if tier.name == name)
-    return next((tier for tier in tiers if tier.runs_on == host and tier.name != name and tier.thinks is False), None)

@@ -6,7 +6,7 @@ A call has two prices. `cost_usd` is by token prices: list prices, or an hourly 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 FlowKind = Literal["direct", "cascade", "race", "delegation", "tools", "service"]
 """How a request is answered; the ledger's `flow`. direct: one plain call. cascade: answers of smaller tiers are looked at before
@@ -17,7 +17,6 @@ AUDITS = "audits"  # `key_id` of audits: no key asked for them, so no key's budg
 LEARNING = "learning"  # `key_id` of calls that are made to learn from: for the same reason
 UNASKED = ("audit", "fill", "judge")  # roles of calls that are made after the answer, for which no key asked
 HEDGE = "-hedge"  # suffix of a call's id: the same call, sent to a second replica
-RESUMED = "-resumed"  # the same, for a stream that went on at another replica when its own was lost
 
 
 @dataclass(slots=True)
@@ -31,15 +30,6 @@ class Reading:
     """prompt tokens that were in the prefix cache"""
     twin: "Twin | None" = None
     """the same call, also sent to another replica because this one was slow to start"""
-    relay: Any = None
-    """the short way for the usual events of the call's stream (deployments/relay/relay.py); None: all go the long way"""
-    resumed: "Resumed | None" = None
-    """the rest of the same answer, by another replica because this one was lost"""
-
-    @property
-    def answering(self) -> "Reading":
-        """The reading of the call whose answer is used."""
-        return self.twin.reading if self.twin and self.twin.won else self
 
 
 @dataclass(slots=True)
@@ -55,19 +45,6 @@ class Twin:
     """seconds after the first began: when the losing call was stopped"""
     lost: str = "cancelled"
     """the losing call's `CallRow.outcome`"""
-
-
-@dataclass(slots=True)
-class Resumed:
-    """The second call of a stream that outlived its replica (deployments/tiers/outliving.py)."""
-
-    began_s: float
-    """seconds after the first began"""
-    tokens: int
-    """of the answer, that came from the first"""
-    reading: Reading
-    first_token_s: float | None = None
-    """seconds after the second began"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +65,12 @@ class CallRow:
     took_s: float
     input_tokens: int = 0
     output_tokens: int = 0
-    thought_tokens: int = 0
-    """part of `output_tokens`"""
     cached_tokens: int = 0
     """part of `input_tokens`"""
     estimated: bool = False
     """tokens were counted by the ingress because the tier did not report them (a cancelled call)"""
     first_token_s: float | None = None
     """seconds after `began_s`; None: not streamed, or no token came"""
-    first_answer_s: float | None = None
-    """the same of the answer's first token, after a thought"""
     cost_usd: float = 0.0
     """by token prices"""
     replica: str = ""
@@ -167,8 +140,8 @@ class Window:
     seconds: float
     replicas: float
     """mean number of running replicas"""
-    accelerators: float
-    """accelerators of one replica, a share of one where several engines are on it (a replica on CPUs counts as one)"""
+    accelerators: int
+    """accelerators of one replica, at least 1 (a replica on CPUs counts as one)"""
     usd_per_accelerator_hour: float | None = None
 
     @property

@@ -97,8 +97,6 @@ class Facts:
     """it asks for nothing that would change answers from those that certificates are made on: tools, a format, tests, ..."""
     prompts: tuple["Prompt", ...] = ()
     """what takes up context, as `counted` and beside it; empty: one message of that text"""
-    effort: str = ""
-    """the most thinking that it asks for, one of EFFORTS; empty: no limit"""
 
 
 Reason = Literal[
@@ -180,15 +178,9 @@ class Usage:
 
     input_tokens: int = 0
     output_tokens: int = 0
-    thought_tokens: int = 0
-    """part of `output_tokens`: what the model thought before it answered"""
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.thought_tokens + other.thought_tokens,
-        )
+        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
 Role = Literal["attempt", "plan", "repair", "subtask", "turn", "final", "audit", "fill", "judge", "embedding", "rerank", "score"]

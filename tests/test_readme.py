@@ -49,7 +49,6 @@ ELSEWHERE = {
     "stepdown log": "tests/deployments/cli/test_log.py, on a ledger",
     "stepdown replay": "tests/deployments/costs/test_replay.py, on a ledger",
     "stepdown dashboard": "tests/deployments/monitoring/test_grafana.py",
-    "make gpu-check": "needs a GPU; tests/test_gpu_check.py runs its steps on a made-up ladder",
     "make clients": "needs npm and a network: tests/clients/run.py",
     "claude": "tests/clients/claude_code.py",
     "cline": "tests/clients/chat_clients.py",

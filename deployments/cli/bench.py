@@ -6,7 +6,7 @@ import time
 import click
 
 from deployments.cli.shared import LADDER, POSITIVE
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import load_config
 from router.request.wire import parse
 

@@ -12,7 +12,7 @@ from router.config import Config, load_config
 from router.decide.targets import TARGETS, as_chance
 from router.errors import BadInput
 from router.limits.consent import CONSENTS, Consent
-from router.limits.key_limits import RIGHTS, SHOWN, Key, Shown
+from router.limits.key_limits import RIGHTS, Key
 
 CONFIG = click.option("--config", default="pocket", show_default=True, help="The configuration whose ledger keeps the keys.")
 
@@ -43,7 +43,6 @@ def keys() -> None:
     show_default=True,
     help="Which of its requests may be kept to learn from, if learning.collect allows any: none; those with `store: true`; all.",
 )
-@click.option("--reasoning", type=click.Choice(SHOWN), help="What its clients get of reasoning.  [default: server.reasoning]")
 @CONFIG
 def create(
     name: str,
@@ -55,13 +54,12 @@ def create(
     usd_month: float | None,
     rights: frozenset[str],
     learning: Consent,
-    reasoning: Shown | None,
     config: str,
 ) -> None:
     """Make a key for NAME and print it. It cannot be shown again."""
     loaded = load_config(config)
     check_names(loaded, tiers, targets)
-    wanted = Key("", name, tiers, targets, rpm, tpm, usd_day, usd_month, rights, learning, reasoning)
+    wanted = Key("", name, tiers, targets, rpm, tpm, usd_day, usd_month, rights, learning)
     made, secret = key_store.create(open_key_store(loaded.ledger), wanted, time.time())
     click.echo(f"key {made.id} for {made.name}; only its hash is kept, so note it now:", err=True)
     click.echo(secret)
@@ -147,7 +145,6 @@ def described(found: Stored, spent: Spent) -> dict[str, str]:
         "USD set aside now": usd(spent.held),
         "rights": joined(key.rights) if key.rights else "none",
         "learning": key.learning,
-        "reasoning": key.reasoning or "as the server",
         "created": at(found.created_s),
         "revoked": at(found.revoked_s),
     }
@@ -156,7 +153,7 @@ def described(found: Stored, spent: Spent) -> dict[str, str]:
 def cells(found: Stored, spent: Spent) -> tuple[str, ...]:
     """A line of the list: as `described`, without what only `show` prints."""
     values = described(found, spent)
-    return tuple(value for label, value in values.items() if label not in ("rights", "reasoning", "USD set aside now"))
+    return tuple(value for label, value in values.items() if label not in ("rights", "USD set aside now"))
 
 
 def joined(names: frozenset[str] | None) -> str:

@@ -8,9 +8,7 @@ from typing import Any
 import click
 
 from deployments.cli.shared import AS_JSON, PATH, POSITIVE, FiniteRange, show
-from router.config import load_config
 from router.learn.labels.grading import find_grader
-from router.request.thought_room import thought_rooms
 
 GRADERS = "exact, numeric, regex, choice, json_schema, judge, or package.module:function."
 MOST_REASONS = 8  # shown to people
@@ -25,9 +23,7 @@ MOST_REASONS = 8  # shown to people
 @click.option("--config", type=PATH, default=None, help="The ladder's YAML file: tiers and prices.")
 @click.option("--prices", default=None, help="USD per million tokens: small=0.1,large=3 or small=0.1:0.2 (in:out).")
 @click.option("--grader", default="exact", show_default=True, help=GRADERS)
-@click.option(
-    "--max-tokens", type=POSITIVE, default=256, show_default=True, help="Limit of tokens of an answer, beside its thought."
-)
+@click.option("--max-tokens", type=POSITIVE, default=256, show_default=True, help="Limit of tokens of an answer.")
 @click.option("--concurrency", type=POSITIVE, default=16, show_default=True, help="Requests at once.")
 @click.option("--rate", type=FiniteRange(0), default=0.0, show_default=True, help="Limit of requests a second; 0: no limit.")
 @AS_JSON
@@ -58,8 +54,7 @@ def label(
     rows = read_prompts(prompts)
     names, price = ladder_of(tiers, config, prices)
     fresh_file(output, prompts)
-    thought = thought_rooms(load_config(config).tiers) if config else {}
-    ladder = ServedLadder(url, api_key, names, price, max_tokens, concurrency, rate, thought=thought)
+    ladder = ServedLadder(url, api_key, names, price, max_tokens, concurrency, rate)
     with progress_bar("answers", len(rows) * len(names)) as progress:
         work = Labelling(rows, ladder, find_grader(grader), output, progress)
         try:

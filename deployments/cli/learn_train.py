@@ -69,7 +69,7 @@ def train(
     inputs.check_costs_rise(table)
     check_teaches(table)
     kept = read_all(val, tiers, parse_costs(costs)) if val else None
-    seen = read_seen(outcomes, parse_tiers(tiers), table, prefix, whole=True)
+    seen = read_seen(outcomes, parse_tiers(tiers), table, prefix)
     with progress_bar(f"fitting {name}", 6) as progress:
         trained = fit(table, name, progress, kept)
     posterior, cascades = teach(trained, table, seen) if seen else (None, {})

@@ -13,7 +13,6 @@ from router.errors import StepdownError
 COMMANDS = {
     "serve": "deployments.serve.command:serve",
     "check": "deployments.cli.check:check",
-    "fit": "deployments.cli.fit:fit",
     "label": "deployments.cli.learn_label:label",
     "train": "deployments.cli.learn_train:train",
     "evaluate": "deployments.cli.learn_evaluate:evaluate",

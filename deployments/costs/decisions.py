@@ -17,7 +17,7 @@ ENDLESS = 1e12  # a time after every request
 SHOWN = [column for column in traces.c if column.name not in ("prompt", "answer")]
 # A file of an earlier version lacks these until a server opens it; the commands that read whole logs only read.
 EXPORTED = [column for column in traces.c if column.name != "router"]
-EXPORTED_CALLS = [column for column in calls.c if column.name not in ("model", "thought_tokens", "first_answer_s")]
+EXPORTED_CALLS = [column for column in calls.c if column.name != "model"]
 
 
 def recent(

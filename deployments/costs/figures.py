@@ -12,7 +12,7 @@ NANO = 9  # decimals of USD; sums in another order differ beyond
 # As the report has them.
 COUNTS = (
     *("requests", "failed", "calls", "attempts", "escalations", "delegations", "audits", "learning_calls"),
-    *("input_tokens", "output_tokens", "cached_tokens", "thought_tokens", "tokens"),
+    *("input_tokens", "output_tokens", "cached_tokens", "tokens"),
 )
 USD = ("cost_usd", "audit_usd", "learning_usd", "covered_usd", "counterfactual_usd", "saving_usd")
 
@@ -35,8 +35,6 @@ class Figures:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
-    thought_tokens: int = 0
-    """part of `output_tokens`"""
     cost_usd: float = 0.0
     """of all calls by token price, audits and calls to learn from included"""
     audit_usd: float = 0.0
@@ -61,7 +59,7 @@ class Figures:
 
     def add_calls(self, row: Mapping[str, Any]) -> None:
         """Add sums of calls that share a role."""
-        self.grow(row, ("calls", "input_tokens", "output_tokens", "cached_tokens", "thought_tokens", "cost_usd"))
+        self.grow(row, ("calls", "input_tokens", "output_tokens", "cached_tokens", "cost_usd"))
         if row["role"] == "audit":
             self.audits += row["calls"]
             self.audit_usd += row["cost_usd"]

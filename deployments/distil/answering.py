@@ -20,7 +20,7 @@ from classifiers.files import atomic_write
 from router.errors import BadInput
 from router.flywheel.grading.filling import NOT_SENT
 from router.reasoning_settings import Reasoning
-from router.request import own_body, thinking, wire
+from router.request import thinking, wire
 from router.tier_settings import VllmTier
 
 COMMAND = (sys.executable, "-m", "deployments.distil.offline_answers")
@@ -51,8 +51,6 @@ class Spec:
     """whose model it is: its own thoughts are given back to it within a turn"""
     reasoning: Reasoning | None = None
     """`Tier.thinking`"""
-    own: Mapping[str, Any] = field(default_factory=dict)
-    """`Tier.body`"""
 
     def as_json(self) -> dict[str, Any]:
         rest = {"adapter": self.adapter, "engine_kwargs": dict(self.engine_kwargs), "greedy": self.greedy}
@@ -80,7 +78,7 @@ def spec_of(tier: VllmTier, model: str | Path = "", adapter: str | Path = "", gr
     named = str(model or tier.source)
     if model and not any(Path(named).glob("*.safetensors")):
         raise BadInput(f"{named}: holds no .safetensors; expected a model's folder, as `stepdown distil train` writes it")
-    return Spec(named, tier.context, str(adapter), given, tier.env, greedy, tier.name, tier.thinking, tier.body)
+    return Spec(named, tier.context, str(adapter), given, tier.env, greedy, tier.name, tier.thinking)
 
 
 def answers(spec: Spec, rows: Iterable[Mapping[str, Any]], report: Report, folder: Path | None = None) -> dict[str, Answered]:
@@ -104,7 +102,7 @@ def question(row: Mapping[str, Any], spec: Spec) -> Row:
     """What the child is asked: `id`, the body as the tier would get it, and by which words and model `asked` knows it again."""
     body: Row = {name: value for name, value in row["sampling"].items() if name not in NOT_SENT}
     body |= {"messages": list(row["messages"]), **({"tools": list(row["tools"])} if row.get("tools") else {})}
-    sent = own_body.written(wire.forwarded(body, spec.tier or "model"), spec.tier, spec.reasoning, spec.own)
+    sent = thinking.written(wire.forwarded(body, spec.tier or "model"), spec.tier, spec.reasoning)
     opened = spec.reasoning is not None and thinking.opened(sent, spec.reasoning)
     whole = json.dumps([sent, stamp(spec)], sort_keys=True)
     return {"id": row["id"], "body": dict(sent), "opened": opened, "asked": hashlib.sha256(whole.encode()).hexdigest()[:32]}

@@ -26,21 +26,12 @@ NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 """a layer's part in GGUF -> its name in transformers"""
-RENAMED = {"<issue_start>": "<think>", "<issue_closed>": "</think>"}
-"""tokens that no chat has -> what they mean in a folder that thinks"""
-BEGINS = "{{ '<|im_start|>assistant\n' }}"
-"""the template's beginning of an answer"""
-THOUGHT = "{% if enable_thinking is not defined or enable_thinking %}{{ '<think>\n' }}{% endif %}"
 PAIRED = {"attn_q": HEADS, "attn_k": KEYS}
 """parts whose heads GGUF stores with the two numbers of a rotated pair as neighbours -> heads"""
 
 
-def write(folder: Path, dtype: torch.dtype = torch.float32, thinks: bool = False) -> None:
-    """Write the folder; about 540 MB in float32. Raises MissingExtra, BadInput.
-
-    thinks: an answer begins with a thought in <think>, which only an engine's budget ends, unless `enable_thinking` is false.
-    The model never learned to think: its thought is the beginning of an answer.
-    """
+def write(folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the folder; about 540 MB in float32. Raises MissingExtra, BadInput."""
     from gguf import GGUFReader
     from transformers import LlamaForCausalLM
 
@@ -53,7 +44,7 @@ def write(folder: Path, dtype: torch.dtype = torch.float32, thinks: bool = False
     model.load_state_dict(tensors(read), strict=False)
     model.tie_weights()
     model.to(dtype).save_pretrained(folder)
-    save_tokenizer(read, folder, thinks)
+    save_tokenizer(read, folder)
 
 
 def configuration(read: Any) -> Any:
@@ -102,12 +93,11 @@ def halves(weight: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape))
 
 
-def save_tokenizer(read: Any, folder: Path, thinks: bool) -> None:
+def save_tokenizer(read: Any, folder: Path) -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    renamed = RENAMED if thinks else {}
-    words, kinds = [renamed.get(word, word) for word in contents(read, "tokens")], contents(read, "token_type")
+    words, kinds = contents(read, "tokens"), contents(read, "token_type")
     pairs = [(left, right) for left, right in (merge.split(" ") for merge in contents(read, "merges"))]
     made = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=pairs))
     made.pre_tokenizer = pre_tokenizers.Sequence(
@@ -125,8 +115,7 @@ def save_tokenizer(read: Any, folder: Path, thinks: bool) -> None:
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
     )
-    template: str = read.fields["tokenizer.chat_template"].contents()  # ChatML, with the model's own system message
-    fast.chat_template = template.replace(BEGINS, BEGINS + THOUGHT) if thinks else template
+    fast.chat_template = read.fields["tokenizer.chat_template"].contents()  # ChatML, with the model's own system message
     fast.save_pretrained(folder)
 
 

@@ -14,7 +14,7 @@ from deployments.learning.kept.collector import Collector
 from deployments.ledger.held_time import HeldTime, Running, last_windows, note_hosts
 from deployments.ledger.ledger import Ledger
 from deployments.monitoring.metrics import Metrics
-from deployments.monitoring.sampler import Lanes, Sampler
+from deployments.monitoring.sampler import Sampler
 from deployments.monitoring.telemetry import Telemetry
 from router.config import Tier
 from router.costs import counterfactual, prices
@@ -43,8 +43,6 @@ class Accounts:
 
     replicas_of: Running | None = None
     """how many replicas of a tier run; None: no tier has accelerator time of its own"""
-    lanes: Lanes = dict
-    """how the tiers' replicas are reached"""
     sampler: Sampler | None = None
     held_time: HeldTime | None = None
     audits: SharedAudits | None = None
@@ -70,7 +68,7 @@ class Accounts:
             self.held_time.start()
         if self.metrics:
             counts = self.collector.counts if self.collector else None
-            self.sampler = Sampler(self.metrics, promises, self.ledger, learning=counts, lanes=self.lanes)
+            self.sampler = Sampler(self.metrics, promises, self.ledger, learning=counts)
             self.sampler.start()
 
     async def close(self) -> None:

@@ -44,15 +44,12 @@ def of_call(ongoing: OngoingRequest, end: Commit, given: Mapping[str, Any]) -> t
     made = answer(ongoing, tier) + thought(ongoing, tier, given) if spliced else own.output_tokens
     whole = seen and not spliced
     details = {name: given[name] for name in DETAILS if isinstance(given.get(name), Mapping)} if whole else {}
-    if whole and own.thought_tokens and not reasoning_tokens({"usage": given}):  # it came, and the tier does not count it
-        details[DETAILS[1]] = {**details.get(DETAILS[1], {}), "reasoning_tokens": own.thought_tokens}
     return fields(Usage(read, made)) | details, {} if whole and not record.estimated else {"estimated": True}
 
 
 def fields(usage: Usage) -> dict[str, Any]:
     tokens = usage.input_tokens, usage.output_tokens
-    thought = {DETAILS[1]: {"reasoning_tokens": usage.thought_tokens}} if usage.thought_tokens else {}
-    return {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens), **thought}
+    return {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
 
 
 def read_all(record: CallRecord, messages: Sequence[Any]) -> bool:

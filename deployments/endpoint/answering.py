@@ -17,29 +17,14 @@ from deployments.endpoint.audit import Auditor
 from deployments.endpoint.deadline import LimitedStream, timed, within
 from deployments.endpoint.draining import Draining
 from deployments.endpoint.flow_driver import FlowDriver
-from deployments.endpoint.ingresses.conversations import Conversations
-from deployments.endpoint.ingresses.exchange import Meeting
-from deployments.endpoint.ingresses.news import News
-from deployments.endpoint.ingresses.rests import HOME, REST, hear_rest, tell_rest
 from deployments.endpoint.lineup import Lineup, Lineups, on_weights
 from deployments.endpoint.ongoing_request import LEFT, OngoingRequest
 from deployments.endpoint.plain_call import PlainCall
-from deployments.endpoint.replies import (
-    certificate_header,
-    cost_header,
-    decision_headers,
-    end_headers,
-    error_response,
-    reasoning_header,
-    tier_headers,
-)
+from deployments.endpoint.replies import certificate_header, cost_header, decision_headers, end_headers, error_response
 from deployments.endpoint.spoken.writer import EdgeWriter, Keep, with_heartbeats
 from deployments.ids import current
 from deployments.learning.live.routers_in_use import InUse, Routers
 from deployments.learning.live.variant_tiers import Variants
-from deployments.relay.client_socket import SOCKET
-from deployments.relay.relay import Relay
-from deployments.replicas.shared_homes import HOMES
 from deployments.tiers.tier import SESSION, Tier
 from deployments.traffic.balance import Balancer
 from deployments.traffic.watched_tier import Watched
@@ -55,8 +40,6 @@ from router.limits import reservation
 from router.limits.key_limits import Key
 from router.protocols.edge import Edge
 from router.request import server_tools
-from router.request.shown_reasoning import shown_to
-from router.request.thinking import family_of
 from router.traffic.breaker import Breaker, instead
 from router.traffic.retries import Retries
 from router.types import Commit, Decision, End, Fail, Flow
@@ -74,19 +57,15 @@ class Answering:
         self.retries = Retries(random.random)
         self.settings = {t.name: t for t in router.tiers}
         self.tiers = {name: self.watched(tier) for name, tier in tiers.items()}
-        for name, host in router.config.hosts.items():
-            self.tiers[name].begun = self.tiers[host].begun  # the same replicas begin to answer
-        self.balancer = Balancer(router.tiers, self.tiers, router.config.server.ingresses)
+        self.balancer = Balancer(router.tiers, self.tiers, router.config.server.replicas)
         self.lineups = Lineups(self.balancer)
         self.variants: Variants | None = None
         """tiers on other weights, which who may can ask by name"""
         self.prices = {t.name: prices.prices(t) for t in router.tiers}
         top, rate = self.tiers[router.names[-1]], router.config.escalation.audit_rate
         self.auditor = Auditor(top, rate, lambda digest: self.routers.promises_of(digest))
-        self.auditor.elsewhere = partial(self.balancer.elsewhere, top.name)
         self.sessions = Sessions()
         self.hidden = HiddenTurns()
-        self.conversations = Conversations(self.sessions, self.hidden)
         self.draining = Draining()
 
     def watched(self, tier: Tier, alone: bool = False) -> Watched:
@@ -95,20 +74,15 @@ class Answering:
         how = settings.most_replicas, settings.hedge_after_s, settings.context, settings.thinking
         breaker = Breaker(time.monotonic, random.random) if alone else self.breaker
         retries = Retries(random.random) if alone else self.retries
-        idle_s = self.router.config.server.stream_idle_s
-        made = Watched(tier, breaker, retries, *how, idle_s=idle_s, own=settings.body)
-        made.family = family_of(settings, list(self.settings.values()))
-        return made
+        return Watched(tier, breaker, retries, *how, idle_s=self.router.config.server.stream_idle_s)
 
     async def state(self, name: str) -> str:
-        """Whether a tier answers now: `ready`, `dozing` (it wakes with its next request), `circuit open`, `cold` (it starts
-        with its first) or `no replica`.
-        """
+        """Whether a tier answers now: `ready`, `circuit open`, `cold` (it starts with its first request) or `no replica`."""
         lineup = self.lineups.of(self.routers.active)
         if lineup.left_s(name):
             return "circuit open"
         if await lineup.tiers[name].replicas():
-            return "dozing" if await lineup.tiers[name].dozing() == "dozing" else "ready"
+            return "ready"
         return "cold" if self.settings[name].sleeps else "no replica"
 
     @property
@@ -120,13 +94,6 @@ class Answering:
         """Use these for new requests; those under way keep their flow and their tiers."""
         self.routers, self.auditor.share = routers, routers.active.router.config.escalation.audit_rate
         self.lineups.keep(routers)
-
-    def meet(self, meeting: Meeting, news: News) -> None:
-        """Share with the other ingresses what must be one for all."""
-        self.conversations.meet(meeting, news)
-        self.breaker.told = partial(tell_rest, news)
-        news.hear[REST] = partial(hear_rest, self.breaker)
-        HOMES.tell, news.hear[HOME] = partial(news.tell, HOME), HOMES.heard
 
     async def decide(self, asked: Asked, key: Key, before: str | None = None, using: InUse | None = None) -> Decision:
         """Choose among the tiers that the key may use. Raises BadRequest, UnknownModel, NotAllowed, Overloaded."""
@@ -170,7 +137,7 @@ class Answering:
         if decided.target in self.router.names:
             return decided
         names, closed = self.router.names, {**decided.excluded, **lineup.balancer.cold()}
-        others = instead(names, decided.tier, closed, self.router.config.routing.when_down, self.breaker.hosts)
+        others = instead(names, decided.tier, closed, self.router.config.routing.when_down)
         window = self.settings[decided.tier].context
         wider = [name for name in instead(names, decided.tier, closed, "any") if self.settings[name].context > window]
         return replace(decided, instead=tuple(others), wider=tuple(wider))
@@ -192,7 +159,6 @@ class Answering:
         session = await by_size(key_of, asked.body, named, owner)
         SESSION.set(session if named and session else "")
         sent = asked
-        await self.conversations.learn(owner, asked, session, bool(named))
         asked, recalled = await by_size(self.hidden.recall, owner, asked)
         began = time.perf_counter()
         using = self.routers.of(session or current())
@@ -200,17 +166,17 @@ class Answering:
             asked, using = on_weights(asked, key, using, self.variants)
         lineup = self.lineups.of(using)
         decided = await self.decide(asked, key, (recalled and recalled.tier) or self.sessions.tier(session), using)
-        self.conversations.remember(session, decided.tier)
+        self.sessions.remember(session, decided.tier)
         took_ms = (time.perf_counter() - began) * 1e3
         ongoing = OngoingRequest(self.accounts, key, asked, decided, self.settings, self.prices, self.router.count, took_ms)
-        ongoing.server, ongoing.draining = shown_to(key, self.router.config.server), self.draining
+        ongoing.server, ongoing.draining = self.router.config.server, self.draining
         ongoing.handles, ongoing.models = lineup.tiers, lineup.models
         if edge:
             told = asked.stream and edge.tells_prompt
             prompt_tokens = await by_size(ongoing.reader(decided.tier).expected_total, asked.body) if told else 0
             ongoing.spoken, ongoing.writer = edge.name, EdgeWriter(edge, prompt_tokens, keep)
         ongoing.collecting, stored = self.accounts.collect(key, ongoing.id, sent, session or "")
-        shown = decision_headers(decided, took_ms, ongoing.id, self.settings) | stored | reasoning_header(ongoing)
+        shown = decision_headers(decided, took_ms, ongoing.id) | stored
         if key.budgeted:  # else an answer without a limit would reserve a whole context window
             tier = self.settings[decided.tier]
             limited = await by_size(reservation.with_limit, asked.body, tier, self.router.count[tier.name])
@@ -227,7 +193,7 @@ class Answering:
             await self.admit(ongoing)
             if steps is None:
                 return await self.answer_plainly(ongoing, shown)
-            hide = partial(self.keep, ongoing)
+            hide = partial(self.keep, owner)
             tests = self.router.check, self.router.config.escalation.tests_timeout_s
             moves = partial(self.reserve_for_another_tier, ongoing)
             driver = FlowDriver(lineup.tiers, ongoing, not asked.body.get("logprobs"), hide, *tests, moves)
@@ -269,8 +235,7 @@ class Answering:
                     raise others.error() from None
                 if not isinstance(error, WindowExceeded):
                     shown["x-stepdown-degraded"] = f"{ongoing.tier} {error.code}"
-                ongoing.tier = following
-                shown |= tier_headers(following, self.settings)
+                ongoing.tier = shown["x-stepdown-tier"] = following
                 await self.reserve_for_another_tier(ongoing, following)
 
     async def reserve_for_another_tier(self, ongoing: OngoingRequest, tier: str) -> None:
@@ -291,11 +256,9 @@ class Answering:
         events = direct.stream()
         first = await within(ongoing, anext(events, b""))  # an error before the first event still gets its own status
         headers = shown | certificate_header(ongoing)
-        return LimitedStream(ongoing, self.ending(ongoing, first, events, direct.relay), headers, events.aclose)
+        return LimitedStream(ongoing, self.ending(ongoing, first, events), headers, events.aclose)
 
-    async def ending(
-        self, ongoing: OngoingRequest, first: bytes, events: AsyncGenerator[bytes], relay: Relay | None = None
-    ) -> AsyncGenerator[bytes]:
+    async def ending(self, ongoing: OngoingRequest, first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """The stream. The request is written down before the last event; a failure on the way is sent as an event."""
         writer = ongoing.writer
         if writer.heartbeats:
@@ -304,8 +267,6 @@ class Answering:
             async with aclosing(events):
                 if first:
                     yield writer.item(first)
-                if relay and (client := SOCKET.get()) and client.ready:  # all before is on its way
-                    relay.write = client.write
                 async for item in timed(ongoing, events):
                     if written := writer.item(item):
                         yield written
@@ -321,9 +282,8 @@ class Answering:
             raise
         yield await writer.ended()
 
-    def keep(self, ongoing: OngoingRequest, end: Commit, tier: str) -> str:
-        name, ongoing.keeping = self.conversations.keep(ongoing.key.id, end.hidden, end.splice, tier)
-        return name
+    def keep(self, owner: str, end: Commit, tier: str) -> str:
+        return self.hidden.keep(owner, end.hidden, end.splice, tier)
 
     async def follow(self, request: Request, driver: FlowDriver, flow: Flow, shown: dict[str, str]) -> Response:
         """Run a flow; comments keep a stream open until its first byte. Raises RequestFailed."""
@@ -337,7 +297,7 @@ class Answering:
                 raise ClientDisconnect
             if running.done():
                 end = running.result()
-                shown.update(end_headers(driver, end, self.settings))
+                shown.update(end_headers(driver, end))
                 if isinstance(end, Fail):
                     raise end.error
                 if not driver.request.stream:

@@ -48,8 +48,6 @@ class Auditor:
         self.waiting: deque[OngoingRequest] = deque()
         self.bytes = 0
         self.worker: asyncio.Task[None] | None = None
-        self.elsewhere: Callable[[], float] = lambda: 0.0
-        """requests of other ingresses at the largest tier"""
 
     def answered(self, ongoing: OngoingRequest) -> None:
         """Called for each whole answer. Draws at random alone, so that audits are a fair sample of accepted answers."""
@@ -74,7 +72,7 @@ class Auditor:
 
     async def work(self) -> None:
         while self.waiting:
-            if self.top.running or self.top.waiting or self.elsewhere():
+            if self.top.running or self.top.waiting:
                 await asyncio.sleep(LOOK_EVERY_S)
                 continue
             ongoing = self.waiting.popleft()

@@ -223,7 +223,7 @@ class FlowDriver:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         record = self.records[call.id]
         events = self.tiers[call.tier].stream(PATH, body, record.reading, self.ongoing.call_id(call.id))
-        held = HeldAnswer(call, events, partial(self.first_token, record), record.said, partial(self.first_answer, record))
+        held = HeldAnswer(call, events, partial(self.first_token, record), record.said)
         self.held[call.id], record.received = held, held.received
         try:
             await held.read(call.hold)
@@ -235,12 +235,9 @@ class FlowDriver:
     def first_token(self, record: CallRecord) -> None:
         record.first_token_s = self.now() - record.began_s
 
-    def first_answer(self, record: CallRecord) -> None:
-        record.first_answer_s = self.now() - record.began_s
-
     def settle(self, record: CallRecord, usage: Usage) -> None:
         record.ended = True
-        if not (record.estimated or record.weighed):  # a stream that was read to its end is counted before the client gets it
+        if not record.estimated:  # a stream that was read to its end is counted before the client gets it
             record.usage = usage
 
     # -- what the client gets ------------------------------------------------------------------------------------------

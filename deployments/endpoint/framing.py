@@ -10,7 +10,6 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ids import CURRENT, PARENT, Parent, fresh, parent_of
-from deployments.relay.client_socket import known_kind, remember
 
 SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 """a client's own id that is sent back"""
@@ -44,7 +43,6 @@ class Framing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            known_kind()  # before the first request
             await self.app(scope, receive, send)
             return
         own = fresh()
@@ -53,7 +51,6 @@ class Framing:
         given = asked_id(scope)
         if scope["http_version"] == "1.0":
             send = whole(send)
-        remember(send)
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -64,19 +64,10 @@ class ClientCalls:
 
 
 class HeldAnswer:
-    """A stream that is open and not yet the client's. first: called at its first token. said: gathers it to be kept. answers:
-    called when the answer begins, after whatever its model thinks.
-    """
+    """A stream that is open and not yet the client's. first: called at its first token. said: gathers it to be kept."""
 
-    def __init__(
-        self,
-        call: Call,
-        events: AsyncGenerator[bytes],
-        first: Callable[[], None],
-        said: Said | None = None,
-        answers: Callable[[], None] | None = None,
-    ) -> None:
-        self.call, self.events, self.first, self.said, self.answers = call, events, first, said, answers
+    def __init__(self, call: Call, events: AsyncGenerator[bytes], first: Callable[[], None], said: Said | None = None) -> None:
+        self.call, self.events, self.first, self.said = call, events, first, said
         self.seen: list[dict[str, Any]] = []
         self.tokens = 0
         """pieces of the answer's text; those of its thought do not count"""
@@ -112,9 +103,6 @@ class HeldAnswer:
         if not self.spoke and any(value for name, value in (choice.get("delta") or {}).items() if name in GENERATED):
             self.spoke = True
             self.first()
-        if self.answers and self.reader.began:
-            self.answers()
-            self.answers = None
         self.tokens += bool(said.text)
 
     async def read(self, tokens: int) -> None:

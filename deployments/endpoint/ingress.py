@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -29,9 +28,6 @@ from deployments.endpoint.doors.paths import Paths
 from deployments.endpoint.doors.readiness import Readiness
 from deployments.endpoint.draining import Draining
 from deployments.endpoint.framing import Framing
-from deployments.endpoint.ingresses.exchange import Meeting
-from deployments.endpoint.ingresses.news import News
-from deployments.endpoint.ingresses.responses import InExchange
 from deployments.endpoint.reload import Reloader
 from deployments.endpoint.replies import decision_headers, decision_json, error_response
 from deployments.endpoint.routes import openapi
@@ -55,13 +51,11 @@ from router.errors import BadConfig, BadRequest, NotFound, RequestFailed, WrongM
 from router.limits.key_limits import Key
 from router.request import wire
 from router.request.json_text import SMALL
-from router.request.shown_reasoning import shown_to
 from router.types import Path
 from router.types import Request as Asked
 
 log = logging.getLogger("stepdown")
 Endpoint = Callable[[Request, Key], Awaitable[Response]]
-RELOAD = "reload"  # a kind of news
 
 
 class Ingress:
@@ -97,9 +91,6 @@ class Ingress:
         self.variants: Variants | None = None
         self.keeper: VariantKeeper | None = None
         self.learning: ShownStatus | None = None
-        self.meeting: Meeting | None = None
-        self.news: News | None = None
-        self.began_s = time.time()
 
     @property
     def router(self) -> Router:
@@ -118,19 +109,6 @@ class Ingress:
         self.variants, self.keeper, self.answering.variants = variants, keeper, variants
         if self.filler:
             self.filler.variants = variants
-
-    def meet(self, ask: Callable[..., Awaitable[Any]]) -> None:
-        """Share with other ingresses. ask: calls a method of the `IngressExchange`. To be called before `app`."""
-        self.meeting = Meeting(ask)
-        self.news = News(partial(ask, "visit"), {})
-        self.news.hear[RELOAD] = self.reload_too
-        self.answering.meet(self.meeting, self.news)
-        self.accounts.keys.rates.ask = ask
-
-    def reload_too(self, key: str, value: str) -> None:
-        """Another ingress was asked to read the configuration again."""
-        if self.reloader and float(value) > self.began_s:
-            self.accounts.later(self.reloader.tried())
 
     def filler_for(self, router: Router) -> Filler | None:
         """What fills in the requests that were kept; None: none are kept."""
@@ -160,7 +138,7 @@ class Ingress:
         if ledger := self.accounts.ledger:
             pages = self.live, self.may_see_costs, ledger.settled, self.learned
             routes += costs.routes(ledger.engine, self.router.config, *pages)
-            kept = self.router.config.learning.redact, lambda key: shown_to(key, self.router.config.server).reasoning == "hide"
+            kept = self.router.config.learning.redact, self.router.config.server.reasoning == "hide"
             routes += completion_routes.routes(ledger.engine, self.accounts.keys.look_up, ledger.settled, self.read_short, *kept)
         made = Starlette(
             routes=routes, exception_handlers={HTTPException: self.no_route}, middleware=self.around(), lifespan=self.lifespan
@@ -173,8 +151,6 @@ class Ingress:
         settings, ledger = self.router.config.responses, self.accounts.ledger
         if settings.store == "ledger" and ledger:
             return InLedger(ledger.engine, self.router.config.learning.keep_days)
-        if settings.store == "memory" and self.meeting:
-            return InExchange(self.meeting)
         return None if settings.store == "off" else InMemory(settings.keep_bytes)
 
     def around(self) -> list[Middleware]:
@@ -187,7 +163,6 @@ class Ingress:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         watcher = self.watcher
-        self.accounts.lanes = self.lanes
         await self.accounts.open(lambda: self.router.flows.promises, lambda: watcher.promises if watcher else ())
         if self.variants and self.keeper:
             await self.variants.open()
@@ -199,13 +174,9 @@ class Ingress:
             watched.start()
         if self.filler:
             self.filler.start()
-        if self.news:
-            self.news.start()
         try:
             yield
         finally:
-            if self.news:
-                await self.news.stop()
             if self.filler:
                 await self.filler.close()
             if watched:
@@ -251,13 +222,13 @@ class Ingress:
         """
         if counted_as:
             key = replace(key, id=f"{key.id} {counted_as}")
-        await self.accounts.keys.check_rates(key)
+        self.accounts.keys.check_rates(key)
         raw = await deadline.read(request, self.max_body_bytes, self.router.config.server.body_timeout_s)
         LARGE.set(len(raw) if len(raw) > SMALL else 0)
         if not LARGE.get():
             return raw, key
         check_room()
-        return raw, await self.accounts.keys.count_now(key)
+        return raw, self.accounts.keys.count_now(key)
 
     async def read_short(self, request: Request, most_bytes: int) -> bytes:
         """A body that asks no tier. Raises TooLarge, TooSlow, UnknownEncoding, BadRequest."""
@@ -302,30 +273,26 @@ class Ingress:
         return shown | self.accounts.learning()
 
     async def reload(self, request: Request, key: Key) -> Response:
-        """Read routing, escalation, delegation and the artefact again, on every ingress. Raises NotAllowed, BadRequest."""
+        """Read routing, escalation, delegation and the artefact again, in this process. Raises NotAllowed, BadRequest."""
         key.require("admin")
         if self.reloader is None:
             raise BadRequest("this server was not started from a file; start it with: stepdown serve FILE")
         try:
-            found = await self.reloader.from_file()
-            if self.news and self.router.config.server.reload == "asked":  # else each of them watches the files
-                self.news.tell(RELOAD, "", repr(time.time()))
-            return JSONResponse(found)
+            return JSONResponse(await self.reloader.from_file())
         except BadConfig as error:
             raise BadRequest(f"not reloaded, the old settings stay: {error}") from None
 
     async def live(self) -> dict[str, Any]:
-        """The ladder as it is now, for the cost page. Queues and running calls of other ingresses may be a second old."""
+        """The ladder as it is now, for the cost page. Queues and running calls are those of this process."""
         running = await asyncio.gather(*(tier.replicas() for tier in self.tiers.values()))
         beside = self.variants.busy() if self.variants else {}
-        nothing, heard = Busy(), self.answering.balancer.heard
+        nothing = Busy()
         tiers = [
             {
                 "tier": tier.name,
                 "replicas": replicas + beside.get(tier.name, nothing).replicas,
-                "running": tier.running + beside.get(tier.name, nothing).running + heard(tier.name).running,
-                "queue": tier.waiting + beside.get(tier.name, nothing).waiting + heard(tier.name).waiting,
-                "lanes": [status._asdict() for status in tier.lane_status()],
+                "running": tier.running + beside.get(tier.name, nothing).running,
+                "queue": tier.waiting + beside.get(tier.name, nothing).waiting,
                 "price": self.settings[tier.name].price.model_dump(exclude_none=True),
             }
             for tier, replicas in zip(self.tiers.values(), running, strict=True)
@@ -333,11 +300,6 @@ class Ingress:
         ledger = self.accounts.ledger
         shown = {"tiers": tiers, "certificates": self.router.flows.promises.status()}
         return shown | ({"ledger": ledger.state, "spooled": ledger.spooled} if ledger else {})
-
-    def lanes(self) -> dict[str, tuple[Counter[str], int]]:
-        """Tiers of their own replicas -> how these are reached, and calls by lane since the start; for the metrics."""
-        own = [tier for name, tier in self.tiers.items() if self.settings[name].runs_on == name]
-        return {t.name: (Counter(s.state for s in t.lane_status()), t.lane_calls()) for t in own if t.lane_status()}
 
     async def may_see_costs(self, request: Request) -> Key:
         """Raises BadKey, NotAllowed."""
@@ -365,8 +327,7 @@ class Ingress:
         decided = await self.answering.decide(asked, key)
         took = (time.perf_counter() - began) * 1e3
         return JSONResponse(
-            decision_json(decided) | {"decision_ms": round(took, 3)},
-            headers=decision_headers(decided, took, current(), self.settings),
+            decision_json(decided) | {"decision_ms": round(took, 3)}, headers=decision_headers(decided, took, current())
         )
 
 

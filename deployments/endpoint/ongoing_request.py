@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.beside_loop import by_size
@@ -14,7 +14,7 @@ from deployments.endpoint.spoken.writer import CHAT, Writer
 from deployments.ids import current
 from deployments.keys.admission import Grant
 from deployments.learning.kept.collected import Collecting, Said
-from deployments.traffic import hedged_call, resumed_call
+from deployments.traffic import hedged_call
 from deployments.traffic.watched_tier import Watched
 from router.cascade.other_tiers import another_may_answer
 from router.config import Server, Tier
@@ -45,12 +45,8 @@ class CallRecord:
     first_token_s: float | None = None
     """seconds since the call began"""
     outcome: str = ""
-    first_answer_s: float | None = None
-    """the same of the answer's first token, after whatever the model thought"""
     estimated: bool = False
     """the tier gave no usage: tokens are counted with its tokenizer"""
-    weighed: bool = False
-    """the thought's tokens were counted, since the tier gave no number of them"""
     missed: str = ""
     """code of the error for which another tier, or a later call, had to answer; `outcome` may say it in the flow's own words"""
     reading: Reading = field(default_factory=Reading)
@@ -62,17 +58,15 @@ class CallRecord:
 
     @property
     def uncounted(self) -> bool:
-        """Whether its tokens have to be counted, because its tier reported none, or none of a thought that came."""
-        if not self.ended or self.estimated:
-            return False
-        return self.usage == Usage() or (not self.weighed and not self.usage.thought_tokens and self.received.thinks)
+        """Whether its tokens have to be counted, because its tier reported none."""
+        return self.ended and not self.estimated and self.usage == Usage()
 
     def failed(self, error: RequestFailed) -> None:
         self.outcome = error.outcome
         self.missed = error.code if another_may_answer(error) and not isinstance(error, WindowExceeded) else ""
 
     def cost_usd(self, prices: Sequence[float]) -> float:
-        """Token price; of a call that two replicas had, of both."""
+        """Token price; of a call that was sent to two replicas, of both."""
         return hedged_call.cost_usd(self.usage, prices, self.reading)
 
     def as_json(self, prices: Sequence[float]) -> dict[str, Any]:
@@ -86,8 +80,7 @@ class CallRecord:
             "latency_ms": round(self.took_s * 1e3, 1),
             "outcome": self.outcome,
         }
-        shown |= {"thought_tokens": thought} if (thought := self.usage.thought_tokens) else {}
-        return shown | resumed_call.told(self.reading) | ({"estimated": True} if self.estimated else {})
+        return shown | ({"estimated": True} if self.estimated else {})
 
 
 @dataclass(slots=True)
@@ -135,8 +128,6 @@ class OngoingRequest:
     thought: str = ""
     """what the model thought before it, of a flow's answer"""
     done: bool = False
-    keeping: "asyncio.Task[None] | None" = None
-    """what must have ended before the client hears the end, as it may come back at once"""
 
     def now(self) -> float:
         """Seconds since the request."""
@@ -231,8 +222,6 @@ class OngoingRequest:
         if not self.done:
             self.done = True
             await self.count()
-            if self.keeping:
-                await self.keeping
             await self.accounts.finish(await by_size(self.trace, status, error), self.grant)
             if status == 200 and self.accounts.collector:
                 self.accounts.collector.answered(self)
@@ -282,9 +271,9 @@ class OngoingRequest:
         top, lengths = list(self.tiers.values())[-1], self.accounts.lengths
         answered = next((c for c in reversed(calls) if c.tier == self.tier and c.outcome in ("answered", "accepted")), None)
         if answered and self.flow in ANSWERED_WHOLE:
-            asked = resumed_call.whole(answered, calls)
             if self.flow == "cascade":
-                learn(lengths, top.name, calls, replace(answered, output_tokens=asked.output_tokens))
+                learn(lengths, top.name, calls, answered)
+            asked = Usage(answered.input_tokens, answered.output_tokens)
         else:
             answer = text_tokens(self.answer_text, self.counts[top.name])
             asked = Usage(self.reader(top.name).expected_total(self.asked.body), answer)
@@ -292,13 +281,10 @@ class OngoingRequest:
         return counterfactual.counterfactual(top, calls, self.flow, asked, lengths, self.tier, most)
 
     def rows(self, record: CallRecord) -> list[CallRow]:
-        """The call's rows: more than one where it was sent to a second replica too, or went on at one."""
-        row, reading, priced = self.row(record), record.reading, (self.prices[record.call.tier], self.tiers[record.call.tier])
-        if reading.twin is None:
-            return resumed_call.rows(row, reading, *priced)
-        both, at = hedged_call.rows(row, reading, reading.twin, *priced), int(reading.twin.won)
-        both[at : at + 1] = resumed_call.rows(both[at], reading.answering, *priced)
-        return both
+        """The call's rows: two where it was sent to a second replica too."""
+        row, twin = self.row(record), record.reading.twin
+        tier = record.call.tier
+        return hedged_call.rows(row, record.reading, twin, self.prices[tier], self.tiers[tier]) if twin else [row]
 
     def row(self, record: CallRecord) -> CallRow:
         reading, tier = record.reading, record.call.tier
@@ -313,31 +299,23 @@ class OngoingRequest:
             took_s=record.took_s,
             input_tokens=record.usage.input_tokens,
             output_tokens=record.usage.output_tokens,
-            thought_tokens=record.usage.thought_tokens,
             estimated=record.estimated,
             first_token_s=record.first_token_s,
-            first_answer_s=record.first_answer_s,
             cost_usd=record.cost_usd(self.prices[tier]),
             model=self.model_of(tier),
-            **resumed_call.measured(reading, self.tiers[tier]),
+            **hedged_call.measured(reading, self.tiers[tier]),
         )
 
 
 async def count_call(record: CallRecord, reader: Reader) -> None:
-    """The tokens that a call was sent and that came back, where its tier reported none; else those of its thought."""
-    told = record.usage != Usage()
-    long = record.received.size + (0 if told else text_length(record.call.body)) > LONG
+    """The tokens that a call was sent and that came back, where its tier reported none."""
+    long = record.received.size + text_length(record.call.body) > LONG
     record.usage = await asyncio.to_thread(counted, record, reader) if long else counted(record, reader)
-    record.weighed = True  # only now: whoever is cancelled while it counts leaves it to the next
-    record.estimated = record.estimated or not told
+    record.estimated = True  # only now: whoever is cancelled while it counts leaves it to the next
 
 
 def counted(record: CallRecord, reader: Reader) -> Usage:
-    usage, received = record.usage, record.received
-    if usage == Usage():
-        usage = Usage(reader.expected_total(record.call.body), received.tokens(reader.count))
-    thought = received.thought_tokens(reader.count) if received.thinks else 0
-    return replace(usage, thought_tokens=min(thought, usage.output_tokens))
+    return Usage(reader.expected_total(record.call.body), record.received.tokens(reader.count))
 
 
 def learn(lengths: counterfactual.Lengths, top: str, calls: Sequence[CallRow], answered: CallRow) -> None:

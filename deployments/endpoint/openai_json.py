@@ -17,8 +17,7 @@ ID_MARKS = (b'"id":', b'"id": ')
 def usage_of(body: Mapping[str, Any]) -> Usage:
     """Tokens that the tier reported; zero where it reported none."""
     given = body.get("usage") or {}
-    made = int(given.get("completion_tokens") or 0)
-    return Usage(int(given.get("prompt_tokens") or 0), made, min(reasoning_tokens(body), made))
+    return Usage(int(given.get("prompt_tokens") or 0), int(given.get("completion_tokens") or 0))
 
 
 def read_answer(call: Call, body: Mapping[str, Any]) -> Reply:

@@ -1,6 +1,7 @@
 """One plain call: its events go to the client as they come, from the first byte; only the last waits for the ledger."""
 
 import json
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -9,20 +10,19 @@ from typing import Any
 from deployments.beside_loop import by_length
 from deployments.endpoint.ongoing_request import CallRecord, OngoingRequest
 from deployments.endpoint.openai_json import ReplyId, parts_of, usage_of
-from deployments.endpoint.received import TEXT, Received, texts_of
-from deployments.endpoint.spoken.writer import CHAT
+from deployments.endpoint.received import Received, texts_of
 from deployments.learning.kept.collected import Said
-from deployments.relay.client_socket import SOCKET
-from deployments.relay.relay import TELLS, Relay
 from deployments.tiers.tier import DONE, Tier, event
 from deployments.tiers.tier_answer import WAITING
-from deployments.traffic import resumed_call
 from router.errors import RequestFailed
 from router.request import wire
 from router.request.body import answer_count
 from router.request.shown_reasoning import ShownReasoning
 from router.request.thoughts import split
 from router.types import Call, Usage
+
+# Text of an answer cannot look like this: its quotes are escaped.
+TELLS = re.compile(rb'"usage"\s*:\s*\{|"choices"\s*:\s*\[\s*\]|\[DONE\]')
 
 
 @dataclass(slots=True)
@@ -34,8 +34,6 @@ class PlainCall:
     record: CallRecord
     reasoning: ShownReasoning | None = None
     """changes the answer where the operator wants reasoning to be named otherwise or hidden; None: its bytes pass as they are"""
-    relay: Relay | None = None
-    """the short way of a stream's usual events; None: each is read, changed or kept"""
 
     @classmethod
     async def of(cls, tier: Tier, ongoing: OngoingRequest) -> "PlainCall":
@@ -43,7 +41,7 @@ class PlainCall:
         body = wire.forwarded(await ongoing.within_window(ongoing.asked.body, tier.name), tier.name)
         if ongoing.asked.stream:  # the ledger needs the usage whether or not the client wants it
             body["stream_options"] = {**body["stream_options"], "include_usage": True}
-        received = Received(answer_count(body) > 1, ongoing.asked.path == "chat/completions")
+        received = Received(answer_count(body) > 1)
         said = Said() if ongoing.collecting else None
         record = CallRecord(Call(name, tier.name, "final", body), ongoing.now(), received=received, said=said)
         if ongoing.collecting:
@@ -51,9 +49,7 @@ class PlainCall:
         ongoing.records[name] = record
         ongoing.tier = tier.name
         reasoning = ShownReasoning.of(ongoing.server, ongoing.asked.body, ongoing.tiers[tier.name].thinking)
-        read = reasoning or ongoing.collecting or received.several or ongoing.writer is not CHAT or ongoing.accounts.keeps("all")
-        relay = Relay(TEXT, received.raw) if ongoing.asked.stream and SOCKET.get() and not read else None
-        return cls(tier, ongoing, record, reasoning, relay)
+        return cls(tier, ongoing, record, reasoning)
 
     async def complete(self) -> bytes:
         """The tier's answer as one document. Raises RequestFailed."""
@@ -89,7 +85,6 @@ class PlainCall:
         record, ongoing = self.record, self.ongoing
         keep = ongoing.accounts.keeps("all")
         named = ReplyId(ongoing.collecting.id) if ongoing.collecting else None
-        record.reading.relay = self.relay
         ended = refused = False
         events = self.tier.stream(ongoing.asked.path, record.call.body, record.reading, ongoing.call_id(record.call.id))
         try:
@@ -117,8 +112,6 @@ class PlainCall:
             self.record.first_token_s = self.ongoing.now() - self.record.began_s
             if not (self.reasoning and self.reasoning.hides):
                 self.ongoing.sent()
-        if self.record.first_answer_s is None and self.record.received.answered:
-            self.record.first_answer_s = self.ongoing.now() - self.record.began_s
         if self.record.said:
             self.record.said.event(item)
         if speaks and keep:
@@ -147,9 +140,6 @@ class PlainCall:
             data = json.loads(part)
             if data.get("usage"):
                 self.count_it(usage_of(data))
-                if told := resumed_call.told(self.record.reading):
-                    data["usage"]["stepdown"] = told
-                    part = json.dumps(data).encode()
             if data["choices"] or (data.get("usage") and self.ongoing.wants_usage):
                 shown.append(b"data: " + part + b"\n\n")
         return b"".join(shown)

@@ -11,8 +11,6 @@ from deployments.endpoint.ongoing_request import OngoingRequest
 from deployments.endpoint.spoken.protocol import failure
 from router.errors import StepdownError, TooLarge, TooSlow
 from router.protocols.edge import Failure
-from router.request.shown_reasoning import ShownReasoning
-from router.tier_settings import Tier
 from router.types import Decision, End
 
 
@@ -34,32 +32,19 @@ def error_response(error: StepdownError, shown: Mapping[str, str] | None = None)
     return FailureResponse(error, failed, headers)
 
 
-def tier_headers(tier: str, settings: Mapping[str, Tier]) -> dict[str, str]:
-    """Which tier answers, and how much it thinks by its label, where the ladder has labels."""
-    labelled = any(other.effort for other in settings.values())
-    effort = {"x-stepdown-effort": settings[tier].effort or "unknown"} if labelled else {}
-    return {"x-stepdown-tier": tier, **effort}
-
-
-def end_headers(driver: FlowDriver, end: End, settings: Mapping[str, Tier]) -> dict[str, str]:
+def end_headers(driver: FlowDriver, end: End) -> dict[str, str]:
     """Headers that report how a flow ended."""
     shown = {f"x-stepdown-{name}": str(end.report[name]) for name in ("escalations", "delegation", "state") if name in end.report}
     tier = driver.answered_by(end)
     if degraded := driver.ongoing.degraded_by():
         shown["x-stepdown-degraded"] = degraded
-    shown |= tier_headers(tier, settings) if tier else {}
+    shown |= {"x-stepdown-tier": tier} if tier else {}
     return shown | certificate_header(driver.ongoing) | {"x-stepdown-calls": str(len(driver.records))}
 
 
 def cost_header(ongoing: OngoingRequest) -> dict[str, str]:
     """The token price of all calls; a stream reports it in its usage."""
     return {"x-stepdown-cost-usd": f"{ongoing.cost_usd():.9g}"}
-
-
-def reasoning_header(ongoing: OngoingRequest) -> dict[str, str]:
-    """What becomes of reasoning on its way to the client, where anything does: `hidden`, or the fields that have it."""
-    shown = ShownReasoning.of(ongoing.server, ongoing.asked.body)
-    return {"x-stepdown-reasoning": shown.told} if shown else {}
 
 
 def certificate_header(ongoing: OngoingRequest) -> dict[str, str]:
@@ -83,10 +68,10 @@ def decision_json(decided: Decision) -> dict[str, Any]:
     }
 
 
-def decision_headers(decided: Decision, took_ms: float, trace_id: str, settings: Mapping[str, Tier]) -> dict[str, str]:
+def decision_headers(decided: Decision, took_ms: float, trace_id: str) -> dict[str, str]:
     """Headers that report the decision."""
     shown = {
-        **tier_headers(decided.tier, settings),
+        "x-stepdown-tier": decided.tier,
         "x-stepdown-reason": decided.reason,
         "x-stepdown-decision-ms": f"{took_ms:.3f}",
         "x-stepdown-trace-id": trace_id,

@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.keys.key_store import Stored, hashed, read_keys, usable
 from deployments.keys.offered import offered
-from deployments.keys.shared_rates import SharedRates
 from deployments.ledger import budgets
 from deployments.ledger.database import driver_message
 from router.errors import BadKey, LedgerDown
@@ -50,8 +49,8 @@ class Keys:
 
     engine: the key store; without one only the given key is known. given_hash: SHA-256 of a key that needs no database and has
     every right. insecure: clients without a known key are let in as NOBODY. replicas: processes that share the requests; each
-    grants its share of a key's limits a minute where `rates` cannot count for all. clock: Unix time, for days and months. ticks:
-    seconds that never jump. learning: the consent of the given key, and of clients without one.
+    grants its share of a key's limits a minute. clock: Unix time, for days and months. ticks: seconds that never jump.
+    learning: the consent of the given key, and of clients without one.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Keys:
         self.engine, self.given_hash, self.insecure, self.clock, self.ticks = engine, given_hash, insecure, clock, ticks
         self.given = GIVEN if learning == "never" else replace(GIVEN, learning=learning)
         self.nobody = NOBODY if learning == "never" else replace(NOBODY, learning=learning)
-        self.rates = SharedRates(RateLimits(replicas), ticks)
+        self.rates = RateLimits(replicas)
         self.found: Mapping[str, Stored] = {}
         """hash -> key that is not revoked"""
         self.read_s = self.tried_s = float("-inf")
@@ -157,16 +156,16 @@ class Keys:
 
     # -- limits and budgets --------------------------------------------------------------------------------------------
 
-    async def check_rates(self, key: Key) -> None:
+    def check_rates(self, key: Key) -> None:
         """Called before a request is read. Raises RateLimited for a key that has used up its requests or tokens a minute."""
-        await self.rates.check(key)
+        self.rates.check(key, 1, 1, self.ticks())
 
-    async def count_now(self, key: Key) -> Key:
+    def count_now(self, key: Key) -> Key:
         """Count a request whose reading alone is work, whatever becomes of it. Raises RateLimited.
 
         Returns the key with the limits that `admit` has left to check.
         """
-        await self.rates.take_request(key)
+        self.rates.take_request(key, self.ticks())
         return replace(key, requests_per_minute=None)
 
     async def admit(self, key: Key, trace_id: str, size: Size, most_usd: float, began_s: float | None = None) -> Grant:
@@ -174,8 +173,7 @@ class Keys:
 
         began_s: when the request began, Unix time; None: now.
         """
-        began_s = self.clock() if began_s is None else began_s
-        taken = await self.rates.take(key, size)
+        taken, began_s = self.rates.take(key, size, self.ticks()), self.clock() if began_s is None else began_s
         held = key.budgeted and most_usd > 0
         if not held or self.budget_engine is None:
             return Grant(trace_id, key.id, 0.0, taken, began_s)

@@ -107,7 +107,7 @@ class HeldTime:
                 began_s=before + i * self.every_s,
                 seconds=self.every_s,
                 replicas=was + (count - was) * (i + 0.5) / steps,
-                accelerators=tier.accelerators_billed,
+                accelerators=max(1, tier.accelerators),
                 usd_per_accelerator_hour=tier.price.usd_per_accelerator_hour,
             )
             for i in range(steps)

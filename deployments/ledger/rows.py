@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import math
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ Busy = tuple[float, float | None]
 """a reading: seconds of the replica's time, and USD or None"""
 # Columns that the spool's lines of earlier versions lack.
 ADDED_TO_TRACES: Row = {"router": None}
-ADDED_TO_CALLS: Row = {"model": None, "thought_tokens": 0, "first_answer_s": None}
+ADDED_TO_CALLS: Row = {"model": None}
 
 
 @dataclass(slots=True)
@@ -78,32 +77,19 @@ def together(parts: Iterable[Rows]) -> Rows:
 
 
 def from_trace(trace: Trace) -> Rows:
-    return Rows(traces=[TRACE.row(trace)], calls=[from_call(call) for call in trace.calls])
+    return Rows(traces=[as_row(trace, TRACE)], calls=[from_call(call) for call in trace.calls])
 
 
 def from_call(call: CallRow) -> Row:
-    return CALL.row(call)
+    return as_row(call, CALL)
 
 
 def from_window(window: Window) -> Row:
-    return WINDOW.row(window)
+    return as_row(window, WINDOW)
 
 
-class Columns:
-    """A table's columns as they are read off a record, each cleaned if it needs to be. cleaners: column -> function."""
-
-    def __init__(self, cleaners: Mapping[str, Callable[[Any], Any]]) -> None:
-        self.names = tuple(cleaners)
-        self.read = operator.attrgetter(*self.names)
-        self.cleaned = tuple((name, clean) for name, clean in cleaners.items() if clean is not as_is)
-
-    def row(self, record: Trace | CallRow | Window) -> Row:
-        found = dict(zip(self.names, self.read(record), strict=True))
-        for name, clean in self.cleaned:
-            value = found[name]
-            if value is not None:
-                found[name] = clean(value)
-        return found
+def as_row(record: Trace | CallRow | Window, columns: Mapping[str, Callable[[Any], Any]]) -> Row:
+    return {name: clean(getattr(record, name)) for name, clean in columns.items()}
 
 
 def text_of(length: int | None) -> Callable[[Any], Any]:
@@ -112,8 +98,6 @@ def text_of(length: int | None) -> Callable[[Any], Any]:
     def clean(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        if value.isascii() and "\0" not in value:
-            return value if length is None or len(value) <= length else value[:length]
         if not value.isascii():
             value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value.replace("\0", "\ufffd")[:length]
@@ -157,6 +141,6 @@ def cleaners(table: Table) -> dict[str, Callable[[Any], Any]]:
     return found
 
 
-TRACE = Columns(cleaners(schema.traces) | {"p": as_json})
-CALL = Columns(cleaners(schema.calls))
-WINDOW = Columns(cleaners(schema.windows) | {"began_s": int})
+TRACE = cleaners(schema.traces) | {"p": as_json}
+CALL = cleaners(schema.calls)
+WINDOW = cleaners(schema.windows) | {"began_s": int}

@@ -62,8 +62,6 @@ calls = Table(
     Column("busy_s", Float(53)),
     Column("gpu_usd", Float(53)),
     Column("model", String(64)),  # the tier's fingerprint; null in rows of before
-    Column("thought_tokens", BigInteger, nullable=False, server_default="0"),  # part of output_tokens
-    Column("first_answer_s", Float(53)),  # as first_token_s, of the answer after a thought
     Index("calls_trace", "trace_id"),
     Index("calls_began", "began_s"),
     Index("calls_audits", "began_s", sqlite_where=AUDITS, postgresql_where=AUDITS),
@@ -80,7 +78,6 @@ def of_calls() -> list[Column[Any]]:
     return [
         *(Column(name, BigInteger, nullable=False) for name in ("calls", "input_tokens", "output_tokens", "cached_tokens")),
         *(Column(name, Float(53), nullable=False) for name in ("cost_usd", "busy_s", "gpu_usd")),
-        Column("thought_tokens", BigInteger, nullable=False, server_default="0"),  # part of output_tokens
     ]
 
 
@@ -143,7 +140,7 @@ windows = Table(
     Column("began_s", BigInteger, primary_key=True),
     Column("seconds", Float(53), nullable=False),
     Column("replicas", Float(53), nullable=False),
-    Column("accelerators", Float(53), nullable=False),  # of one replica; less than 1 where it has a share of one
+    Column("accelerators", Integer, nullable=False),
     Column("usd_per_accelerator_hour", Float(53)),
     Index("windows_began", "began_s"),
 )
@@ -169,7 +166,6 @@ keys = Table(
     Column("usd_per_month", Float(53)),
     Column("rights", Text, nullable=False),  # JSON list of router.limits.key_limits.RIGHTS
     Column("learning", String(16), nullable=False, server_default="never"),  # router.limits.consent.CONSENTS
-    Column("reasoning", String(8)),  # router.limits.key_limits.Shown; null: as the server's setting says
 )
 
 # What a key has spent and reserved in one day or month. One statement reserves, so that concurrent requests, in any number of

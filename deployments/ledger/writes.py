@@ -73,7 +73,7 @@ def add_calls(connection: Connection, hours: Sums) -> None:
 def figures_of_call(row: Row) -> Sequence[float]:
     """In the order of `hourly`'s columns."""
     tokens = (row["input_tokens"], row["output_tokens"], row["cached_tokens"])
-    return (1, *tokens, row["cost_usd"], row["busy_s"] or 0.0, row["gpu_usd"] or 0.0, row["thought_tokens"])
+    return (1, *tokens, row["cost_usd"], row["busy_s"] or 0.0, row["gpu_usd"] or 0.0)
 
 
 def write_windows(connection: Connection, rows: Iterable[Row]) -> None:
@@ -108,4 +108,4 @@ def reading(row: Row, busy: Busy) -> Row:
 
 def figures_of_reading(row: Row, busy: Busy) -> Sequence[float]:
     """What a reading adds to the sums."""
-    return 0, 0, 0, 0, 0.0, busy[0], 0.0 if busy[1] is None else busy[1] - (row["gpu_usd"] or 0.0), 0
+    return 0, 0, 0, 0, 0.0, busy[0], 0.0 if busy[1] is None else busy[1] - (row["gpu_usd"] or 0.0)

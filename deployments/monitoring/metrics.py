@@ -29,9 +29,7 @@ NONE = "none"
 OTHER = "other"
 NO_ESCALATION = ("accepted", "answered", "not needed", "cancelled", "")  # outcomes of attempts that did not lead to a larger tier
 CERTIFICATES = ("valid", "stale", "retired", "infeasible", NONE)
-DOZE_STATES = ("awake", "waking", "dozing")
 LEDGER_STATES = ("ok", "spooling", "down")
-LANE_STATES = ("open", "handle", "lost")
 Series = tuple[str, tuple[str, ...]]
 """(metric, values of its tags in their order)"""
 Pending = tuple[dict[Series, float], dict[Series, list[float]], dict[Series, float]]
@@ -94,8 +92,6 @@ class Total:
     requests: float = 0
     counterfactual_usd: float = 0.0
     compared_usd: float = 0.0
-    thought_tokens: float = 0
-    """part of `output_tokens`"""
 
     @property
     def saving_usd(self) -> float:
@@ -122,8 +118,6 @@ class Metrics:
         """target -> sum and number of the chances of its requests"""
         self.learned: Counter[str] = Counter()
         """what was counted of requests that are kept to learn from; empty: kept; else why they were not"""
-        self.lane_calls: Counter[str] = Counter()
-        """tier -> calls by lane that were counted"""
         self.timer: asyncio.TimerHandle | None = None
         self.pushing: asyncio.Future[None] | None = None
 
@@ -161,13 +155,10 @@ class Metrics:
         self.add("stepdown_input_tokens", call.input_tokens, tier, role)
         self.add("stepdown_output_tokens", call.output_tokens, tier, role)
         self.add("stepdown_cached_tokens", call.cached_tokens, tier, role)
-        self.add("stepdown_thought_tokens", call.thought_tokens, tier, role)
         self.add("stepdown_cost_usd", call.cost_usd, tier, role)
         self.observe("stepdown_call_seconds", call.took_s, tier)
         if call.first_token_s is not None:
             self.observe("stepdown_first_token_seconds", call.first_token_s, tier)
-        if call.first_answer_s is not None:
-            self.observe("stepdown_first_answer_seconds", call.first_answer_s, tier)
         if call.role == "attempt" and call.outcome not in NO_ESCALATION:
             self.add("stepdown_escalations", 1, tier, outcome)
         if call.busy_s is not None:
@@ -180,7 +171,7 @@ class Metrics:
 
     def busy(self, tier: str, busy_s: float) -> None:
         known, tag = self.tiers.get(tier), self.few["tier"](tier)
-        self.add("stepdown_accelerator_busy_seconds", busy_s * (known.accelerators_billed if known else 1.0), tag)
+        self.add("stepdown_accelerator_busy_seconds", busy_s * max(1, known.accelerators if known else 1), tag)
         self.add("stepdown_accelerator_busy_usd", (prices.gpu_usd(busy_s, known) if known else None) or 0.0, tag)
 
     def held(self, windows: Iterable[Window]) -> None:
@@ -191,17 +182,6 @@ class Metrics:
             self.add("stepdown_accelerator_held_seconds", window.accelerator_s, tier)
             self.add("stepdown_accelerator_held_usd", window.accelerator_s * price, tier)
             self.set_level("stepdown_replicas", window.replicas, tier)
-
-    def dozing(self, tier: str, state: str) -> None:
-        """state: one of DOZE_STATES, or empty where it is not known."""
-        self.set_state("stepdown_doze", DOZE_STATES, state, self.few["tier"](tier))
-
-    def lanes(self, tier: str, replicas: Mapping[str, int], calls: int) -> None:
-        """replicas: one of LANE_STATES -> how many replicas this process reaches so. calls: by lane, since the start."""
-        for state in LANE_STATES:
-            self.set_level("stepdown_lanes", replicas.get(state, 0), self.few["tier"](tier), state)
-        self.add("stepdown_lane_calls", calls - self.lane_calls[tier], self.few["tier"](tier))
-        self.lane_calls[tier] = calls
 
     def audited(self, target: str, differs: bool, chance: float | None = None) -> None:
         """Count an accepted answer that was compared with the top tier's.
@@ -240,7 +220,7 @@ class Metrics:
     def totals(self, totals: Iterable[Total]) -> None:
         for total in totals:
             tier = self.few["tier"](total.tier)
-            for kind in ("input", "output", "cached", "thought"):
+            for kind in ("input", "output", "cached"):
                 self.set_level("stepdown_ledger_tokens", getattr(total, f"{kind}_tokens"), tier, kind)
             for name in LEDGER_FIGURES:
                 self.set_level(f"stepdown_ledger_{name}", getattr(total, name), tier)

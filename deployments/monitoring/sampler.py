@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Engine, func, select
@@ -18,11 +18,8 @@ from router.decide.promises import Promises
 from router.limits.key_limits import day_of, month_of
 
 EVERY_S = 5.0
-# sums of calls that have a metric
-CALLS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "thought_tokens", "cost_usd")
+CALLS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "cost_usd")  # sums of calls that have a metric
 log = logging.getLogger("stepdown")
-Lanes = Callable[[], Mapping[str, tuple[Mapping[str, int], int]]]
-"""tier -> its replicas by the state of their lanes, and the calls on these since the start"""
 
 
 class Learned(Protocol):
@@ -43,10 +40,9 @@ class Sampler:
         ledger: Ledger | None,
         every_s: float = EVERY_S,
         learning: Learned | None = None,
-        lanes: Lanes = dict,
     ) -> None:
         self.metrics, self.promises, self.ledger, self.every_s = metrics, promises, ledger, every_s
-        self.learning, self.lanes = learning, lanes
+        self.learning = learning
         self.daemon = Daemon(self.run)
 
     def start(self) -> None:
@@ -67,8 +63,6 @@ class Sampler:
         self.metrics.certificates({target: promises.worst(target) for target in promises.targets})
         if self.learning:
             self.metrics.learning(self.learning.kept, dict(self.learning.dropped))
-        for tier, (replicas, calls) in self.lanes().items():
-            self.metrics.lanes(tier, replicas, calls)
         if self.ledger is None:
             return
         self.metrics.ledger(self.ledger.state, self.ledger.spooled)

@@ -23,7 +23,6 @@ from deployments.prove.wish import Wish
 from router.learn.chats import chat_of
 from router.learn.labels.journal import source_of
 from router.learn.labels.ladder_client import ServedLadder
-from router.request.thought_room import thought_rooms
 
 Json = dict[str, Any]
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int, int], None]]]
@@ -200,8 +199,7 @@ class Proof:
     def reached(self) -> ServedLadder:
         url, key = self.ladder.reach()
         limits = (self.wish.max_tokens, self.wish.concurrency)
-        known_as, thought = self.wish.url or hash_of(self.ladder_is()), thought_rooms(self.wish.config.tiers)
-        return ServedLadder(url, key, self.tiers, self.wish.prices, *limits, known_as=known_as, thought=thought)
+        return ServedLadder(url, key, self.tiers, self.wish.prices, *limits, known_as=self.wish.url or hash_of(self.ladder_is()))
 
     def ladder_is(self) -> dict[str, Any]:
         """What makes it another ladder."""

@@ -9,7 +9,7 @@ template and the engine's options together.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -91,16 +91,6 @@ async def tried(model: str, ask: Ask) -> dict[str, str]:
         if why:
             log.warning("tier %s, %s: %s", model, ability, why)
     return found
-
-
-async def one_token(model: str, ask: Ask, found: Mapping[str, str]) -> None:
-    """Let the engine answer a request of a few tokens; nothing is asked where it can do none that is known. found: see `tried`.
-
-    Raises Untried, TimeoutError where it does not answer.
-    """
-    able = next((ability for ability in ("completions", "chat") if found.get(ability) == ""), "")
-    if able and (why := await refusal(ask, *bodies(model)[able])):
-        raise Untried(f"it refuses what it could do before: {why}")
 
 
 async def refusal(ask: Ask, path: Path, body: dict[str, Any]) -> str:

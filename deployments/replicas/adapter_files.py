@@ -46,11 +46,9 @@ class Adapter:
 
 
 def adapter_of(rung: SharedTier) -> Adapter:
-    """The adapter of a rung with `lora`, looked at as far as that needs no engine. Raises BadConfig."""
-    source = rung.model_source
-    assert source.adapter
+    """The rung's adapter, looked at as far as that needs no engine. Raises BadConfig."""
     try:
-        return read(rung.name, source.adapter, source.folder)
+        return read(rung.name, Path(rung.lora), rung.model_source.folder)
     except BadConfig as error:
         raise BadConfig(f"tiers.{rung.name}.lora: {error}") from None
 

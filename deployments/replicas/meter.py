@@ -30,16 +30,15 @@ class ReplicaMeter:
     size: float = 1000.0
     count: int = 0
 
-    def start(self, call_id: str, raw: str, missed: Sequence[str] = (), said: int = 0) -> "MeteredCall":
+    def start(self, call_id: str, raw: str, missed: Sequence[str] = ()) -> "MeteredCall":
         """raw: the request's JSON; its length gives the first guess of the prompt's tokens, until the engine reports them.
 
-        missed: calls whose last item never reached the ingress; the measurements sent with it are sent again. said: tokens of
-        the answer that another replica made, so that they are read here.
+        missed: calls whose last item never reached the ingress; the measurements sent with it are sent again.
         """
         for name in missed:
             self.keep(self.sent.pop(name, {}))
         self.count += 1
-        call = MeteredCall(self, f"{self.count}", call_id, len(raw), said)
+        call = MeteredCall(self, f"{self.count}", call_id, len(raw))
         self.meter.start(call.name, self.clock(), len(raw) * self.tokens / self.size)
         return call
 
@@ -58,8 +57,6 @@ class MeteredCall:
     name: str
     call_id: str
     size: int
-    said: int = 0
-    """tokens that the engine reports as the answer's, but that it was given"""
     items: int = 0
     usage: Mapping[str, Any] = field(default_factory=dict)
     taken: dict[str, float] = field(default_factory=dict)
@@ -83,8 +80,6 @@ class MeteredCall:
         self.usage = self.usage if usage is None else usage
         prompt, output = self.usage.get("prompt_tokens"), self.usage.get("completion_tokens")
         cached = cached_of(self.usage)
-        if self.said and prompt and output:
-            prompt, output = prompt + self.said, max(0, output - self.said)
         self.busy_s = replica.meter.end(self.name, replica.clock(), prompt, cached, output)
         if prompt:
             replica.tokens, replica.size = FORGET * replica.tokens + prompt, FORGET * replica.size + self.size

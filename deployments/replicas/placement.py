@@ -6,21 +6,15 @@ from router.engine_settings import VllmReplicas
 
 PREFIX = "tier-"  # of the names of tiers' deployments
 SERVICE_PREFIX = "service-"
-MEMORY = 0.92  # of a card, as vLLM takes by itself; the rest is for what lies outside its count, such as CUDA's contexts
 DRAIN_LOOK_S = 0.5  # how often a replica that is to stop checks whether its last answer has ended
 # Serve logs a line for each request in each of its processes, 1 % of the time of a short one; the ledger has them all.
 LOGS: dict[str, Any] = {"log_level": "WARNING", "enable_access_log": False}
 
 
 def bundles(tier: VllmReplicas) -> list[dict[str, float]]:
-    """One placement-group bundle for each accelerator or share of one, or one for a replica on CPUs."""
-    bundle = {"CPU": tier.cpus} | ({} if tier.on_cpu else {"GPU": tier.gpu or 1.0}) | tier.resources
+    """One placement-group bundle for each accelerator, or one for a replica on CPUs."""
+    bundle = {"CPU": tier.cpus} | ({"GPU": 1.0} if tier.accelerator else {}) | tier.resources
     return [bundle] * tier.tensor_parallel
-
-
-def memory_share(gpu: float) -> float:
-    """The share of a GPU's memory that vLLM may take of a card of which a replica has the share `gpu`."""
-    return round(MEMORY * gpu, 4)
 
 
 def deployment_of(tier: str) -> str:
@@ -45,17 +39,12 @@ def replicas_of(tier: VllmReplicas) -> dict[str, Any]:
     return {"autoscaling_config": autoscaling}
 
 
-def slack_of(tier: VllmReplicas) -> int:
-    """A queue longer by so many calls, an eighth of `max_ongoing`, is too long to come back to for a cache."""
-    return max(1, tier.max_ongoing // 8)
-
-
 def choice_of(tier: VllmReplicas) -> dict[str, Any]:
-    """How one of several is chosen by Serve."""
+    """How one of several is chosen. A queue longer by an eighth of `max_ongoing` is too long to come back to for a cache."""
     if tier.most_replicas < 2:
         return {}
     router = {
         "request_router_class": "deployments.replicas.replica_choice.AffineRouter",
-        "request_router_kwargs": {"slack": slack_of(tier)},
+        "request_router_kwargs": {"slack": max(1, tier.max_ongoing // 8)},
     }
     return {"request_router_config": router}

@@ -10,7 +10,8 @@ from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-from deployments.replicas.replica_rank import rank_of
+from deployments.replicas.replica_health import health_of
+from router.traffic.affinity import Affinity
 
 CALL_ID = 2  # its place among the arguments of `openai`
 HINT = 4  # likewise
@@ -25,9 +26,8 @@ class AffineRouter(RequestRouter):
 
     def initialize_state(self, **kwargs: Any) -> None:
         """slack: requests by which the preferred replica's queue may be longer than another's."""
-        self.rank = rank_of(self._deployment_id.name)
-        self.rank.affinity.slack = kwargs.get("slack", 8.0)
-        self.health = self.rank.health
+        self.affinity = Affinity(kwargs.get("slack", 8.0))
+        self.health = health_of(self._deployment_id.name)
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -41,19 +41,17 @@ class AffineRouter(RequestRouter):
         hint = argument(pending_request, HINT)
         if not hint or len(names) < 2:
             return [two_of(well), well]
-        first = self.rank.preferred(hint, names, lambda name: self.queue(by_name[name]))
+        first = self.affinity.preferred(hint, names, lambda name: self.queue(by_name[name]))
         return [*([by_name[name]] for name in first), well]
 
     def queue(self, replica: RunningReplica) -> float:
-        """Its requests as far as this process knows: what the replica reported last, and what was sent since; or those on lanes,
-        of which the report may be too old to tell.
-        """
-        known = float(self.replica_queue_len_cache.get(replica.replica_id) or 0)
-        return max(known, self.rank.lanes(str(replica.replica_id.unique_id)))
+        """Its requests as far as this process knows: what the replica reported last, and what was sent since."""
+        return float(self.replica_queue_len_cache.get(replica.replica_id) or 0)
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: object) -> None:
-        call_id, hint = argument(pending_request, CALL_ID), argument(pending_request, HINT)
-        self.rank.routed(call_id, hint, str(replica_id.unique_id))
+        self.health.routed(argument(pending_request, CALL_ID), str(replica_id.unique_id))
+        if hint := argument(pending_request, HINT):
+            self.affinity.answered(hint, str(replica_id.unique_id))
 
 
 def two_of(replicas: list[RunningReplica]) -> list[RunningReplica]:

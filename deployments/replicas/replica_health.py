@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from router.trace import HEDGE, RESUMED
+from router.trace import HEDGE
 from router.traffic.breaker import Breaker
 
 CALLS = 10_000  # calls whose replica is remembered
@@ -33,9 +33,9 @@ class ReplicaHealth:
     def choice(self, replicas: Sequence[str], call: str = "") -> Sequence[str]:
         """Those that are well and have not had the call before; if there are none, those that are well; if none, all."""
         self.replicas = replicas
-        if not self.breaker.circuits and call not in self.sent and not call.endswith((HEDGE, RESUMED)):
+        if not self.breaker.circuits and call not in self.sent and not call.endswith(HEDGE):
             return replicas
-        had = {self.sent.get(call), self.sent.get(call.removesuffix(HEDGE)), self.sent.get(call.removesuffix(RESUMED))}
+        had = {self.sent.get(call), self.sent.get(call.removesuffix(HEDGE))}
         well = [name for name in replicas if not self.breaker.left_s(name)]
         return [name for name in well if name not in had] or well or replicas
 
@@ -45,10 +45,6 @@ class ReplicaHealth:
             self.sent[call] = replica
             while len(self.sent) > CALLS:
                 self.sent.popitem(last=False)
-
-    def taken_back(self, call: str) -> None:
-        """The replica had no place for it, and did not see it."""
-        self.sent.pop(call, None)
 
     def worked(self, call: str) -> None:
         if self.breaker.circuits and (replica := self.sent.get(call)):

@@ -20,7 +20,6 @@ from deployments.lane.frames import Item
 from deployments.replicas.placement import SERVICE_PREFIX
 from deployments.replicas.request_faults import ODD, Refusal, refused, with_refusals
 from deployments.replicas.vllm_tier import PlainServer, settings_of
-from router.engine_settings import VllmReplicas
 from router.errors import BadConfig
 from router.service_settings import Kind, VllmService
 
@@ -48,14 +47,6 @@ class PoolingServer(PlainServer):
     async def __init__(self, llm_config: LLMConfig, service: VllmService) -> None:  # type: ignore[misc]  # Serve awaits it
         self.service = service
         await super().__init__(llm_config)
-
-    @property
-    def settings(self) -> VllmReplicas:
-        return self.service
-
-    @property
-    def shares_card(self) -> bool:
-        return self.service.gpu is not None
 
     async def look(self) -> None:
         """Answer one small request, which also does what is slow the first time. Raises BadConfig."""

@@ -22,7 +22,6 @@ from deployments.serve.farewell import say_goodbye
 from deployments.serve.haproxy import environment, state_folder, uses_haproxy
 from deployments.serve.haproxy_stand_in import StandIn
 from deployments.serve.process_cleanup import MARK, ServerProcesses
-from deployments.serve.shipped_models import make_missing
 from deployments.serve.start_checks import asked_abilities, broken_promise, limits
 from router.config import Config, load_config
 from router.errors import BadInput
@@ -50,11 +49,9 @@ def serve(
     The first start makes a key and shows it once; `stepdown keys` makes more.
     """
     from deployments.app import application, placed_file  # Ray Serve and scikit-learn take seconds; --help needs neither
-    from deployments.endpoint.ingresses.how_many import told, with_ingresses
     from deployments.tiers.check import check
 
     loaded = with_address(load_config(config), host, port)
-    make_missing(loaded)
     check(loaded)  # a wrong configuration stops here, before Ray starts
     check_port(loaded.server.host, loaded.server.port)
     opened = decide_access(loaded, api_key, no_keys, insecure)
@@ -67,16 +64,13 @@ def serve(
     stand_in = StandIn(state_folder(variables) if started else None)
     stop_on_signals(stop)  # Ray has replaced our handler by its own, which ends this process and leaves its children
     check_free(started)
-    given, loaded = loaded, with_ingresses(loaded)
     try:
         if run(application(loaded, opened.key_hash, opened.insecure, placed_file(config)), loaded, stop):
             if started:
                 install_boards()
             stand_in.start()
             known = asked_abilities(loaded)
-            ingresses = told(given, loaded.server.ingresses)
-            about = dashboard_address(), started, limits(known), log_folder(), ingresses
-            click.echo(welcome(loaded, with_first_key(loaded, opened), *about))
+            click.echo(welcome(loaded, with_first_key(loaded, opened), dashboard_address(), started, limits(known), log_folder()))
             stop.wait()
             stop.clear()
             say_goodbye(loaded.server, hurry=stop)
@@ -255,13 +249,8 @@ def log_folder() -> str:
     return f"{ray_node().get_logs_dir_path()}/serve"
 
 
-def welcome(
-    config: Config, door: Access, dashboard: str, started: bool = True, unable: str = "", log: str = "", ingresses: str = "1"
-) -> str:
-    """What a newcomer needs: the address, the key, and one line that works. unable: what tiers cannot do, a line each.
-
-    ingresses: how many there are, and why.
-    """
+def welcome(config: Config, door: Access, dashboard: str, started: bool = True, unable: str = "", log: str = "") -> str:
+    """What a newcomer needs: the address, the key, and one line that works. unable: what tiers cannot do, a line each."""
     url = f"http://{config.server.host}:{config.server.port}/v1"
     beside = "".join(f"\n  {service.kind:10} {service.name}" for service in config.services)
     asleep = "".join(f"\n  asleep     {name}: starts with its first request" for name in config.sleepers)
@@ -271,7 +260,6 @@ def welcome(
 Stepdown is ready: {" < ".join(config.names)}{beside}{asleep}{unable}
   URL        {url}{reach}
   API key    {door.summary()}
-  ingresses  {ingresses}
   dashboard  {dashboard}   (if it asks for a token: ray get-auth-token)
   log        {log}
 

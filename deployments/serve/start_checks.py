@@ -7,7 +7,7 @@ from typing import Any
 from deployments import APP
 from deployments.replicas.placement import deployment_of
 from router.config import Config
-from router.decide.abilities import Abilities, as_configured, to_find_out
+from router.decide.abilities import Abilities, as_configured
 from router.errors import BadInput
 
 ASK_S = 30.0  # for a ready tier to say what it can do
@@ -53,6 +53,6 @@ def limits(known: Abilities) -> str:
         (name, known.lack(name, need))
         for name, report in known.found.items()
         for need, why in report.items()
-        if why and not as_configured(known.tiers[name], need) and not to_find_out(known.tiers[name], need)
+        if why and not as_configured(known.tiers[name], need)
     ]
     return "".join(f"\n  limit      {name} {why}" for name, why in whys)

@@ -3,10 +3,9 @@
 from typing import Any
 
 from deployments.beside_loop import by_size
-from deployments.replicas.lanes.both_ends import lanes_to
 from deployments.replicas.replica_count import running_replicas
 from deployments.services.service import Service
-from deployments.tiers.serve_tier import CallPolicy, ServeTier, cold_s
+from deployments.tiers.serve_tier import CallPolicy, ServeTier, cold_s, lane_of
 from router.service_settings import VllmService as Settings
 from router.services.body import ServiceRequest
 
@@ -33,4 +32,4 @@ def make(settings: Settings, handle: Any, timeout_s: float) -> Service:
     """A service of vLLM replicas behind `handle`: see `service.Engine`."""
     running = running_replicas(handle.app_name, handle.deployment_name)
     policy = CallPolicy(timeout_s, sleeps=settings.sleeps, cold_s=cold_s(settings))
-    return ServeService(ServeTier(settings.name, handle, running, policy, None, lanes_to(settings, handle)))
+    return ServeService(ServeTier(settings.name, handle, running, policy, None, lane_of(settings, handle)))

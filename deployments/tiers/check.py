@@ -2,7 +2,7 @@
 
 from deployments.replicas.adapter_files import Adapter, adapter_of, check_host
 from deployments.replicas.reasoning_parsers import check_known, installed
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router, load_artefact
 from router.errors import BadConfig
@@ -25,8 +25,7 @@ def check_adapters(config: Config) -> None:
     """Read the files of all adapters and the options of their hosts. Raises BadConfig."""
     by_host: dict[str, list[Adapter]] = {}
     for rung in config.rungs:
-        if rung.lora:
-            by_host.setdefault(rung.on, []).append(adapter_of(rung))
+        by_host.setdefault(rung.on, []).append(adapter_of(rung))
     for host, adapters in by_host.items():
         settings = next(rung.host for rung in config.rungs if rung.on == host)
-        check_host(host, settings.engine_kwargs, adapters, on_cpu=settings.on_cpu)
+        check_host(host, settings.engine_kwargs, adapters, on_cpu=not settings.accelerator)

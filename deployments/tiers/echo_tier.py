@@ -11,7 +11,6 @@ from deployments.ids import fresh
 from deployments.tiers.tier import DONE, Tier, event
 from router import config
 from router.errors import TierFailed
-from router.request import echoed_thoughts
 from router.request.body import answer_limit
 from router.trace import Reading
 from router.types import Path
@@ -50,8 +49,6 @@ class EchoTier(Tier):
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
         await self.first_token()
-        if self.thinks(path):
-            return self.thought_through(path, body)
         pieces = self.words(path, body)
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         if path == "chat/completions":
@@ -64,10 +61,6 @@ class EchoTier(Tier):
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
         await self.first_token()
-        if self.thinks(path):
-            async for event_ in self.thinking(path, body):
-                yield event_
-            return
         frame, pieces = self.frame(path, "chunk"), self.words(path, body)
         for i, piece in enumerate(pieces):
             if self.settings.fail == "mid-stream" and i == 2:
@@ -78,42 +71,4 @@ class EchoTier(Tier):
             await asyncio.sleep(self.settings.delay_s)
         if (body.get("stream_options") or {}).get("include_usage"):
             yield event({**frame, "choices": [], "usage": self.usage(body, pieces)})
-        yield DONE
-
-    # -- one that thinks -----------------------------------------------------------------------------------------------------
-
-    def thinks(self, path: Path) -> bool:
-        return bool(self.settings.thought) and path == "chat/completions"
-
-    def said(self, path: Path, body: Mapping[str, Any]) -> echoed_thoughts.Said:
-        unlimited = {name: value for name, value in body.items() if name not in ("max_tokens", "max_completion_tokens")}
-        return echoed_thoughts.said(self.settings, self.words(path, unlimited), body)
-
-    def thought_usage(self, body: Mapping[str, Any], said: echoed_thoughts.Said) -> dict[str, Any]:
-        whole = self.usage(body, [piece.text for piece in said.pieces])
-        return {**whole, **echoed_thoughts.details_of(self.settings, said)}
-
-    def thought_through(self, path: Path, body: Mapping[str, Any]) -> bytes:
-        """A whole answer with its thought."""
-        said = self.said(path, body)
-        choice: dict[str, Any] = {"index": 0, "finish_reason": said.finish, "message": echoed_thoughts.message_of(said)}
-        if body.get("logprobs"):
-            choice["logprobs"] = echoed_thoughts.logged(said.pieces)
-        return json.dumps({**self.frame(path, "whole"), "choices": [choice], "usage": self.thought_usage(body, said)}).encode()
-
-    async def thinking(self, path: Path, body: Mapping[str, Any]) -> AsyncGenerator[bytes]:
-        """The same token by token."""
-        said, frame = self.said(path, body), self.frame(path, "chunk")
-        yield event({**frame, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]})
-        for place, piece in enumerate(said.pieces):
-            if self.settings.fail == "mid-stream" and place == 2:
-                raise TierFailed(self.name, "told to fail in mid-stream", 500)
-            if piece.field:
-                choice = {"index": 0, "delta": {piece.field: piece.text}, "finish_reason": None}
-                logged = {"logprobs": echoed_thoughts.logged([piece])} if body.get("logprobs") else {}
-                yield event({**frame, "choices": [choice | logged]})
-            await asyncio.sleep(self.settings.delay_s)
-        yield event({**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": said.finish}]})
-        if (body.get("stream_options") or {}).get("include_usage"):
-            yield event({**frame, "choices": [], "usage": self.thought_usage(body, said)})
         yield DONE

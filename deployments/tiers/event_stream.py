@@ -16,11 +16,6 @@ class EventBuffer:
         self.after_cr = False
         """the last part ended in \\r: a \\n that comes next belongs to it"""
 
-    @property
-    def empty(self) -> bool:
-        """Whether the next byte begins an event."""
-        return not self.held and not self.after_cr
-
     def feed(self, part: bytes) -> list[bytes]:
         """The events that have become whole, each without its blank line."""
         if not self.held and not self.after_cr and part.endswith(END) and b"\r" not in part:

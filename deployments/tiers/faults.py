@@ -5,7 +5,6 @@
 | the request, for this window | 413, a code or a reason that names the context length | WindowExceeded: a wider tier may answer |
 | the operator | 401, 402, 403, 404, 3xx ...; codes and reasons of keys, accounts, quotas and models | TierMisconfigured |
 | nobody: the tier is full | 429, 529; 503 with `retry-after` | TierBusy: it is left alone as long as it asks |
-| nobody: the tier dozes | 503 with the code `dozing`, as our own replicas say | TierDozing |
 | the request | 400, 409, 415, 422; 403 and 404 that name one of its fields | TierFailed with 400 or 422 and the reason |
 | the tier | all else | TierFailed with 502, NoReplica |
 
@@ -23,16 +22,7 @@ from math import isfinite
 from typing import Any
 
 from deployments.replicas.request_faults import status_of
-from router.errors import (
-    REQUESTS_OWN,
-    NoReplica,
-    RequestFailed,
-    TierBusy,
-    TierDozing,
-    TierFailed,
-    TierMisconfigured,
-    WindowExceeded,
-)
+from router.errors import REQUESTS_OWN, NoReplica, RequestFailed, TierBusy, TierFailed, TierMisconfigured, WindowExceeded
 
 MOST_BYTES = 65_536  # of an error body that are read
 MOST_CHARS = 500  # of a reason
@@ -139,15 +129,13 @@ def decide(tier: str, status: int, said: Said, told_s: float = 0.0) -> RequestFa
     mend = operators(status, said, told_s)
     if mend:
         return TierMisconfigured(tier, f"tier {tier} answers with status {status}: {mend.format(tier=tier)}")
-    if status == 503 and TierDozing.code in said.codes:
-        return TierDozing(tier)
     if status in (429, OVERLOADED) or (status == 503 and told_s):
         return TierBusy(tier, f"it is full (status {status})", told_s or UNTOLD_BACK_OFF_S)
     if status == 503:
         return NoReplica(tier, "status 503")
     if status in REQUESTS_OWN:
         return refused(tier, status, said)
-    return TierFailed(tier, said.reason or f"status {status}", status)
+    return TierFailed(tier, said.reason or f"status {status}")
 
 
 def too_long(said: Said) -> bool:

@@ -44,10 +44,6 @@ class Patience:
             self.silent_s += time.monotonic() - self.began_s
             self.waits = None
 
-    def heard(self) -> None:
-        """Something was said that nobody had to wait for here."""
-        self.silent_s, self.began_s = 0.0, time.monotonic()
-
     def look(self) -> None:
         """Stop the waiting if it has lasted long enough, else look again when it may have."""
         self.timer = None

@@ -1,15 +1,13 @@
-"""The ingress's end of a rung: other fields in each request, or a LoRA adapter, on the replicas of another tier, its host.
+"""The ingress's end of a rung: a LoRA adapter on the replicas of another tier, its host.
 
 The host's one object does the work, so handle, lane, health, waking and missed readings are the same for all its siblings.
-Requests name what the engine knows, the host or an adapter, and answers get the rung's own name back. The rung's own fields are
-laid over requests where every tier's are (deployments/traffic/watched_tier.py).
+Requests name the adapter as the engine knows it, and answers get the rung's own name back.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 from deployments.tiers.serve_tier import ServeTier
@@ -20,9 +18,7 @@ from router.types import Path
 
 
 class RungTier(ServeTier):
-    """served: the host's name, or that by which its engine knows the rung's adapter; a later assignment switches new requests to
-    another adapter.
-    """
+    """served: the name by which the host's engine knows the adapter. A later assignment switches new requests to another."""
 
     def __init__(self, name: str, host: ServeTier, served: str) -> None:
         self.__dict__.update(host.__dict__)  # the same objects, not copies
@@ -40,9 +36,6 @@ class RungTier(ServeTier):
         async with aclosing(super().stream(path, {**body, "model": served}, reading, call_id)) as items:
             async for item in items:
                 yield self.renamed(item, served)
-
-    def changed(self) -> Callable[[bytes], bytes]:
-        return partial(self.renamed, served=self.served)
 
     def renamed(self, data: bytes, served: str) -> bytes:
         """The answer, or events of it, with the rung's name in `model`. Quotes in texts are escaped, so it is the field."""
@@ -62,11 +55,9 @@ def field(model: str) -> bytes:
 
 
 def with_rungs(config: Config, own: Mapping[str, Tier], served: Mapping[str, str]) -> dict[str, Tier]:
-    """All tiers, in the ladder's order. own: those with replicas of their own. served: rung -> name of its adapter, if any."""
+    """All tiers, in the ladder's order. own: those with replicas of their own. served: rung -> name of its adapter."""
     hosts = config.hosts
-    return {
-        name: rung(name, own[hosts[name]], served.get(name, hosts[name])) if name in hosts else own[name] for name in config.names
-    }
+    return {name: rung(name, own[hosts[name]], served[name]) if name in hosts else own[name] for name in config.names}
 
 
 def rung(name: str, host: Tier, served: str) -> Tier:

@@ -3,34 +3,26 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
-from math import inf
 from typing import Any
 
 from grpc import RpcError
+from ray import get_runtime_context
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.beside_loop import written
-from deployments.lane.call import LaneCall, LaneFull, LaneLost
+from deployments.lane.client import Lane, LaneCall, LaneLost
 from deployments.lane.frames import Item
-from deployments.lane.lanes import Lanes, Status
-from deployments.replicas.card.doze_watch import DozeWatch
-from deployments.replicas.lanes.both_ends import lanes_to
 from deployments.replicas.replica_count import running_replicas
 from deployments.replicas.replica_health import ReplicaHealth, health_of
 from deployments.tiers.faults import failure
-from deployments.tiers.outliving import Outliving
 from deployments.tiers.tier import SESSION, LateReadings, Tier
 from router.config import VllmTier
 from router.engine_settings import VllmReplicas
 from router.errors import NoReplica, RequestFailed, TierBusy, TierCold, TierFailed
-from router.request.body import whole_answer_s
-from router.request.resuming import Seam, Sent, unfit
 from router.trace import Reading
 from router.traffic.affinity import HEAD, How, hint_of
 from router.types import Path
@@ -43,10 +35,6 @@ LOOK_EVERY_S = 2.0  # between two checks, while a request waits for its first to
 FIRST_LOOK_S = 0.2  # the first of these checks, where a sleeping tier must not be waited for
 HEARD = 500  # replicas that are remembered
 STARTS_S = 1_800.0  # a replica that does not start within that time is asked for again by the next request
-
-# A context variable, for it belongs to one call, whoever waits for it.
-WHOLE_S: ContextVar[float | None] = ContextVar("whole_s", default=None)
-"""seconds to wait for an unstreamed answer; None: the call is a stream, of which a first token is awaited"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +50,13 @@ class CallPolicy:
     """the tier may have no replica while it is idle"""
     cold_s: float = 0.0
     """to wait for the first replica"""
-    dozes: bool = False
-    """its replicas may doze"""
-    resumes: bool = False
-    """a stream whose replica is lost may go on at another"""
 
 
 class ServeTier(Tier):
     """running: counts the tier's replicas; asked only when a first token does not come.
 
     late: receives the readings of calls that ended before their measurement could be sent with them.
-    lanes: straight connections to its replicas; the handle takes what they do not. None: the handle takes all.
+    lane: for a tier of one replica, which needs nothing else that a handle can do; used while it is connected.
     """
 
     health: ReplicaHealth
@@ -86,7 +70,7 @@ class ServeTier(Tier):
         running: Callable[[], Awaitable[int]],
         policy: CallPolicy,
         late: LateReadings | None = None,
-        lanes: Lanes | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self.name, self.host = name, self
         self.handle = handle.options(stream=True, method_name="openai")
@@ -99,26 +83,36 @@ class ServeTier(Tier):
         self.running = running
         self.policy = policy
         self.late = late
-        self.lanes = lanes
+        self.lane = lane
         self.health = health_of(str(getattr(handle, "deployment_name", name)))
         self.waking: asyncio.Task[None] | None = None
         if not policy.sleeps:  # to ask a tier that sleeps would wake it: its first answer says that it is awake
             self.unheard.set()
-        self.watch = DozeWatch(handle.options(stream=False, method_name="dozing").remote, running) if policy.dozes else None
         self.missed: dict[str, int] = {}
         """call id -> how often its reading was asked for"""
 
-    async def open(
-        self, path: str, body: Mapping[str, Any], reading: Reading | None, call_id: str, seam: Seam | None = None
-    ) -> tuple[Any, str]:
+    async def open(self, path: Path, body: Mapping[str, Any], reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The call's further items and its first text. Raises NoReplica, TierCold, TierFailed."""
         hint = hint_of(body, SESSION.get(), self.policy.affinity, self.policy.head)
-        return await self.send(path, await written(seam.as_json() if seam else body), hint, reading, call_id)
+        return await self.send(path, await written(body), hint, reading, call_id)
 
     async def send(self, path: str, raw: str, hint: str, reading: Reading | None, call_id: str) -> tuple[Any, str]:
         """The same for a body as JSON. path: also that of a service."""
         missed = self.missed_readings()
-        items, (status, text, measured) = await self.first_of(path, raw, hint, call_id, missed)
+        connection = await self.lane.connection() if self.lane else None
+        if connection:
+            items = connection.ask(path, raw, call_id, missed, hint)
+        else:
+            items = self.handle.remote(path, raw, call_id, missed, *([hint] if hint else []))
+        try:
+            status, text, measured = await self.first_item(items)
+        except BaseException as error:
+            if call_id:
+                self.missed[call_id] = 0
+            cancel(items)
+            if isinstance(error, NoReplica) and error.lost:
+                self.health.failed(call_id)
+            raise
         self.note(measured, reading)
         if status == 200:
             self.health.worked(call_id)
@@ -126,28 +120,6 @@ class ServeTier(Tier):
         if status >= 500 and status != 503:
             self.health.failed(call_id)
         raise failure(self.name, status, text.encode())
-
-    async def first_of(self, path: str, raw: str, hint: str, call_id: str, missed: Sequence[str]) -> tuple[Any, Item]:
-        """The call's further items and its first one. A full replica refuses on its lane: then another, at last the handle."""
-        refused: list[str] = []
-        while True:
-            connection = await self.lanes.connection(call_id, hint, refused) if self.lanes else None
-            if connection:
-                items: Any = connection.ask(path, raw, call_id, missed, hint)
-            else:
-                items = self.handle.remote(path, raw, call_id, missed, *([hint] if hint else []))
-            try:
-                return items, await self.first_item(items)
-            except LaneFull:
-                refused.append(items.replica)
-                self.health.taken_back(call_id)
-            except BaseException as error:
-                if call_id:
-                    self.missed[call_id] = 0
-                cancel(items)
-                if isinstance(error, NoReplica) and error.lost:
-                    self.health.failed(call_id)
-                raise
 
     def slow(self, call_id: str) -> None:
         self.health.failed(call_id)
@@ -180,30 +152,18 @@ class ServeTier(Tier):
             self.late(found["late"])
 
     async def first_item(self, items: Any) -> Item:
-        """Raises NoReplica, TierCold, LaneFull."""
+        """Raises NoReplica, TierCold."""
         try:
             if not isinstance(items, LaneCall):
                 return await self.first_of_handle(items)
-            limit_s = self.limit_s
-            async with asyncio.timeout(
-                None if limit_s == inf else limit_s
-            ):  # a lane breaks when its replica goes: no need to check for one
+            async with asyncio.timeout(self.policy.timeout_s):  # a lane breaks when its replica goes: no need to check for one
                 return await anext(items)
-        except LaneFull:
-            raise
         except BackPressureError:
             raise TierBusy(self.name, "its queue is full") from None
         except (*LOST, StopAsyncIteration) as error:
             raise NoReplica(self.name, f"its replica failed ({type(error).__name__})", lost=True) from None
         except TimeoutError:
-            awaited = "first token" if WHOLE_S.get() is None else "answer"
-            raise NoReplica(self.name, f"no {awaited} within {self.limit_s:.0f} s") from None
-
-    @property
-    def limit_s(self) -> float:
-        """Seconds to wait for the first item of this call while a replica is running."""
-        whole_s = WHOLE_S.get()
-        return self.policy.timeout_s if whole_s is None else whole_s
+            raise NoReplica(self.name, f"no first token within {self.policy.timeout_s:.0f} s") from None
 
     async def first_of_handle(self, items: Any) -> Item:
         """Check for replicas meanwhile: a handle does not say that there is none. Raises TimeoutError, NoReplica, TierCold."""
@@ -211,7 +171,7 @@ class ServeTier(Tier):
         waited_s = cold_s = 0.0
         look_s = min(LOOK_EVERY_S, max(FIRST_LOOK_S, self.policy.cold_s)) if self.policy.sleeps else LOOK_EVERY_S
         try:
-            while waited_s < self.limit_s:
+            while waited_s < self.policy.timeout_s:
                 done, _ = await asyncio.wait({waiting}, timeout=look_s)
                 if done:
                     status, text, measured = waiting.result()
@@ -242,13 +202,6 @@ class ServeTier(Tier):
     async def replicas(self) -> int:
         return int(await self.running())
 
-    async def dozing(self) -> str:
-        if self.watch is None:
-            return ""
-        with suppress(*LOST, TimeoutError):
-            await self.watch.look()
-        return self.watch.state
-
     async def abilities(self) -> Mapping[str, str]:
         await self.unheard.wait()
         while True:
@@ -260,51 +213,19 @@ class ServeTier(Tier):
                 log.debug("what tier %s can do is asked for again: %s", self.name, error)
                 await asyncio.sleep(LOOK_EVERY_S)
 
-    def lane_status(self) -> Sequence[Status]:
-        return self.lanes.status() if self.lanes else ()
-
-    def lane_calls(self) -> int:
-        return self.lanes.calls if self.lanes else 0
-
     async def close(self) -> None:
-        if self.lanes:
-            self.lanes.close()
+        if self.lane:
+            self.lane.close()
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        token = WHOLE_S.set(whole_answer_s(self.policy.timeout_s, body))
-        try:
-            _, text = await self.open(path, body, reading, call_id)
-        finally:
-            WHOLE_S.reset(token)
+        _, text = await self.open(path, body, reading, call_id)
         return text.encode()
 
-    def changed(self) -> Callable[[bytes], bytes] | None:
-        """What is changed in each event that a relay takes from a lane; None: nothing."""
-        return None
-
-    def stream(
+    async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        if self.policy.resumes and self.seam_retries and not unfit(path, body):
-            return Outliving(self.name, self.events, self.seam_retries, path, body, reading, call_id).stream()
-        return self.events(path, body, reading, call_id)
-
-    async def events(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        reading: Reading | None,
-        call_id: str,
-        seam: Seam | None = None,
-        sent: Sent | None = None,
-    ) -> AsyncGenerator[bytes]:
-        """One replica's. path, seam: also of a call that goes on from tokens of another replica. sent: what keeps its tokens."""
-        changed = self.changed()
-        items, text = await self.open(path, body, reading, call_id, seam)
+        items, text = await self.open(path, body, reading, call_id)
         measured = ""
-        if reading and reading.relay and isinstance(items, LaneCall):
-            reading.relay.offered = True
-            items.sink = partial(reading.relay.take, **short_way(sent, changed))
         try:
             yield text.encode()
             async for _, text, measured in items:
@@ -319,13 +240,6 @@ class ServeTier(Tier):
             cancel(items)
 
 
-def short_way(sent: Sent | None, changed: Callable[[bytes], bytes] | None) -> dict[str, Any]:
-    """How a relay takes events of a call whose tokens are kept in `sent`, if they are, and that are changed then."""
-    if sent is None:
-        return {"changed": changed}
-    return {"changed": sent.shown if changed is None else lambda event: changed(sent.shown(event)), "taken": sent.take}
-
-
 def cancel(items: Any) -> None:
     """Stop a call, whether or not its replica is chosen yet."""
     items.cancel()
@@ -338,13 +252,20 @@ def cancel(items: Any) -> None:
 def make(tier: VllmTier, handle: Any, timeout_s: float, late: LateReadings | None) -> Tier:
     """A tier of vLLM replicas behind `handle`: see `tier.Engine`."""
     running = running_replicas(handle.app_name, handle.deployment_name)
-    return ServeTier(tier.name, handle, running, call_policy(tier, timeout_s), late, lanes_to(tier, handle))
+    return ServeTier(tier.name, handle, running, call_policy(tier, timeout_s), late, lane_of(tier, handle))
+
+
+def lane_of(tier: VllmReplicas, handle: Any) -> Lane | None:
+    """Only a tier that always has one replica: nothing has to be chosen, counted for scaling or woken."""
+    if tier.max_replicas is not None or tier.replicas != 1:
+        return None
+    ask = handle.options(stream=False, method_name="lane").remote
+    return Lane(ask, get_runtime_context().get_node_id(), tier.max_ongoing)
 
 
 def call_policy(tier: VllmTier, timeout_s: float) -> CallPolicy:
     affinity = tier.affinity if tier.most_replicas > 1 else "none"
-    resumes = tier.resume and tier.most_replicas > 1
-    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s(tier), tier.doze is not None, resumes)
+    return CallPolicy(timeout_s, affinity, tier.affinity_chars, tier.sleeps, cold_s(tier))
 
 
 def cold_s(tier: VllmReplicas) -> float:

@@ -2,20 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from deployments.lane.lanes import Status
 from deployments.replicas.replica_health import ReplicaHealth
 from router.trace import Reading
-from router.traffic.retries import Retries
 from router.types import Path
 
 DONE = b"data: [DONE]\n\n"
-WENT_ON = b": stepdown resumed\n\n"
-"""a comment where an answer went on at another replica"""
 # A context variable and no argument: it belongs to a request and to every call that a flow makes for it, whatever the tier.
 SESSION: ContextVar[str] = ContextVar("session", default="")
 """a digest of the client's own name for the conversation of this request; empty: the client named none"""
@@ -34,8 +30,6 @@ class Tier(Protocol):
     name: str
     health: ReplicaHealth | None = None
     """which of its replicas are ill; None: they cannot be told apart"""
-    seam_retries: Retries | None = None
-    """the budget from which a stream may go on at another replica when its own is lost; None: it may not"""
     first_token_s: float | None = None
     """to wait for the first token of a stream, comments not counted; None: the tier limits that itself"""
 
@@ -51,24 +45,12 @@ class Tier(Protocol):
         """How many of its replicas run."""
         return 1
 
-    async def dozing(self) -> str:
-        """How its replicas were when last heard: `awake`, `waking`, `dozing`; empty: they never doze, or nobody knows."""
-        return ""
-
     async def abilities(self) -> Mapping[str, str]:
         """What its replicas found that the tier can and cannot do: see `router.decide.abilities.Abilities.report`.
 
         Returns once they have been asked, and when called again only after a replica that has not been asked yet has answered.
         """
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never: there are no replicas
-
-    def lane_status(self) -> Sequence[Status]:
-        """How its replicas are reached; empty: by no lane."""
-        return ()
-
-    def lane_calls(self) -> int:
-        """Calls by lane since the start."""
-        return 0
 
     def slow(self, call_id: str) -> None:
         """A second replica, asked later, answered this call first."""

@@ -12,13 +12,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, closing, suppress
 from typing import Any
 
-from deployments.relay.relay import Relay
 from deployments.tiers.answer_shape import ThoughtsInText, fit_choice, length, need
 from deployments.tiers.event_stream import END, EventBuffer, data_of
 from deployments.tiers.faults import of_error_event
 from deployments.tiers.patience import Patience
 from deployments.tiers.reported_usage import Most, reported
-from deployments.tiers.tier import DONE, WENT_ON, event
+from deployments.tiers.tier import DONE, event
 from router.errors import BadRequest, NoReplica, RequestFailed, TierFailed
 from router.reasoning_settings import Reasoning
 from router.request import json_text, wire
@@ -72,8 +71,6 @@ class TierAnswers:
             except TimeoutError:
                 raise NoReplica(self.tier, f"no first token within {first_s} s") from None
             yield first
-            if reading and reading.relay:
-                call.relayed(reading.relay, patience)
             with closing(patience):
                 while not call.ended:
                     call.check()
@@ -163,8 +160,6 @@ class TierCall:
         """Bound what was measured of the prefix cache by the prompt, or take it from the usage."""
         if reading is None:
             return
-        if reading.resumed:
-            reading = reading.resumed.reading
         usage = self.usage or {}
         if usage.get("prompt_tokens_details"):
             reading.cached_tokens = usage["prompt_tokens_details"].get("cached_tokens", 0)
@@ -196,13 +191,6 @@ class TierStream(TierCall):
         self.finished: set[int] = set()
         self.size = 0
         self.ended = False
-        self.relay: Relay | None = None
-
-    def relayed(self, relay: Relay, patience: Patience) -> None:
-        """Let events that are as the last one but for their text go the short way; not where thoughts are in the text."""
-        if self.thoughts is None:
-            self.relay = relay
-            relay.follow(self, patience.heard)
 
     @property
     def said(self) -> int:
@@ -246,7 +234,7 @@ class TierStream(TierCall):
         if data is None:
             return self.other(part)
         if not data:
-            return (WENT_ON if part + END == WENT_ON else WAITING) if self.chars else b""
+            return WAITING if self.chars else b""
         if data.startswith(b"[DONE]"):
             return self.done()
         read, changed = self.read(data)
@@ -261,11 +249,7 @@ class TierStream(TierCall):
                 self.open.add(index)
         if changed:
             return event(read)
-        if not part.startswith(b"data: ") or b"\n" in part:
-            return b"data: " + data.replace(b"\n", b" ") + END
-        if self.relay:
-            self.relay.learn(part, read)
-        return part + END
+        return part + END if part.startswith(b"data: ") and b"\n" not in part else b"data: " + data.replace(b"\n", b" ") + END
 
     def other(self, part: bytes) -> bytes:
         """Keep what is no event: the upstream may ignore `stream`. Raises ValueError where it cannot be a document."""
@@ -301,8 +285,6 @@ class TierStream(TierCall):
         if self.open:
             raise ValueError("it ended without `finish_reason`, so it was cut")
         self.ended = True
-        if self.relay:
-            self.relay.stop()
         return DONE
 
     def as_chunks(self) -> bytes:

@@ -1,8 +1,7 @@
 """The connections to one upstream: what remote tiers and services share. Addresses come from the configuration only, never from a
 request.
 
-It uses aiohttp: httpx took over half of a request's processor time here (docs/speed.md). Remote tiers without TLS have a client
-of their own (deployments/relay/http_client.py).
+It uses aiohttp: httpx took over half of a request's processor time here (docs/speed.md).
 """
 
 import asyncio
@@ -15,14 +14,13 @@ import aiohttp
 from yarl import URL
 
 from deployments.ids import passed_on
-from deployments.relay.http_answer import Answer
-from deployments.relay.http_client import CONNECT_S, IDLE_S
 from deployments.tiers.faults import MOST_BYTES as MOST_ERROR_BYTES
 from deployments.tiers.faults import failure
 from router.engine_settings import Upstream
 from router.errors import NoReplica, TierFailed
 
-Response = aiohttp.ClientResponse | Answer
+CONNECT_S = 5.0
+IDLE_S = 4.0  # servers close idle connections after 5 s and more; we must not use one that is just being closed
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -57,13 +55,16 @@ class UpstreamClient:
             await self.opened.close()
             self.opened = None
 
-    async def post(self, path: str, raw: bytes, silence_s: float, call_id: str) -> Response:
+    async def post(self, path: str, raw: bytes, silence_s: float, call_id: str) -> aiohttp.ClientResponse:
         """An answer with status 200, to be read or closed. A redirect is not followed: it could lead anywhere.
 
         Raises NoReplica, TierFailed.
         """
         try:
-            response = await self.asked(path, raw, silence_s, call_id)
+            limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
+            response = await self.session.post(
+                self.urls[path], data=raw, headers=passed_on(call_id), allow_redirects=False, timeout=limits
+            )
             if response.status == 200:
                 return response
             async with response:
@@ -71,14 +72,7 @@ class UpstreamClient:
         except BROKEN as error:
             raise NoReplica(self.name, type(error).__name__, lost=not isinstance(error, TimeoutError)) from None
 
-    async def asked(self, path: str, raw: bytes, silence_s: float, call_id: str) -> Response:
-        """An answer with any status, whose head has come."""
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
-        return await self.session.post(
-            self.urls[path], data=raw, headers=passed_on(call_id), allow_redirects=False, timeout=limits
-        )
-
-    async def document(self, response: Response, most: int) -> bytes:
+    async def document(self, response: aiohttp.ClientResponse, most: int) -> bytes:
         """The whole answer. Raises TierFailed for one without bound, or one that breaks off."""
         raw = bytearray()
         try:
@@ -97,7 +91,7 @@ def proxy_for(url: URL) -> str | None:
     return None if proxy_bypass(f"{url.host}:{url.port}") else getproxies().get(url.scheme)
 
 
-async def error_body(response: Response) -> bytes:
+async def error_body(response: aiohttp.ClientResponse) -> bytes:
     """The beginning of an error's body, as far as it comes: its status alone says much."""
     read = b""
     with suppress(*BROKEN):

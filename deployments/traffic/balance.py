@@ -89,12 +89,8 @@ class Balancer:
 
     def elsewhere(self, tier: str) -> float:
         """Requests at a tier by the other ingresses, as last heard; 0 while they are silent. tier: as ingresses know it."""
-        heard = self.heard(tier)
+        heard = self.others.counts.get(tier, Counts()) if self.others.fresh(self.clock()) else Counts()
         return heard.waiting + heard.running
-
-    def heard(self, tier: str) -> Counts:
-        """The other ingresses' requests at a tier; none while they are silent."""
-        return self.others.counts.get(tier, Counts()) if self.others.fresh(self.clock()) else Counts()
 
     def here(self, names: Sequence[str]) -> Counts:
         """This ingress's own requests at these tiers together."""

@@ -26,11 +26,6 @@ def down(error: RequestFailed) -> bool:
     return isinstance(error, NoReplica | TierFailed) and error.status >= 500
 
 
-def perhaps_caused(error: RequestFailed) -> bool:
-    """Whether the request itself may have made the tier fail: one client must not close a tier with such requests."""
-    return isinstance(error, TierFailed) and error.crashed and error.demanding
-
-
 def lost(error: RequestFailed) -> bool:
     """One replica failed; another of the tier may answer."""
     return down(error) and (not isinstance(error, NoReplica) or error.lost)
@@ -92,9 +87,7 @@ class Guarded:
 
     def to_blame(self, error: RequestFailed) -> bool:
         """Whether the tier as a whole failed. While some replicas are known to be well, a lost one is not the tier."""
-        if isinstance(error, TierBusy) or perhaps_caused(error):
-            return False
-        return down(error) and not (lost(error) and self.some_well())
+        return down(error) and not isinstance(error, TierBusy) and not (lost(error) and self.some_well())
 
     def tell_operator(self, error: RequestFailed) -> None:
         """Write into the log what the operator has to mend, once in a while."""

@@ -4,11 +4,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from deployments.traffic import resumed_call
-from deployments.traffic.resumed_call import measured
 from router.config import Tier
+from router.costs import prices as costs
 from router.costs.prices import token_cost_usd
 from router.errors import RequestFailed
 from router.trace import HEDGE, CallRow, Reading, Twin
@@ -72,10 +71,8 @@ def rows(row: CallRow, first: Reading, twin: Twin, prices: Sequence[float], tier
         **measured(loser, tier),
         outcome=twin.lost,
         output_tokens=0,
-        thought_tokens=0,
         estimated=True,
         first_token_s=None,
-        first_answer_s=None,
         cost_usd=lost_usd(usage, prices),
     )
     if not twin.won:
@@ -84,10 +81,10 @@ def rows(row: CallRow, first: Reading, twin: Twin, prices: Sequence[float], tier
 
 
 def cost_usd(usage: Usage, prices: Sequence[float], reading: Reading) -> float:
-    """The token price of a call; of one that was sent to two replicas, or went on at a second one, of both."""
-    said = reading.answering
-    answer_usd = resumed_call.cost_usd(usage, prices, said) if said.resumed else token_cost_usd(usage, prices, said.cached_tokens)
-    return answer_usd + (lost_usd(usage, prices) if reading.twin else 0.0)
+    """The token price of a call; of one that was sent to two replicas, of both."""
+    twin = reading.twin
+    said = twin.reading if twin and twin.won else reading
+    return token_cost_usd(usage, prices, said.cached_tokens) + (lost_usd(usage, prices) if twin else 0.0)
 
 
 def lost_usd(usage: Usage, prices: Sequence[float]) -> float:
@@ -97,6 +94,12 @@ def lost_usd(usage: Usage, prices: Sequence[float]) -> float:
 
 def begun_second(row: CallRow, twin: Twin) -> CallRow:
     """The row with the id and the times of the call that began second."""
-    first = [None if s is None else max(0.0, s - twin.began_s) for s in (row.first_token_s, row.first_answer_s)]
+    first_token_s = None if row.first_token_s is None else max(0.0, row.first_token_s - twin.began_s)
     began_s, took_s = row.began_s + twin.began_s, max(0.0, row.took_s - twin.began_s)
-    return replace(row, id=row.id + HEDGE, began_s=began_s, took_s=took_s, first_token_s=first[0], first_answer_s=first[1])
+    return replace(row, id=row.id + HEDGE, began_s=began_s, took_s=took_s, first_token_s=first_token_s)
+
+
+def measured(reading: Reading, tier: Tier) -> dict[str, Any]:
+    """A row's fields for what a replica measured."""
+    gpu_usd = None if reading.busy_s is None else costs.gpu_usd(reading.busy_s, tier)
+    return {"replica": reading.replica, "busy_s": reading.busy_s, "cached_tokens": reading.cached_tokens, "gpu_usd": gpu_usd}

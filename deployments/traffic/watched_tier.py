@@ -6,21 +6,19 @@ What the tier says is checked here, for every engine, so that a broken answer co
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from deployments.beside_loop import by_length, by_size
-from deployments.lane.lanes import Status
 from deployments.replicas.replica_health import ReplicaHealth
 from deployments.tiers.tier import Tier
 from deployments.tiers.tier_answer import TierAnswers
 from deployments.traffic.guarded import Guarded
 from deployments.traffic.hedged_call import Ask, Drop, raced, stopped
-from router.engine_settings import NOTHING
-from router.errors import RequestFailed, TierFailed
+from router.errors import RequestFailed
 from router.reasoning_settings import Reasoning
-from router.request import own_body, thinking
+from router.request import thinking
 from router.request.wire import MAX_TOKENS
 from router.trace import HEDGE, Reading, Twin
 from router.traffic.breaker import Breaker
@@ -38,8 +36,7 @@ class Watched(Guarded, Tier):
 
     replicas: upper bound on its replicas; if more than one, another is tried when one is lost before it said anything.
     slow: see `router.traffic.slow_start`. context: the tier's window in tokens; no answer can have used more.
-    reasoning, own: `thinking` and `body` of its settings. idle_s: seconds that a stream may be silent once it has begun; None:
-    for ever.
+    reasoning: `Tier.thinking` of its settings. idle_s: seconds that a stream may be silent once it has begun; None: for ever.
     """
 
     def __init__(
@@ -52,15 +49,10 @@ class Watched(Guarded, Tier):
         context: int = MAX_TOKENS,
         reasoning: Reasoning | None = None,
         idle_s: float | None = None,
-        own: Mapping[str, Any] = NOTHING,
     ) -> None:
         super().__init__(tier.name, breaker, retries or Retries(random.random), siblings=replicas > 1)
         self.tier = tier
-        if self.siblings:
-            tier.seam_retries = self.retries
-        self.reasoning, self.own = reasoning, own
-        self.family: Sequence[str] = ()
-        """tiers whose thoughts it can read; see `thinking.family_of`"""
+        self.reasoning = reasoning
         self.answers = TierAnswers(tier.name, context, reasoning, idle_s)
         self.whole = Pace(slow)
         """how long whole answers take"""
@@ -69,19 +61,16 @@ class Watched(Guarded, Tier):
         self.waiting = self.running = self.finished = 0
         self.count = replicas
         """replicas that ran at the last count"""
-        self.rests = ""
-        """`Tier.dozing` at the last look"""
 
     @property
     def replica_health(self) -> ReplicaHealth | None:
         return self.tier.health
 
     async def complete(self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = "") -> bytes:
-        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own, self.family)
+        body = await by_size(thinking.written, body, self.name, self.reasoning)
 
         async def ask(reading: Reading | None, call_id: str) -> bytes:
-            with demands(body):
-                raw = await self.tier.complete(path, body, reading, call_id)
+            raw = await self.tier.complete(path, body, reading, call_id)
             return await by_length(raw, self.answers.whole, raw, path, body, reading)
 
         self.running += 1  # from outside, waiting and answering look alike
@@ -94,12 +83,11 @@ class Watched(Guarded, Tier):
     async def stream(
         self, path: Path, body: Mapping[str, Any], reading: Reading | None = None, call_id: str = ""
     ) -> AsyncGenerator[bytes]:
-        body = await by_size(own_body.written, body, self.name, self.reasoning, self.own, self.family)
+        body = await by_size(thinking.written, body, self.name, self.reasoning)
 
-        async def ask(reading: Reading | None, call_id: str) -> Opened:
+        def ask(reading: Reading | None, call_id: str) -> Awaitable[Opened]:
             events = self.tier.stream(path, body, reading, call_id)
-            with demands(body):
-                return await opened(self.answers.stream(events, path, body, reading, self.tier.first_token_s))
+            return opened(self.answers.stream(events, path, body, reading, self.tier.first_token_s))
 
         self.waiting += 1
         waits = True
@@ -134,7 +122,6 @@ class Watched(Guarded, Tier):
     async def hedged(self, ask: Ask[T], reading: Reading, call_id: str, slow_s: float, drop: Drop[T]) -> T:
         async def second(twin: Twin) -> T:
             reading.twin = twin
-            twin.reading.relay = reading.relay
             return await self.tried_once(ask, twin.reading, call_id + HEDGE)
 
         began = time.monotonic()
@@ -167,31 +154,11 @@ class Watched(Guarded, Tier):
         self.count = await self.tier.replicas()
         return self.count
 
-    async def dozing(self) -> str:
-        self.rests = await self.tier.dozing()
-        return self.rests
-
-    def lane_status(self) -> Sequence[Status]:
-        return self.tier.lane_status()
-
-    def lane_calls(self) -> int:
-        return self.tier.lane_calls()
-
     async def abilities(self) -> Mapping[str, str]:
         return await self.tier.abilities()
 
     async def close(self) -> None:
         await self.tier.close()
-
-
-@contextmanager
-def demands(body: Mapping[str, Any]) -> Iterator[None]:
-    """Note in a tier's error whether its request demands a form."""
-    try:
-        yield
-    except TierFailed as error:
-        error.demanding = thinking.guided(body)
-        raise
 
 
 async def nothing(answer: bytes) -> None:

@@ -44,11 +44,6 @@ class Cascade:
     """what the code of a smaller tier's answer has to pass"""
     windows: Mapping[str, int] = field(default_factory=dict)
     """tier -> most tokens of prompt and answer together"""
-    quieter: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
-    """tier -> who is asked, and with which fields, once it was cut within its thought; see `thought_room.quieter`"""
-    quieted: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """tier -> fields that keep it from thinking"""
-    asked: set[str] = field(default_factory=set)
     answers: dict[str, Reply] = field(default_factory=dict)
     failed: dict[str, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
@@ -70,11 +65,9 @@ class Cascade:
         return self.settings.holdback_tokens if self.settings.mode == "holdback" else WHOLE
 
     def call(self, tier: str) -> Call:
-        again = "-again" if tier in self.retried else ("-unthinking" if self.quieted.get(tier) else "")
-        self.asked.add(tier)
+        again = "-again" if tier in self.retried else ""
         role: Role = "final" if tier == self.names[-1] else "attempt"
         body = with_logprobs(self.body) if self.scored else self.body
-        body = {**body, **self.quieted.get(tier, {})}
         if tier in self.escalate and role == "attempt":
             body = server_tools.with_escalation(body)
         tests = self.tests if role == "attempt" else ""
@@ -115,30 +108,18 @@ class Cascade:
         """Sort a reply into answers and failures. Returns its tier if that is to be asked once more."""
         tier, fault = reply.call.tier, checks.fault(reply, self.body)
         self.replies.append(reply)
-        if fault == checks.THOUGHT_TOO_LONG and (other := self.quiet(tier)):
-            self.outcomes.set(reply.call.id, fault)
-            self.failed |= {tier: reply} if other != tier else {}
-            return other
         at_top = fault == checks.THOUGHT_TOO_LONG and tier == self.names[-1]  # nobody could do better
         if fault is None or at_top or checks.is_refusal(reply):
             self.answers[tier] = reply
             return None
         self.outcomes.set(reply.call.id, fault)
         tool_refused = tier in self.escalate and checks.refuses_field(reply)
-        if (fault == "schema invalid" or tool_refused) and tier not in (*self.retried, *self.quieted):
+        if (fault == "schema invalid" or tool_refused) and tier not in self.retried:
             self.escalate -= {tier} if tool_refused else set()
             self.retried.add(tier)
             return tier
         self.failed[tier] = reply
         return None
-
-    def quiet(self, tier: str) -> str | None:
-        """Whom to ask instead of a tier that was cut within its thought, which would be cut again; None: larger ones."""
-        other, fields = self.quieter.get(tier, ("", {}))
-        if not other or other in self.quieted or tier in self.retried or (other != tier and other in self.asked):
-            return None  # no tier is asked three times: that is what budgets reserve
-        self.quieted[other] = fields
-        return other
 
     def cancel_held(self) -> tuple[str, ...]:
         """The calls to cancel: streams that were judged by their first tokens and rejected."""
@@ -224,7 +205,7 @@ class Cascade:
 
         A certificate is made of plain answers, each judged whole or by its first tokens, with nothing failing on the way.
         """
-        fell_short = bool(self.failed or self.retried or self.tests or self.escalate or self.quieted)
+        fell_short = bool(self.failed or self.retried or self.tests or self.escalate)
         unjudged = checks.is_refusal(reply) or bool(reply.tool_calls) or reply.finish_reason == "length"
         unjudged = unjudged or (self.scored and bool(reply.thought) and not reply.logprobs)  # the answer's tokens were not found
         return fell_short or (unjudged and reply.call.tier != self.names[-1])

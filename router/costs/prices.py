@@ -16,7 +16,7 @@ def per_token(tier: Tier) -> tuple[float, float]:
     price = tier.price
     if price.usd_per_1m_input is not None and price.usd_per_1m_output is not None:
         return price.usd_per_1m_input / 1e6, price.usd_per_1m_output / 1e6
-    per_second = (price.usd_per_accelerator_hour or 0.0) * tier.accelerators_billed / 3600
+    per_second = (price.usd_per_accelerator_hour or 0.0) * max(1, tier.accelerators) / 3600
     return per_second / INPUT_PER_S, per_second / OUTPUT_PER_S
 
 
@@ -37,4 +37,4 @@ def token_cost_usd(usage: Usage, prices: Sequence[float], cached_tokens: int = 0
 def gpu_usd(busy_s: float, tier: Tier) -> float | None:
     """The cost of a call's share of a replica's busy time; None: the tier has no hourly price."""
     price = tier.price.usd_per_accelerator_hour
-    return None if price is None else busy_s * tier.accelerators_billed * price / 3600
+    return None if price is None else busy_s * max(1, tier.accelerators) * price / 3600

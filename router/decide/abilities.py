@@ -44,7 +44,6 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
 )
 """the abilities that a tier's settings can allow or deny, and the setting of each"""
 
-AUTO = "auto"
 MENDS: Mapping[str, str] = MappingProxyType(
     {
         "images": "name a model that reads images",
@@ -61,11 +60,6 @@ def as_configured(tier: Tier, need: str) -> str:
         kind = need.removeprefix(UNKNOWN_PART)
         return "" if kind in tier.parts else f"takes no message parts of type {kind[:40]!r}"
     return "" if need not in SETTINGS or getattr(tier, SETTINGS[need]) else CANNOT[need]
-
-
-def to_find_out(tier: Tier, need: str) -> bool:
-    """Whether the tier counts as unable until it was found able: most models read no images."""
-    return need == "images" and tier.images == AUTO
 
 
 class Abilities:
@@ -86,9 +80,8 @@ class Abilities:
 
     def lack(self, tier: str, need: str) -> str:
         """Why the tier cannot; empty: it can, as far as anybody knows."""
-        known, found = self.tiers[tier], self.found_of(tier)
-        denied = as_configured(known, need) or (CANNOT[need] if to_find_out(known, need) and need not in found else "")
-        why = found.get(need, "")
+        denied = as_configured(self.tiers[tier], need)
+        why = self.found_of(tier).get(need, "")
         return denied or (f"{CANNOT[need]}: {why}" if why else "")
 
     def lacking(self, need: str) -> list[str]:
@@ -112,9 +105,9 @@ class Abilities:
 def broken_promises(tier: Tier, found: Mapping[str, str]) -> str:
     """The settings that promise what the tier was found unable to do, each with its mend; empty: there are none.
 
-    `auto` promises nothing: it only leaves out the tier where it is unable.
+    A default promises nothing: it only leaves out the tier where it is unable.
     """
-    promised = [need for need, setting in SETTINGS.items() if setting in tier.model_fields_set and getattr(tier, setting) is True]
+    promised = [need for need, setting in SETTINGS.items() if setting in tier.model_fields_set and getattr(tier, setting)]
     return "; ".join(
         f"tiers.{tier.name}.{SETTINGS[need]} is true, but the tier {CANNOT[need]} ({found[need]}): {MENDS[need]}, "
         f"or set {SETTINGS[need]}: false"

@@ -1,6 +1,7 @@
 """Hard constraints first, then chances and costs: pure functions from facts to a tier."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 from classifiers import Rule, choose
@@ -30,8 +31,8 @@ class Needs:
 
     def reader(self, tier: Tier) -> Reader:
         """Equal for tiers that count alike."""
-        count = self.count[tier.name]
-        return Reader.of(tier, count) if self.media else Reader(count, context=0, image_tokens=1)
+        reader = Reader.of(tier, self.count[tier.name])
+        return reader if self.media else replace(reader, context=0, image_tokens=1)
 
     def least(self, tier: Tier) -> int:
         """A lower bound, for which nothing is counted, where it is beyond the window; else 0."""
@@ -111,12 +112,12 @@ def pick(names: Sequence[str], p: Floats, cost: Floats, rule: Rule, target: str,
 
     p, cost: (n_tiers,) for this prompt, in the order of `names`, cheapest first; the top tier's mean cost = 1.
     """
-    allowed, known = [i for i, name in enumerate(names) if name not in excluded], p.tolist()
-    chances = {names[i]: round(known[i], 6) for i in allowed}
+    allowed = [i for i, name in enumerate(names) if name not in excluded]
+    chances = {names[i]: round(float(p[i]), 6) for i in allowed}
     if len(allowed) == 1:
         return Decision(names[allowed[0]], "only one fits", target, chances, excluded)
     if rule.kind == "tier":  # the fixed tier, or the next larger one that is permitted
         wanted = next((i for i in allowed if i >= rule.value), allowed[-1])
         return Decision(names[wanted], "fixed", target, chances, excluded)
-    at, reason = choose(p, cost, rule) if len(allowed) == len(names) else choose(p[allowed], cost[allowed], rule)
+    at, reason = choose(p[allowed], cost[allowed], rule)
     return Decision(names[allowed[at]], reason, target, chances, excluded)

@@ -78,29 +78,19 @@ def stay(
     cost: Floats,
     rule: Rule,
     messages: Sequence[Mapping[str, Any]],
-    caches: Sequence[str] | None = None,
 ) -> Decision:
-    """The decision, changed to the tier `before` where leaving it is not worth the lost cache. p, cost: (n_tiers,).
-
-    caches: whose prefix cache each tier reads from; None: its own. Among tiers with the same one a conversation moves freely, and
-    where it should stay with the cache the best of them gets it.
-    """
-    if before == decided.tier or before not in names or rule.kind == "tier":
+    """The decision, changed to the tier `before` where leaving it is not worth the lost cache. p, cost: (n_tiers,)."""
+    if before == decided.tier or before in decided.excluded or before not in names or rule.kind == "tier":
         return decided
-    caches, old, new = caches or names, names.index(before), names.index(decided.tier)
-    if before not in decided.excluded and in_tool_loop(messages) and new < old:
+    old, new = names.index(before), names.index(decided.tier)
+    if in_tool_loop(messages) and new < old:
         return replace(decided, tier=before, reason="kept in a tool loop")
-    if caches[old] == caches[new]:
-        return decided
-    kept = 1 - READING * CACHED * history_share(messages)
-    near = [k for k, name in enumerate(names) if caches[k] == caches[old] and name not in decided.excluded]
+    kept_cost = cost[old] * (1 - READING * CACHED * history_share(messages))
     if rule.kind == "utility":
-        worth = {k: p[k] - rule.value * cost[k] * kept for k in near}
-        near = [k for k in near if worth[k] >= p[new] - rule.value * cost[new]]
-        best = max(near, key=lambda k: worth[k], default=None)
-    else:  # a rule on chances goes up at any cost
-        best = min((k for k in near if new < k and cost[k] * kept <= cost[new]), key=lambda k: cost[k], default=None)
-    return decided if best is None else replace(decided, tier=names[best], reason="kept for its cache")
+        stays = p[old] - rule.value * kept_cost >= p[new] - rule.value * cost[new]
+    else:
+        stays = new < old and kept_cost <= cost[new]  # a rule on chances goes up at any cost
+    return replace(decided, tier=before, reason="kept for its cache") if stays else decided
 
 
 class Sessions:

@@ -2,7 +2,7 @@
 
 The answer's tool calls get ids `call_sd_<key>_<n>`. When a later request brings that answer back, the hidden messages are put
 before it again, so that the tier reads what it read before. They are kept in memory, for a while, for one API key; when they are
-gone, the request goes on without them. What another ingress kept can be put beside them (`missing`, `put`).
+gone, the request goes on without them.
 """
 
 import json
@@ -61,22 +61,13 @@ class HiddenTurns:
     def keep(self, owner: str, messages: Sequence[Mapping[str, Any]], splices: Mapping[str, str], tier: str) -> str:
         """Returns the key under which the turn is found again."""
         key = secrets.token_hex(10)
-        self.put(owner, key, messages, splices, tier)
-        return key
-
-    def put(self, owner: str, key: str, messages: Sequence[Mapping[str, Any]], splices: Mapping[str, str], tier: str) -> None:
-        """Keep a turn under a key that it has already: another ingress made it."""
         size = len(json.dumps([*messages, dict(splices)]))
         with self.lock:
             self.known[digest(owner, key)] = HiddenTurn(tuple(messages), splices, tier, size), self.clock() + self.ttl_s
             self.bytes += size
             while len(self.known) > self.most or self.bytes > self.most_bytes:
                 self.drop(next(iter(self.known)))
-
-    def missing(self, owner: str, body: Mapping[str, Any]) -> list[str]:
-        """The keys that a body names and that are not known, each once."""
-        named = dict.fromkeys(key for message in body.get("messages") or () for key in named_turns(message))
-        return [key for key in named if self.find(owner, key) is None]
+        return key
 
     def drop(self, place: str) -> None:
         self.bytes -= self.known.pop(place)[0].bytes

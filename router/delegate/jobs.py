@@ -20,13 +20,11 @@ from router.delegate.results import JobState, Results, WorkerPrompt, as_text, qu
 from router.delegate.sanitise import inert, neutralise
 from router.delegate.shared import Shared, failure_code
 from router.limits.delegation_budget import Rung, rung_of
-from router.request import thought_room
 from router.types import Call, Reply
 
 RETRY_TEMPERATURE = 0.7  # at 0 the same wrong answer would come again
 LEAST_ROOM = 64  # tokens that a window must leave for an answer, if as many are wanted
-# problems that the same tier may solve
-RETRIED = {"schema_invalid", "truncated", "thought_too_long", "empty", "timeout", "backend_error"}
+RETRIED = {"schema_invalid", "truncated", "empty", "timeout", "backend_error"}  # problems that the same tier may solve
 ESCALATED = RETRIED | {"too_hard", "not_grounded", "request_refused", "busy", "too_long"}  # problems that a larger tier may solve
 
 
@@ -77,21 +75,17 @@ class Jobs(Results):
             state.fail("context_overflow")
             return None
         rung = rung_of(self.shared.ladder, state.tier)
-        given, thought = rung.input_tokens(body), thought_room.room(rung.thinking, body)
-        if thought > max(0, self.affordable_tokens(rung, given) - plans.MIN_TOKENS):  # too dear: at once, if that can be had
-            body |= thought_room.unthinking(rung.thinking)
-            thought = thought_room.room(rung.thinking, body)
+        given = rung.input_tokens(body)
         if not self.running():  # no refund will come, and a short answer is better than none
-            state.max_tokens = min(state.max_tokens, max(plans.MIN_TOKENS, self.affordable_tokens(rung, given) - thought))
+            state.max_tokens = min(state.max_tokens, max(plans.MIN_TOKENS, self.affordable_tokens(rung, given)))
         call = self.shared.new_call_id(state.job.id)
-        if not self.shared.budget.reserve(call, rung.cost(given, state.max_tokens + thought), kept_calls=1):
+        if not self.shared.budget.reserve(call, rung.cost(given, state.max_tokens), kept_calls=1):
             self.shared.call_ids.discard(call)
             return None
-        body["max_tokens"] = state.max_tokens + thought
+        body["max_tokens"] = state.max_tokens
         state.call, state.status, state.calls = call, "running", state.calls + 1
         left = max(0.05, (self.shared.work_until_s - self.shared.now_s) / 2)
-        timeout_s = self.shared.settings.call_timeout_s + thought_room.thought_s(thought)
-        return Call(call, state.tier, "subtask", body, timeout_s=min(timeout_s, left))
+        return Call(call, state.tier, "subtask", body, timeout_s=min(self.shared.settings.call_timeout_s, left))
 
     def affordable_tokens(self, rung: Rung, given: int) -> int:
         """Length of an answer that the budget can pay. given: input tokens."""
@@ -106,9 +100,7 @@ class Jobs(Results):
         rung: Rung | None = rung_of(self.shared.ladder, state.tier)
         while rung:
             body = self.body(rung, prompt)
-            if task.difficulty != "hard" or state.quiet:
-                body |= thought_room.unthinking(rung.thinking)
-            room = rung.context - rung.input_tokens(body) - thought_room.room(rung.thinking, body)
+            room = rung.context - rung.input_tokens(body)
             if room >= min(wanted, LEAST_ROOM):
                 state.tier, state.max_tokens = rung.name, min(wanted, room)
                 return {**body, "temperature": state.temperature}
@@ -175,7 +167,7 @@ class Jobs(Results):
         if reply.refusal or reply.finish_reason == "content_filter":
             return "refused"
         if not reply.text.strip():
-            return "thought_too_long" if thought_too_long(reply) else "empty"
+            return "truncated" if thought_too_long(reply) else "empty"
         if reply.finish_reason == "length":
             return "truncated"
         data = read_result(reply.text, prompt.schema) if prompt.schema else None
@@ -203,9 +195,7 @@ class Jobs(Results):
             state.status, state.code = "ok", ""
         elif problem in RETRIED and not state.retried:
             state.retried, state.status = True, "pending"
-            state.quiet = problem == "thought_too_long"
-            longer = problem in ("truncated", "thought_too_long")
-            state.max_tokens = min(2 * state.max_tokens, plans.MAX_TOKENS) if longer else state.max_tokens
+            state.max_tokens = min(2 * state.max_tokens, plans.MAX_TOKENS) if problem == "truncated" else state.max_tokens
             state.temperature = RETRY_TEMPERATURE if problem in ("schema_invalid", "empty") else 0.0
         elif larger and (state.low_confidence or (problem in ESCALATED and not state.escalated_for_failure)):
             state.escalated_for_failure = state.escalated_for_failure or not state.low_confidence

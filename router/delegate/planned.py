@@ -23,7 +23,6 @@ from router.delegate.splice import by_reference
 from router.errors import BadPlan, BudgetExceeded
 from router.limits.client_limits import limit_cost
 from router.limits.delegation_budget import Budget, Rung
-from router.request import thought_room
 from router.request.body import answer_limit, wants_json
 from router.types import Call, Fail, Flow, Reply, Role, Say
 
@@ -133,19 +132,14 @@ class PlanMode(DelegationFlow):
         body |= shared.json_field(top.name, "plan", plans.plan_schema(shared.settings.max_subtasks))
         given = top.input_tokens(body)
         room = min(self.plan_room(given), self.spare_tokens(body), top.context - given)
-        if room - thought_room.room(top.thinking, body) < min(room, plans.MIN_TOKENS):  # too dear: at once, if that can be had
-            body |= thought_room.unthinking(top.thinking)
-        thought = thought_room.room(top.thinking, body)
-        tokens = int(min(shared.settings.plan_max_tokens, room - thought))
+        body["max_tokens"] = int(min(shared.settings.plan_max_tokens, room))
         left = shared.work_until_s - shared.now_s
-        if tokens < plans.MIN_TOKENS or left <= 0:
+        if body["max_tokens"] < plans.MIN_TOKENS or left <= 0:
             return None
-        body["max_tokens"] = tokens + thought
         name = shared.new_call_id(role)
         if not shared.budget.reserve(name, top.cost(given, body["max_tokens"]), kept_calls=1):
             return None
-        timeout_s = shared.settings.call_timeout_s + thought_room.thought_s(thought)
-        return Call(name, top.name, role, body, timeout_s=min(timeout_s, left))
+        return Call(name, top.name, role, body, timeout_s=min(shared.settings.call_timeout_s, left))
 
     def plain_usd(self, answer_tokens: float) -> float:
         """Upper bound on the price of the plain call, counted as the client's limit counts it."""

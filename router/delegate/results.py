@@ -46,8 +46,6 @@ class JobState:
     retried: bool = False
     """the same tier was asked a second time"""
     temperature: float = 0.0
-    quiet: bool = False
-    """it was cut within its thought, so its tier is kept from thinking"""
     problem: str = ""
     """code of what was wrong with its last answer"""
     escalated_for_failure: bool = False

@@ -10,5 +10,5 @@ def training_usd(tier: Tier, seconds: float, tokens: int) -> float:
     """By the price of the tier's accelerators and the time; where it has none, by what the tier asks for reading as much."""
     hourly = tier.price.usd_per_accelerator_hour
     if hourly is not None:
-        return hourly * tier.accelerators_billed * seconds / 3600
+        return hourly * max(1, tier.accelerators) * seconds / 3600
     return PASSES * tokens * per_token(tier)[0]

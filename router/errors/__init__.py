@@ -3,10 +3,7 @@
 StepdownError
 ├── BadPlan                the planning tier's output is no valid plan; costs a repair, never a request
 ├── BadInput               a command got input that it cannot use (exit code 2)
-│   ├── BadConfig          the YAML file, or a file that it names
-│   ├── DoesNotFit         a machine has too little memory for a model
-│   └── UnknownShape       a model's files do not say how large it is
-├── SeamDiffers            a stream cannot go on at another replica; the client hears that its replica failed
+│   └── BadConfig          the YAML file, or a file that it names
 └── RequestFailed          an HTTP request gets OpenAI's error body
     ├── BadRequest         400  malformed JSON or fields
     │   ├── ContextTooLong 400  no tier's window holds the prompt
@@ -42,7 +39,6 @@ StepdownError
     │   ├── WindowExceeded 400  the tier says that its window does not hold the request; a wider one may answer
     │   └── TierMisconfigured 502  the upstream refuses this server's key, account, address or model
     ├── TierCold           503  the tier was scaled to zero; a replica is starting, with Retry-After
-    │   └── TierDozing     503  its replica dozed; it is waking, with Retry-After
     ├── Overloaded         503  every tier that may answer is full, with Retry-After
     └── NoReplica          503  with Retry-After
         └── TierBusy       503  the tier is full, or asked to be left alone for a while; no failure, with Retry-After
@@ -59,7 +55,6 @@ from router.errors.bodies import (
     Unsupported,
     UnsupportedTool,
 )
-from router.errors.fit import DoesNotFit, UnknownShape
 from router.errors.http import (
     ForeignRequest,
     HeadersTooLarge,
@@ -82,10 +77,8 @@ from router.errors.tiers import (
     DelegationFailed,
     NoReplica,
     Overloaded,
-    SeamDiffers,
     TierBusy,
     TierCold,
-    TierDozing,
     TierFailed,
     TierMisconfigured,
     TierSilent,
@@ -103,7 +96,6 @@ __all__ = [
     "ContextTooLong",
     "DeadlineExceeded",
     "DelegationFailed",
-    "DoesNotFit",
     "ForeignRequest",
     "HeadersTooLarge",
     "LedgerDown",
@@ -120,12 +112,10 @@ __all__ = [
     "REQUESTS_OWN",
     "RateLimited",
     "RequestFailed",
-    "SeamDiffers",
     "ServerStopping",
     "StepdownError",
     "TierBusy",
     "TierCold",
-    "TierDozing",
     "TierFailed",
     "TierMisconfigured",
     "TierSilent",
@@ -134,7 +124,6 @@ __all__ = [
     "ToolNameConflict",
     "UnknownEncoding",
     "UnknownModel",
-    "UnknownShape",
     "Unsupported",
     "UnsupportedTool",
     "WindowExceeded",

@@ -40,7 +40,6 @@ class RateLimited(RequestFailed):
         shorten = f"this request may need {needed}: shorten it, or ask for fewer"
         super().__init__(f"this key may use {limit} {unit} a minute; {shorten if needed else again}")
         self.needed = needed
-        self.limit, self.unit, self.wait_s = limit, unit, retry_after_s
 
 
 class BudgetSpent(RequestFailed):

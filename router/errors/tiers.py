@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from router.errors.base import RequestFailed, StepdownError
+from router.errors.base import RequestFailed
 
 REQUESTS_OWN = frozenset({400, 409, 413, 415, 422})  # statuses by which a tier says that the request is wrong
 
@@ -23,10 +23,6 @@ class TierFailed(RequestFailed):
         super().__init__(f"tier {tier}: {message}")
         self.tier = tier
         self.status = 502 if status not in REQUESTS_OWN else (422 if status == 422 else 400)
-        self.crashed = status == 500
-        """the tier's server failed within, which a request may have caused"""
-        self.demanding = False
-        """the request demands a form of its answer, which the server may have been unable to follow"""
         self.given = body if self.status < 500 else None
 
     @property
@@ -36,18 +32,6 @@ class TierFailed(RequestFailed):
     def body(self) -> dict[str, Any]:
         """The tier's own body where the request is wrong, else ours."""
         return dict(self.given) if self.given and "error" in self.given else super().body()
-
-
-class SeamDiffers(StepdownError):
-    """A replica that was to go on with a stream makes other events of its tokens than those that were sent."""
-
-    code = "seam_differs"
-
-    def __init__(self, expected: int, found: int) -> None:
-        super().__init__(
-            f"a stream cannot go on at another replica: found {found} other bytes of events, expected the {expected} that were "
-            "sent; give all replicas of the tier the same model, template and engine options"
-        )
 
 
 class TierSilent(TierFailed):
@@ -116,21 +100,11 @@ class TierCold(RequestFailed):
     status = 503
     code = "cold"
 
-    why = "was scaled to zero and has no replica; one is starting"
-
     def __init__(self, tier: str, retry_after_s: float = 30.0) -> None:
-        super().__init__(f"tier {tier} {self.why}, try again in {retry_after_s:.0f} s")
+        super().__init__(
+            f"tier {tier} was scaled to zero and has no replica; one is starting, try again in {retry_after_s:.0f} s"
+        )
         self.retry_after_s = retry_after_s
-
-
-class TierDozing(TierCold):
-    """The tier's replica gave its memory back while it was idle, and did not have it again in time. No failure either."""
-
-    code = "dozing"
-    why = "was dozing while nobody asked and is not awake yet"
-
-    def __init__(self, tier: str, retry_after_s: float = 5.0) -> None:
-        super().__init__(tier, retry_after_s)
 
 
 class Overloaded(RequestFailed):

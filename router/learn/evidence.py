@@ -22,49 +22,26 @@ from classifiers.replies.signals import (
     plain_signals,
     statistics,
 )
-from router.errors import BadInput
 from router.learn.outcomes import Outcomes, contents_of
 from router.learn.tables import Table, number, numbers, read_table, text_of, with_scores
 
 STATISTIC_COLUMNS = ("mean_logprob", "min_logprob", "p10_logprob", "p25_logprob", "p50_logprob")
-MOST_CUT = 0.05  # of a tier's answers
 ANY = ("answer", "pred", "output_tokens", "out_tok", "mean_logprob")  # a tier needs one of these columns
 
 
-def read_seen(
-    paths: Sequence[Path], tiers: Mapping[str, str], outcomes: Outcomes, prefix: int = PREFIX, whole: bool = False
-) -> Seen | None:
+def read_seen(paths: Sequence[Path], tiers: Mapping[str, str], outcomes: Outcomes, prefix: int = PREFIX) -> Seen | None:
     """The signals of the answers, one row for each row of `outcomes`; None where some tier has only scores.
 
-    tiers: tier -> column name, as given to `read_outcomes`. prefix: first tokens that holdback judges. whole: refuse tables in
-    which many answers were cut within their thought. Raises BadInput.
+    tiers: tier -> column name, as given to `read_outcomes`. prefix: first tokens that holdback judges.
     """
-    tables = [read_table(path) for path in paths]
-    if whole:
-        check_whole(tables, list(tiers.values()))
-    parts = [_seen_of(table, path, list(tiers.values()), prefix) for table, path in zip(tables, paths, strict=True)]
+    parts = [_seen_of(read_table(path), path, list(tiers.values()), prefix) for path in paths]
     if any(part is None for part in parts):
         return None
     place = {name: (k, i) for k, part in enumerate(parts) if part for i, name in enumerate(part[0])}
     at = [place[name] for name in zip(outcomes.ids.tolist(), outcomes.contents.tolist(), strict=True)]
     offset = np.cumsum([0, *(len(part[0]) for part in parts if part)])
-    seen = _concatenate([part[1] for part in parts if part])
-    return seen.take(np.array([offset[k] + i for k, i in at], dtype=np.int64))
-
-
-def check_whole(tables: Sequence[Table], names: Sequence[str]) -> None:
-    """Raises BadInput where more than MOST_CUT of a tier's answers were cut within their thought, as `label` marks them.
-
-    Nobody knows what they would have cost and said.
-    """
-    for name in names:
-        asked = sum(score is not None for table in tables for score in table.get(f"score|{name}", ()))
-        cut = sum(mark is True for table in tables for mark in table.get(f"cut_in_thought|{name}", ()))
-        if cut > MOST_CUT * asked:
-            raise BadInput(
-                f"tier {name!r}: {cut} of {asked} answers were cut within their thought, expected at most {MOST_CUT:.0%}: their "
-                "costs and scores are unknown. Label again with a larger --max-tokens, or limit its thoughts (reasoning.budget)"
-            )
+    whole = _concatenate([part[1] for part in parts if part])
+    return whole.take(np.array([offset[k] + i for k, i in at], dtype=np.int64))
 
 
 def _concatenate(parts: Sequence[Seen]) -> Seen:

@@ -130,8 +130,7 @@ def ladder_of(tiers: str | None, config: Path | None, prices: str | None) -> tup
     missing = [name for name in names if name not in found]
     if missing:
         raise BadInput(_no_price(missing, config))
-    thinkers = {tier.name for tier in ladder if tier.costs_by_thought}  # by price per token they cost what their sibling costs
-    check_order("prices", {name: sum(found[name]) for name in names if name not in thinkers})
+    check_order("prices", {name: sum(found[name]) for name in names})
     return names, {name: found[name] for name in names}
 
 

@@ -40,7 +40,6 @@ OF_ANSWERS = (
     "p50_logprob",
     "first_margin",
     "first_logprobs",
-    "cut_in_thought",
 )
 PARQUET = b"PAR1"
 GZIP = b"\x1f\x8b"

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.reasoning_settings import Reasoning
 from router.request.body import answer_reserve
 from router.request.token_bounds import IMAGE_TOKENS, Reader, expected_tokens
 from router.tier_settings import ANSWER_RESERVE
@@ -29,8 +28,6 @@ class Rung:
     """how often a call's prompt may be read: twice where a slow call is sent to a second replica too"""
     reserve: int = ANSWER_RESERVE
     """tokens that the window must have left for an answer; see `answer_reserve`"""
-    thinking: Reasoning | None = None
-    """`Tier.thinking`: how its model thinks, if that is known"""
 
     def cost(self, input_tokens: float, output_tokens: float) -> float:
         return self.price_in * input_tokens + self.price_out * output_tokens

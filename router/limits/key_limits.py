@@ -13,8 +13,6 @@ from router.limits.reservation import Size
 
 MINUTE_S = 60
 USUAL_ANSWER = 256  # tokens assumed for an answer until it is known, if the request sets no limit
-Shown = Literal["pass", "both", "hide"]
-SHOWN: tuple[Shown, ...] = ("pass", "both", "hide")
 RIGHTS = ("costs", "admin", "learn")
 
 
@@ -67,8 +65,6 @@ class Key:
     """of RIGHTS"""
     learning: Consent = "never"
     """which of its requests may be kept to learn from, where the operator collects them"""
-    reasoning: Shown | None = None
-    """what its clients get of reasoning; None: what `server.reasoning` says"""
 
     def require(self, right: str) -> None:
         """Raises NotAllowed."""
@@ -82,8 +78,7 @@ class Key:
         }
         limits = ("requests_per_minute", "tokens_per_minute", "usd_per_day", "usd_per_month")
         numbers = {name: getattr(self, name) for name in limits}
-        shown = {"id": self.id, "name": self.name, **sets, **numbers, "rights": sorted(self.rights), "learning": self.learning}
-        return shown | ({"reasoning": self.reasoning} if self.reasoning else {})
+        return {"id": self.id, "name": self.name, **sets, **numbers, "rights": sorted(self.rights), "learning": self.learning}
 
     def excluded(self, names: Iterable[str]) -> dict[str, str]:
         """The tiers among `names` that may not answer this key, each with the reason, as `policy.exclude` gives it."""
@@ -174,8 +169,6 @@ class TakenRate:
     slot: int
     tokens: int
     requests: int = 1
-    shared: bool = False
-    """counted where all ingresses count, not in this process"""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from router.config import Config, Tier
 from router.costs.prices import per_token
-from router.request import server_tools, thought_room
+from router.request import server_tools
 from router.request.body import answer_count, answer_limit, wants_json
 from router.request.token_bounds import PER_TOOLS, Reader
 from router.trace import FlowKind
@@ -86,8 +86,7 @@ class WorstCase:
         below = sum(map(self.attempt, allowed[:-1])) if decided.judge or offered.escalate or asked.tests else 0.0
         if flow == "tools" or offered.delegate:
             return below + self.tools(top)
-        again = wants_json(asked.body) or offered.escalate or top in thought_room.quieter(self.config.tiers, allowed)
-        return below + (self.attempt(top) if again else self.call(top))
+        return below + (self.attempt(top) if wants_json(asked.body) or offered.escalate else self.call(top))
 
     def output(self, tier: Tier) -> int:
         """Tokens of one answer."""

@@ -1,7 +1,6 @@
 """The fields of a body that several places need, each read here by one rule. Bodies have passed `wire.parse`."""
 
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Any
 
 
@@ -37,15 +36,6 @@ def one_answer_limit(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if not all(name in body for name in twins):
         return body
     return {name: value for name, value in body.items() if name not in twins or name == limit_field(body)}
-
-
-def whole_answer_s(first_s: float, body: Mapping[str, Any]) -> float:
-    """Seconds to wait for an unstreamed answer, of which nothing is seen before its last token: first_s, the limit for a first
-    token, and the time that as many tokens as it may have take a slow tier. Endless without a limit of the answer: the request's
-    own deadline holds then.
-    """
-    limit = answer_limit(body)
-    return inf if limit is None else first_s + answer_count(body) * limit / SLOWEST_PER_S
 
 
 def answer_count(body: Mapping[str, Any]) -> int:
@@ -92,7 +82,6 @@ def beyond_flows(body: Mapping[str, Any]) -> str:
     return next((why for found, why in reasons if found), "")
 
 
-SLOWEST_PER_S = 5.0  # tokens a second of a tier that works
 PASSIVE = frozenset(  # fields that leave an answer as it would be without them
     "model messages stream stream_options logprobs top_logprobs temperature max_tokens max_completion_tokens user metadata store "
     "service_tier safety_identifier prompt_cache_key prompt_cache_retention request_id priority cache_salt "

@@ -1,7 +1,7 @@
 """Reasoning as the operator wants clients to get it: under which name, or not at all."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from router.config import Server
 from router.reasoning_settings import Reasoning
@@ -15,18 +15,6 @@ IDS = ("token_ids",)
 """of a choice: the thought's tokens too, as numbers"""
 SILENCE_S = 5.0  # proxies close connections on which nothing comes
 NAMES: Mapping[str, tuple[str, ...]] = {"reasoning": ("reasoning",), "reasoning_content": ("reasoning_content",), "both": FIELDS}
-
-
-class Reader(Protocol):
-    """Who gets answers: a key."""
-
-    @property
-    def reasoning(self) -> Literal["pass", "both", "hide"] | None: ...
-
-
-def shown_to(key: Reader, server: Server) -> Server:
-    """The server's settings as they hold for a key, which may have a word of its own on reasoning."""
-    return server if key.reasoning is None else server.model_copy(update={"reasoning": key.reasoning})
 
 
 class ShownReasoning:
@@ -49,21 +37,16 @@ class ShownReasoning:
 
         A client may ask for none by `include_reasoning`, which a tier with the setting is not told: see `thinking.switched`.
         """
-        name = field or ("both" if server.reasoning == "both" else server.reasoning_field)
+        name = field or server.reasoning_field
         if "messages" not in body:
             return None
-        if server.reasoning == "hide" or body.get("include_reasoning") is False:
+        if server.reasoning == "hide" or (settings is not None and body.get("include_reasoning") is False):
             return cls(())
         return cls(NAMES[name]) if name else None
 
     @property
     def hides(self) -> bool:
         return not self.names
-
-    @property
-    def told(self) -> str:
-        """What the header `x-stepdown-reasoning` says of it."""
-        return "hidden" if self.hides else " ".join(self.names)
 
     def silent(self, now_s: float) -> bool:
         """Called when nothing is left of a chunk: whether the client should get a sign of life in its place. Notes it."""

@@ -1,20 +1,20 @@
 """How much a model is to think, as a client asks for it in a chat, written as the tier understands it that is called.
 
-A tier without the setting `reasoning` gets most fields as they came. History is the same for every tier: a thought goes back only
-to the family that had it, and only within the turn that is under way.
+A tier without the setting `reasoning` gets the fields as they came. History is the same for every tier: a thought goes back only
+to the tier that had it, and only within the turn that is under way.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router.reasoning_settings import EFFORTS, SWITCH, Reasoning
+from router.reasoning_settings import Reasoning
 from router.request.body import answer_limit, wants_json
 from router.request.thoughts import FIELDS
-from router.tier_settings import Tier
 
 TIER = "reasoning_tier"  # of a message: the tier whose thought it holds; our own field, which no tier gets
 ASKED = ("reasoning_effort", "thinking_token_budget", "include_reasoning")
+SWITCH = "enable_thinking"  # of `chat_template_kwargs`
 USUAL = "medium"  # the effort of who only says that it is to think
 KEEPS = {"preserve_thinking": True, "clear_thinking": False}
 """of `chat_template_kwargs`: the client wants finished turns with their thoughts"""
@@ -43,43 +43,17 @@ def wish_of(body: Mapping[str, Any]) -> Wish:
     return Wish(on and budget != 0, effort, budget)
 
 
-def ceiling(body: Mapping[str, Any]) -> str:
-    """The most thinking that a request asks for, one of EFFORTS; empty: it sets no limit. Another word sets none either."""
-    if not any(name in body for name in ("reasoning_effort", "thinking_token_budget", "chat_template_kwargs")):
-        return ""
-    wish = wish_of(body)
-    if wish.on is False:
-        return EFFORTS[0]
-    return wish.effort if wish.effort in EFFORTS else ""
-
-
 def kwargs_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     given = body.get("chat_template_kwargs")
     return given if isinstance(given, Mapping) else {}
 
 
-def written(body: Mapping[str, Any], tier: str, settings: Reasoning | None, family: Collection[str] = ()) -> Mapping[str, Any]:
-    """The body of a call as that tier gets it; often the same object. The answer's limit in it is the one that holds.
-
-    family: tiers whose thoughts it reads as its own.
-    """
+def written(body: Mapping[str, Any], tier: str, settings: Reasoning | None) -> Mapping[str, Any]:
+    """The body of a call as that tier gets it; often the same object. The answer's limit in it is the one that holds."""
     if "messages" not in body:
         return body
-    body = with_own_thoughts(body, (tier, *family))
-    return bounded(body) if settings is None else switched(body, settings)
-
-
-def bounded(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The body for a tier of which nothing is known: the client's own fields, but for what would break its server.
-
-    `include_reasoning` is ours to do. vLLM holds to a schema from the first token where it is false, and fails with status 500 on
-    a budget beside it, which ends the thought with a mark that is in no schema.
-    """
-    budget, limit = wish_of(body).budget, answer_limit(body)
-    most = {"thinking_token_budget": limit // 2} if budget and limit and budget > limit // 2 else {}
-    if "include_reasoning" not in body and not most:
-        return body
-    return {name: value for name, value in body.items() if name != "include_reasoning"} | most
+    body = with_own_thoughts(body, tier)
+    return body if settings is None else switched(body, settings)
 
 
 def switched(body: Mapping[str, Any], settings: Reasoning) -> dict[str, Any]:
@@ -137,21 +111,15 @@ def budget_of(body: Mapping[str, Any], wish: Wish, on: bool, settings: Reasoning
     if not on:
         return 0 if settings.switch == "none" and wish.on is False else None
     given = [most for most in (wish.budget, settings.budget) if most is not None]
-    limit, holds = answer_limit(body), settings.limited or (settings.limited is None and bool(given))
-    return min([*given, *([limit // 2] if limit and holds else [])], default=None)
-
-
-def family_of(tier: Tier, tiers: Sequence[Tier]) -> tuple[str, ...]:
-    """Names of the tiers whose thoughts it can read: on the same replicas, or of the same declared family of models."""
-    name, host = tier.licence.family, tier.runs_on
-    return tuple(other.name for other in tiers if other.runs_on == host or (name and other.licence.family == name))
+    limit = answer_limit(body)
+    return min([*given, *([limit // 2] if limit else [])]) if given else None
 
 
 # -- history ---------------------------------------------------------------------------------------------------------------
 
 
-def with_own_thoughts(body: Mapping[str, Any], family: Collection[str]) -> Mapping[str, Any]:
-    """The body without thoughts of other families and of finished turns: those before the last message of the user."""
+def with_own_thoughts(body: Mapping[str, Any], tier: str) -> Mapping[str, Any]:
+    """The body without thoughts of other tiers and of finished turns: those before the last message of the user."""
     messages = body["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
         return body  # the tier says what is wrong with it
@@ -161,12 +129,12 @@ def with_own_thoughts(body: Mapping[str, Any], family: Collection[str]) -> Mappi
     kept = kwargs_of(body)
     asked = max((i for i, message in enumerate(messages) if message.get("role") == "user"), default=-1)
     finished = -1 if any(kept.get(name) is value for name, value in KEEPS.items()) else asked
-    return {**body, "messages": [own_thought(message, family, i < finished) for i, message in enumerate(messages)]}
+    return {**body, "messages": [own_thought(message, tier, i < finished) for i, message in enumerate(messages)]}
 
 
-def own_thought(message: Mapping[str, Any], family: Collection[str], finished: bool) -> Mapping[str, Any]:
+def own_thought(message: Mapping[str, Any], tier: str, finished: bool) -> Mapping[str, Any]:
     """The message as that tier gets it. One that held nothing but a thought says nothing then."""
-    strange = finished or message.get(TIER) not in (None, *family)
+    strange = finished or message.get(TIER) not in (None, tier)
     out = {TIER, *FIELDS} if strange and message.get("role") == "assistant" else {TIER}
     if not out & message.keys():
         return message

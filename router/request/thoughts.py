@@ -4,7 +4,6 @@ One reader for whole messages and one for streams, whose pieces may cut a mark a
 template writes the first mark, a text begins within the thought: that is known of the tier (`opened`).
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -13,8 +12,6 @@ FIELDS = ("reasoning", "reasoning_content")
 OPENS = "<think>"
 CLOSES = "</think>"
 LEAD = 64  # characters of white space that may stand before the first mark
-LONE = re.compile(r"^[ \t]*</think>[ \t]*$|(?<![`'\"])</think>[ \t]*(?=\n[ \t]*\n|\Z)", re.MULTILINE)
-"""a closing mark that no answer which speaks of marks is likely to hold: alone on its line, or before an empty one"""
 
 
 class Spoken(NamedTuple):
@@ -86,18 +83,6 @@ def split(text: str, opened: bool = False) -> Spoken:
     return Spoken(first.thought + rest.thought, first.text + rest.text)
 
 
-def split_whole(text: str, opened: bool = False) -> Spoken:
-    """The same of an answer that has ended, of whose model nothing is known: a lone closing mark ends a thought.
-
-    In a stream that shows too late: there it has to be known of the tier (`opened`).
-    """
-    said = split(text, opened)
-    if said.thought or opened or CLOSES not in text or OPENS in text:
-        return said
-    lone = LONE.search(text)
-    return Spoken(text[: lone.start()], text[lone.end() :].lstrip()) if lone else said
-
-
 def in_field(said: Mapping[str, Any]) -> str:
     """The thought that a message, or a piece of one, has in a field of its own; empty: it has none."""
     return next((text for name in FIELDS if isinstance(text := said.get(name), str) and text), "")
@@ -108,7 +93,7 @@ def spoken(message: Mapping[str, Any], opened: bool = False) -> Spoken:
     content = message.get("content")
     text = content if isinstance(content, str) else ""
     thought = in_field(message)
-    return Spoken(thought, text) if thought else split_whole(text, opened)
+    return Spoken(thought, text) if thought else split(text, opened)
 
 
 def apart(message: Mapping[str, Any], opened: bool = False) -> dict[str, Any]:

@@ -33,7 +33,6 @@ PLAIN_ROLES = ("system", "developer", "user", "assistant")
 TEMPLATE_FIELDS = ("tools", "functions", "documents", "chat_template_kwargs")
 FORM_FIELDS = ("response_format", "structured_outputs")
 RENDERED_FIELDS = ("tools", "documents", "chat_template_kwargs")  # with these a template writes more than a plain chat
-BESIDE_MESSAGES = frozenset((*TEMPLATE_FIELDS, *FORM_FIELDS, *RENDERED_FIELDS, "chat_template"))
 ESTIMATE_MARGIN = 4  # a quarter is added to estimates where too few would make the tier refuse
 TEXTS = ("text", "refusal", "thinking", "input_text", "output_text")  # types of parts that are text, in the field of their kind
 IMAGES = ("image_url", "input_image", "image")
@@ -69,8 +68,6 @@ def completion_prompt(prompt: Any, after: str) -> Prompt:
 
 def chat_prompt(body: Mapping[str, Any]) -> Prompt:
     """All that a chat template may write: texts as they are, tool calls and tools as JSON."""
-    if short := plain_chat(body):
-        return short
     body = server_tools.without(body)
     messages = body["messages"]
     parts = [part for message in messages for part in parts_beside_text(message.get("content"))]
@@ -83,14 +80,6 @@ def chat_prompt(body: Mapping[str, Any]) -> Prompt:
     shaped = sum(len(text) for text in [*map(beside_text, messages), *fields]) if not plain or fields else 0
     form = "\n".join(as_json(body[name]) for name in FORM_FIELDS if body.get(name))
     return Prompt("\n".join(texts), len(messages), 0, images, unbounded, tools, form, shaped, None if plain else body)
-
-
-def plain_chat(body: Mapping[str, Any]) -> Prompt | None:
-    """`chat_prompt` of a chat of texts and nothing else, as most are, in a fifth of the time; None: it has something else."""
-    if not BESIDE_MESSAGES.isdisjoint(body):
-        return None
-    texts = [message["content"] for message in body["messages"] if is_plain(message) and isinstance(message.get("content"), str)]
-    return Prompt("\n".join(texts), len(texts)) if len(texts) == len(body["messages"]) else None
 
 
 def is_plain(message: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from classifiers import prompt_text
 from router.errors import BadRequest
-from router.request import constraints, json_text, server_tools, thinking
+from router.request import constraints, json_text, server_tools
 from router.request.body import answer_count, answer_limit, asks_for_more, continues, one_answer_limit, several_wanted, wants_json
 from router.request.token_bounds import prompts_of
 from router.types import UNKNOWN_PART, Facts, Path, Request
@@ -17,7 +17,6 @@ SHAPES = (
     ("chat_template_kwargs", dict, "an object"),
     ("documents", list, "a list"),
     ("echo", bool, "true or false"),
-    ("include_reasoning", bool, "true or false"),
 )
 # Fields of the other path. Backends overlook them, so they are taken out before anything reads them.
 FOREIGN = {
@@ -32,9 +31,7 @@ INTEGER_RANGES = {
     "best_of": (1, 128),
     "top_logprobs": (-1, 1_000),  # vLLM takes -1 for all of them
     "prompt_logprobs": (-1, 1_000),
-    "thinking_token_budget": (0, MAX_TOKENS),
 }
-MOST_TEMPLATE_FIELDS = 64  # of `chat_template_kwargs`
 MAX_TEMPERATURE = 100.0
 # Of `metadata`, as with OpenAI.
 MOST_PAIRS = 16
@@ -132,10 +129,6 @@ def check_common(body: Mapping[str, Any]) -> None:
         value = body.get(field)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
             raise BadRequest(f"`{field}` must be a whole number from {least} to {most}", field)
-    if len(kwargs := body.get("chat_template_kwargs") or {}) > MOST_TEMPLATE_FIELDS:
-        raise BadRequest(
-            f"`chat_template_kwargs` has {len(kwargs)} fields; send at most {MOST_TEMPLATE_FIELDS}", "chat_template_kwargs"
-        )
     heat = body.get("temperature")
     if heat is not None and (not isinstance(heat, int | float) or isinstance(heat, bool) or not 0 <= heat <= MAX_TEMPERATURE):
         raise BadRequest(f"`temperature` must be a number from 0 to {MAX_TEMPERATURE:g}", "temperature")
@@ -219,8 +212,7 @@ def facts(request: Request) -> Facts:
     as_measured = one and not (request.tests or asks_for_more(body)) and "images" not in needed
     needed |= {"chat" if chat else "completions"}
     answer, heat = answer_limit(body) or 1, body.get("temperature")
-    given = body["model"], answer, needed, heat, request.stream, one, as_measured, prompts, thinking.ceiling(body)
-    return Facts(text, counted, *given)
+    return Facts(text, counted, body["model"], answer, needed, heat, request.stream, one, as_measured, prompts)
 
 
 def needs(body: Mapping[str, Any]) -> frozenset[str]:

@@ -77,8 +77,6 @@ class Affinity:
     pick: Callable[[Sequence[str]], str] = random.choice
     homes: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
     numbers: dict[str, int] = field(default_factory=dict)
-    moved: Callable[[str, str], None] = lambda conversation, replica: None
-    """is told of a conversation whose home cannot be computed, for the other ingresses"""
 
     def preferred(self, hint: str, replicas: Sequence[str], queue: Callable[[str], float]) -> list[str]:
         """A few replicas, the preferred one first. `replicas` is not empty; queue: requests in flight at a replica."""
@@ -99,13 +97,7 @@ class Affinity:
 
     def answered(self, hint: str, replica: str) -> None:
         """Make the replica the conversation's home."""
-        conversation, place = hint.split(" ")
-        before = self.homes.get(conversation)
-        self.remember(conversation, replica)
-        if before != replica and (before or [replica] != ranked(place, list(self.numbers), self.numbers)[:1]):
-            self.moved(conversation, replica)
-
-    def remember(self, conversation: str, replica: str) -> None:
+        conversation = hint.split(" ")[0]
         self.homes[conversation] = replica
         self.homes.move_to_end(conversation)
         while len(self.homes) > self.most:

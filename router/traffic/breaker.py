@@ -12,7 +12,6 @@ Tiers that share replicas share a circuit too: they fall together, and one that 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 FAILURES = 3  # failures in a row that open a circuit; retries handle single ones
 REST_S = 2.0
@@ -51,8 +50,6 @@ class Breaker:
     """until when a tier asked to be left alone"""
     hosts: Mapping[str, str] = field(default_factory=dict)
     """tier -> the tier whose replicas answer for it; one that is missing has its own"""
-    told: Callable[[str, float], None] = lambda tier, seconds: None
-    """is told of a tier that asked to be left alone for so long, for the other ingresses"""
 
     def host(self, tier: str) -> str:
         return self.hosts.get(tier, tier)
@@ -89,11 +86,6 @@ class Breaker:
 
     def back_off(self, tier: str, seconds: float) -> None:
         """The tier asked to be left alone for so long."""
-        self.rest(tier, seconds)
-        self.told(tier, seconds)
-
-    def rest(self, tier: str, seconds: float) -> None:
-        """Leave it alone, whoever it asked."""
         host = self.host(tier)
         self.backing_off[host] = max(self.backing_off.get(host, 0.0), self.clock() + seconds)
 
@@ -135,17 +127,12 @@ class Breaker:
         return "it failed several times in a row" if self.open_s(tier) else "it is full"
 
 
-def instead(
-    names: Sequence[str], tier: str, closed: Mapping[str, str], how: str, hosts: Mapping[str, str] = MappingProxyType({})
-) -> list[str]:
+def instead(names: Sequence[str], tier: str, closed: Mapping[str, str], how: str) -> list[str]:
     """The tiers to try for a request that `tier` could not answer: the next larger ones, then the next smaller ones.
 
-    names: cheapest first. closed: tiers that may not be asked. how: `routing.when_down`. hosts: see `Breaker`; of tiers on the
-    same replicas only the first is tried, and none on those that failed.
+    names: cheapest first. closed: tiers that may not be asked. how: `routing.when_down`.
     """
     at = names.index(tier)
     larger, smaller = names[at + 1 :], names[:at][::-1]
     allowed = {"none": [], "larger": larger, "any": [*larger, *smaller]}[how]
-    first = {hosts.get(name, name): name for name in reversed(allowed) if name not in closed}
-    first.pop(hosts.get(tier, tier), None)
-    return [name for name in allowed if first.get(hosts.get(name, name)) == name]
+    return [name for name in allowed if name not in closed]

@@ -23,7 +23,7 @@ from deployments.keys.admission import Keys
 from deployments.ledger import schema
 from deployments.ledger.ledger import Ledger
 from deployments.services.echo_service import EchoService
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
 from router.limits.key_limits import RIGHTS, Key

@@ -13,7 +13,6 @@ import uvicorn
 
 from deployments.endpoint.accounts import Accounts
 from deployments.endpoint.ingress import Ingress
-from deployments.relay.client_socket import remember
 from router.config import Config
 from router.engine import Router
 from router.trace import FlowKind
@@ -57,12 +56,7 @@ def listening(app: Served, **how: Any) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-
-    async def remembered(scope: Any, receive: Any, send: Any) -> None:
-        remember(send)  # before the application wraps it, as `Framing` does around Ray's servers
-        await app(scope, receive, send)
-
-    server = uvicorn.Server(uvicorn.Config(remembered, port=port, log_level="error", **how))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", **how))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -1,6 +1,5 @@
 """A real Ray with two ingresses: conversations stay on their replica and outlive it, a tier sleeps and wakes, and each
-ingress hears of the other's load; once through Serve's handles and once by lanes. The models are stubs, everything around them is
-real."""
+ingress hears of the other's load. The models are stubs, everything around them is real."""
 
 import asyncio
 import contextlib
@@ -32,24 +31,8 @@ OFTEN = {"RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1"}
 class Stub:
     """Stands where vLLM stands: says which process it is, after as many seconds as it is asked for."""
 
-    def __init__(self, tier) -> None:
-        self.name, self.tier, self.lanes = tier.name, tier, None
-        self.busy = 0
-
-    async def record_replica_metadata(self):
-        """As `deployments.replicas.vllm_tier.PlainServer`."""
-        from ray import serve
-
-        from deployments.replicas.lanes.both_ends import lane_server
-        from deployments.replicas.lanes.serve_replicas import LANE
-
-        self.lanes = lane_server(self.openai, serve.get_replica_context().replica_id.unique_id, self.tier)
-        await self.lanes.start()
-        return {LANE: self.lanes.address.told()}
-
-    async def __del__(self) -> None:
-        if self.lanes:
-            await self.lanes.close()
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     async def awake(self) -> bool:
         return True
@@ -69,7 +52,7 @@ def bind(tier, drain_s=30.0):
     from ray import serve
 
     options = {"name": f"tier-{tier.name}", "max_ongoing_requests": tier.max_ongoing, "ray_actor_options": {"num_cpus": 0}}
-    return serve.deployment(Stub, **options, **replicas_of(tier), **choice_of(tier)).bind(tier)
+    return serve.deployment(Stub, **options, **replicas_of(tier), **choice_of(tier)).bind(tier.name)
 
 
 def tier(name, usd, **more):
@@ -81,8 +64,8 @@ SLEEPS = {"idle_s": 3, "down_delay_s": 3, "look_back_s": 2, "up_delay_s": 0, "co
 TIERS = [tier("small", 1, replicas=2, max_replicas=2), tier("large", 4, replicas=0, max_replicas=1, scaling=SLEEPS)]
 
 
-@pytest.fixture(scope="module", params=["none", "machine"], ids=["handles", "lanes"])
-def client(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
     import ray
     from ray import cloudpickle, serve
 
@@ -95,15 +78,13 @@ def client(request, tmp_path_factory):
     for name, value in OFTEN.items():
         patch.setenv(name, value)
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # replicas cannot import a test
-    tiers = [{**one, "lanes": {"to": request.param}} for one in TIERS]
-    config = Config.model_validate({"tiers": tiers, "server": {"port": free_port(), "replicas": 2}})
+    config = Config.model_validate({"tiers": TIERS, "server": {"port": free_port(), "replicas": 2}})
     try:
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="serve")
         serve.start(http_options={"host": "127.0.0.1", "port": config.server.port})
         serve.run(app.application(config, hashed(KEY)), name=APP, route_prefix="/")
         url = f"http://127.0.0.1:{config.server.port}/v1"
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as made:
-            made.lanes = request.param != "none"
             yield made
     finally:
         with contextlib.suppress(Exception):
@@ -137,14 +118,6 @@ def test_a_conversation_stays_and_different_ones_spread(client):
     assert len({process(client, f"turn {n}", **{"x-session-id": "mine"}) for n in range(12)}) == 1
     counts = Counter(process(client, f"conversation {n}") for n in range(40))
     assert len(counts) == 2 and min(counts.values()) >= 8
-
-
-def test_calls_go_by_lane_where_there_are_any(client):
-    for n in range(10):
-        process(client, f"by lane {n}")
-    told = {tier["tier"]: tier["lanes"] for tier in client.get(f"{client.base_url.join('/costs/live.json')}").json()["tiers"]}
-    assert [lane["state"] for lane in told["small"]] == (["open"] * 2 if client.lanes else [])
-    assert not client.lanes or sum(lane["calls"] for lane in told["small"]) >= 3
 
 
 def test_a_crowd_for_one_conversation_uses_both_replicas(client):

@@ -101,9 +101,9 @@ def test_a_tier_that_never_sleeps_and_has_none_is_out_of_order():
     ("changes", "expected"),
     [
         ({}, CallPolicy(5.0)),
-        ({"replicas": 2}, CallPolicy(5.0, "prefix", resumes=True)),
-        ({"max_replicas": 3, "affinity": "session"}, CallPolicy(5.0, "session", resumes=True)),
-        ({"replicas": 2, "affinity": "none"}, CallPolicy(5.0, resumes=True)),
+        ({"replicas": 2}, CallPolicy(5.0, "prefix")),
+        ({"max_replicas": 3, "affinity": "session"}, CallPolicy(5.0, "session")),
+        ({"replicas": 2, "affinity": "none"}, CallPolicy(5.0)),
         ({"replicas": 0, "max_replicas": 1}, CallPolicy(5.0, sleeps=True, cold_s=10.0)),
         ({"replicas": 0, "max_replicas": 1, "scaling": {"when_cold": "wait"}}, CallPolicy(5.0, sleeps=True, cold_s=float("inf"))),
     ],

@@ -28,9 +28,9 @@ def test_without_it_nothing_is_known_of_its_thinking(engine: str) -> None:
 
 
 def test_a_vllm_tier_without_a_parser_opens_the_thought_itself() -> None:
-    assert tier(reasoning={}).thinking == Reasoning(opened=True, limited=False)
-    assert tier(reasoning={"opened": False}).thinking == Reasoning(opened=False, limited=False)
-    assert tier(reasoning={"parser": "qwen3"}).thinking == Reasoning(parser="qwen3", opened=False, limited=True)
+    assert tier(reasoning={}).thinking == Reasoning(opened=True)
+    assert tier(reasoning={"opened": False}).thinking == Reasoning(opened=False)
+    assert tier(reasoning={"parser": "qwen3"}).thinking == Reasoning(parser="qwen3", opened=False)
 
 
 @pytest.mark.parametrize("engine", ["remote", "echo"])

@@ -38,7 +38,7 @@ function show(trace) {
     { name: "After", head: true, cell: (row) => seconds(Math.max(0, row.began_s - trace.began_s)) },
     { name: "Role", cell: (row) => row.role }, { name: "Tier", cell: (row) => name(row.tier) }, { name: "Outcome", cell: (row) => name(row.outcome) },
     { name: "In", number: true, cell: (row) => count(row.input_tokens) }, { name: "cached", number: true, cell: (row) => count(row.cached_tokens) },
-    { name: "Out", number: true, cell: (row) => `${count(row.output_tokens)}${row.thought_tokens ? `, ${count(row.thought_tokens)} thought` : ""}${row.estimated ? " est." : ""}` },
+    { name: "Out", number: true, cell: (row) => `${count(row.output_tokens)}${row.estimated ? " est." : ""}` },
     { name: "Cost", number: true, cell: (row) => usd(row.cost_usd) }, { name: "Busy", number: true, cell: (row) => seconds(row.busy_s) },
     { name: "GPU cost", number: true, cell: (row) => usd(row.gpu_usd) }, { name: "Took", number: true, cell: (row) => seconds(row.took_s) },
     { name: "First token", number: true, cell: (row) => seconds(row.first_token_s) }, { name: "Replica", cell: (row) => name(row.replica || DASH) },

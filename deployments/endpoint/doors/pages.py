@@ -10,21 +10,7 @@ from router.config import Server
 SHOWN = (
     *("retry-after", "x-request-id", "request-id"),
     *(f"x-stepdown-{name}" for name in ("calls", "certificate", "confidence", "cost-usd", "decision-ms", "degraded")),
-    *(
-        f"x-stepdown-{name}"
-        for name in (
-            "delegation",
-            "effort",
-            "escalations",
-            "ignored",
-            "reason",
-            "reasoning",
-            "state",
-            "stored",
-            "tier",
-            "trace-id",
-        )
-    ),
+    *(f"x-stepdown-{name}" for name in ("delegation", "escalations", "ignored", "reason", "state", "stored", "tier", "trace-id")),
     "x-stepdown-service",
     "x-stepdown-warning",
 )

@@ -12,7 +12,6 @@ from router.engine import Router
 from router.errors import UnknownModel
 from router.limits.key_limits import Key
 from router.protocols import messages
-from router.tier_settings import Tier
 
 
 class Models:
@@ -28,14 +27,13 @@ class Models:
         return list(dict.fromkeys(names))  # an alias with the name of a tier never counts
 
     def card(self, name: str) -> dict[str, Any]:
-        """OpenAI's model object; a routing target also has the state of its certificate, a tier how much it thinks, as
-        far as that is known, and a rung the tier that it is `on`."""
+        """OpenAI's model object; a routing target also has the state of its certificate, a rung the tier that it is `on`."""
         shown: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "stepdown"}
         router = self.router()
         stands_for = router.stands_for(name)
         target = None if stands_for in router.config.service_names else router.target_of(stands_for)
-        if tier := next((tier for tier in router.tiers if tier.name == stands_for), None):
-            shown |= own(tier)
+        if stands_for in router.config.hosts:
+            shown["on"] = router.config.hosts[stands_for]
         return shown | ({"certificate": router.flows.promises.worst(target)} if target else {})
 
     async def all(self, request: Request, key: Key) -> Response:
@@ -49,12 +47,6 @@ class Models:
         if router.stands_for(name) == name and name not in self.names():
             raise UnknownModel(name, list(router.names), router.targets)
         return JSONResponse(messages.model(self.card(name)) if anthropic(request) else self.card(name))
-
-
-def own(tier: Tier) -> dict[str, Any]:
-    """What a tier's card says of it; nothing where nothing is known."""
-    said = {"on": tier.runs_on if tier.runs_on != tier.name else None, "effort": tier.effort, "thinks": tier.thinks}
-    return {name: value for name, value in said.items() if value is not None}
 
 
 def anthropic(request: Request) -> bool:

@@ -119,9 +119,7 @@ CARD: Schema = {
         "id": {"type": "string"},
         "object": {"const": "model"},
         "certificate": {"type": "string"},
-        "on": {"type": "string", "description": "the tier whose replicas it shares"},
-        "effort": {"type": "string", "description": "how much it thinks, as reasoning_effort names it"},
-        "thinks": {"type": "boolean", "description": "whether it thinks where a request does not say"},
+        "on": {"type": "string"},
     },
 }
 DECISION: Schema = {

@@ -16,7 +16,7 @@ from deployments.endpoint.replies import error_response
 from deployments.endpoint.services.service_call import ServiceCall
 from deployments.services.service import Service
 from deployments.services.watched_service import Watched
-from deployments.tiers.counting.token_counters import service_counters
+from deployments.tiers.token_counters import service_counters
 from router.engine import Router
 from router.errors import RequestFailed
 from router.limits.key_limits import Key

@@ -4,13 +4,13 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.beside_loop import by_length
 from deployments.ids import fresh
 from deployments.learning.filling.idleness import OwnCalls
-from deployments.traffic import hedged_call, resumed_call
+from deployments.traffic import hedged_call
 from deployments.traffic.watched_tier import Watched
 from router.cascade.flow import with_logprobs
 from router.config import Tier
@@ -24,9 +24,6 @@ from router.learn.labels.labelling import logprob_stats
 from router.limits import reservation
 from router.limits.key_limits import day_of
 from router.request import wire
-from router.request.answer_tokens import reasoning_tokens
-from router.request.body import answer_limit, with_answer_limit
-from router.request.thought_room import room, unthinking
 from router.request.thoughts import apart, named
 from router.request.token_bounds import Reader, text_tokens, within_window
 from router.tier_settings import ANSWER_RESERVE
@@ -132,8 +129,6 @@ class Asker:
         """
         name, tier = tier, tier_of(tier)
         sent: Mapping[str, Any] = wire.forwarded({**body, "stream": False}, tier)
-        if role == "judge":  # a verdict's few tokens are meant for the verdict
-            sent = with_room(sent, self.settings[tier])
         if role == "fill" and not self.abilities.lack(tier, "logprobs"):
             sent = with_logprobs(sent)
         sent, tokens = await asyncio.to_thread(self.measured, tier, sent)
@@ -200,10 +195,6 @@ class OneCall:
         self.usage = Usage(found.input_tokens, found.output_tokens)
         if self.usage == Usage():
             self.usage, self.estimated = await asyncio.to_thread(self.counted, found), True
-        thought = await by_length(raw, thought_in, raw)
-        if found.thought and not thought:
-            thought = await asyncio.to_thread(text_tokens, found.thought, self.asker.counts[self.tier])
-        self.usage = replace(self.usage, thought_tokens=min(thought, self.usage.output_tokens))
         return Answer(
             self.name,
             "fill",
@@ -240,26 +231,13 @@ class OneCall:
             took_s=self.took_s,
             input_tokens=self.usage.input_tokens,
             output_tokens=self.usage.output_tokens,
-            thought_tokens=self.usage.thought_tokens,
             estimated=self.estimated,
             cost_usd=self.cost_usd,
             model=self.model,
-            **resumed_call.measured(self.reading, settings),
+            **hedged_call.measured(self.reading, settings),
         )
         twin = self.reading.twin
         return hedged_call.rows(row, self.reading, twin, prices, settings) if twin else [row]
-
-
-def with_room(body: Mapping[str, Any], settings: Tier) -> Mapping[str, Any]:
-    """The body of a call of ours, whose tier is kept from thinking, or else has room for that beside the answer."""
-    quiet = {**body, **unthinking(settings.thinking)}
-    thought = room(settings.thinking, quiet)
-    return with_answer_limit(quiet, (answer_limit(body) or 0) + thought) if thought else quiet
-
-
-def thought_in(raw: bytes) -> int:
-    """Tokens of the thought, as the tier counted them; 0: it did not. raw: what `read` has passed."""
-    return reasoning_tokens(json.loads(raw))
 
 
 def read(raw: bytes, tier: str) -> Answer:

@@ -206,8 +206,6 @@ class Grader:
                 return Verdict(None, f"the judge cannot read it: {why}")
             try:
                 reply, _ = await self.ask(self.top, body, trace_id, {}, "judge")
-                if reply.finish == "length" and blind_judge.verdict(reply.text) is None:  # it thinks, though nobody said so
-                    reply, _ = await self.ask(self.top, blind_judge.with_room(body), trace_id, {}, "judge")
             except Refused as refused:
                 return Verdict(None, f"the judge refused: {refused}")
             found.append(blind_judge.verdict(reply.text))

@@ -60,8 +60,6 @@ class Idleness:
         for name in names:
             if self.settings[name].sleeps and not self.tiers[self.settings[name].runs_on].count:
                 return f"{name} sleeps"
-            if self.tiers[self.settings[name].runs_on].rests == "dozing":
-                return f"{name} dozes"
             if self.tiers[name].resting() is not None:
                 return f"{name} does not answer"
             if self.calls(name) > 0:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -59,20 +60,12 @@ NOT_KEPT = (
 )
 
 
-Hides = Callable[[Key], bool]
-
-
-def shows_all(key: Key) -> bool:
-    """Hides no client's reasoning."""
-    return False
-
-
 def routes(
-    engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact: str | None = None, hides: Hides = shows_all
+    engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact: str | None = None, hides: bool = False
 ) -> list[Route]:
     """To be mounted at the root of the endpoint, beside its own POST /v1/chat/completions.
 
-    redact: `learning.redact`. Raises BadConfig where it cannot be loaded. hides: whether a key's client gets no reasoning.
+    redact: `learning.redact`. Raises BadConfig where it cannot be loaded. hides: clients get no reasoning (`server.reasoning`).
     """
     hook = load_function(redact, "learning.redact", BadConfig) if redact else None
     made = CompletionRoutes(engine, look_up, settled, read, hook, hides)
@@ -89,10 +82,10 @@ class CompletionRoutes:
     """The endpoints. redact: applied to the texts of feedback before they are kept. hides: see `routes`."""
 
     def __init__(
-        self, engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact: Redact | None, hides: Hides = shows_all
+        self, engine: Engine, look_up: LookUp, settled: Settled, read: Read, redact: Redact | None, hides: bool = False
     ) -> None:
         self.engine, self.look_up, self.settled, self.read, self.redact = engine, look_up, settled, read, redact
-        self.hides = hides
+        self.shown = partial(completion_json, hides=hides)
 
     def guarded(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
@@ -130,14 +123,14 @@ class CompletionRoutes:
     async def listed(self, request: Request, key: Key) -> Response:
         query = request.query_params
         chosen = Chosen(seen_by(key, query.get("key")), query.get("model") or None, metadata=metadata_of(query))
-        return await self.answered(self.page, chosen, asked(query, ("model", "key", "metadata[NAME]")), self.hides(key))
+        return await self.answered(self.page, chosen, asked(query, ("model", "key", "metadata[NAME]")))
 
-    def page(self, chosen: Chosen, how: Asked, hides: bool) -> Row:
+    def page(self, chosen: Chosen, how: Asked) -> Row:
         with self.engine.connect() as connection:
             after = place_after(connection, how, chosen.key)
             places = completions.page(connection, chosen, how.limit + 1, after, how.newest_first)
             rows, more = self.rows_of(connection, [id for _, id in places[: how.limit]])
-        return list_json([completion_json(row, hides) for row in rows], more or len(places) > how.limit)
+        return list_json([self.shown(row) for row in rows], more or len(places) > how.limit)
 
     def rows_of(self, connection: Connection, ids: Sequence[str]) -> tuple[list[Row], bool]:
         """Rows of a page, and whether some of its end are left out since they would be too large together."""
@@ -157,18 +150,18 @@ class CompletionRoutes:
             return await self.of_one(self.delete, id, seen)
         if request.method == "POST":
             metadata = metadata_to_set(await self.body_of(request))
-            return await self.of_one(self.update, id, seen, metadata, self.hides(key))
-        return await self.of_one(self.one, id, seen, self.hides(key))
+            return await self.of_one(self.update, id, seen, metadata)
+        return await self.of_one(self.one, id, seen)
 
-    def one(self, id: str, key: str | None, hides: bool) -> Row:
+    def one(self, id: str, key: str | None) -> Row:
         with self.engine.connect() as connection:
-            return completion_json(found(completions.find(connection, id, key), id), hides)
+            return self.shown(found(completions.find(connection, id, key), id))
 
-    def update(self, id: str, key: str | None, metadata: Mapping[str, str], hides: bool) -> Row:
+    def update(self, id: str, key: str | None, metadata: Mapping[str, str]) -> Row:
         with writing(self.engine) as connection:
             if not completions.set_metadata(connection, id, key, metadata):
                 raise NotFound(NOT_KEPT.format(id=id[:80]))
-            return completion_json(found(completions.find(connection, id, key), id), hides)
+            return self.shown(found(completions.find(connection, id, key), id))
 
     def delete(self, id: str, key: str | None) -> Row:
         with writing(self.engine) as connection:

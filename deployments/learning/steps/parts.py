@@ -13,8 +13,8 @@ from deployments.learning.live import weights as weights_store
 from deployments.learning.live import weights_used
 from deployments.learning.student.parts import StudentParts
 from deployments.learning.student.real_parts import RealStudentParts
-from deployments.tiers.counting.token_counters import counters, special_tokens
 from deployments.tiers.fingerprints import to_record
+from deployments.tiers.token_counters import counters, special_tokens
 from router.config import Config
 from router.engine import Router, load_artefact
 from router.flywheel.pairs import Pair, pair_of

@@ -13,7 +13,6 @@ from typing import Any
 from classifiers.text.prompt import content_text
 from router.flywheel.served import Answer
 from router.request.body import with_answer_limit
-from router.request.thought_room import USUAL
 
 LONGEST = 4_000  # characters of the conversation's end, and of each answer, that the judge reads
 VERDICT_TOKENS = 8
@@ -63,11 +62,6 @@ def bodies(messages: Sequence[Mapping[str, Any]], answer: str, reference: str) -
         body = {"messages": [rules, {"role": "user", "content": text}], "temperature": 0}
         made.append(with_answer_limit(body, VERDICT_TOKENS))
     return made
-
-
-def with_room(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The same request to a judge that thinks before its verdict."""
-    return with_answer_limit(body, VERDICT_TOKENS + USUAL)
 
 
 def verdict(text: str) -> bool | None:

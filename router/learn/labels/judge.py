@@ -8,12 +8,10 @@ scores say how often a smaller tier is as good as the largest.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from router.request.thought_room import USUAL
 from router.request.thoughts import spoken
 
 Row = dict[str, Any]
 LONGEST = 4000  # most characters of the question, and of each answer, that the judge reads
-VERDICT_TOKENS = 8
 
 PROMPT = """Two assistants answered the same request. Say whether assistant {asked} answered at least as well as the \
 other. Correctness and completeness count; length and style do not.
@@ -50,17 +48,7 @@ def judge_prompt(question: str, answer: str, reference: str, swapped: bool) -> s
 
 def says_yes(text: str) -> bool:
     """Whether the verdict is yes; anything unclear is no."""
-    return word_of(text).startswith("yes")
-
-
-def word_of(text: str) -> str:
-    return text.strip().lower().lstrip("*\"'( ")
-
-
-def was_cut(reply: Mapping[str, Any]) -> bool:
-    """Whether the limit was reached before a verdict: the judge thinks first, whether or not its server tells that apart."""
-    choice = reply["choices"][0]
-    return choice.get("finish_reason") == "length" and not word_of(spoken(choice["message"]).text).startswith(("yes", "no"))
+    return text.strip().lower().lstrip("*\"'( ").startswith("yes")
 
 
 async def judge(client: ChatClient, top: str, messages: Sequence[Mapping[str, Any]], answer: str, reference: str) -> float:
@@ -70,8 +58,6 @@ async def judge(client: ChatClient, top: str, messages: Sequence[Mapping[str, An
     yes = 0
     for swapped in (False, True):
         prompt = judge_prompt(question_of(messages), answer, reference, swapped)
-        reply = await client.ask(top, [{"role": "user", "content": prompt}], VERDICT_TOKENS)
-        if was_cut(reply):
-            reply = await client.ask(top, [{"role": "user", "content": prompt}], VERDICT_TOKENS + USUAL)
+        reply = await client.ask(top, [{"role": "user", "content": prompt}], 8)
         yes += says_yes(spoken(reply["choices"][0]["message"]).text)
     return yes / 2

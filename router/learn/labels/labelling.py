@@ -22,7 +22,7 @@ from router.learn.labels.grading import GRADERS, Grader, graded, reference_fault
 from router.learn.labels.journal import Journal, key_of, source_of
 from router.learn.labels.ladder_client import LadderClient, Price, Refused, Row, ServedLadder, address_of, headers_of
 from router.learn.tables import each_row
-from router.request.answer_tokens import of_choice, reasoning_tokens
+from router.request.answer_tokens import of_choice
 from router.request.thoughts import spoken
 from router.request.wire import margin
 
@@ -96,16 +96,12 @@ def outcome_of(reply: Mapping[str, Any], latency_s: float) -> Row:
     choice, usage = reply["choices"][0], reply.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     tokens = {"input_tokens": counts.get("prompt_tokens"), "output_tokens": counts.get("completion_tokens")}
-    said = spoken(choice["message"])
-    answer, thought = said.text, reasoning_tokens(reply)
-    cut = choice.get("finish_reason") == "length" and bool(said.thought or thought) and not answer.strip()
+    answer = spoken(choice["message"]).text
     return {
         "answer": whole(answer),
         "finish_reason": choice.get("finish_reason"),
         **{name: n for name, n in tokens.items() if isinstance(n, int) and n >= 0},
         "latency_s": round(latency_s, 4),
-        **({"thought_tokens": thought} if thought else {}),
-        **({"cut_in_thought": True} if cut else {}),
         **logprob_stats(choice),
         **({} if is_whole(answer) else {"error": HALF}),
     }
@@ -204,9 +200,7 @@ class Labelling:
         return outcome
 
     def answer_key(self, row: Row, tier: str) -> str:
-        room = self.ladder.thought.get(tier, 0)
-        settings = {**self.ladder.settings, "thought": room} if room else self.ladder.settings
-        return key_of("answer", self.filed_under, tier, chat_of(row), settings)
+        return key_of("answer", self.filed_under, tier, chat_of(row), self.ladder.settings)
 
     async def score_all(self) -> None:
         """Give every outcome its `score`. Only once all answers are there: a grader may take long, and holds up everything."""

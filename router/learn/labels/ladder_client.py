@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,11 +40,9 @@ class ServedLadder:
     max_tokens: int = 256
     concurrency: int = 16
     per_second: float = 0.0  # 0: no limit
-    timeout_s: float = 600.0
+    timeout_s: float = 120.0
     known_as: str = ""
     """what its answers are filed under in the journal, for a ladder whose address changes; empty: its address"""
-    thought: Mapping[str, int] = field(default_factory=dict)
-    """tier -> tokens that it gets for its thought, beside the answer's `max_tokens`"""
 
     @property
     def settings(self) -> Row:
@@ -108,12 +106,8 @@ class LadderClient:
             )
 
     async def ask(self, tier: str, messages: Sequence[Row], max_tokens: int) -> Row:
-        """The reply of one tier, as JSON with a text at choices[0].message.content. Raises Refused, BadInput.
-
-        max_tokens: of its answer.
-        """
-        limit = max_tokens + self.ladder.thought.get(tier, 0)
-        body = {"model": tier, "messages": list(messages), **self.ladder.settings, "max_tokens": limit}
+        """The reply of one tier, as JSON with a text at choices[0].message.content. Raises Refused, BadInput."""
+        body = {"model": tier, "messages": list(messages), **self.ladder.settings, "max_tokens": max_tokens}
         if not is_whole(body):
             raise Refused("the prompt holds half of a character (a lone surrogate), which no request can carry")
         async with self.slots:

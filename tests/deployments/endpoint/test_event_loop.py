@@ -17,8 +17,8 @@ from deployments.endpoint.accounts import without_books
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import GIVEN
 from deployments.keys.key_store import hashed
-from deployments.tiers.counting.token_counters import counters, special_tokens
 from deployments.tiers.remote_tier import RemoteTier
+from deployments.tiers.token_counters import counters, special_tokens
 from router.config import Config, load_config
 from router.engine import Router, load_artefact
 from router.limits.key_limits import Key

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from deployments.endpoint.accounts import without_books
 from deployments.endpoint.ingress import Ingress
 from deployments.keys.key_store import Stored, hashed
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
 from router.limits.key_limits import Key

@@ -15,7 +15,7 @@ from scripted_tier import Said, ScriptedTier
 from starlette.testclient import TestClient
 
 from deployments.endpoint.answering import Answering
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
 from router.errors import TierFailed

@@ -271,7 +271,7 @@ def test_whole_answers(message, server, left):
 def test_a_client_may_ask_a_tier_that_thinks_for_the_answer_alone():
     asked = {**STREAM, "include_reasoning": False}
     assert said(by_plain_call(THINKING, body=asked, reasoning=Reasoning(parser="qwen3")), "reasoning") == ""
-    assert said(by_plain_call(THINKING, body=asked), "reasoning") == ""  # whatever is known of the tier, which is not told
+    assert said(by_plain_call(THINKING, body=asked), "reasoning") == "Let me think"  # then its tier is told
 
 
 def test_what_is_hidden_was_not_sent():

@@ -141,8 +141,6 @@ def test_whoever_leaves_before_the_usage_pays_for_what_came(way, events):
     assert (record.usage.output_tokens, record.estimated) == (5, True)
     assert record.usage.input_tokens == 3
     assert record.outcome in ("cancelled", "accepted")
-    assert record.usage.thought_tokens == (5 if b"reasoning" in events[0] else 0)
-    assert (record.first_answer_s is None) == (b"reasoning" in events[0])
 
 
 def test_a_completion_is_counted_too():

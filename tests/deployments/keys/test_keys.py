@@ -35,7 +35,7 @@ from deployments.keys.key_store import hashed
 from deployments.ledger.database import connect, migrate
 from deployments.ledger.ledger import Ledger
 from deployments.serve import command
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
 from router.errors import BadConfig, BadInput, BadKey, LedgerDown, RateLimited
@@ -376,8 +376,7 @@ def test_spending_is_shown(file, config, engine):
     hour = int(time.time() // 3600 * 3600)
     with engine.begin() as connection:
         for at, usd in ((hour, 0.25), (hour - 40 * 86_400, 9.0)):
-            values = f"{at}, '{key.id}', 'small', 'final', 1, 1, 1, 0, {usd}, 0, 0, 0"
-            connection.execute(text(f"INSERT INTO hourly VALUES ({values})"))
+            connection.execute(text(f"INSERT INTO hourly VALUES ({at}, '{key.id}', 'small', 'final', 1, 1, 1, 0, {usd}, 0, 0)"))
     assert re.search(r"spent today +0\.25\n", stepdown("keys", "show", "bob", "--config", file))
     assert "9.25" not in stepdown("keys", "list", "--config", file)
 

@@ -11,7 +11,7 @@ from deployments.endpoint.ingress import Ingress
 from deployments.keys.admission import Keys
 from deployments.keys.key_store import hashed
 from deployments.ledger.ledger import Ledger
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
 

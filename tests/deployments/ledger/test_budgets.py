@@ -299,7 +299,7 @@ async def test_a_client_that_leaves_while_it_waits_for_money_leaves_nothing_behi
         async with asyncio.timeout(10):
             while len(settled) < 8:
                 await asyncio.sleep(0.02)
-        assert not made.rates.own.requests[key.id].used(0.0)
+        assert not made.rates.requests[key.id].used(0.0)
     assert books(engine)["2026-11-24"] == (0.0, 0.0)
 
 

@@ -64,14 +64,6 @@ def test_windows_begin_at_multiples_and_hold_all_accelerators():
     assert {w.usd_per_accelerator_hour for w in world.rows} == {2.0}
 
 
-def test_a_share_of_a_card_is_held_as_a_share():
-    world = World(now=1003.0)
-    share = VllmTier(name="small", engine="vllm", source="x", context=9, price=PRICE, accelerator="H100", gpu=0.4)
-    held = HeldTime([share], world.running, world.held, clock=lambda: world.now)
-    looks(world, held, (10, {}), (10, {}))
-    assert {(w.accelerators, w.accelerator_s) for w in world.rows} == {(0.4, 4.0)}
-
-
 def test_two_ingresses_out_of_step_report_the_same_rows():
     first, second = World(now=1001.0), World(now=1008.5)
     for world in (first, second):

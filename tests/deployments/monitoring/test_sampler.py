@@ -87,15 +87,3 @@ def test_a_database_that_does_not_answer_stops_no_sample(ledger, tmp_path):
     asyncio.run(Sampler(metrics, lambda: Promises(None, settings, {}), ledger).sample())
     metrics.flush()
     assert metrics.made["stepdown_ledger_calls"].values == {}
-
-
-def test_a_sample_reports_how_replicas_are_reached_and_counts_calls_by_lane_once():
-    metrics, settings = Metrics([], Told), Escalation()
-    lanes = {"small": ({"open": 2, "lost": 1}, 7)}
-    sampler = Sampler(metrics, lambda: Promises(None, settings, {}), None, lanes=lambda: lanes)
-    asyncio.run(sampler.sample())
-    lanes["small"] = {"handle": 1}, 9
-    asyncio.run(sampler.sample())
-    metrics.flush()
-    assert metrics.made["stepdown_lane_calls"].values == {("small",): 9}
-    assert metrics.made["stepdown_lanes"].values == {("small", "open"): 0, ("small", "handle"): 1, ("small", "lost"): 0}

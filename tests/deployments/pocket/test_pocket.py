@@ -93,7 +93,7 @@ def save_and_die(trainer, progress):
 @pytest.mark.parametrize("kind, least, most", [("single", 0.95, 1.0), ("composite", 0.0, 0.0), ("chain", 0.0, 0.05)])
 def test_the_certificate_covers_what_it_was_made_on(kind, least, most):
     """It was made on single prompts."""
-    from deployments.tiers.counting.token_counters import counters
+    from deployments.tiers.token_counters import counters
     from router.config import load_config
     from router.engine import Router, load_artefact
     from router.types import Request

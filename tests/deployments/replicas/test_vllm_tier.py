@@ -12,14 +12,12 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
-from laid_lanes import found as lanes_found
 
-from deployments.lane import sockets
-from deployments.lane.lanes import Lanes, Running
+from deployments.lane import server
+from deployments.lane.client import Lane
 from deployments.lane.server import LaneServer
 from deployments.replicas.meter import ReplicaMeter
 from deployments.replicas.replica_health import FAILURES_IN_A_ROW, health_of
-from deployments.replicas.replica_rank import ReplicaRank
 from deployments.tiers.serve_tier import CallPolicy, ServeTier
 from deployments.traffic.watched_tier import Watched
 from router.config import VllmTier
@@ -67,7 +65,7 @@ GOOD = {"model": "it", "messages": USER}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(sockets.tempfile, "gettempdir", lambda: "/tmp" if len(str(tmp_path)) > 60 else str(tmp_path))
+    monkeypatch.setattr(server.tempfile, "gettempdir", lambda: "/tmp" if len(str(tmp_path)) > 60 else str(tmp_path))
 
 
 class Engine:
@@ -147,13 +145,17 @@ def replica():
 async def served(way):
     """(tier with its circuit, replica)."""
     made = replica()
-    end = LaneServer(made.openai, f"test-{os.getpid()}-{time.monotonic_ns()}", "here")
+    end = LaneServer(made.openai, f"test-{os.getpid()}-{time.monotonic_ns()}")
     await end.start()
-    running = (Running(end.name, end.address),)
-    lanes = Lanes("here", lambda: running, ReplicaRank(health_of("tier-faults"))) if way == "lane" else None
-    tier = Watched(ServeTier("it", Handle(made), one, CallPolicy(10.0), lanes=lanes), Breaker(time.monotonic, random.random))
-    if lanes:
-        await lanes_found(tier.tier)
+
+    async def where():
+        return "here", end.path
+
+    line = Lane(where, "here") if way == "lane" else None
+    tier = Watched(ServeTier("it", Handle(made), one, CallPolicy(10.0), lane=line), Breaker(time.monotonic, random.random))
+    if line:
+        await line.connection()
+        await line.looking
     try:
         yield tier, made
     finally:
@@ -335,79 +337,3 @@ def test_a_replica_becomes_ready_only_if_it_keeps_its_promises(monkeypatch, prom
             await made.lane_server.close()
 
     assert asyncio.run(started()).startswith("tiers.it.tools is true" if promise.get("tools") else "ready")
-
-
-# -- shares of a card ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "more, share, bundle",
-    [
-        ({"gpu": 0.4}, 0.368, {"CPU": 1.0, "GPU": 0.4}),
-        ({"gpu": 0.4, "accelerator": "H100"}, 0.368, {"CPU": 1.0, "GPU": 0.4}),
-        ({"gpu": 0.4, "engine_kwargs": {"gpu_memory_utilization": 0.3}}, 0.3, {"CPU": 1.0, "GPU": 0.4}),
-        ({"accelerator": "H100"}, None, {"CPU": 1.0, "GPU": 1.0}),
-        ({}, None, {"CPU": 1.0}),
-    ],
-)
-def test_a_share_of_a_card_is_reserved_and_the_engine_takes_no_more_of_its_memory(more, share, bundle):
-    from deployments.replicas.vllm_tier import settings_of
-
-    found = settings_of(VllmTier.model_validate(TIER | more))
-    assert found["placement_group_config"]["bundles"] == [bundle]
-    assert found["engine_kwargs"].get("gpu_memory_utilization") == share
-
-
-def test_what_needs_most_is_deployed_first():
-    from deployments.app import largest
-
-    tiers = [VllmTier.model_validate(TIER | more) for more in ({}, {"gpu": 0.4}, {"accelerator": "H100", "tensor_parallel": 2})]
-    assert [largest(tier) for tier in tiers] == [0.0, 0.4, 2.0]
-
-
-def test_an_engine_starts_under_the_lock_only_if_others_may_be_on_its_card(monkeypatch):
-    from contextlib import asynccontextmanager
-
-    from deployments.replicas import vllm_tier
-
-    steps = []
-
-    @asynccontextmanager
-    async def held(name):
-        steps.append(f"{name} has the lock")
-        yield
-        steps.append("free again")
-
-    async def engine(self) -> None:
-        steps.append("engine and warm-up")
-
-    async def started(**more) -> list[str]:
-        steps.clear()
-        made = replica()
-        made.tier = VllmTier.model_validate(TIER | more)
-        made._llm_config = SimpleNamespace(model_id="it")
-        made.__dict__["lane_server"] = SimpleNamespace(start=nothing)
-        await made.start()
-        return list(steps)
-
-    async def nothing() -> None:
-        steps.append("lane")
-
-    monkeypatch.setattr(vllm_tier.card_lock, "held", held)
-    monkeypatch.setattr(vllm_tier.PlainServer, "start_engine", engine)
-    assert asyncio.run(started(gpu=0.4)) == ["it has the lock", "engine and warm-up", "free again", "lane"]
-    assert asyncio.run(started(accelerator="H100")) == ["engine and warm-up", "lane"]
-
-
-def test_a_window_that_the_engine_does_not_have_stops_the_start():
-    from deployments.replicas.vllm_tier import check_window
-
-    def engine(window):
-        return SimpleNamespace(_oai_models=SimpleNamespace(model_config=SimpleNamespace(max_model_len=window)))
-
-    tier = VllmTier.model_validate(TIER)
-    for window in (100, 200, None):
-        check_window(tier, engine(window))
-    check_window(tier, SimpleNamespace())
-    with pytest.raises(BadConfig, match="tiers.it.context: 100, and the engine has 99; set context to at most that"):
-        check_window(tier, engine(99))

@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from deployments.tiers.counting.token_counters import TokenizerCount, counters
+from deployments.tiers.token_counters import TokenizerCount, counters
 from router.config import load_config
 from router.engine_settings import ModelSource
 from router.request.token_bounds import Reader

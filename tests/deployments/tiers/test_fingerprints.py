@@ -56,7 +56,7 @@ def test_settings_that_change_answers_count_and_others_do_not(folder):
     [
         {"quantization": "fp8"},
         {"kv_cache_dtype": "fp8"},
-        {"max_model_len": 1024},
+        {"max_model_len": 256},
         {"tool_call_parser": "hermes"},
         {"reasoning_parser": "qwen3"},
         {"chat_template": "{{ messages }}"},

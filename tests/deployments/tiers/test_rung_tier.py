@@ -191,8 +191,8 @@ def test_a_sleeping_host_is_woken_once_for_all():
 def test_only_the_host_asks_what_the_replicas_can_do_and_closes_what_they_share():
     host, mail, _, _ = siblings()
     closed = []
-    host.lanes = type("Lanes", (), {"close": lambda self: closed.append(1)})()
-    mail.lanes = host.lanes
+    host.lane = type("Lane", (), {"close": lambda self: closed.append(1)})()
+    mail.lane = host.lane
 
     async def go():
         with pytest.raises(TimeoutError):
@@ -211,16 +211,3 @@ def test_a_ladder_has_all_tiers_in_order():
     host, *_ = siblings()
     tiers = with_rungs(config, {"small": host}, {"mail": "mail@0123456789ab"})
     assert list(tiers) == ["mail", "small"] and tiers["small"] is host and tiers["mail"].host is host
-
-
-def test_a_rung_without_an_adapter_asks_for_its_host_and_answers_by_its_own_name():
-    host, _, _, handle = siblings()
-    body = {"chat_template_kwargs": {"enable_thinking": True}}
-    tiers = [
-        {"name": "small", "engine": "vllm", "source": "x", "context": 9, "price": PRICE},
-        {"name": "think", "on": "small", "body": body},
-    ]
-    think = with_rungs(Config.model_validate({"tiers": tiers}), {"small": host}, {})["think"]
-    answer = json.loads(asyncio.run(think.complete("chat/completions", BODY)))
-    assert (handle.bodies[0]["model"], answer["model"]) == ("small", "think")
-    assert b'"model":"small"' not in asyncio.run(streamed(think))

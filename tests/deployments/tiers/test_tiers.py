@@ -124,13 +124,7 @@ def served(running: int = 1, late=None, **changes) -> ServeTier:
     return ServeTier("it", Handle(echo(**changes)), replicas, CallPolicy(5.0), late)
 
 
-def by_aiohttp(**changes) -> RemoteTier:
-    tier = remote(**changes)
-    tier.small_client = lambda: None
-    return tier
-
-
-ENGINES = {"echo": echo, "remote": remote, "remote, by aiohttp": by_aiohttp, "vllm": served}
+ENGINES = {"echo": echo, "remote": remote, "vllm": served}
 
 
 @pytest.fixture(params=ENGINES)
@@ -385,7 +379,7 @@ def test_an_upstream_whose_client_left_stops():
 
 
 def test_tiers_with_one_tokenizer_share_a_counter_and_a_text_is_counted_once():
-    from deployments.tiers.counting.token_counters import counters
+    from deployments.tiers.token_counters import counters
     from router.config import load_config
     from router.decide.policy import exclude
     from router.types import Facts

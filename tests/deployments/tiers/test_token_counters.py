@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.tiers.counting.token_counters import longest_token
+from deployments.tiers.token_counters import longest_token
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,6 @@
 """Tiers that share replicas: one circuit, one queue, one state of sleep, one report of what they can do."""
 
 import asyncio
-import json
 import time
 
 import pytest
@@ -38,18 +37,6 @@ class Broken(Tier):
         if self.error:
             raise self.error
         raise NoReplica(self.name, "told to")
-
-
-class Noting(Tier):
-    """Keeps the body that it was sent."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    async def complete(self, path, body, reading=None, call_id=""):
-        self.body = body
-        choice = {"index": 0, "message": {"role": "assistant", "content": "1"}, "finish_reason": "stop"}
-        return json.dumps({"id": "x", "model": self.name, "choices": [choice]}).encode()
 
 
 def watched(config: Config, clock=time.monotonic) -> dict[str, Watched]:
@@ -155,30 +142,3 @@ def test_a_host_is_idle_only_when_its_rungs_are():
     assert idleness.calls("small") == 0
     tiers["sql"].running = 1
     assert idleness.waits("small") == "small is not idle" and idleness.waits("mail") == "mail is not idle"
-
-
-def test_how_long_replicas_take_to_begin_is_known_of_all_and_how_long_answers_are_of_each():
-    config = ladder()
-    tiers = {name: Broken(name) for name in config.names}
-    made = Answering(Router(config, None, dict.fromkeys(config.names, len)), tiers, without_books()).tiers
-    assert made["mail"].begun is made["sql"].begun is made["small"].begun is not made["large"].begun
-    assert len({id(tier.whole) for tier in made.values()}) == 4
-
-
-def test_each_rung_sends_its_own_fields_over_the_same_handle():
-    host = {**SMALL, "reasoning": "qwen3", "body": {"chat_template_kwargs": {"enable_thinking": False}}}
-    think = {"name": "think", "on": "small", "thought": 9, "body": {"chat_template_kwargs": {"enable_thinking": True}}}
-    config = Config.model_validate({"tiers": [host, think]})
-    tiers = {name: Noting(name) for name in config.names}
-    made = Answering(Router(config, None, dict.fromkeys(config.names, len)), tiers, without_books()).tiers
-    asked = {"messages": [{"role": "user", "content": "1"}], "reasoning_effort": "high"}
-
-    async def go():
-        for tier in made.values():
-            await tier.complete("chat/completions", asked)
-
-    asyncio.run(go())
-    kwargs = [tier.body["chat_template_kwargs"] for tier in tiers.values()]
-    assert kwargs == [{"enable_thinking": False}, {"enable_thinking": True}]
-    assert [tier.body.get("thinking_token_budget") for tier in tiers.values()] == [None, 9]
-    assert not any("reasoning_effort" in tier.body for tier in tiers.values())

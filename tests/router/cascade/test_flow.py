@@ -374,37 +374,3 @@ def test_what_takes_over_at_the_top_is_told_of_every_answer_that_was_paid_for():
         while True:
             step = flow.send([Reply(call, **said[call.tier]) for call in step.start])
     assert told == ["attempt-small", "attempt-small-again", "attempt-medium"]
-
-
-CUT = good("", thought="hm", finish_reason="length")
-QUIET = {"thinking_token_budget": 0}
-
-
-def played(script, quieter, first=("small",)):
-    cascade = Cascade(BODY, NAMES, Sure(), Escalation(mode="buffer"), stream=False, quieter=quieter)
-    turns = {tier: iter(replies) for tier, replies in {"large": [good()], **script}.items()}
-    return answered_at_once(cascade.run(first), lambda call: Reply(call, **next(turns[call.tier])))
-
-
-def test_a_tier_that_was_cut_in_its_thought_is_asked_once_more_without():
-    end, steps = played({"small": [CUT, good()]}, {"small": ("small", QUIET)})
-    assert ids(steps) == [["attempt-small"], ["attempt-small-unthinking"]]
-    assert steps[1].start[0].body.items() >= QUIET.items() and not steps[0].start[0].body.keys() & QUIET.keys()
-    assert end.outcomes == {"attempt-small": "thought too long", "attempt-small-unthinking": "accepted"} and end.departed
-
-
-def test_a_tier_that_is_cut_again_goes_up():
-    end, steps = played({"small": [CUT, CUT], "medium": [good()]}, {"small": ("small", QUIET)})
-    assert ids(steps) == [["attempt-small"], ["attempt-small-unthinking"], ["attempt-medium"]]
-    assert end.call_id == "attempt-medium"
-
-
-def test_a_sibling_that_does_not_think_is_asked_first_and_then_larger_ones():
-    end, steps = played({"medium": [CUT], "small": [DOUBT]}, {"medium": ("small", {})}, first=("medium",))
-    assert ids(steps) == [["attempt-medium"], ["attempt-small"], ["final-large"]]
-    assert end.call_id == "final-large"
-
-
-def test_a_sibling_that_was_asked_already_is_not_asked_again():
-    end, steps = played({"small": [DOUBT], "medium": [CUT]}, {"medium": ("small", {})}, first=("small", "medium"))
-    assert ids(steps) == [["attempt-small", "attempt-medium"], ["final-large"]]

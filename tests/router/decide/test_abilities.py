@@ -84,22 +84,10 @@ def test_who_does_not_need_it_is_not_kept_away(asked):
 
 
 def test_what_the_settings_deny_needs_no_report():
-    made = router({"large": {"images": "", "tools": ""}}, ladder(large={"tools": False, "images": False}))
+    made = router({"large": {"images": "", "tools": ""}}, ladder(large={"tools": False}))
     assert made.decide(chat(tools=TOOLS)).excluded == {"large": "takes no tools"}
     with pytest.raises(NoTierFits):
         made.decide(parse("chat/completions", json.dumps({"model": "large", "messages": [IMAGE]}).encode()))
-
-
-def test_images_go_to_who_was_found_to_take_them_and_until_then_to_nobody():
-    asked = parse("chat/completions", json.dumps({"model": "auto", "messages": [IMAGE]}).encode())
-    wide = {name: {"context": 90_000} for name in NAMES}
-    with pytest.raises(NoTierFits, match="takes no images"):
-        router({}).decide(asked)
-    found = {"large": {"images": "its model reads text only"}, "medium": {"images": ""}}
-    decided = router(found, ladder(**wide)).decide(asked)
-    assert decided.tier == "medium" and decided.excluded["large"] == "takes no images: its model reads text only"
-    promised = wide | {"small": {"context": 90_000, "images": True}}
-    assert router({}, ladder(**promised)).decide(asked).tier == "small"
 
 
 def test_what_was_not_tried_is_as_configured():
@@ -147,7 +135,6 @@ def test_the_status_page_gets_both_lists():
         ({"tools": True}, {"tools": ""}, []),
         ({"tools": True}, {}, []),
         ({"tools": True}, {"json": "no grammar"}, []),
-        ({"tools": "auto", "images": "auto"}, {"tools": NO_PARSER, "images": "text only"}, []),
     ],
 )
 def test_only_what_the_file_says_itself_is_a_promise(given, found, told):

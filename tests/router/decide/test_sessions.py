@@ -35,35 +35,6 @@ def test_a_conversation_stays_unless_moving_is_worth_it(before, decided, message
     assert (kept.tier, kept.reason) == (tier, reason)
 
 
-RUNGS = ["off", "think", "sql", "large"]
-SHARED = ["off", "off", "sql", "large"]
-"""the first two read from one cache"""
-
-
-@pytest.mark.parametrize(
-    "before, decided, messages, rule, tier",
-    [
-        ("think", "off", TALK, Rule("utility", 0.5), "off"),  # the cache goes along
-        ("off", "think", TALK, Rule("chance", 0.9), "think"),
-        ("think", "off", LOOP, Rule("chance", 0.9), "think"),  # whoever called the tool reads its result
-        ("sql", "off", TALK, Rule("chance", 0.9), "sql"),  # an adapter reads for itself
-        ("off", "large", TALK, Rule("utility", 0.5), "think"),  # the better of both that have the cache
-        ("large", "think", TALK, Rule("chance", 0.9), "large"),
-        ("think", "sql", TALK, Rule("chance", 0.9), "sql"),  # neither is larger: a rule on chances wants that one
-    ],
-)
-def test_a_conversation_stays_with_its_cache_and_not_with_its_rung(before, decided, messages, rule, tier):
-    p, cost = np.array([0.90, 0.94, 0.94, 0.95]), np.array([0.60, 0.62, 0.61, 0.9])
-    kept = stay(Decision(decided, "good enough", "balanced"), before, RUNGS, p, cost, rule, messages, SHARED)
-    assert kept.tier == tier
-
-
-def test_where_its_rung_cannot_take_the_request_another_with_the_cache_does():
-    p, cost = np.array([0.90, 0.94, 0.94, 0.95]), np.array([0.60, 0.62, 0.61, 0.9])
-    decided = Decision("large", "good enough", "balanced", {}, {"think": "thinks more"})
-    assert stay(decided, "think", RUNGS, p, cost, Rule("utility", 0.5), TALK, SHARED).tier == "off"
-
-
 def test_a_tier_that_cannot_take_the_request_is_not_kept():
     decided = Decision("large", "good enough", "balanced", {}, {"medium": "takes no tools"})
     assert stay(decided, "medium", NAMES, np.ones(3), np.ones(3), Rule("chance", 0.9), LOOP) is decided

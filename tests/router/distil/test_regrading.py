@@ -87,7 +87,7 @@ def test_what_was_chosen_around_the_training_rows_is_no_fair_sample_either():
 
 def test_a_training_costs_its_time_or_else_its_tokens():
     class Tier:
-        accelerators_billed = 2.0
+        accelerators = 2
         price = Price(usd_per_accelerator_hour=3.6)
 
     assert training_usd(Tier(), 100.0, 10**6) == 0.2

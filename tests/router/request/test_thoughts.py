@@ -142,18 +142,3 @@ def test_separated_pieces_join_to_the_separated_whole(text: str, places: list[in
 def test_a_piece_without_a_thought_stays_the_same() -> None:
     for delta in ({"role": "assistant", "content": ""}, {"content": "a"}, {"tool_calls": [{}]}, {}, {"reasoning": "hm"}):
         assert separated(delta, DeltaReader().read(delta)) == delta
-
-
-@pytest.mark.parametrize(
-    "text, thought, answer",
-    [
-        ("Six times seven.\n</think>\n\n42", "Six times seven.\n", "42"),
-        ("Six times</think>\n\n42", "Six times", "42"),  # a budget ended it
-        ("</think>\n\n42", "", "42"),
-        ("It is closed by </think> as a rule.", "", "It is closed by </think> as a rule."),
-        ("Write `</think>`\n\nand stop.", "", "Write `</think>`\n\nand stop."),
-        ("<think>a</think>\n\nb</think>\n\nc", "a", "b</think>\n\nc"),
-    ],
-)
-def test_a_lone_mark_in_a_whole_answer_of_an_unknown_model(text: str, thought: str, answer: str) -> None:
-    assert spoken({"content": text}) == (thought, answer)

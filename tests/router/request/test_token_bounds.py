@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from deployments.tiers.counting.token_counters import estimate
+from deployments.tiers.token_counters import estimate
 from router.config import Config, EchoTier, Price, RemoteTier
 from router.decide import policy
 from router.engine import Router
 from router.errors import ContextTooLong
-from router.request import token_bounds
 from router.request.token_bounds import LONG_ARGUMENTS, Reader, prompts_of, surely_too_long, text_length
 from router.request.wire import facts, parse
 
@@ -227,19 +226,3 @@ def test_long_arguments_are_not_read_and_still_counted_with_their_spaces():
     body = {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
     (prompt,) = prompts_of(body)
     assert json.dumps(json.loads(arguments)) in prompt.text
-
-
-@pytest.mark.parametrize("name", [*BODIES, "two turns", "no content", "another role", "form", "template"])
-def test_a_chat_of_plain_texts_is_read_as_any_other(name, monkeypatch):
-    """There is a short way for it."""
-    more = {
-        "two turns": chat({"role": "system", "content": "a"}, USER, {"role": "assistant", "content": ""}, USER),
-        "no content": chat({"role": "assistant", "content": None}, USER),
-        "another role": chat({"role": "critic", "content": "a"}),
-        "form": chat(response_format={"type": "json_object"}),
-        "template": chat(chat_template=""),
-    }
-    body = {**BODIES, **more}[name]
-    quick = prompts_of(body)
-    monkeypatch.setattr(token_bounds, "plain_chat", lambda body: None)
-    assert (quick, [p.body for p in quick]) == (prompts_of(body), [p.body for p in prompts_of(body)])

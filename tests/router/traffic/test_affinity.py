@@ -141,25 +141,3 @@ def test_a_beginning_is_read_to_a_limit():
     first, second = chat("x" * HEAD + "a"), chat("x" * HEAD + "b")
     assert hint_of(first, "", "prefix").split()[1] == hint_of(second, "", "prefix").split()[1]
     assert hint_of(first, "", "none") == ""
-
-
-def test_only_a_home_that_cannot_be_computed_is_told_and_the_way_back_too():
-    told = []
-    affinity = Affinity(moved=lambda conversation, replica: told.append(replica))
-    hint = hint_of(chat("hello"), "", "prefix")
-    usual = affinity.preferred(hint, FOUR, idle)[0]
-    other = next(name for name in FOUR if name != usual)
-    for replica in (usual, usual, other, other, usual):
-        affinity.answered(hint, replica)
-    assert told == [other, usual]
-
-
-def test_a_home_that_another_ingress_told_is_gone_to_and_not_told_again():
-    told = []
-    affinity = Affinity(moved=lambda conversation, replica: told.append(replica))
-    hint = hint_of(chat("hello"), "", "prefix")
-    other = next(name for name in FOUR if name != affinity.preferred(hint, FOUR, idle)[0])
-    affinity.remember(hint.split(" ")[0], other)
-    assert affinity.preferred(hint, FOUR, idle)[0] == other
-    affinity.answered(hint, other)
-    assert told == []

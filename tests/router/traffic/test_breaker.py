@@ -104,21 +104,6 @@ def test_who_answers_instead(tier, closed, how, takes):
     assert instead(["small", "medium", "large"], tier, closed, how) == takes
 
 
-@pytest.mark.parametrize(
-    "tier, closed, takes",
-    [
-        ("small", {}, ["medium"]),
-        ("think", {}, ["medium"]),
-        ("sql", {}, ["medium"]),
-        ("medium", {}, ["think"]),  # of the three on one replica the largest
-        ("medium", {"think": "thinks more"}, ["sql"]),
-    ],
-)
-def test_of_tiers_on_the_same_replicas_one_is_tried(tier, closed, takes):
-    hosts = {"sql": "small", "think": "small"}
-    assert instead(["small", "sql", "think", "medium"], tier, closed, "any", hosts) == takes
-
-
 def test_streams_that_break_again_and_again_open_it_though_each_began_well(breaker, clock):
     for _ in range(FAILURES):
         assert breaker.left_s("large") == 0
@@ -161,11 +146,3 @@ def test_where_all_have_asked_for_it_none_is_passed_over(breaker):
     breaker.back_off("large", 7.0)
     breaker.back_off("small", 7.0)
     assert breaker.down(["small", "large"]) == {}
-
-
-def test_a_tier_that_asked_to_be_left_alone_is_told_of_once_and_what_is_heard_is_not_told():
-    told = []
-    breaker = Breaker(lambda: 0.0, lambda: 0.0, told=lambda tier, seconds: told.append((tier, seconds)))
-    breaker.back_off("large", 7.0)
-    breaker.rest("small", 5.0)
-    assert told == [("large", 7.0)] and (breaker.back_off_s("large"), breaker.back_off_s("small")) == (7.0, 5.0)

@@ -16,7 +16,7 @@ from deployments.endpoint.ingress import Ingress
 from deployments.keys import admission
 from deployments.keys.admission import Keys
 from deployments.ledger.database import connect, migrate
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config, Ledger
 from router.engine import Router
 from router.errors import LedgerDown

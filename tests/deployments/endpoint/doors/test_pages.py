@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from deployments.costs import routes as costs
 from deployments.endpoint.doors.pages import METHODS, OWN, SHOWN
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
 

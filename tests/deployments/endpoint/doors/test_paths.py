@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from deployments.endpoint.doors.paths import ENDPOINTS, Paths, meant
-from deployments.tiers.counting.token_counters import counters
+from deployments.tiers.token_counters import counters
 from router.config import Config
 from router.engine import Router
 

@@ -82,7 +82,7 @@ class TokenizerCount:
 
     def read_template(self, source: ModelSource) -> None:
         """Measure the chat template, where it is on this machine."""
-        from deployments.tiers.counting.chat_template import REFUSALS, ChatTemplate, special_names, template_text
+        from deployments.tiers.chat_template import REFUSALS, ChatTemplate, special_names, template_text
 
         try:
             text = template_text(source)
