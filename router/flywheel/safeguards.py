@@ -76,8 +76,12 @@ def more_errors(counts: Counts) -> str:
 
 
 def more_escalations(counts: Counts) -> str:
-    """An incumbent that never escalates, as the top tier alone, is no measure."""
+    """An incumbent that never escalates, as the top tier alone, is no measure; and who tries smaller tiers more often, as better
+    ones call for, may escalate more often as long as its requests cost less.
+    """
     mine, other = counts.candidate, counts.incumbent
+    if mine.usd * other.requests < other.usd * mine.requests:
+        return ""
     if not other.escalations or mine.escalations * other.requests <= MORE_ESCALATIONS * other.escalations * mine.requests:
         return ""
     if by_chance(mine.escalations, mine.requests, other.escalations, other.requests) >= SURE:

@@ -78,7 +78,7 @@ ARM = Arm(1_000, 2, 0.5, 100, 1.0)
     [
         (replace(USUAL, candidate=replace(ARM, errors=30)), "more errors: 30 of 1000 requests, the incumbent 40 of 20000"),
         (replace(USUAL, candidate=replace(ARM, p95_s=0.61)), "slower: 95 % within 0.61 s, the incumbent within 0.40 s, .* 1.5"),
-        (replace(USUAL, candidate=replace(ARM, escalations=250)), "more escalations: 250 of 1000"),
+        (replace(USUAL, candidate=replace(ARM, escalations=250, usd=2.5)), "more escalations: 250 of 1000"),
         (replace(USUAL, retired="7 of 20 audits differed"), "its certificate was retired: 7 of 20"),
         (replace(USUAL, asked="rollback", by="ann"), "taken back by ann"),
     ],
@@ -95,7 +95,8 @@ def test_harm_takes_it_back(stage, counts, why):
         replace(USUAL, candidate=replace(ARM, errors=5)),  # 0.5 % and 0.2 %: it may be chance
         replace(USUAL, candidate=replace(ARM, p95_s=0.6)),
         replace(USUAL, candidate=replace(ARM, requests=150, escalations=15, p95_s=9.0)),  # too few
-        replace(USUAL, candidate=replace(ARM, escalations=140)),
+        replace(USUAL, candidate=replace(ARM, escalations=140, usd=2.5)),
+        replace(USUAL, candidate=replace(ARM, escalations=250, usd=2.4)),  # it tries a better tier first, and costs less
         replace(USUAL, candidate=ARM, incumbent=Arm(20_000, 40, 0.2, 0, 50.0)),  # always the top tier: it never waits for two
         replace(USUAL, incumbent=Arm()),
     ],
