@@ -48,7 +48,7 @@ def ids(rows):
 def test_the_log_becomes_three_sides(engine, config):
     fill_log(engine, range(400))
     found, about = made(engine, config)
-    assert found.counts["train"]["failure"] == found.counts["train"]["success"] > 50 and len(found.test) > 75
+    assert 2 * found.counts["train"]["failure"] == found.counts["train"]["success"] > 100 and len(found.test) > 75
     assert {row.weight for row in found.test} == {2.0} and found.test[0].slices["app"] == "mail"
     assert about["student"]["tier"] == "small" and about["teacher"]["licence"]["id"] == "apache-2.0"
     assert about["student"]["fingerprint"] == fingerprints.model(config.tiers[0])[:64] and about["name_begins"] == []
