@@ -16,6 +16,7 @@ from deployments.distil.base_models import json_of, sha256
 from deployments.distil.batching import EncodedRow
 from router.distil.rows import Row, Side
 from router.errors import BadInput
+from router.request.template_fields import as_called, as_offered
 
 MANIFEST = "manifest.json"
 TOO_LONG = "longer than the limit"
@@ -148,21 +149,3 @@ def as_read(message: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(message.get("tool_calls"), list | tuple):
         read["tool_calls"] = [as_called(call) for call in message["tool_calls"]]
     return read
-
-
-def as_called(call: Any) -> Any:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        return {**call, "function": {**function, "arguments": json.loads(function["arguments"] or "{}")}}
-    except (ValueError, RecursionError):
-        return call
-
-
-def as_offered(tool: Any) -> Any:
-    """A tool with the fields that vLLM adds where the client left them out."""
-    function = tool.get("function") if isinstance(tool, Mapping) else None
-    if not isinstance(function, Mapping):
-        return tool
-    return {**tool, "type": "function", "function": {"name": "", "description": None, "parameters": None, **function}}

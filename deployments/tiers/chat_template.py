@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from classifiers.text.prompt import content_text
 from router.engine_settings import ModelSource
+from router.request.template_fields import as_called, as_offered
 from router.request.token_bounds import TemplateCost, chat_prompt
 
 log = logging.getLogger("stepdown")
@@ -141,21 +142,3 @@ def as_read(message: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(message.get("tool_calls"), list):
         read["tool_calls"] = [as_called(call) for call in message["tool_calls"]]
     return read
-
-
-def as_offered(tool: Any) -> Any:
-    """A tool with the fields that vLLM adds where the client left them out."""
-    function = tool.get("function") if isinstance(tool, Mapping) else None
-    if not isinstance(function, Mapping):
-        return tool
-    return {**tool, "type": "function", "function": {"name": "", "description": None, "parameters": None, **function}}
-
-
-def as_called(call: Any) -> Any:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        return {**call, "function": {**function, "arguments": json.loads(function["arguments"] or "{}")}}
-    except (ValueError, RecursionError):
-        return call
