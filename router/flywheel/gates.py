@@ -208,12 +208,16 @@ def saving_gate(ours: Way, theirs: Way, draws: Draws) -> Gate:
     return Gate("saving", low > 0, numbers, said)
 
 
+def frontier(draws: Draws, *points: tuple[Floats, Floats]) -> Frontier:
+    """What these points, each (n,) costs and scores, reach by draw."""
+    cost, quality = (np.stack([draws.mean(point[side]) for point in points], axis=1) for side in (0, 1))
+    return Frontier(cost, quality)
+
+
 def saved_at_one_quality(ours: Way, theirs: Way, draws: Draws) -> tuple[float, float]:
     """USD a request that ours saves at the price at which it is as good as theirs, and the lower bound."""
-    points = ((ours.cost, ours.score), *ours.instead)
-    cost, quality = (np.stack([draws.mean(point[side]) for point in points], axis=1) for side in (0, 1))
     spent = draws.mean(theirs.cost)
-    saved = spent - Frontier(cost, quality).cost_at(draws.mean(theirs.score))
+    saved = spent - frontier(draws, (ours.cost, ours.score), *ours.instead).cost_at(draws.mean(theirs.score))
     known = np.where(np.isnan(saved), 0.0, saved)  # a draw in which that quality is never reached
     return float(known[0]), float(np.quantile(known[1:], 1 - SURE))
 

@@ -147,9 +147,7 @@ def ladder_gate(unseen: Both, alpha: float, routed: bool) -> Gate:
 
 def frontier(found: Way, top: tuple[Floats, Floats], draws: Draws) -> Frontier:
     """Costs and qualities that a bundle reaches, by draw: as served, at other prices, and by asking the top tier alone."""
-    points = ((found.cost, found.score), *found.instead, top)
-    cost, quality = (np.stack([draws.mean(point[side]) for point in points], axis=1) for side in (0, 1))
-    return Frontier(cost, quality)
+    return gates.frontier(draws, (found.cost, found.score), *found.instead, top)
 
 
 def costs_at(found: Way, top: tuple[Floats, Floats], draws: Draws) -> dict[str, Any]:
